@@ -1,0 +1,89 @@
+/* Floor 2: the slot table. Rows in, rows out; no malloc, no threads, cannot fail. One table per ISA level: a level
+ * starts from the one below and overrides slots. Letters: m weight rows, n tokens, k inner length.
+ * Pointers are 64-byte aligned only where a line says so. */
+#ifndef PGG_KERNELS_H
+#define PGG_KERNELS_H
+#include "base/base.h"
+#include "quant/quant.h"
+
+/* y[r] for rows r of w against one activation row: y[r] = dot(w + r * row_bytes, act). Sequential walk, prefetch. */
+typedef void (*pgg_gemv_fn)(const void *w, size_t row_bytes, const void *act, float *y, int64_t rows, int64_t k);
+
+/* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n).
+ * acts: n prepared rows, act_stride bytes apart (pgg_act or floats, as the type needs), 64-byte aligned.
+ * panels: the same activations packed by pack_panels (NULL where the level needs none).
+ * scratch: scratch_bytes(k) bytes, 64-byte aligned, private to the thread. Bits do not depend on how rows are cut
+ * into calls as long as cuts are multiples of gemm_rows. */
+typedef struct pgg_gemm {
+  const void *w; /* (rows, k) */
+  size_t row_bytes;
+  const void *acts;
+  size_t act_stride;
+  const void *panels;
+  float *y;
+  int64_t y_stride; /* floats */
+  int64_t rows, n, k;
+  void *scratch;
+} pgg_gemm;
+typedef void (*pgg_gemm_fn)(const pgg_gemm *job);
+
+/* Attention of one KV head: nq query rows (its group's heads times tokens) against keys [k0, k1) of its cache.
+ * Query i sees keys first[i] <= j < last[i]. Writes unnormalised partials (online softmax): o (nq, v_dim),
+ * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top). */
+typedef struct pgg_attn {
+  const float *q; /* (nq, k_dim), rows q_stride floats apart; not yet scaled */
+  int64_t q_stride, nq;
+  const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type */
+  int kv_type;
+  size_t k_row, v_row; /* bytes */
+  int64_t k_dim, v_dim, k0, k1;
+  const int32_t *first, *last; /* (nq) */
+  float scale, softcap;        /* score = scale * q.k, then cap * tanh(score / cap) when cap > 0 */
+  float *o, *top, *sum;
+  void *scratch; /* attn_scratch(nq, k_dim, v_dim) bytes, 64-byte aligned, private to the thread */
+} pgg_attn;
+
+typedef struct pgg_rope {
+  const float *cos_sin; /* (n_rot / 2, 2) of this position, attention factor folded in */
+  int n_head, head_dim, n_rot, neox;
+} pgg_rope;
+
+typedef struct pgg_kernels {
+  const char *isa;
+
+  /* by type id; every weight type (BLOCK, FLOAT) has gemv; gemm may be NULL: then the backend uses gemv per token */
+  pgg_gemv_fn gemv[PGG_TYPE_LIMIT];
+  pgg_gemm_fn gemm[PGG_TYPE_LIMIT];
+  int gemm_rows;                                             /* rows of a strip: cuts between threads are multiples */
+  int64_t gemm_min_n[PGG_TYPE_LIMIT];                        /* fewest tokens for which gemm beats gemv */
+  size_t (*gemm_scratch)(int type, int64_t k);               /* bytes per thread */
+  size_t (*panel_bytes)(int type, int64_t n, int64_t k);     /* 0: the level needs no panels for this type */
+  int64_t panel_tokens;                                      /* tokens in a panel */
+  void (*pack_panels)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t p0, int64_t p1,
+                      void *panels);                         /* panels [p0, p1) of ceil(n / panel_tokens) */
+
+  void (*act_encode)(const float *x, pgg_act *act, int64_t k); /* bytes equal to pgg_act_encode */
+  void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */
+
+  void (*rms_norm)(const float *x, const float *w, float *y, int64_t n, float eps); /* one run */
+  void (*add)(const float *a, const float *b, float *y, int64_t n);
+  void (*mul)(const float *a, const float *b, float *y, int64_t n);
+  void (*scale)(const float *a, float s, float *y, int64_t n);
+  void (*silu)(const float *x, float *y, int64_t n);
+  void (*gelu)(const float *x, float *y, int64_t n);     /* tanh form */
+  void (*gelu_erf)(const float *x, float *y, int64_t n); /* exact form */
+  void (*glu)(const float *gate, const float *up, float *y, int64_t n, int gelu);
+  void (*softmax)(const float *x, float *y, int64_t n);
+  void (*rope)(const pgg_rope *how, const float *x, float *y); /* one token, all heads; y may be x */
+  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16 or q8_0 */
+  size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
+  void (*attention)(const pgg_attn *job);
+  int (*finite)(const float *x, int64_t n); /* 1 if all are */
+} pgg_kernels;
+
+/* The table in force; pgg_init must have succeeded. */
+const pgg_kernels *pgg_kernels_get(void);
+/* A level's table for tests, NULL if it does not run here. "scalar" is the reference. */
+const pgg_kernels *pgg_kernels_level(const char *isa);
+
+#endif

@@ -1,0 +1,211 @@
+/* pgg.h - the C API of pyggml's core: quantized matrices, transformer plans, sessions, sampling.
+ *
+ * C99, no Python, no C++. Opaque handles; the caller owns every buffer it passes. Sizes are int64_t elements
+ * or size_t bytes and the name says which. Nothing here prints, aborts, exits or touches signals. Functions
+ * return a pgg_status; on failure pgg_last_error() gives this thread a sentence: what, where, expected, got.
+ * Matrices are row-major. Letters: m weight rows, n tokens, k inner length.
+ */
+#ifndef PGG_H
+#define PGG_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define PGG_ABI 1 /* grows with every incompatible change of this header */
+
+#if defined(_WIN32)
+#define PGG_API
+#else
+#define PGG_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status -------------------------------------------------------------------------------------------- */
+
+typedef enum pgg_status {
+  PGG_OK = 0,
+  PGG_EINVAL,       /* a bad argument */
+  PGG_ETYPE,        /* a tensor type that cannot be used here */
+  PGG_ESHAPE,       /* shapes do not fit */
+  PGG_ENOMEM,       /* memory refused */
+  PGG_EFORMAT,      /* bytes that are not what they claim to be */
+  PGG_EUNSUPPORTED, /* not available in this build or on this CPU */
+  PGG_EBACKEND,     /* a backend or the thread team failed */
+  PGG_ECANCELLED,   /* stopped on request */
+  PGG_ENUMERIC      /* NaN or infinity where a finite number is needed */
+} pgg_status;
+
+PGG_API const char *pgg_version(void);
+PGG_API int pgg_abi(void);
+PGG_API const char *pgg_status_text(pgg_status status);
+PGG_API const char *pgg_last_error(void); /* of this thread; "" if none; valid until its next failing call */
+
+/* ---- CPU level ----------------------------------------------------------------------------------------- */
+
+/* Chooses the kernels: PYGGML_ISA if set, else the best this CPU runs. Called by every other function on first
+ * use; call it to get the error for a PYGGML_ISA that is unknown or unavailable (PGG_EUNSUPPORTED). */
+PGG_API pgg_status pgg_init(void);
+PGG_API const char *pgg_isa(void);                     /* "scalar" "avx2" "avxvnni" "avx512" "neon" */
+PGG_API int pgg_isa_list(const char **names, int cap); /* levels that run here, slowest first; returns their count */
+PGG_API pgg_status pgg_isa_force(const char *name);    /* NULL: back to automatic. Not while steps run. */
+PGG_API int pgg_threads_default(void);                 /* cores this process may use (affinity, cgroup quota), >= 1 */
+
+/* ---- types --------------------------------------------------------------------------------------------- */
+
+typedef enum pgg_type {
+#define QUANT(id, NAME, name, elems, bytes, sub, kind) PGG_##NAME = id,
+#include "quant_types.def"
+#undef QUANT
+  PGG_TYPE_LIMIT = 64
+} pgg_type;
+
+typedef enum pgg_type_kind { PGG_KIND_BLOCK, PGG_KIND_FLOAT, PGG_KIND_INT, PGG_KIND_ACT } pgg_type_kind;
+
+typedef struct pgg_type_info {
+  int id;
+  const char *name; /* "q4_k" */
+  int elems, bytes; /* of a block */
+  int sub;          /* values under one scale */
+  pgg_type_kind kind;
+  int encodes; /* 1 if pgg_quantize can write it */
+} pgg_type_info;
+
+PGG_API int pgg_type_count(void);
+PGG_API const pgg_type_info *pgg_type_at(int index); /* NULL outside [0, count) */
+PGG_API const pgg_type_info *pgg_type_get(int id);   /* NULL if there is no such type */
+PGG_API size_t pgg_row_bytes(int type, int64_t k);   /* 0 if k does not fit the type or overflows */
+
+/* x (rows, k) f32 -> y (rows) blocks. importance: k weights >= 0 for the squared error of each column, or NULL. */
+PGG_API pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
+                                int n_threads);
+PGG_API pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads);
+
+/* ---- products ------------------------------------------------------------------------------------------ */
+
+/* y (n, m) = x (n, k) f32 times w (m, k) transposed, w of any weight type. */
+PGG_API pgg_status pgg_matmul(int type, const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k,
+                              int n_threads);
+
+/* The same product row by row, for callers with loops of their own. An activation row is prepared once for all
+ * weights of a type: act needs pgg_act_bytes(type, k) bytes, 64-byte aligned. pgg_dot cannot fail. */
+PGG_API size_t pgg_act_bytes(int type, int64_t k);
+PGG_API pgg_status pgg_act_prepare(int type, const float *x, void *act, int64_t k);
+PGG_API float pgg_dot(int type, const void *w_row, const void *act, int64_t k);
+
+/* ---- memory -------------------------------------------------------------------------------------------- */
+
+/* Zeroed, 2 MiB aligned where bytes >= 2 MiB and then advised to use huge pages. NULL when refused. */
+PGG_API void *pgg_alloc(size_t bytes);
+PGG_API void pgg_free(void *p, size_t bytes);
+
+/* ---- plans --------------------------------------------------------------------------------------------- */
+
+/* A plan is a list of ops over nodes. A node is a 2-D f32 array (rows, cols) whose rows are the tokens of a step
+ * or the wanted ones among them. Built once per model, judged while it is built, frozen, then shared by sessions. */
+typedef struct pgg_plan pgg_plan;
+
+typedef enum pgg_op_kind {
+#define OP(NAME, name, n_src, n_weight, n_int, n_float) PGG_OP_##NAME,
+#include "ops.def"
+#undef OP
+  PGG_OP_COUNT
+} pgg_op_kind;
+
+typedef struct pgg_op {
+  int kind;         /* pgg_op_kind; ops.def says which fields each kind reads */
+  const char *name; /* for messages and the profile: "blk.3.attn_q"; copied */
+  int src[4];       /* nodes; -1 where absent */
+  int weight[3];    /* weights; -1 where absent */
+  int64_t i[8];
+  float f[8];
+} pgg_op;
+
+typedef struct pgg_limits {
+  int n_batch;  /* most tokens computed at once; a longer step is cut into such pieces */
+  int n_ctx;    /* most positions of any session */
+  int keep_all; /* 1: no two nodes share memory, so pgg_session_node can read every one after a step */
+} pgg_limits;
+
+PGG_API pgg_status pgg_plan_new(pgg_plan **plan);
+PGG_API void pgg_plan_free(pgg_plan *plan); /* after its sessions; NULL is fine */
+/* Registers a matrix or vector (rows 1); data (rows, cols) is borrowed. Sets *index. */
+PGG_API pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
+                                   int64_t cols, int *index);
+PGG_API pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node);
+PGG_API pgg_status pgg_plan_output(pgg_plan *plan, int node);
+PGG_API pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits);
+
+enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
+PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
+PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan); /* scratch of the whole plan, shared by its sessions */
+/* Bytes of key/value cache for n_ctx positions in a type; 0 if the type cannot hold it. */
+PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
+
+typedef struct pgg_op_time {
+  const char *name;
+  const char *kind;
+  int64_t calls;
+  int64_t ns;
+} pgg_op_time;
+PGG_API pgg_status pgg_plan_profile(pgg_plan *plan, int on);                      /* on: zeroes and starts, 0: stops */
+PGG_API int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap);    /* returns the number of ops */
+
+/* ---- sessions ------------------------------------------------------------------------------------------ */
+
+/* One sequence: its key/value cache and position. A session is used by one thread at a time; sessions of one plan
+ * may be used by many threads at once (their steps take turns on one team). */
+typedef struct pgg_session pgg_session;
+
+PGG_API pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **session);
+PGG_API void pgg_session_free(pgg_session *session);
+PGG_API int64_t pgg_session_n_past(const pgg_session *session);
+PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
+PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past); /* forget later positions */
+PGG_API void pgg_session_cancel(pgg_session *session, int on); /* any thread; a running step ends within one op */
+
+/* Feeds n tokens at positions n_past... Input: ids (n), or rows (n, cols) for a plan that begins with `input`.
+ * out (n_wanted, cols of the output node) receives the last n_wanted positions; n_wanted may be 0.
+ * On any failure the session is as before the call. */
+PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
+                                    int64_t n_wanted, float *out, int n_threads);
+/* After a step of a keep_all plan: the node's rows of the last piece computed. */
+PGG_API pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count);
+
+/* ---- sampling ------------------------------------------------------------------------------------------ */
+
+typedef struct pgg_sampling {
+  float temperature;        /* <= 0: greedy */
+  int32_t top_k;            /* <= 0: off */
+  float top_p;              /* >= 1: off */
+  float min_p;              /* <= 0: off */
+  float repeat_penalty;     /* 1: off */
+  float frequency_penalty;  /* 0: off */
+  float presence_penalty;   /* 0: off */
+  int32_t repeat_last_n;    /* window of the penalties; 0: off, -1: everything */
+  uint64_t seed;
+} pgg_sampling;
+
+typedef struct pgg_sampler pgg_sampler;
+
+PGG_API pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler **sampler);
+PGG_API void pgg_sampler_free(pgg_sampler *sampler);
+PGG_API pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n); /* feeds the window */
+/* Chooses a token of logits (n_vocab) and accepts it. PGG_ENUMERIC if no logit is finite or any is NaN/+inf. */
+PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id);
+/* One call a token: feeds ids (n), then chooses the next. */
+PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
+                                    int n_threads, int32_t *id);
+
+/* ---- GGUF leaf ----------------------------------------------------------------------------------------- */
+
+/* Walks count strings (u64 length, bytes) from data[at] and writes where each begins and how long it is:
+ * spans (count, 2) offset, length in bytes. *end is the offset behind the last. PGG_EFORMAT if one would pass size. */
+PGG_API pgg_status pgg_gguf_strings(const void *data, size_t size, size_t at, int64_t count, uint64_t *spans,
+                                    size_t *end);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* PGG_H */

@@ -1,0 +1,43 @@
+/* Floor 1: formats. Bytes of blocks <-> floats, scalar and portable; no tensors, no threads, cannot fail.
+ * Shapes are rows of k values, k a multiple of the type's block. */
+#ifndef PGG_QUANT_H
+#define PGG_QUANT_H
+#include "base/base.h"
+
+typedef struct pgg_quant {
+  pgg_type_info info;
+  /* k values of one row -> floats; bit-equal to the format's published decode. NULL for ACT types without one. */
+  void (*decode)(const void *row, float *y, int64_t k);
+  /* floats -> one row; importance (k) or NULL. NULL where the type cannot be written yet. */
+  void (*encode)(const float *x, void *row, int64_t k, const float *importance);
+  /* Reference product of one row with activations prepared as pgg_act (k); the truth all kernels are held to:
+   * integer sums are exact, the float part is evaluated in block order. NULL for INT and ACT. */
+  float (*dot)(const void *row, const void *act, int64_t k);
+} pgg_quant;
+
+const pgg_quant *pgg_quant_get(int type); /* NULL if unknown */
+
+float pgg_f16_to_f32(uint16_t h);
+uint16_t pgg_f32_to_f16(float f); /* round to nearest even; NaN stays NaN, overflow is infinity */
+float pgg_bf16_to_f32(uint16_t h);
+uint16_t pgg_f32_to_bf16(float f); /* round to nearest even */
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* What weights of FLOAT types are multiplied with: k floats as they are.
+ * What weights of BLOCK types are multiplied with: one pgg_act per 256 values (the last one padded with zeros), for
+ * every block type the same, so one preparation serves all matrices that read a row.
+ *   x[i] ~ d * q[i],  d = max|x| / 127,  q in [-127, 127];  d is NaN when any x of the 256 is not finite. */
+#define PGG_ACT_LEN 256
+typedef struct pgg_act {
+  int8_t q[PGG_ACT_LEN];
+  int16_t sums[PGG_ACT_LEN / 16]; /* of each 16 q */
+  float d;
+  float pad[7]; /* to 320 bytes: rows stay 64-byte aligned */
+} pgg_act;
+
+static inline int64_t pgg_act_blocks(int64_t k) { return (k + PGG_ACT_LEN - 1) / PGG_ACT_LEN; }
+/* Reference preparation; q rounds half to even. Every ISA must give exactly these bytes. */
+void pgg_act_encode(const float *x, pgg_act *act, int64_t k);
+
+#endif

@@ -1,0 +1,101 @@
+"""Types of the native extension. Thin: check, release the GIL, call; all sense lives above or below."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+I32 = NDArray[np.int32]
+
+ROWS_TOKENS: int
+ROWS_WANTED: int
+
+def version() -> str: ...
+def isa() -> str: ...
+def isa_levels() -> list[str]: ...
+def isa_force(name: str | None) -> None: ...
+def default_threads() -> int: ...
+def type_table() -> list[tuple[int, str, int, int, int, str, bool]]:
+    """(id, name, elems, bytes, sub, kind "block"|"float"|"int"|"act", encodes) of every type."""
+
+def op_table() -> list[str]: ...
+def row_bytes(type_id: int, k: int) -> int: ...
+def quantize(type_id: int, x: F32, importance: F32 | None = None, n_threads: int = 0) -> U8:
+    """x (rows, k) -> (rows, row_bytes)."""
+
+def dequantize(type_id: int, raw: Any, rows: int, k: int, n_threads: int = 0) -> F32:
+    """raw: a contiguous buffer of rows * row_bytes bytes -> (rows, k)."""
+
+def matmul(type_id: int, raw: Any, m: int, k: int, x: F32, n_threads: int = 0) -> F32:
+    """x (n, k) -> (n, m)."""
+
+def gguf_strings(data: Any, at: int, count: int) -> tuple[NDArray[np.uint64], int]:
+    """Spans (count, 2) offset, length of count strings from data[at], and the offset behind the last."""
+
+class Memory:
+    """Zeroed bytes on huge pages; a writable buffer."""
+
+    def __init__(self, nbytes: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def array(self) -> U8: ...
+
+class Plan:
+    def __init__(self) -> None: ...
+    def weight(self, name: str, type_id: int, data: Any, rows: int, cols: int) -> int:
+        """Keeps a reference to data (any contiguous buffer of rows * row_bytes bytes)."""
+
+    def op(
+        self,
+        kind: str,
+        name: str,
+        src: Sequence[int] = (),
+        weights: Sequence[int] = (),
+        ints: Sequence[int] = (),
+        floats: Sequence[float] = (),
+    ) -> int: ...
+    def output(self, node: int) -> None: ...
+    def freeze(self, n_batch: int, n_ctx: int, keep_all: bool = False) -> None: ...
+    def node_shape(self, node: int) -> tuple[int, int]: ...
+    def kv_bytes(self, kv_type: int, n_ctx: int) -> int: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    def profile(self, on: bool) -> None: ...
+    def times(self) -> list[tuple[str, str, int, int]]:
+        """(op name, kind, calls, ns) in plan order."""
+
+class Sampler:
+    def __init__(
+        self,
+        n_vocab: int,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        repeat_last_n: int,
+        seed: int,
+    ) -> None: ...
+    def accept(self, ids: I32) -> None: ...
+    def next(self, logits: F32) -> int: ...
+
+class Session:
+    def __init__(self, plan: Plan, n_ctx: int, kv_type: int) -> None: ...
+    @property
+    def n_past(self) -> int: ...
+    @property
+    def n_ctx(self) -> int: ...
+    def truncate(self, n_past: int) -> None: ...
+    def cancel(self, on: bool = True) -> None: ...
+    def step(self, ids: I32 | None, n_wanted: int, n_threads: int = 0, rows: F32 | None = None) -> F32:
+        """-> (n_wanted, columns of the output node)."""
+
+    def next(self, sampler: Sampler, ids: I32, n_threads: int = 0) -> int: ...
+    def node(self, node: int, rows: int) -> F32: ...
+    def close(self) -> None: ...
