@@ -1,0 +1,1 @@
+# filled by the files of this floor
