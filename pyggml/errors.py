@@ -11,6 +11,10 @@ class GGUFError(PyggmlError, ValueError):
     """A file (or the metadata or template in it) is not what it claims to be."""
 
 
+class ArgumentError(PyggmlError, ValueError):
+    """A value passed to pyggml that it cannot use."""
+
+
 class ShapeError(PyggmlError, ValueError):
     """Shapes or sizes that do not fit together."""
 

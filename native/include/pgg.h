@@ -113,6 +113,8 @@ typedef enum pgg_op_kind {
   PGG_OP_COUNT
 } pgg_op_kind;
 
+PGG_API const char *pgg_op_name(int kind); /* "rms_norm"; NULL if there is no such op */
+
 typedef struct pgg_op {
   int kind;         /* pgg_op_kind; ops.def says which fields each kind reads */
   const char *name; /* for messages and the profile: "blk.3.attn_q"; copied */
@@ -139,6 +141,8 @@ PGG_API pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits);
 
 enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
 PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
+PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* 0 while there is no output */
+PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
 PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan); /* scratch of the whole plan, shared by its sessions */
 /* Bytes of key/value cache for n_ctx positions in a type; 0 if the type cannot hold it. */
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);

@@ -1,0 +1,443 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""The C core for Python: check, release the GIL, call. All sense lives above (Python) or below (pgg.h).
+
+The C functions are declared in _native.pxd, which other Cython code may cimport.
+"""
+
+from cpython.bytes cimport PyBytes_AsString
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+import numpy as np
+
+from pyggml import errors as _errors
+
+ROWS_TOKENS = <int>PGG_ROWS_TOKENS
+ROWS_WANTED = <int>PGG_ROWS_WANTED
+
+_EXCEPTIONS = {
+    <int>PGG_EINVAL: _errors.ArgumentError,
+    <int>PGG_ETYPE: _errors.ArgumentError,
+    <int>PGG_ESHAPE: _errors.ShapeError,
+    <int>PGG_ENOMEM: _errors.OutOfMemory,
+    <int>PGG_EFORMAT: _errors.GGUFError,
+    <int>PGG_EUNSUPPORTED: _errors.UnsupportedError,
+    <int>PGG_EBACKEND: _errors.BackendError,
+    <int>PGG_ECANCELLED: _errors.Cancelled,
+    <int>PGG_ENUMERIC: _errors.NumericError,
+}
+
+
+cdef int check(pgg_status status) except -1:
+    """Raises what status means, with the core's sentence."""
+    if status == PGG_OK:
+        return 0
+    cdef const char *text = pgg_last_error()
+    message = (<bytes>text).decode("utf-8", "replace") or (<bytes>pgg_status_text(status)).decode()
+    raise _EXCEPTIONS.get(<int>status, _errors.PyggmlError)(message)
+
+
+cdef str text_of(const char *text):
+    return (<bytes>text).decode("utf-8", "replace") if text != NULL else ""
+
+
+cdef const uint8_t[::1] bytes_of(object data, size_t need, str what):
+    """A flat byte view of data holding exactly need bytes."""
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise _errors.ShapeError(f"{what}: the buffer is not contiguous")
+    if view.nbytes != need:
+        raise _errors.ShapeError(f"{what}: expected {need} bytes, got {view.nbytes}")
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+# ---- facts ---------------------------------------------------------------------------------------------------
+
+
+def version():
+    return text_of(pgg_version())
+
+
+def isa():
+    check(pgg_init())
+    return text_of(pgg_isa())
+
+
+def isa_levels():
+    cdef const char *names[16]
+    cdef int n = pgg_isa_list(names, 16)
+    return [text_of(names[i]) for i in range(min(n, 16))]
+
+
+def isa_force(name):
+    if name is None:
+        check(pgg_isa_force(NULL))
+    else:
+        raw = name.encode()
+        check(pgg_isa_force(PyBytes_AsString(raw)))
+
+
+def default_threads():
+    return pgg_threads_default()
+
+
+def type_table():
+    kinds = {<int>PGG_KIND_BLOCK: "block", <int>PGG_KIND_FLOAT: "float", <int>PGG_KIND_INT: "int",
+             <int>PGG_KIND_ACT: "act"}
+    rows = []
+    cdef const pgg_type_info *info
+    for i in range(pgg_type_count()):
+        info = pgg_type_at(i)
+        rows.append((info.id, text_of(info.name), info.elems, info.bytes, info.sub, kinds[<int>info.kind],
+                     bool(info.encodes)))
+    return rows
+
+
+def row_bytes(int type_id, int64_t k):
+    return pgg_row_bytes(type_id, k)
+
+
+# ---- matrices ------------------------------------------------------------------------------------------------
+
+
+cdef size_t rows_bytes(int type_id, int64_t rows, int64_t k) except? 0:
+    """Bytes of rows rows of k values; raises where k does not fit the type."""
+    cdef size_t one = pgg_row_bytes(type_id, k)
+    cdef const pgg_type_info *info
+    if rows < 0 or (one == 0 and k != 0):
+        info = pgg_type_get(type_id)
+        if info == NULL:
+            raise _errors.ArgumentError(f"there is no tensor type {type_id}")
+        raise _errors.ShapeError(
+            f"rows of {k} values do not fit {text_of(info.name)}, whose blocks hold {info.elems}")
+    if one != 0 and <uint64_t>rows > (<uint64_t>1 << 62) // one:
+        raise _errors.ShapeError(f"{rows} rows of {one} bytes are too many")
+    return <size_t>rows * one
+
+
+def quantize(int type_id, x, importance=None, int n_threads=0):
+    cdef const float[:, ::1] xs = x
+    cdef int64_t rows = xs.shape[0], k = xs.shape[1]
+    cdef size_t total = rows_bytes(type_id, rows, k)
+    cdef const float[::1] weights
+    cdef const float *w = NULL
+    if importance is not None:
+        weights = importance
+        if weights.shape[0] != k:
+            raise _errors.ShapeError(f"importance: expected {k} values, one per column, got {weights.shape[0]}")
+        if k > 0:
+            w = &weights[0]
+    y = np.empty((rows, total // rows if rows else 0), np.uint8)
+    cdef uint8_t[:, ::1] ys = y
+    cdef pgg_status status
+    if total == 0:
+        return y
+    with nogil:
+        status = pgg_quantize(type_id, &xs[0, 0], &ys[0, 0], rows, k, w, n_threads)
+    check(status)
+    return y
+
+
+def dequantize(int type_id, raw, int64_t rows, int64_t k, int n_threads=0):
+    cdef size_t total = rows_bytes(type_id, rows, k)
+    cdef const uint8_t[::1] data = bytes_of(raw, total, "dequantize")
+    y = np.empty((rows, k), np.float32)
+    cdef float[:, ::1] ys = y
+    cdef pgg_status status
+    if total == 0:
+        return y
+    with nogil:
+        status = pgg_dequantize(type_id, &data[0], &ys[0, 0], rows, k, n_threads)
+    check(status)
+    return y
+
+
+def matmul(int type_id, raw, int64_t m, int64_t k, x, int n_threads=0):
+    cdef const float[:, ::1] xs = x
+    cdef int64_t n = xs.shape[0]
+    if xs.shape[1] != k:
+        raise _errors.ShapeError(f"matmul: x has {xs.shape[1]} columns, the matrix ({m}, {k}) needs {k}")
+    cdef size_t total = rows_bytes(type_id, m, k)
+    cdef const uint8_t[::1] data = bytes_of(raw, total, "matmul")
+    y = np.zeros((n, m), np.float32)
+    cdef float[:, ::1] ys = y
+    cdef pgg_status status
+    if total == 0 or n == 0:
+        return y
+    with nogil:
+        status = pgg_matmul(type_id, &data[0], &xs[0, 0], &ys[0, 0], m, n, k, n_threads)
+    check(status)
+    return y
+
+
+def gguf_strings(data, size_t at, int64_t count):
+    cdef const uint8_t[::1] view = data
+    if count < 0 or <size_t>count > (<size_t>view.shape[0] // 8):
+        raise _errors.GGUFError(f"{count} strings cannot fit into {view.shape[0]} bytes")
+    spans = np.empty((count, 2), np.uint64)
+    cdef uint64_t[:, ::1] out = spans
+    cdef size_t end = at
+    cdef pgg_status status
+    if count == 0:
+        return spans, at
+    with nogil:
+        status = pgg_gguf_strings(&view[0], <size_t>view.shape[0], at, count, &out[0, 0], &end)
+    check(status)
+    return spans, end
+
+
+cdef class Memory:
+    cdef void *p
+    cdef readonly size_t nbytes
+    cdef Py_ssize_t shape[1]
+
+    def __cinit__(self, size_t nbytes):
+        self.nbytes = nbytes
+        self.p = pgg_alloc(nbytes if nbytes else 1)
+        if self.p == NULL:
+            raise _errors.OutOfMemory(f"{nbytes} bytes of memory were refused")
+        self.shape[0] = <Py_ssize_t>nbytes
+
+    def __dealloc__(self):
+        if self.p != NULL:
+            pgg_free(self.p, self.nbytes if self.nbytes else 1)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        buffer.buf = self.p
+        buffer.obj = self
+        buffer.len = <Py_ssize_t>self.nbytes
+        buffer.itemsize = 1
+        buffer.readonly = 0
+        buffer.format = "B"
+        buffer.ndim = 1
+        buffer.shape = self.shape
+        buffer.strides = &buffer.itemsize
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+
+    def array(self):
+        return np.asarray(self)
+
+
+# ---- plans ---------------------------------------------------------------------------------------------------
+
+cdef dict op_kinds():
+    kinds = {}
+    cdef const char *name
+    for i in range(<int>PGG_OP_COUNT):
+        name = pgg_op_name(i)
+        kinds[text_of(name)] = i
+    return kinds
+
+
+_OPS = op_kinds()
+
+
+def op_table():
+    return list(_OPS)
+
+
+cdef class Plan:
+    cdef pgg_plan *p
+    cdef list keep
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.keep = []
+        check(pgg_plan_new(&self.p))
+
+    def __dealloc__(self):
+        pgg_plan_free(self.p)
+
+    def weight(self, str name, int type_id, data, int64_t rows, int64_t cols):
+        cdef const uint8_t[::1] view = bytes_of(data, rows_bytes(type_id, rows, cols), name)
+        cdef int index = -1
+        if view.shape[0] == 0:
+            raise _errors.ShapeError(f"{name} is empty: shape ({rows}, {cols})")
+        raw = name.encode()
+        check(pgg_plan_weight(self.p, PyBytes_AsString(raw), type_id, &view[0], rows, cols, &index))
+        self.keep.append(view)
+        return index
+
+    def op(self, str kind, str name, src=(), weights=(), ints=(), floats=()):
+        cdef pgg_op op
+        cdef int node = -1
+        if kind not in _OPS:
+            raise _errors.UnsupportedError(f"{name}: there is no op {kind!r}; known: {', '.join(_OPS)}")
+        if len(src) > 4 or len(weights) > 3 or len(ints) > 8 or len(floats) > 8:
+            raise _errors.ArgumentError(f"{name}: too many fields for op {kind}")
+        raw = name.encode()
+        op.kind = _OPS[kind]
+        op.name = PyBytes_AsString(raw)
+        for j in range(4):
+            op.src[j] = src[j] if j < len(src) else -1
+        for j in range(3):
+            op.weight[j] = weights[j] if j < len(weights) else -1
+        for j in range(8):
+            op.i[j] = ints[j] if j < len(ints) else 0
+            op.f[j] = floats[j] if j < len(floats) else 0.0
+        check(pgg_plan_op(self.p, &op, &node))
+        return node
+
+    def output(self, int node):
+        check(pgg_plan_output(self.p, node))
+
+    def freeze(self, int n_batch, int n_ctx, bint keep_all=False):
+        cdef pgg_limits limits
+        limits.n_batch = n_batch
+        limits.n_ctx = n_ctx
+        limits.keep_all = keep_all
+        check(pgg_plan_freeze(self.p, &limits))
+
+    def node_shape(self, int node):
+        cdef int64_t rows = 0, cols = 0
+        check(pgg_plan_node_shape(self.p, node, &rows, &cols))
+        return rows, cols
+
+    def kv_bytes(self, int kv_type, int64_t n_ctx):
+        return pgg_plan_kv_bytes(self.p, kv_type, n_ctx)
+
+    @property
+    def arena_bytes(self):
+        return pgg_plan_arena_bytes(self.p)
+
+    def profile(self, bint on):
+        check(pgg_plan_profile(self.p, on))
+
+    def times(self):
+        cdef int n = pgg_plan_times(self.p, NULL, 0)
+        cdef pgg_op_time[::1] rows
+        if n <= 0:
+            return []
+        raw = np.zeros(n * sizeof(pgg_op_time), np.uint8)
+        cdef uint8_t[::1] view = raw
+        cdef pgg_op_time *times = <pgg_op_time *>&view[0]
+        n = min(n, pgg_plan_times(self.p, times, n))
+        return [(text_of(times[i].name), text_of(times[i].kind), times[i].calls, times[i].ns) for i in range(n)]
+
+
+cdef class Sampler:
+    cdef pgg_sampler *p
+    cdef readonly int64_t n_vocab
+
+    def __cinit__(self, int64_t n_vocab, *, float temperature, int top_k, float top_p, float min_p,
+                  float repeat_penalty, float frequency_penalty, float presence_penalty, int repeat_last_n,
+                  uint64_t seed):
+        cdef pgg_sampling how
+        how.temperature = temperature
+        how.top_k = top_k
+        how.top_p = top_p
+        how.min_p = min_p
+        how.repeat_penalty = repeat_penalty
+        how.frequency_penalty = frequency_penalty
+        how.presence_penalty = presence_penalty
+        how.repeat_last_n = repeat_last_n
+        how.seed = seed
+        self.n_vocab = n_vocab
+        check(pgg_sampler_new(&how, n_vocab, &self.p))
+
+    def __dealloc__(self):
+        pgg_sampler_free(self.p)
+
+    def accept(self, ids):
+        cdef const int32_t[::1] view = ids
+        if view.shape[0]:
+            check(pgg_sampler_accept(self.p, &view[0], view.shape[0]))
+
+    def next(self, logits):
+        cdef const float[::1] view = logits
+        cdef int32_t token = -1
+        if view.shape[0] != self.n_vocab:
+            raise _errors.ShapeError(f"sampler: expected {self.n_vocab} logits, got {view.shape[0]}")
+        check(pgg_sampler_next(self.p, &view[0], &token))
+        return token
+
+
+cdef class Session:
+    cdef pgg_session *p
+    cdef Plan plan
+    cdef int64_t n_out
+    cdef object __weakref__
+
+    def __cinit__(self, Plan plan, int64_t n_ctx, int kv_type):
+        self.plan = plan
+        check(pgg_session_new(plan.p, n_ctx, kv_type, &self.p))
+        self.n_out = pgg_plan_output_cols(plan.p)
+
+    def __dealloc__(self):
+        pgg_session_free(self.p)
+
+    cdef pgg_session *live(self) except NULL:
+        if self.p == NULL:
+            raise _errors.ArgumentError("this session is closed")
+        return self.p
+
+    @property
+    def n_past(self):
+        return pgg_session_n_past(self.live())
+
+    @property
+    def n_ctx(self):
+        return pgg_session_n_ctx(self.live())
+
+    def truncate(self, int64_t n_past):
+        check(pgg_session_truncate(self.live(), n_past))
+
+    def cancel(self, bint on=True):
+        pgg_session_cancel(self.live(), on)
+
+    def step(self, ids, int64_t n_wanted, int n_threads=0, rows=None):
+        cdef pgg_session *p = self.live()
+        cdef const int32_t[::1] tokens
+        cdef const float[:, ::1] values
+        cdef const int32_t *id_p = NULL
+        cdef const float *row_p = NULL
+        cdef int64_t n
+        if rows is not None:
+            values = rows
+            n = values.shape[0]
+            if n and values.shape[1] != pgg_plan_input_cols(self.plan.p):
+                raise _errors.ShapeError(f"step: rows have {values.shape[1]} columns, the plan's input has "
+                                         f"{pgg_plan_input_cols(self.plan.p)}")
+            if n and values.shape[1]:
+                row_p = &values[0, 0]
+        else:
+            tokens = ids
+            n = tokens.shape[0]
+            if n:
+                id_p = &tokens[0]
+        if n_wanted < 0 or n_wanted > n:
+            raise _errors.ArgumentError(f"step: {n_wanted} rows wanted of {n}")
+        out = np.empty((n_wanted, self.n_out), np.float32)
+        cdef float[:, ::1] view = out
+        cdef float *out_p = &view[0, 0] if n_wanted else NULL
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_step(p, id_p, row_p, n, n_wanted, out_p, n_threads)
+        check(status)
+        return out
+
+    def next(self, Sampler sampler not None, ids, int n_threads=0):
+        cdef pgg_session *p = self.live()
+        cdef const int32_t[::1] tokens = ids
+        cdef int64_t n = tokens.shape[0]
+        cdef int32_t token = -1
+        cdef pgg_status status
+        if n == 0:
+            raise _errors.ArgumentError("next: no tokens to feed")
+        with nogil:
+            status = pgg_session_next(p, sampler.p, &tokens[0], n, n_threads, &token)
+        check(status)
+        return token
+
+    def node(self, int node, int64_t rows):
+        cols = self.plan.node_shape(node)[1]
+        out = np.empty((rows, cols), np.float32)
+        cdef float[:, ::1] view = out
+        if rows:
+            check(pgg_session_node(self.live(), node, &view[0, 0], rows * cols))
+        return out
+
+    def close(self):
+        pgg_session_free(self.p)
+        self.p = NULL
