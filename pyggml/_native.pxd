@@ -1,0 +1,206 @@
+# The C API of pgg.h for Cython. Outside the package: `from pyggml._native cimport pgg_dot`, compile with
+# pyggml.get_include() and link the library that `python -m pyggml --libs` names.
+# Declares only; _native.pyx holds the Python face.
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+
+cdef extern from "pgg.h" nogil:
+    int PGG_ABI
+
+    # ---- status
+    ctypedef enum pgg_status:
+        PGG_OK
+        PGG_EINVAL
+        PGG_ETYPE
+        PGG_ESHAPE
+        PGG_ENOMEM
+        PGG_EFORMAT
+        PGG_EUNSUPPORTED
+        PGG_EBACKEND
+        PGG_ECANCELLED
+        PGG_ENUMERIC
+
+    const char *pgg_version() noexcept
+    int pgg_abi() noexcept
+    const char *pgg_status_text(pgg_status status) noexcept
+    const char *pgg_last_error() noexcept
+
+    # ---- CPU level
+    pgg_status pgg_init() noexcept
+    const char *pgg_isa() noexcept
+    int pgg_isa_list(const char **names, int cap) noexcept
+    pgg_status pgg_isa_force(const char *name) noexcept
+    int pgg_threads_default() noexcept
+
+    # ---- types (ids are those of GGUF; see quant_types.def)
+    ctypedef enum pgg_type:
+        PGG_F32
+        PGG_F16
+        PGG_Q4_0
+        PGG_Q4_1
+        PGG_Q5_0
+        PGG_Q5_1
+        PGG_Q8_0
+        PGG_Q8_1
+        PGG_Q2_K
+        PGG_Q3_K
+        PGG_Q4_K
+        PGG_Q5_K
+        PGG_Q6_K
+        PGG_Q8_K
+        PGG_IQ2_XXS
+        PGG_IQ2_XS
+        PGG_IQ3_XXS
+        PGG_IQ1_S
+        PGG_IQ4_NL
+        PGG_IQ3_S
+        PGG_IQ2_S
+        PGG_IQ4_XS
+        PGG_I8
+        PGG_I16
+        PGG_I32
+        PGG_I64
+        PGG_F64
+        PGG_IQ1_M
+        PGG_BF16
+        PGG_TQ1_0
+        PGG_TQ2_0
+        PGG_MXFP4
+        PGG_NVFP4
+        PGG_Q1_0
+        PGG_Q2_0
+        PGG_TYPE_LIMIT
+
+    ctypedef enum pgg_type_kind:
+        PGG_KIND_BLOCK
+        PGG_KIND_FLOAT
+        PGG_KIND_INT
+        PGG_KIND_ACT
+
+    ctypedef struct pgg_type_info:
+        int id
+        const char *name
+        int elems
+        int bytes
+        int sub
+        pgg_type_kind kind
+        int encodes
+
+    int pgg_type_count() noexcept
+    const pgg_type_info *pgg_type_at(int index) noexcept
+    const pgg_type_info *pgg_type_get(int id) noexcept
+    size_t pgg_row_bytes(int type, int64_t k) noexcept
+    pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
+                            int n_threads) noexcept
+    pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads) noexcept
+
+    # ---- products
+    pgg_status pgg_matmul(int type, const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k,
+                          int n_threads) noexcept
+    size_t pgg_act_bytes(int type, int64_t k) noexcept
+    pgg_status pgg_act_prepare(int type, const float *x, void *act, int64_t k) noexcept
+    float pgg_dot(int type, const void *w_row, const void *act, int64_t k) noexcept
+
+    # ---- memory
+    void *pgg_alloc(size_t bytes) noexcept
+    void pgg_free(void *p, size_t bytes) noexcept
+
+    # ---- plans
+    ctypedef struct pgg_plan:
+        pass
+
+    ctypedef enum pgg_op_kind:
+        PGG_OP_EMBED
+        PGG_OP_INPUT
+        PGG_OP_RMS_NORM
+        PGG_OP_MATMUL
+        PGG_OP_ADD
+        PGG_OP_MUL
+        PGG_OP_SCALE
+        PGG_OP_ROPE
+        PGG_OP_ATTENTION
+        PGG_OP_SILU
+        PGG_OP_GELU
+        PGG_OP_GELU_ERF
+        PGG_OP_GLU
+        PGG_OP_SOFTMAX
+        PGG_OP_ROWS
+        PGG_OP_COUNT
+
+    ctypedef struct pgg_op:
+        int kind
+        const char *name
+        int src[4]
+        int weight[3]
+        int64_t i[8]
+        float f[8]
+
+    ctypedef struct pgg_limits:
+        int n_batch
+        int n_ctx
+        int keep_all
+
+    enum:
+        PGG_ROWS_TOKENS
+        PGG_ROWS_WANTED
+
+    pgg_status pgg_plan_new(pgg_plan **plan) noexcept
+    void pgg_plan_free(pgg_plan *plan) noexcept
+    pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
+                               int64_t cols, int *index) noexcept
+    pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) noexcept
+    pgg_status pgg_plan_output(pgg_plan *plan, int node) noexcept
+    pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) noexcept
+    pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols) noexcept
+    size_t pgg_plan_arena_bytes(const pgg_plan *plan) noexcept
+    size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) noexcept
+
+    ctypedef struct pgg_op_time:
+        const char *name
+        const char *kind
+        int64_t calls
+        int64_t ns
+
+    pgg_status pgg_plan_profile(pgg_plan *plan, int on) noexcept
+    int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap) noexcept
+
+    # ---- sessions
+    ctypedef struct pgg_session:
+        pass
+
+    pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **session) noexcept
+    void pgg_session_free(pgg_session *session) noexcept
+    int64_t pgg_session_n_past(const pgg_session *session) noexcept
+    int64_t pgg_session_n_ctx(const pgg_session *session) noexcept
+    pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) noexcept
+    void pgg_session_cancel(pgg_session *session, int on) noexcept
+    pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
+                                int64_t n_wanted, float *out, int n_threads) noexcept
+    pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count) noexcept
+
+    # ---- sampling
+    ctypedef struct pgg_sampling:
+        float temperature
+        int32_t top_k
+        float top_p
+        float min_p
+        float repeat_penalty
+        float frequency_penalty
+        float presence_penalty
+        int32_t repeat_last_n
+        uint64_t seed
+
+    ctypedef struct pgg_sampler:
+        pass
+
+    pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler **sampler) noexcept
+    void pgg_sampler_free(pgg_sampler *sampler) noexcept
+    pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n) noexcept
+    pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
+    pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
+                                int n_threads, int32_t *id) noexcept
+
+    # ---- GGUF leaf
+    pgg_status pgg_gguf_strings(const void *data, size_t size, size_t at, int64_t count, uint64_t *spans,
+                                size_t *end) noexcept
