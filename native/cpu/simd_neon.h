@@ -1,0 +1,4 @@
+#ifndef PGG_SIMD_H
+#define PGG_SIMD_H
+#define SIMD_LANES 4
+#endif
