@@ -128,6 +128,8 @@ cdef extern from "pgg.h" nogil:
         PGG_OP_ROWS
         PGG_OP_COUNT
 
+    const char *pgg_op_name(int kind) noexcept
+
     ctypedef struct pgg_op:
         int kind
         const char *name
@@ -153,6 +155,8 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_plan_output(pgg_plan *plan, int node) noexcept
     pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) noexcept
     pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols) noexcept
+    int64_t pgg_plan_output_cols(const pgg_plan *plan) noexcept
+    int64_t pgg_plan_input_cols(const pgg_plan *plan) noexcept
     size_t pgg_plan_arena_bytes(const pgg_plan *plan) noexcept
     size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) noexcept
 

@@ -306,7 +306,6 @@ cdef class Plan:
 
     def times(self):
         cdef int n = pgg_plan_times(self.p, NULL, 0)
-        cdef pgg_op_time[::1] rows
         if n <= 0:
             return []
         raw = np.zeros(n * sizeof(pgg_op_time), np.uint8)
