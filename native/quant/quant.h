@@ -27,8 +27,12 @@ uint16_t pgg_f32_to_bf16(float f); /* round to nearest even */
 /* What weights of FLOAT types are multiplied with: k floats as they are.
  * What weights of BLOCK types are multiplied with: one pgg_act per 256 values (the last one padded with zeros), for
  * every block type the same, so one preparation serves all matrices that read a row.
- *   x[i] ~ d * q[i],  d = max|x| / 127,  q in [-127, 127];  d is NaN when any x of the 256 is not finite. */
+ *   x[i] ~ d * q[i],  d = max|x| / 127,  q in [-127, 127];  d is NaN when any x of the 256 is not finite.
+ * In float arithmetic: d = top / 127, q[i] = round_half_even(x[i] * (127 / top)) with top = max|x|. When
+ * top < PGG_ACT_TINY (127 / top would overflow) everything is 0; when d is NaN (0x7fc00000), q and sums are 0. pad is
+ * always 0. */
 #define PGG_ACT_LEN 256
+#define PGG_ACT_TINY 0x1p-119f
 typedef struct pgg_act {
   int8_t q[PGG_ACT_LEN];
   int16_t sums[PGG_ACT_LEN / 16]; /* of each 16 q */

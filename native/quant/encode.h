@@ -1,0 +1,22 @@
+/* Encoders: floats -> one row of blocks. Inside quant/ only; callers go through pgg_quant.encode.
+ * An ENCODES_ line says that a type has one: pgg_encode_<name>, same arguments as pgg_quant.encode.
+ * Inputs are finite where the caller keeps its promise; anything else still gives defined (useless) blocks. */
+#ifndef PGG_ENCODE_H
+#define PGG_ENCODE_H
+#include "quant/quant.h"
+
+#define ENCODES_F32 0,
+#define ENCODES_F16 0,
+#define ENCODES_BF16 0,
+
+#define PGG_ENCODE_PICK(none, fn, ...) fn
+#define PGG_ENCODE_CALL(...) PGG_ENCODE_PICK(__VA_ARGS__)
+/* pgg_encode_<name> where ENCODES_<NAME> is defined (it shifts the list by one), else NULL. */
+#define PGG_ENCODER(NAME, name) PGG_ENCODE_CALL(ENCODES_##NAME pgg_encode_##name, NULL, NULL)
+
+#define QUANT(id, NAME, name, elems, bytes, sub, kind) \
+  void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance);
+#include "quant_types.def"
+#undef QUANT
+
+#endif
