@@ -1,0 +1,34 @@
+"""`python -m pyggml`: flags for compilers (--cflags --libs --cmake-dir --include), else the command line of cli.py."""
+
+from __future__ import annotations
+
+import sys
+
+from . import embed
+from .errors import PyggmlError
+
+FLAGS = {
+    "--cflags": embed.cflags,
+    "--libs": embed.libs,
+    "--cmake-dir": embed.cmake_dir,
+    "--include": embed.get_include,
+}
+
+
+def main() -> int:
+    """Answers compiler flags without loading anything; hands all else to the command line."""
+    args = sys.argv[1:]
+    if not args or any(arg not in FLAGS for arg in args):
+        from .cli import main as cli_main
+
+        return cli_main() or 0
+    try:
+        print(" ".join(FLAGS[arg]() for arg in args))
+    except PyggmlError as error:
+        print(f"pyggml: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
