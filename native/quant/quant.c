@@ -5,8 +5,21 @@
 
 #include <string.h>
 
-#include "quant/blocks.h"
+#include "quant/blocks_basic.h"
+#include "quant/blocks_fp4.h"
+#include "quant/blocks_iq.h"
+#include "quant/blocks_k.h"
 #include "quant/encode.h"
+
+#define QUANT(id, NAME, name, elems, bytes, sub, kind) LAYOUT_##kind(name, elems, bytes)
+#define LAYOUT_BLOCK(name, elems, bytes)                                                          \
+  _Static_assert(sizeof(pgg_##name) == (bytes), #name ": struct and quant_types.def disagree"); \
+  _Static_assert(PGG_ACT_LEN % (elems) == 0, #name ": a block may not straddle two pgg_act");
+#define LAYOUT_ACT(name, elems, bytes) LAYOUT_BLOCK(name, elems, bytes)
+#define LAYOUT_FLOAT(name, elems, bytes)
+#define LAYOUT_INT(name, elems, bytes)
+#include "quant_types.def"
+#undef QUANT
 
 /* ---- one value each ------------------------------------------------------------------------------------ */
 
@@ -44,23 +57,61 @@ PLAIN_DOT(f64, )
 PLAIN_DOT(f16, half_of)
 PLAIN_DOT(bf16, brain_of)
 
+/* ---- blocks -------------------------------------------------------------------------------------------- */
+
+#define DECODE(name, elems, sub)                                                      \
+  static void decode_##name(const void *row, float *y, int64_t k) {                   \
+    const pgg_##name *b = row;                                                        \
+    for (int64_t at = 0; at < k; at += (elems), b++) {                                \
+      for (int s = 0; s < (elems) / (sub); s++) {                                     \
+        const float scale = pgg_##name##_scale(b, s), min = pgg_##name##_min(b, s);   \
+        for (int i = s * (sub); i < (s + 1) * (sub); i++) {                           \
+          y[at + i] = scale * (float)pgg_##name##_q(b, i) - min;                      \
+        }                                                                             \
+      }                                                                               \
+    }                                                                                 \
+  }
+
+/* Sums per sub-block are exact in int32 (256 * 127 * 127 < 2^23); quant.h states the float order. */
+#define DOT(name, elems, sub)                                                         \
+  static float dot_##name(const void *row, const void *act, int64_t k) {              \
+    const pgg_##name *b = row;                                                        \
+    float acc = 0.0f;                                                                 \
+    for (int64_t at = 0; at < k; at += (elems), b++) {                                \
+      const pgg_act *a = (const pgg_act *)act + at / PGG_ACT_LEN;                     \
+      const int8_t *x = a->q + at % PGG_ACT_LEN;                                      \
+      const int16_t *sums = a->sums + at % PGG_ACT_LEN / 16;                          \
+      for (int s = 0; s < (elems) / (sub); s++) {                                     \
+        int32_t isum = 0, asum = 0;                                                   \
+        for (int i = s * (sub); i < (s + 1) * (sub); i++) isum += pgg_##name##_q(b, i) * x[i]; \
+        for (int i = s * (sub) / 16; i < (s + 1) * (sub) / 16; i++) asum += sums[i];  \
+        acc += a->d * (pgg_##name##_scale(b, s) * (float)isum - pgg_##name##_min(b, s) * (float)asum); \
+      }                                                                               \
+    }                                                                                 \
+    return acc;                                                                       \
+  }
+
+#define QUANT(id, NAME, name, elems, bytes, sub, kind) CODE_##kind(name, elems, sub)
+#define CODE_BLOCK(name, elems, sub) DECODE(name, elems, sub) DOT(name, elems, sub)
+#define CODE_ACT(name, elems, sub) DECODE(name, elems, sub)
+#define CODE_FLOAT(name, elems, sub)
+#define CODE_INT(name, elems, sub)
+#include "quant_types.def"
+#undef QUANT
+
 /* ---- table --------------------------------------------------------------------------------------------- */
 
-#define DOT_FLOAT(name) dot_##name
-#define DOT_INT(name) NULL
-#define DOT_BLOCK(name) NULL
-#define DOT_ACT(name) NULL
-#define DECODE_FLOAT(name) decode_##name
-#define DECODE_INT(name) decode_##name
-#define DECODE_BLOCK(name) NULL
-#define DECODE_ACT(name) NULL
+#define HAS_DOT_BLOCK(name) dot_##name
+#define HAS_DOT_FLOAT(name) dot_##name
+#define HAS_DOT_INT(name) NULL
+#define HAS_DOT_ACT(name) NULL
 
 static const pgg_quant table[PGG_TYPE_LIMIT] = {
 #define QUANT(id, NAME, name, elems, bytes, sub, kind)                                                             \
   [id] = {{id, #name, elems, bytes, sub, PGG_KIND_##kind, PGG_ENCODER(NAME, name) != NULL},                        \
-          DECODE_##kind(name),                                                                                     \
+          decode_##name,                                                                                          \
           PGG_ENCODER(NAME, name),                                                                                 \
-          DOT_##kind(name)},
+          HAS_DOT_##kind(name)},
 #include "quant_types.def"
 #undef QUANT
 };

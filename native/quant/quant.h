@@ -6,12 +6,16 @@
 
 typedef struct pgg_quant {
   pgg_type_info info;
-  /* k values of one row -> floats; bit-equal to the format's published decode. NULL for ACT types without one. */
+  /* k values of one row -> floats; bit-equal to the format's published decode. Never NULL: INT types convert, ACT types give d * q. */
   void (*decode)(const void *row, float *y, int64_t k);
   /* floats -> one row; importance (k) or NULL. NULL where the type cannot be written yet. */
   void (*encode)(const float *x, void *row, int64_t k, const float *importance);
-  /* Reference product of one row with activations prepared as pgg_act (k); the truth all kernels are held to:
-   * integer sums are exact, the float part is evaluated in block order. NULL for INT and ACT. */
+  /* Reference product of one row with prepared activations; the truth all kernels are held to, within
+   * 1e-5 * sum |w[i] * x[i]|. NULL for INT and ACT.
+   * BLOCK: act is pgg_act (k). For every sub-block s in order, in float, each operation rounded by itself:
+   *     acc = acc + d_act * (scale(s) * isum - min(s) * asum)         acc starts at 0
+   * isum = sum of q * q_act and asum = sum of q_act over the sub-block, exact in int32.
+   * FLOAT: act is float (k). Products and one running sum in double, in order; the result is rounded to float. */
   float (*dot)(const void *row, const void *act, int64_t k);
 } pgg_quant;
 
