@@ -1,0 +1,64 @@
+"""pyggml: a workbench for GGUF language models with its own C core.
+
+>>> import pyggml
+>>> m = pyggml.load()                       # the bundled story teller, or load("x.gguf")
+>>> text = str(m.generate("Once upon a time", max_tokens=8))
+>>> m.close()
+"""
+
+from __future__ import annotations
+
+from pyggml import gguf
+from pyggml._native import version as _version
+from pyggml.embed import get_include
+from pyggml.errors import (
+    ArgumentError,
+    BackendError,
+    Cancelled,
+    ContextFull,
+    GGUFError,
+    NumericError,
+    OutOfMemory,
+    PyggmlError,
+    ShapeError,
+    TemplateError,
+    UnsupportedError,
+)
+from pyggml.estimate import estimate
+from pyggml.generate import Completion
+from pyggml.info import info
+from pyggml.model import Model, load
+from pyggml.quant import QuantType
+from pyggml.recipes import quantize_file
+from pyggml.session import Session
+from pyggml.tensor import Tensor, dequantize, quantize
+
+__version__ = _version()
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "Cancelled",
+    "Completion",
+    "ContextFull",
+    "GGUFError",
+    "Model",
+    "NumericError",
+    "OutOfMemory",
+    "PyggmlError",
+    "QuantType",
+    "Session",
+    "ShapeError",
+    "TemplateError",
+    "Tensor",
+    "UnsupportedError",
+    "__version__",
+    "dequantize",
+    "estimate",
+    "get_include",
+    "gguf",
+    "info",
+    "load",
+    "quantize",
+    "quantize_file",
+]

@@ -1,0 +1,74 @@
+"""Parts that several architectures share, written once over Graph. c is the Config, blk the weights of one layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pyggml.graph import Graph, Node, Rope
+
+if TYPE_CHECKING:
+    from pyggml.config import Config
+    from pyggml.weights import Block, Weights
+
+
+def rope_of(c: Config, w: Weights, kind: str) -> Rope:
+    """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them."""
+    s = c.rope_scaling
+    factors = w.get("rope_freqs.weight")
+    if s.kind == "none":
+        return Rope(kind, c.rope_n_rot, c.rope_freq_base, factors=factors)
+    if s.kind == "linear":
+        return Rope(kind, c.rope_n_rot, c.rope_freq_base, 1.0 / s.factor, factors=factors)
+    return Rope(
+        kind,
+        c.rope_n_rot,
+        c.rope_freq_base,
+        1.0 / s.factor,
+        s.n_ctx_orig,
+        ext_factor=1.0,
+        attn_factor=s.attn_factor * (1.0 + 0.1 * math.log(s.factor)),
+        beta_fast=s.beta_fast,
+        beta_slow=s.beta_slow,
+        factors=factors,
+    )
+
+
+def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int = 0) -> Node:
+    """Grouped-query attention: optional biases, optional per-head norm of q and k, rope, output projection."""
+    i = blk.index
+    q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"))
+    k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"))
+    v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"))
+    q_norm, k_norm = blk.get("attn_q_norm.weight"), blk.get("attn_k_norm.weight")
+    if q_norm is not None:
+        q = g.rms_norm(q, q_norm, c.norm_eps)
+    if k_norm is not None:
+        k = g.rms_norm(k, k_norm, c.norm_eps)
+    q = g.rope(q, rope, c.n_head, c.head_dim_k, name=f"blk.{i}.rope_q")
+    k = g.rope(k, rope, c.n_head_kv, c.head_dim_k, name=f"blk.{i}.rope_k")
+    y = g.attention(
+        q,
+        k,
+        v,
+        layer=i,
+        n_head=c.n_head,
+        n_head_kv=c.n_head_kv,
+        scale=1.0 / math.sqrt(c.head_dim_k),
+        window=window,
+    )
+    return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"))
+
+
+def gated_ffn(g: Graph, blk: Block, x: Node, act: str = "silu") -> Node:
+    """down(act(gate(x)) * up(x))."""
+    gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"))
+    up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"))
+    hidden = g.glu(gate, up, act, name=f"blk.{blk.index}.ffn_act")
+    return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"))
+
+
+def head(g: Graph, c: Config, w: Weights, x: Node) -> Node:
+    """Final norm of the wanted rows, then logits; the embedding table serves where there is no output matrix."""
+    x = g.rms_norm(g.wanted(x), w["output_norm.weight"], c.norm_eps)
+    return g.matmul(w.get("output.weight") or w["token_embd.weight"], x, w.get("output.bias"), name="output")

@@ -1,0 +1,28 @@
+"""Llama 1-3, Mistral 7B, Yi, SmolLM2: dense decoder, RMS norm, grouped-query attention, SwiGLU.
+
+Q and K rows are stored for rope on neighbouring pairs. Papers: arXiv 2302.13971, 2310.06825.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyggml.arch.layers import attention, gated_ffn, head, rope_of
+from pyggml.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from pyggml.config import Config
+    from pyggml.weights import Weights
+
+NAMES = ("llama",)
+
+
+def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm") -> Node:
+    rope = rope_of(c, w, rope_kind)
+    x = g.embed(w["token_embd.weight"])
+    for blk in w.blocks():
+        h = g.rms_norm(x, blk["attn_norm.weight"], c.norm_eps)
+        x = x + attention(g, c, blk, h, rope)
+        h = g.rms_norm(x, blk["ffn_norm.weight"], c.norm_eps)
+        x = x + gated_ffn(g, blk, h)
+    return head(g, c, w, x)

@@ -1,0 +1,20 @@
+"""Qwen2 / 2.5 and Qwen3 dense decoders. Delta to llama: rope on halves; biases of q, k, v (Qwen2) and per-head norms
+of q and k (Qwen3) come with their tensors. Papers: arXiv 2407.10671, 2505.09388.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyggml.arch import llama
+from pyggml.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from pyggml.config import Config
+    from pyggml.weights import Weights
+
+NAMES = ("qwen2", "qwen3")
+
+
+def build(g: Graph, c: Config, w: Weights) -> Node:
+    return llama.build(g, c, w, rope_kind="neox")

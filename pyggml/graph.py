@@ -1,0 +1,187 @@
+"""The builder of a forward pass: each call appends one record to a native plan and returns a Node.
+
+Shapes are judged by the core as ops are added, so a wrong file fails here, at load, with a sentence that names the
+weight. Rows of a node are the tokens of a step (`ROWS_TOKENS`) or the wanted ones among them (`ROWS_WANTED`).
+Nothing here knows files or architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyggml import _native
+
+_ROPE_KINDS = {"norm": 0, "neox": 1}
+_GLU_KINDS = {"silu": 0, "gelu": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A named matrix (rows, cols) or vector (1, cols) in its stored type; data holds exactly its bytes."""
+
+    name: str
+    type_id: int
+    rows: int
+    cols: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary position embedding of one model.
+
+    kind: "norm" turns pairs (2i, 2i+1), "neox" pairs (i, i + n_rot/2). freq_scale is 1 / factor; ext_factor > 0 mixes
+    in YaRN between beta_fast and beta_slow turns over n_ctx_orig; attn_factor multiplies cos and sin.
+    factors: one divisor per frequency (1, n_rot / 2), or None.
+    """
+
+    kind: str
+    n_rot: int
+    freq_base: float = 10000.0
+    freq_scale: float = 1.0
+    n_ctx_orig: int = 0
+    ext_factor: float = 0.0
+    attn_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    factors: Weight | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One array of the plan: rows x cols of float32."""
+
+    graph: Graph
+    index: int
+    rows: int
+    cols: int
+
+    def __add__(self, other: Node) -> Node:
+        return self.graph.add(self, other)
+
+    def __mul__(self, other: Node | float) -> Node:
+        return self.graph.mul(self, other) if isinstance(other, Node) else self.graph.scale(self, other)
+
+
+class Graph:
+    """Appends ops to a plan. Names given by `name=` appear in messages and in the profile."""
+
+    def __init__(self) -> None:
+        self.plan = _native.Plan()
+        self._weights: dict[str, int] = {}
+        self._n_ops = 0
+
+    def _weight(self, w: Weight | None) -> int:
+        if w is None:
+            return -1
+        index = self._weights.get(w.name)
+        if index is None:
+            index = self._weights[w.name] = self.plan.weight(w.name, w.type_id, w.data, w.rows, w.cols)
+        return index
+
+    def _op(
+        self,
+        kind: str,
+        name: str,
+        src: tuple[Node, ...] = (),
+        weights: tuple[Weight | None, ...] = (),
+        ints: tuple[int, ...] = (),
+        floats: tuple[float, ...] = (),
+    ) -> Node:
+        index = self.plan.op(
+            kind,
+            name or f"{kind}.{self._n_ops}",
+            [node.index for node in src],
+            [self._weight(w) for w in weights],
+            ints,
+            floats,
+        )
+        self._n_ops += 1
+        rows, cols = self.plan.node_shape(index)
+        return Node(self, index, rows, cols)
+
+    def embed(self, table: Weight, name: str = "embed") -> Node:
+        """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd)."""
+        return self._op("embed", name, weights=(table,))
+
+    def input(self, cols: int, name: str = "input") -> Node:
+        """Rows handed to the step by the caller -> (tokens, cols)."""
+        return self._op("input", name, ints=(cols,))
+
+    def rms_norm(self, x: Node, w: Weight, eps: float, name: str = "") -> Node:
+        """x / rms(x) * w over each run of w.cols values of a row."""
+        return self._op("rms_norm", name or _stem(w), (x,), (w,), (w.cols,), (eps,))
+
+    def matmul(self, w: Weight, x: Node, bias: Weight | None = None, name: str = "") -> Node:
+        """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m)."""
+        return self._op("matmul", name or _stem(w), (x,), (w, bias))
+
+    def add(self, a: Node, b: Node, name: str = "") -> Node:
+        return self._op("add", name, (a, b))
+
+    def mul(self, a: Node, b: Node, name: str = "") -> Node:
+        return self._op("mul", name, (a, b))
+
+    def scale(self, x: Node, by: float, name: str = "") -> Node:
+        return self._op("scale", name, (x,), floats=(by,))
+
+    def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
+        """Turns the first n_rot values of every head of x (tokens, n_head * head_dim) by its position."""
+        return self._op(
+            "rope",
+            name,
+            (x,),
+            (how.factors,),
+            (n_head, head_dim, how.n_rot, _ROPE_KINDS[how.kind], how.n_ctx_orig),
+            (how.freq_base, how.freq_scale, how.ext_factor, how.attn_factor, how.beta_fast, how.beta_slow),
+        )
+
+    def attention(
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        *,
+        layer: int,
+        n_head: int,
+        n_head_kv: int,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        name: str = "",
+    ) -> Node:
+        """Stores k, v in the cache of layer, then causal attention -> (tokens, n_head * v_dim)."""
+        dims = (layer, n_head, n_head_kv, k.cols // max(n_head_kv, 1), v.cols // max(n_head_kv, 1), 1, window)
+        return self._op("attention", name or f"blk.{layer}.attention", (q, k, v), (), dims, (scale, softcap))
+
+    def silu(self, x: Node, name: str = "") -> Node:
+        return self._op("silu", name, (x,))
+
+    def gelu(self, x: Node, exact: bool = False, name: str = "") -> Node:
+        return self._op("gelu_erf" if exact else "gelu", name, (x,))
+
+    def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
+        """act(gate) * up."""
+        return self._op("glu", name, (gate, up), ints=(_GLU_KINDS[act],))
+
+    def softmax(self, x: Node, name: str = "") -> Node:
+        return self._op("softmax", name, (x,))
+
+    def wanted(self, x: Node, name: str = "wanted") -> Node:
+        """Only the rows whose result the caller asked for."""
+        return self._op("rows", name, (x,))
+
+    def finish(self, out: Node, n_batch: int, n_ctx: int, keep_all: bool = False) -> _native.Plan:
+        """Names the output, lays out the memory and returns the frozen plan."""
+        self.plan.output(out.index)
+        self.plan.freeze(n_batch, n_ctx, keep_all)
+        return self.plan
+
+
+Build = Callable[[Graph, Any, Any], Node]
+
+
+def _stem(w: Weight) -> str:
+    return w.name.removesuffix(".weight")

@@ -1,0 +1,432 @@
+"""A loaded model: file, plan and tokenizer together, and the calls users make on it.
+
+The way of the data: path -> gguf -> Config + Weights -> arch.build(Graph) -> Plan -> Session.step -> logits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native, arch, gguf, scoring
+from pyggml.config import Config
+from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, UnsupportedError
+from pyggml.generate import Stream, complete
+from pyggml.graph import Graph
+from pyggml.quant import QuantType
+from pyggml.sample import Sampling
+from pyggml.session import Session
+from pyggml.tensor import Tensor
+from pyggml.weights import Progress, Weights
+
+if TYPE_CHECKING:
+    from pyggml.tokenizer import Tokenizer
+
+log = logging.getLogger("pyggml")
+
+BUNDLED = Path(__file__).parent / "data" / "tales.gguf"
+N_BATCH = 512
+"""Most tokens computed at once; longer prompts are cut into such pieces."""
+
+Prompt = str | Sequence[int]
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    n_ctx: int | None = None,
+    n_threads: int | None = None,
+    device: str = "auto",
+    kv_type: str = "f16",
+    mmap: bool = True,
+    progress: Progress | None = None,
+) -> Model:
+    """Loads a GGUF file (or, without a path, the bundled story teller).
+
+    n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
+    n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0".
+    mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
+    copy. Raises GGUFError for a broken file, UnsupportedError for a model or device that cannot be run.
+
+    >>> import pyggml
+    >>> with pyggml.load() as m:
+    ...     m.config.arch
+    'llama'
+    """
+    if path is None:
+        log.info("no path given: loading the bundled model %s", BUNDLED.name)
+        path = BUNDLED
+    return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress)
+
+
+class Model:
+    """Weights and plan of a file, shared by any number of threads. Made by `pyggml.load`; a context manager."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        n_ctx: int | None,
+        n_threads: int | None,
+        device: str,
+        kv_type: str,
+        mmap: bool,
+        progress: Progress | None,
+    ) -> None:
+        _native.isa()  # a PYGGML_ISA that cannot be had fails here, before anything is read
+        if device not in ("auto", "cpu"):
+            raise UnsupportedError(f"device {device!r} is not available in this build; use 'auto' or 'cpu'")
+        self.n_threads = _positive("n_threads", n_threads, 1024) or _native.default_threads()
+        self.kv_type = QuantType.parse(kv_type).name.lower()
+        n_ctx = _positive("n_ctx", n_ctx, 1 << 30)
+        self._closed = False
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._idle: list[Session] = []
+        self._lock = threading.Lock()
+        self._file = gguf.open(path)
+        try:
+            self.metadata: Mapping[str, Any] = self._file.metadata
+            name = self.metadata.get("general.architecture")
+            if not isinstance(name, str):
+                raise GGUFError(f"general.architecture: expected a name, got {name!r}")
+            module = arch.find(name)
+            self.config = Config.from_metadata(self.metadata)
+            self._text = _Lazy(lambda: _tokenizer(self.metadata))
+            weights = Weights(self._file.tensors, self.config.n_layer, copy=not mmap, progress=progress)
+            graph = Graph()
+            out = module.build(graph, self.config, weights)
+            weights.check_all_taken(name)
+            self._mapped = mmap
+            self.n_ctx = n_ctx or self.config.n_ctx_train
+            self._plan = graph.finish(out, min(N_BATCH, self.n_ctx), self.n_ctx)
+            if n_ctx is None:
+                self.n_ctx = self._fitting(self.n_ctx)
+            elif n_ctx > self.config.n_ctx_train:
+                log.warning("n_ctx %d is more than the %d the model was trained for", n_ctx, self.config.n_ctx_train)
+            if self._plan.kv_bytes(QuantType.parse(kv_type).id, self.n_ctx) == 0:
+                raise UnsupportedError(
+                    f"kv_type {kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
+                    "use f32, f16 or bf16, or q8_0 where the head size is a multiple of 32"
+                )
+            self.n_vocab = out.cols
+            self._check_vocab()
+            self._n_weights = sum(t.n_elements for t in self._file.tensors.values())
+        except BaseException:
+            self._file.close()
+            raise
+
+    # ---- text ------------------------------------------------------------------------------------------------
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Built beside loading, joined on first use. Raises GGUFError or UnsupportedError if the file has no usable one."""
+        return self._text.get()
+
+    def tokenize(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Text -> token ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
+        self._check_open()
+        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """The inverse of tokenize(..., add_special=False)."""
+        self._check_open()
+        return self.tokenizer.decode(ids, skip_special=skip_special)
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], *, template: str | None = None, **kwargs: Any) -> str:
+        """The prompt that the model's own chat template makes of messages.
+
+        template: a Jinja text to use instead. kwargs reach the template (tools=, enable_thinking=...).
+        Raises TemplateError when the file has no template or it refuses the messages.
+        """
+        from pyggml.chat import ChatTemplate
+
+        self._check_open()
+        source = template or self.metadata.get("tokenizer.chat_template")
+        if not isinstance(source, str) or not source:
+            raise TemplateError(
+                "this file has no chat template (tokenizer.chat_template); use generate() with a prompt of your own, "
+                "or pass template="
+            )
+        tok = self.tokenizer
+        text = {i: tok.token_text(i) if i is not None else "" for i in (tok.bos_id, tok.eos_id)}
+        made = ChatTemplate(source, bos_token=text[tok.bos_id], eos_token=text[tok.eos_id])
+        return made.render(list(messages), **kwargs)
+
+    # ---- generation ------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt] = "",
+        *,
+        max_tokens: int | None = 128,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        repeat_last_n: int = 64,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        logprobs: int | None = None,
+    ) -> Any:
+        """Continues a prompt: text, a list of token ids (used as they are), or a list of prompts (-> a list).
+
+        max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
+        stop: texts that end the generation and are cut off. logprobs: keep the log-probabilities of every token and of
+        this many alternatives. -> Completion. Raises ContextFull when the prompt is longer than the context,
+        ArgumentError for settings out of range, NumericError when logits are not finite.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     c = m.generate("Once upon a time", max_tokens=5, temperature=0)
+        >>> len(c.tokens), c.finish_reason, str(c) == c.text
+        (5, 'length', True)
+        """
+        how = dict(
+            max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
+            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
+        )  # fmt: skip
+        if _is_batch(prompt):
+            return [complete(self._start(self._ids(p), **how)) for p in prompt]  # type: ignore[arg-type]
+        return complete(self._start(self._ids(prompt), **how))  # type: ignore[arg-type]
+
+    def stream(self, prompt: Prompt = "", **settings: Any) -> Stream:
+        """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
+        if _is_batch(prompt):
+            raise ArgumentError("stream takes one prompt; start one stream per prompt")
+        return self._start(self._ids(prompt), **settings)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: bool = False,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        repeat_last_n: int = 64,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        logprobs: int | None = None,
+        template: str | None = None,
+        **template_kwargs: Any,
+    ) -> Any:
+        """Answers a conversation [{"role": "user", "content": "..."}] with the model's chat template.
+
+        -> Completion, or a Stream with stream=True. Further keywords reach the template.
+        """
+        text = self.render_chat(messages, template=template, **template_kwargs)
+        ids = self.tokenizer.encode(text, add_special=False, parse_special=True)
+        bos = self.tokenizer.bos_id
+        if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        made = self._start(
+            ids, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
+            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
+        )  # fmt: skip
+        return made if stream else complete(made)
+
+    # ---- numbers ---------------------------------------------------------------------------------------------
+
+    def session(self, n_ctx: int | None = None, kv_type: str | None = None) -> Session:
+        """A sequence of its own: `.step(ids)` -> logits, `.n_past`, `.truncate(n)`, `.reset()`."""
+        self._check_open()
+        return Session(self, _positive("n_ctx", n_ctx, self.n_ctx), kv_type)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""
+        session = self._borrow()
+        try:
+            return session.step(ids, len(ids)).reshape(len(ids), -1)
+        finally:
+            self._give_back(session)
+
+    def score(self, text: str | Sequence[int]) -> NDArray[np.float32]:
+        """Natural log-probability of every token but the first, given those before it: -> (n - 1,) float32."""
+        return scoring.score(self, self._ids(text))
+
+    def perplexity(self, text: str | Sequence[int], n_ctx: int = 512, progress: Progress | None = None) -> float:
+        """Perplexity over chunks of n_ctx tokens, the second half of each scored (as llama.cpp counts it)."""
+        return scoring.perplexity(self, self._ids(text), n_ctx, progress)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The file's tensors by name, as views."""
+        self._check_open()
+        return {name: Tensor(info.data, info.type, info.shape) for name, info in self._file.tensors.items()}
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Frees everything at once. Running streams end; later calls raise PyggmlError."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._idle.clear()
+        for session in list(self._sessions):
+            session.close()
+        del self._plan
+        self._text.get_quietly()
+        self._file.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._n_weights:,} parameters, n_ctx {self.n_ctx}"
+        return f"<pyggml.Model {self.config.arch} {self._file.path} ({state})>"
+
+    def _ids(self, prompt: Any) -> list[int]:
+        self._check_open()
+        if not isinstance(prompt, str):
+            ids = list(prompt)
+        else:
+            ids = self.tokenizer.encode(prompt, add_special=True, parse_special=True)
+        if not ids:
+            start = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
+            if start is None:
+                raise ArgumentError("an empty prompt needs a model with a BOS or EOS token; this one has neither")
+            ids = [start]
+        return ids
+
+    def _start(
+        self,
+        ids: Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+        **sampling: Any,
+    ) -> Stream:
+        return Stream(
+            self, ids, max_tokens=max_tokens, sampling=Sampling(**sampling), stop=stop, logprobs=logprobs
+        )
+
+    def _borrow(self) -> Session:
+        """An empty session: a kept one, whose memory is warm, or a new one."""
+        with self._lock:
+            if self._closed:
+                raise PyggmlError("this model is closed")
+            session = self._idle.pop() if self._idle else None
+        return session or Session(self)
+
+    def _give_back(self, session: Session) -> None:
+        with self._lock:
+            if not self._closed and not self._idle:
+                session.reset()
+                self._idle.append(session)
+                return
+        session.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PyggmlError("this model is closed")
+
+    def _check_alive(self) -> None:
+        """Before every step: open, and the mapped file still the one that was loaded."""
+        self._check_open()
+        if self._mapped:
+            self._file.check_unchanged()
+
+    def _check_vocab(self) -> None:
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if tokens is not None and len(tokens) > self.n_vocab:
+            raise GGUFError(
+                f"tokenizer.ggml.tokens lists {len(tokens)} tokens, but the output has only {self.n_vocab} rows"
+            )
+
+    def _fitting(self, n_ctx: int) -> int:
+        """n_ctx, halved until the cache takes no more than half of the free memory."""
+        kind = QuantType.parse(self.kv_type).id
+        free = _free_memory()
+        while free and n_ctx > 512 and self._plan.kv_bytes(kind, n_ctx) > free // 2:
+            n_ctx //= 2
+        if n_ctx < self.config.n_ctx_train:
+            log.info("n_ctx is %d of %d so that the cache fits into memory", n_ctx, self.config.n_ctx_train)
+        return n_ctx
+
+    def _blame(self, message: str) -> str:
+        """message, and the first tensor that holds something non-finite (looked for only now)."""
+        for name, info in self._file.tensors.items():
+            if info.type.is_weight and not scoring.finite(info):
+                return f"{message}: tensor {name} ({info.type.name}) holds NaN or infinity; the file is damaged"
+        return f"{message}, though every weight is finite: values overflowed on the way"
+
+
+class _Lazy:
+    """A value made in a thread of its own; get() waits for it and raises what making it raised."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(make,), name="pyggml-tokenizer", daemon=True)
+        self._thread.start()
+
+    def _work(self, make: Callable[[], Any]) -> None:
+        try:
+            self._value = make()
+        except BaseException as e:
+            self._error = e
+
+    def get(self) -> Any:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def get_quietly(self) -> None:
+        self._thread.join()
+
+
+def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    from pyggml.tokenizer import from_metadata
+
+    return from_metadata(metadata)
+
+
+def _positive(name: str, value: int | None, limit: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= limit:
+        raise ArgumentError(f"{name} must be a whole number from 1 to {limit}, got {value!r}")
+    return value
+
+
+def _is_batch(prompt: Any) -> bool:
+    if isinstance(prompt, str):
+        return False
+    return len(prompt) > 0 and not isinstance(prompt[0], int | np.integer)
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping; 0 where the system does not say."""
+    try:
+        with open("/proc/meminfo") as f:
+            for line in f:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+

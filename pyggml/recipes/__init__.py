@@ -1,0 +1,5 @@
+"""Which tensor of a file becomes which type, and the streaming rewrite of a file by such a recipe."""
+
+from pyggml.recipes.rewrite import Change, quantize_file
+
+__all__ = ["Change", "quantize_file"]

@@ -1,0 +1,167 @@
+"""One sequence over a model: tokens in, logits out, the key/value cache between.
+
+Adds to the native session what only Python can: the file behind the weights is compared with load before every step,
+long steps stay open to Ctrl-C, and a non-finite result is traced to the tensor that caused it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native
+from pyggml.errors import ArgumentError, ContextFull, NumericError
+from pyggml.quant import QuantType
+
+if TYPE_CHECKING:
+    from pyggml.model import Model
+
+T = TypeVar("T")
+
+_LONG_STEP = 2_000_000_000
+"""Multiply-adds above which a step may last long enough that Ctrl-C must be able to end it."""
+
+
+class Session:
+    """The state of one sequence. Use one session from one thread at a time; a model may have many.
+
+    >>> import pyggml
+    >>> with pyggml.load() as m:
+    ...     s = m.session()
+    ...     logits = s.step(m.tokenize("Once upon a"))
+    ...     s.n_past == len(m.tokenize("Once upon a")), logits.shape == (m.n_vocab,)
+    (True, True)
+    """
+
+    def __init__(self, model: Model, n_ctx: int | None = None, kv_type: str | None = None) -> None:
+        kind = QuantType.parse(kv_type or model.kv_type)
+        self._model = model
+        self._native = _native.Session(model._plan, n_ctx or model.n_ctx, kind.id)
+        self._busy = threading.Lock()
+        model._sessions.add(self)
+
+    @property
+    def n_past(self) -> int:
+        """Positions held in the cache."""
+        return self._native.n_past
+
+    @property
+    def n_ctx(self) -> int:
+        """Most positions the cache can hold."""
+        return self._native.n_ctx
+
+    def step(self, ids: Sequence[int], n_wanted: int = 1) -> NDArray[np.float32]:
+        """Feeds ids at the next positions and returns the logits of the last n_wanted.
+
+        Shapes: -> (n_vocab,) for n_wanted=1, else (n_wanted, n_vocab).
+        Raises ContextFull when they do not fit, NumericError when logits are not finite; the session is then as before.
+        """
+        tokens = self.check(ids)
+        with self._turn():
+            run = lambda: self._native.step(tokens, n_wanted, self._model.n_threads)  # noqa: E731
+            past = self.n_past
+            out = self._run(len(tokens), run)
+            if n_wanted and not np.isfinite(out).all():
+                self._native.truncate(past)
+                row = int(np.argmin(np.isfinite(out).all(axis=1)))
+                raise NumericError(
+                    self._model._blame(f"logits of position {past + len(tokens) - n_wanted + row} are not finite")
+                )
+        return out[0] if n_wanted == 1 else out
+
+    def next(self, sampler: _native.Sampler, ids: Sequence[int]) -> int:
+        """Feeds ids and chooses the token behind them."""
+        tokens = self.check(ids)
+        with self._turn():
+            try:
+                return self._run(
+                    len(tokens), lambda: self._native.next(sampler, tokens, self._model.n_threads)
+                )
+            except NumericError as error:
+                raise NumericError(self._model._blame(str(error))) from None
+
+    def truncate(self, n_past: int) -> None:
+        """Forgets everything from position n_past on."""
+        self._native.truncate(n_past)
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._native.truncate(0)
+
+    def cancel(self) -> None:
+        """Stops a running step from any thread: it raises Cancelled, and the session is as before the step."""
+        self._native.cancel(True)
+
+    def close(self) -> None:
+        """Frees the cache. Later calls raise ArgumentError."""
+        self._native.cancel(True)
+        with self._busy:
+            self._native.close()
+
+    def check(self, ids: Sequence[int]) -> NDArray[np.int32]:
+        """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past."""
+        wide = np.asarray(ids)
+        if wide.ndim != 1 or wide.size == 0 or wide.dtype.kind not in "iu":
+            raise ArgumentError(f"token ids: expected a non-empty list of integers, got {_shown(ids)}")
+        bad = np.flatnonzero((wide < 0) | (wide >= self._model.n_vocab))
+        if bad.size:
+            raise ArgumentError(
+                f"token id {wide[bad[0]]} at position {bad[0]} is outside the vocabulary of {self._model.n_vocab}"
+            )
+        if self.n_past + wide.size > self.n_ctx:
+            raise ContextFull(
+                f"{wide.size} tokens behind {self.n_past} do not fit the context of {self.n_ctx}; shorten the prompt "
+                f"or load with n_ctx >= {self.n_past + wide.size} (the model was trained for {self._model.config.n_ctx_train})"
+            )
+        return np.ascontiguousarray(wide, dtype=np.int32)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise ArgumentError("this session is running in another thread; give each thread a session of its own")
+        try:
+            self._model._check_alive()
+            yield
+        finally:
+            self._native.cancel(False)
+            self._busy.release()
+
+    def _run(self, n: int, call: Callable[[], T]) -> T:
+        if n * self._model._n_weights < _LONG_STEP or threading.current_thread() is not threading.main_thread():
+            return call()
+        return _interruptible(call, lambda: self._native.cancel(True))
+
+
+def _interruptible(call: Callable[[], T], stop: Callable[[], None]) -> T:
+    """call() in a thread of its own, so that the main thread still meets its signals; stop() ends it early."""
+    result: list[T] = []
+    error: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(call())
+        except BaseException as e:
+            error.append(e)
+
+    worker = threading.Thread(target=work, name="pyggml-step", daemon=True)
+    worker.start()
+    try:
+        while worker.is_alive():
+            worker.join(0.1)
+    except BaseException:
+        stop()
+        worker.join()
+        raise
+    if error:
+        raise error[0]
+    return result[0]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

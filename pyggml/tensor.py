@@ -1,0 +1,154 @@
+"""Tensor: numbers in any GGUF type with numpy's manners. Holds bytes and a shape; the sense of the bytes is native.
+
+Rows are the last dimension and the unit of slicing; nothing is copied where the layout allows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from pyggml import _native
+from pyggml.errors import ArgumentError, ShapeError
+from pyggml.quant import QuantType
+
+_PLAIN: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "F64": np.dtype("<f8"), "I8": np.dtype("i1"),
+    "I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8"),
+}  # fmt: skip
+"""Types that numpy knows: shown as arrays without a copy."""
+
+
+class Tensor:
+    """shape (..., k) in type, over a buffer of exactly nbytes.
+
+    >>> import numpy as np, pyggml
+    >>> w = pyggml.quantize(np.eye(32, dtype=np.float32), "q8_0")
+    >>> w.shape, w.type.name, w.nbytes
+    ((32, 32), 'Q8_0', 1088)
+    >>> bool(abs((w @ np.arange(32, dtype=np.float32))[5] - 5) < 0.2)
+    True
+    >>> w[3:5].shape
+    (2, 32)
+    """
+
+    __slots__ = ("_raw", "shape", "type")
+
+    def __init__(self, raw: Any, type: QuantType | str, shape: Sequence[int]) -> None:
+        self.type = type if isinstance(type, QuantType) else QuantType.parse(type)
+        self.shape = tuple(int(n) for n in shape)
+        if not self.shape or any(n < 0 for n in self.shape):
+            raise ShapeError(f"a tensor needs at least one dimension and none below 0, got {self.shape}")
+        k = self.shape[-1]
+        row = _native.row_bytes(self.type.id, k)
+        if row == 0 and k:
+            raise ShapeError(f"rows of {k} values do not fit {self.type.name}, whose blocks hold {self.type.elems}")
+        flat = np.frombuffer(raw, np.uint8) if not isinstance(raw, np.ndarray) else raw.reshape(-1).view(np.uint8)
+        if flat.size != self._rows * row:
+            raise ShapeError(
+                f"{self.type.name} of shape {self.shape} has {self._rows * row} bytes, the buffer has {flat.size}"
+            )
+        self._raw: NDArray[np.uint8] = flat.reshape(self._rows, row)
+
+    @property
+    def _rows(self) -> int:
+        return math.prod(self.shape[:-1])
+
+    @property
+    def raw(self) -> NDArray[np.uint8]:
+        """The stored bytes, (rows, bytes of a row); a view."""
+        return self._raw
+
+    @property
+    def nbytes(self) -> int:
+        return self._raw.nbytes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<pyggml.Tensor {self.type.name} {self.shape}, {self.nbytes:,} bytes>"
+
+    def __getitem__(self, index: int | slice) -> Tensor:
+        """Rows along the first dimension: an int drops it, a slice keeps it. Steps other than 1 copy."""
+        if self.ndim < 2:
+            raise ArgumentError("only rows can be sliced; use .numpy() for single values of a row")
+        if not isinstance(index, int | np.integer | slice):
+            raise ArgumentError(f"rows are taken by an int or a slice, got {index!r}")
+        parts = self._raw.reshape(self.shape[0], -1)
+        try:
+            part = parts[index]
+        except IndexError:
+            raise ArgumentError(f"row {index} is outside the {self.shape[0]} of {self.shape}") from None
+        shape = self.shape[1:] if not isinstance(index, slice) else (part.shape[0], *self.shape[1:])
+        return Tensor(np.ascontiguousarray(part), self.type, shape)
+
+    def dequantize(self, n_threads: int = 0) -> NDArray[np.float32]:
+        """The values as float32, always a copy."""
+        y = _native.dequantize(self.type.id, self._raw.reshape(-1), self._rows, self.shape[-1], n_threads)
+        return y.reshape(self.shape)
+
+    def numpy(self) -> NDArray[Any]:
+        """An array of the values: a view for types numpy knows, else float32."""
+        plain = _PLAIN.get(self.type.name)
+        if plain is None:
+            return self.dequantize()
+        return self._raw.reshape(-1).view(plain).reshape(self.shape)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        values = self.numpy()
+        if copy is False and self.type.name not in _PLAIN:
+            raise ValueError(f"{self.type.name} values cannot be shown as an array without a copy")
+        made = values if dtype is None else values.astype(dtype, copy=False)
+        return made.copy() if copy and made is values else made
+
+    def __matmul__(self, x: ArrayLike) -> NDArray[np.float32]:
+        """w (m, k) @ x (k,) -> (m,), or x (k, n) -> (m, n), in float32; the weights stay quantized."""
+        if self.ndim != 2:
+            raise ShapeError(f"w @ x needs a matrix, this tensor is {self.shape}")
+        values = np.asarray(x, dtype=np.float32)
+        m, k = self.shape
+        if values.ndim not in (1, 2) or values.shape[0] != k:
+            raise ShapeError(f"w @ x: w is ({m}, {k}), expected x of shape ({k},) or ({k}, n), got {values.shape}")
+        columns = np.ascontiguousarray(np.atleast_2d(values.T))
+        y = _native.matmul(self.type.id, self._raw.reshape(-1), m, k, columns)
+        return y[0] if values.ndim == 1 else np.ascontiguousarray(y.T)
+
+
+def quantize(
+    x: ArrayLike, type: QuantType | str, importance: ArrayLike | None = None, *, n_threads: int = 0
+) -> Tensor:
+    """Floats (..., k) -> Tensor of a type such as "q4_k".
+
+    importance: k weights >= 0 for the squared error of each column. Raises ShapeError when k is no multiple of the
+    type's block, NumericError for NaN or infinity, UnsupportedError for a type that cannot be written.
+    """
+    kind = type if isinstance(type, QuantType) else QuantType.parse(type)
+    values = np.ascontiguousarray(x, dtype=np.float32)
+    if values.ndim == 0:
+        raise ShapeError("a single number cannot be quantized; give at least one row")
+    weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+    raw = _native.quantize(kind.id, values.reshape(-1, values.shape[-1]), weights, n_threads)
+    return Tensor(raw, kind, values.shape)
+
+
+def dequantize(raw: Any, type: QuantType | str, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Stored bytes -> float32 of shape.
+
+    >>> dequantize(b"\\x00\\x3c" + bytes(32), "q8_0", (32,)).shape
+    (32,)
+    """
+    return Tensor(raw, type, shape).dequantize()

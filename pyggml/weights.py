@@ -1,0 +1,109 @@
+"""The tensors of a file as weights of a graph: views of the mapping, or copies on huge pages.
+
+Knows names and layers, not what they are for. Remembers what an architecture took, so that a file with tensors nobody
+reads is refused instead of running as something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyggml import _native
+from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.gguf import TensorInfo
+from pyggml.graph import Weight
+
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_IGNORED = re.compile(r"(rope\.freqs|blk\.\d+\.attn_rot_embd)(\.weight)?")  # tables of old converters, never read
+_ALIGN = 64
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The weights of one layer, by their names behind `blk.N.`."""
+
+    weights: Weights
+    index: int
+
+    def __getitem__(self, name: str) -> Weight:
+        return self.weights[f"blk.{self.index}.{name}"]
+
+    def get(self, name: str) -> Weight | None:
+        return self.weights.get(f"blk.{self.index}.{name}")
+
+
+class Weights:
+    """Name -> Weight over the tensors of a file.
+
+    Raises GGUFError for a missing tensor or one of a layer that the model does not have, UnsupportedError for a type
+    that cannot be a weight.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, TensorInfo], n_layer: int, *, copy: bool = False, progress: Progress | None = None
+    ) -> None:
+        self._tensors = tensors
+        self._n_layer = n_layer
+        self._taken: set[str] = set()
+        self._data: Mapping[str, Any] = {}
+        for name in tensors:
+            layer = _LAYER.match(name)
+            if layer and int(layer[1]) >= n_layer:
+                raise GGUFError(f"tensor {name} belongs to layer {layer[1]}, but the model has {n_layer} layers")
+        if copy:
+            self._data = _copy(tensors, progress)
+
+    def get(self, name: str) -> Weight | None:
+        info = self._tensors.get(name)
+        if info is None:
+            return None
+        if not info.type.is_weight:
+            raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
+        if len(info.shape) > 2:
+            raise UnsupportedError(f"tensor {name} has shape {info.shape}; a matrix or a vector was expected")
+        self._taken.add(name)
+        rows, cols = (1, info.shape[0]) if len(info.shape) == 1 else info.shape
+        data = self._data[name] if self._data else info.data
+        return Weight(name, info.type.id, rows, cols, data)
+
+    def __getitem__(self, name: str) -> Weight:
+        weight = self.get(name)
+        if weight is None:
+            raise GGUFError(f"tensor {name} is missing from the file")
+        return weight
+
+    def blocks(self) -> Iterator[Block]:
+        return (Block(self, i) for i in range(self._n_layer))
+
+    def check_all_taken(self, arch: str) -> None:
+        left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
+        if left:
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            raise UnsupportedError(
+                f"architecture {arch} has no use for tensor {', '.join(left[:3])}{more}; "
+                "the file is a variant that cannot be run yet"
+            )
+
+
+def _copy(tensors: Mapping[str, TensorInfo], progress: Progress | None) -> dict[str, Any]:
+    """All tensors, one behind the other, in one block of huge pages."""
+    starts, total = {}, 0
+    for name, info in tensors.items():
+        starts[name] = total
+        total += -(-info.nbytes // _ALIGN) * _ALIGN
+    memory = _native.Memory(total).array()
+    data, done = {}, 0
+    for name, info in tensors.items():
+        part = memory[starts[name] : starts[name] + info.nbytes]
+        info.read_into(part)
+        data[name] = part
+        done += info.nbytes
+        if progress is not None:
+            progress(done, sum(t.nbytes for t in tensors.values()))
+    return data
