@@ -1,0 +1,12 @@
+"""Tokenizers from GGUF metadata: `from_metadata(metadata) -> Tokenizer`.
+
+SentencePiece (`llama`) and byte-level BPE (`gpt2`), through the libraries `sentencepiece` and `tokenizers`, which are
+imported only when a tokenizer is built. The way: vocab.py (read, check) -> spm.py or bpe.py -> tokenizer.py.
+"""
+
+from __future__ import annotations
+
+from .decode import StreamDecoder, TokenIdError
+from .tokenizer import Tokenizer, from_metadata
+
+__all__ = ["StreamDecoder", "TokenIdError", "Tokenizer", "from_metadata"]

@@ -1,0 +1,94 @@
+"""Byte-level BPE encoding (`tokenizer.ggml.model` = gpt2) with the `tokenizers` library, built from arrays.
+
+Merges are checked first: the library answers an unknown token in a merge with a Rust panic. BOS and EOS are not
+added here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..errors import GGUFError
+from .decode import byte_chars
+from .pretokenizers import Pre
+from .vocab import CONTROL, UNKNOWN, USER_DEFINED, Vocab, shown
+
+log = logging.getLogger("pyggml")
+
+# in no UTF-8 text, or only in characters of the empty planes 4 to 16 (starcoder lacks 0xf1)
+_NOT_NEEDED = frozenset((0xC0, 0xC1, *range(0xF1, 0x100)))
+
+# The batch call skips offsets (3x faster) but starts the library's thread pool, which a fork then complains about.
+_BATCH_FROM = 8192
+
+
+class BpeEncoder:
+    """Text -> ids. Thread-safe: one facade for each value of parse_special over one BPE model."""
+
+    def __init__(self, vocab: Vocab, pre: Pre) -> None:
+        from tokenizers import models
+
+        ids = {text: i for i, text in enumerate(vocab.texts)}
+        merges = read_merges(vocab.merges, ids)
+        missing = [b for b, char in byte_chars().items() if char not in ids and b not in _NOT_NEEDED]
+        if missing:
+            log.warning("the vocabulary lacks %d bytes (first 0x%02x): such text is left out", len(missing), missing[0])
+        try:
+            bpe = models.BPE(ids, merges, ignore_merges=pre.ignore_merges)
+            self._parse = _facade(bpe, vocab, pre, parse_special=True)
+            self._plain = _facade(bpe, vocab, pre, parse_special=False)
+        except BaseException as e:  # a Rust panic is no Exception
+            if isinstance(e, Exception) or type(e).__name__ == "PanicException":
+                raise GGUFError(f"the vocabulary cannot be used: {str(e)[:300]}") from e
+            raise
+
+    def encode(self, text: str, parse_special: bool) -> list[int]:
+        """The ids of a text without surrogates."""
+        facade = self._parse if parse_special else self._plain
+        if len(text) < _BATCH_FROM:
+            ids: list[int] = facade.encode(text, add_special_tokens=False).ids
+        else:
+            ids = facade.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids
+
+
+def read_merges(raw: list[bytes] | None, ids: dict[str, int]) -> list[tuple[str, str]]:
+    """Merge pairs in rank order, the first of equal ones kept. Raises GGUFError for a pair the vocabulary lacks."""
+    if raw is None:
+        raise GGUFError("tokenizer.ggml.merges is missing: a gpt2 vocabulary needs them")
+    try:
+        text = b" ".join(raw).decode()
+    except UnicodeDecodeError as e:
+        raise GGUFError(f"tokenizer.ggml.merges is not UTF-8: {e.reason}") from e
+    for i, merge in enumerate(raw):
+        if merge.count(b" ") != 1 or merge[0] == 32 or merge[-1] == 32:
+            raise GGUFError(f"tokenizer.ggml.merges[{i}] is {shown(merge)}, expected two tokens and one blank")
+    flat = text.split(" ") if raw else []
+    pairs = list(dict.fromkeys(zip(flat[::2], flat[1::2], strict=True)))
+    for left, right in pairs:
+        if left + right not in ids or left not in ids or right not in ids:
+            name = next(t for t in (left, right, left + right) if t not in ids)
+            raise GGUFError(
+                f"tokenizer.ggml.merges has {shown(left + ' ' + right)}, but {shown(name)} is not in the vocabulary"
+            )
+    return pairs
+
+
+def _facade(bpe: Any, vocab: Vocab, pre: Pre, parse_special: bool) -> Any:
+    from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+
+    tok = Tokenizer(bpe)
+    splits = [pre_tokenizers.Split(Regex(r), "isolated") for r in pre.regexes]
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tok.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
+    # USER_DEFINED is always matched, CONTROL and UNKNOWN only with parse_special
+    tok.add_tokens(
+        [
+            AddedToken(text, special=kind != USER_DEFINED, normalized=False)
+            for text, kind in zip(vocab.texts, vocab.types, strict=True)
+            if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+        ]
+    )
+    tok.encode_special_tokens = not parse_special
+    return tok

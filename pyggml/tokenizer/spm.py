@@ -1,0 +1,118 @@
+"""SentencePiece encoding (`tokenizer.ggml.model` = llama): a ModelProto written by hand for `sentencepiece`.
+
+Field numbers are those of sentencepiece_model.proto; GGUF token types are its piece types. BOS and EOS are not added
+here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from ..errors import GGUFError
+from .special import Splitter
+from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
+
+_BYTE_NAME = re.compile(rb"<0x[0-9A-Fa-f]{2}>\Z")
+
+
+class SpmEncoder:
+    """Text -> ids. Thread-safe: the processor is only read."""
+
+    def __init__(self, vocab: Vocab, unk: int | None, add_space_prefix: bool) -> None:
+        import sentencepiece
+
+        if vocab.scores is None:
+            raise GGUFError("tokenizer.ggml.scores is missing: a SentencePiece vocabulary needs them")
+        try:
+            proto = model_proto(vocab, vocab.scores, unk, add_space_prefix)
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        except (RuntimeError, OSError) as e:
+            raise GGUFError(f"the vocabulary cannot be used: {str(e)[:300]}") from e
+        self._encode = self._processor.encode
+        named = [(t, i, kind) for i, (t, kind) in enumerate(zip(vocab.texts, vocab.types, strict=True))]
+        self._user = Splitter({t: i for t, i, kind in named if kind == USER_DEFINED})
+        self._all = Splitter({t: i for t, i, kind in named if kind in (UNKNOWN, CONTROL, USER_DEFINED)})
+
+    def encode(self, text: str, parse_special: bool) -> list[int]:
+        """The ids of a text without surrogates."""
+        ids: list[int] = []
+        for part in (self._all if parse_special else self._user).parts(text):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                ids.extend(self._encode(part))
+        return ids
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1  # negative ids are written as 64-bit two's complement
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value)
+
+
+def _block(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _piece_types(vocab: Vocab, unk: int | None) -> tuple[list[int], bool]:
+    """The type of each piece as the library wants it, and whether bytes can be a fallback."""
+    bytes_seen: set[bytes] = set()
+    types = list(vocab.types)
+    for i, kind in enumerate(types):
+        if kind == BYTE:
+            if not _BYTE_NAME.match(vocab.raw[i]):
+                name = shown(vocab.raw[i])
+                raise GGUFError(f"tokenizer.ggml.tokens[{i}] has the type byte and the name {name}, expected <0xXX>")
+            if vocab.raw[i].upper() in bytes_seen:
+                raise GGUFError(f"tokenizer.ggml.tokens[{i}] is the second byte token {shown(vocab.raw[i])}")
+            bytes_seen.add(vocab.raw[i].upper())
+        elif kind == UNDEFINED:
+            types[i] = NORMAL
+        elif kind == UNKNOWN:
+            types[i] = CONTROL  # the library wants exactly one unknown piece; some files have dozens
+        if vocab.texts[i][0] == "\ufffd" and vocab.texts[i].encode() != vocab.raw[i]:
+            types[i] = UNUSED  # not UTF-8: no text contains it
+    fallback = len(bytes_seen) == 256
+    if not fallback:
+        types = [CONTROL if kind == BYTE else kind for kind in types]
+    if unk is not None:
+        types[unk] = UNKNOWN
+    elif not fallback:
+        raise GGUFError("no unknown token and not all 256 byte tokens: there is text that cannot be encoded")
+    return types, fallback
+
+
+def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_prefix: bool) -> bytes:
+    """The serialized ModelProto of a SentencePiece BPE model."""
+    types, fallback = _piece_types(vocab, unk)
+    pieces = [(t.encode(), s, k) for t, s, k in zip(vocab.texts, scores, types, strict=True)]
+    if unk is None:  # never produced, as bytes catch everything; the library asks for one
+        unk = len(pieces)
+        pieces.append(("\ufffd\x00none\x00\ufffd".encode(), 0.0, UNKNOWN))
+    pack = struct.Struct("<BfBB").pack
+    out = []
+    for text, score, kind in pieces:
+        body = b"\x0a" + _varint(len(text)) + text + pack(0x15, score, 0x18, kind)
+        out.append(b"\x0a" + _varint(len(body)) + body)
+    trainer = (
+        _field(3, 2)  # model_type: BPE
+        + _field(4, len(pieces))
+        + _field(35, int(fallback))
+        + _field(40, unk)
+        + _field(41, -1)
+        + _field(42, -1)
+        + _field(43, -1)
+        + _block(45, pieces[unk][0])
+    )
+    # the dummy prefix is written even when off, as the library's own default is on; runs of blanks are kept
+    normalizer = _block(1, b"identity") + _field(3, int(add_space_prefix)) + _field(4, 0) + _field(5, 1)
+    return b"".join(out) + _block(2, trainer) + _block(3, normalizer)

@@ -1,0 +1,215 @@
+"""The Tokenizer: text <-> ids with the file's own rules for BOS, EOS, special tokens and the first blank.
+
+The models are in spm.py and bpe.py, the bytes of each token in decode.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import operator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from ..errors import UnsupportedError
+from . import pretokenizers
+from .decode import SPECIAL, StreamDecoder, TokenIdError, bpe_pieces, decode_byte_runs, spm_pieces, without_special
+from .special import end_of_generation
+from .vocab import UNKNOWN, Vocab, read_vocab
+
+MODELS = ("llama", "gpt2")
+
+
+class Encoder(Protocol):
+    """What a model of this package does: ids of a text, nothing added."""
+
+    def encode(self, text: str, parse_special: bool) -> list[int]:
+        """The ids of a text without surrogates."""
+        ...
+
+
+class Tokenizer:
+    """Text to token ids and back. Immutable; any number of threads may use one.
+
+    Build it with `from_metadata`. `bos_id`, `eos_id`, `unk_id`, `pad_id` are None where the file has none;
+    `eog_ids` holds every id that ends a generation.
+    """
+
+    def __init__(self, vocab: Vocab, encoder: Encoder, pieces: list[bytes], pre: str | None, **rules: Any) -> None:
+        self._texts = vocab.texts
+        self._types = vocab.types
+        self._encoder = encoder
+        self._pieces = pieces
+        self._plain_pieces = without_special(pieces, vocab.types)
+        self.model: str = vocab.model
+        self.pre: str | None = pre
+        self.n_vocab: int = len(vocab.texts)
+        self.bos_id: int | None = rules["bos"]
+        self.eos_id: int | None = rules["eos"]
+        self.unk_id: int | None = rules["unk"]
+        self.pad_id: int | None = vocab.ids["pad"]
+        self.add_bos: bool = rules["add_bos"]
+        self.add_eos: bool = rules["add_eos"]
+        self.add_space_prefix: bool = rules["add_space_prefix"]
+        self.eog_ids: frozenset[int] = end_of_generation(vocab) | ({self.eos_id} if self.eos_id is not None else set())
+
+    def __repr__(self) -> str:
+        pre = f", pre={self.pre!r}" if self.pre else ""
+        return f"Tokenizer(model={self.model!r}{pre}, n_vocab={self.n_vocab}, bos={self.bos_id}, eos={self.eos_id})"
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """The token ids of a text.
+
+        add_special: BOS and EOS as the file wants them. parse_special: control tokens spelled in the text become
+        those tokens; else they are plain text. Half surrogates in the text are read as U+FFFD.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be str, not {type(text).__name__}")
+        ids = self._encoder.encode(_well_formed(text), parse_special) if text else []
+        if add_special:
+            if self.add_bos and self.bos_id is not None:
+                ids.insert(0, self.bos_id)
+            if self.add_eos and self.eos_id is not None:
+                ids.append(self.eos_id)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of token ids: the inverse of `encode(text, add_special=False)`.
+
+        skip_special leaves out control and unknown tokens. Bytes that are no UTF-8 come as U+FFFD: in a SentencePiece
+        vocabulary, as in Hugging Face's decoder, one for each byte token of a broken run of them.
+        Raises TokenIdError (a ValueError) for an id outside of the vocabulary.
+        """
+        wanted = [operator.index(i) for i in ids]
+        if wanted and not (min(wanted) >= 0 and max(wanted) < self.n_vocab):
+            bad = next(i for i in wanted if not 0 <= i < self.n_vocab)
+            raise TokenIdError(f"token id {bad} is not in the vocabulary (n_vocab {self.n_vocab})")
+        pieces = self._plain_pieces if skip_special else self._pieces
+        data = b"".join([pieces[i] for i in wanted])
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            if self.model == "llama":
+                shown = [i for i in wanted if not (skip_special and self._types[i] in SPECIAL)]
+                text = decode_byte_runs(shown, pieces, self._types)
+            else:
+                text = data.decode("utf-8", "replace")
+        return text[1:] if self.add_space_prefix and text[:1] == " " else text
+
+    def stream_decoder(self, skip_special: bool = True, continues: bool = False) -> StreamDecoder:
+        """A decoder fed one id at a time; its texts joined are what `decode` gives for ids that make UTF-8.
+
+        A broken run of byte tokens differs: characters that were whole have been given out and stay.
+
+        continues: the text goes on after a prompt, so the blank of its first word is a real one and is kept.
+        """
+        pieces = self._plain_pieces if skip_special else self._pieces
+        return StreamDecoder(pieces, strip_blank=self.add_space_prefix and not continues)
+
+    def piece_bytes(self, token: int) -> bytes:
+        """The bytes that a token prints, perhaps part of a character; b"" for unused ones."""
+        return self._pieces[self._checked(token)]
+
+    def token_text(self, token: int) -> str:
+        """The token as the vocabulary spells it."""
+        return self._texts[self._checked(token)]
+
+    def is_special(self, token: int) -> bool:
+        """Whether the token is a control or unknown token, which prints nothing with skip_special."""
+        return self._types[self._checked(token)] in SPECIAL
+
+    def _checked(self, token: int) -> int:
+        if not 0 <= token < self.n_vocab:
+            raise TokenIdError(f"token id {token} is not in the vocabulary (n_vocab {self.n_vocab})")
+        return token
+
+
+def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+    """Build the tokenizer that a GGUF file describes.
+
+    metadata maps GGUF keys to values; where it has `raw_strings(key) -> list[bytes]`, tokens and merges are read
+    through that, as they may not be UTF-8. Safe to run in a thread beside other work.
+    Raises GGUFError for a vocabulary that contradicts itself, UnsupportedError for a model or `pre` not known.
+    """
+    with gc_paused():
+        vocab = read_vocab(metadata)
+        if vocab.model == "llama":
+            return _spm(vocab)
+        if vocab.model == "gpt2":
+            return _bpe(vocab)
+    raise UnsupportedError(f"tokenizer.ggml.model {vocab.model[:80]!r} is not supported; supported: {' '.join(MODELS)}")
+
+
+def _spm(vocab: Vocab) -> Tokenizer:
+    from .spm import SpmEncoder
+
+    def default(name: str, token: int) -> int | None:
+        return vocab.ids[name] if name in vocab.declared else (token if token < len(vocab.raw) else None)
+
+    unk = default("unk", 0)
+    if unk is None:
+        unk = next((i for i, kind in enumerate(vocab.types) if kind == UNKNOWN), None)
+    prefix = vocab.add_space_prefix is not False
+    return Tokenizer(
+        vocab,
+        SpmEncoder(vocab, unk, prefix),
+        spm_pieces(vocab),
+        vocab.pre,
+        bos=default("bos", 1),
+        eos=default("eos", 2),
+        unk=unk,
+        add_bos=vocab.add_bos is not False,
+        add_eos=vocab.add_eos is True,
+        add_space_prefix=prefix,
+    )
+
+
+def _bpe(vocab: Vocab) -> Tokenizer:
+    from .bpe import BpeEncoder
+
+    pre = pretokenizers.find(vocab.pre)
+    return Tokenizer(
+        vocab,
+        BpeEncoder(vocab, pre),
+        bpe_pieces(vocab),
+        vocab.pre or "default",
+        bos=vocab.ids["bos"],
+        eos=vocab.ids["eos"],
+        unk=vocab.ids["unk"],
+        add_bos=pre.add_bos if vocab.add_bos is None else vocab.add_bos,
+        add_eos=vocab.add_eos is True,
+        add_space_prefix=False,  # byte-level text has no dummy blank to add or to strip
+    )
+
+
+def _well_formed(text: str) -> str:
+    """The text with surrogate pairs joined and lone surrogates replaced; the libraries take only valid UTF-8."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+_gc_lock = threading.Lock()
+_gc_depth = 0
+_gc_was_on = False
+
+
+@contextlib.contextmanager
+def gc_paused() -> Iterator[None]:
+    """Cyclic collection off while many small objects are built; on again when the last of several builders leaves."""
+    global _gc_depth, _gc_was_on
+    with _gc_lock:
+        if _gc_depth == 0:
+            _gc_was_on = gc.isenabled()
+            gc.disable()
+        _gc_depth += 1
+    try:
+        yield
+    finally:
+        with _gc_lock:
+            _gc_depth -= 1
+            if _gc_depth == 0 and _gc_was_on:
+                gc.enable()
