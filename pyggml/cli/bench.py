@@ -1,0 +1,68 @@
+"""bench: the short form of bench/model.py for users. Prompt and generation speed, median and spread, time per op."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from pyggml import ArgumentError, Model, _native
+from pyggml.sample import Sampling
+
+
+def measure(model: Model, n_prompt: int, n_gen: int, repeat: int) -> dict[str, Any]:
+    """Tokens per second of every repetition, after one that warms up."""
+    if n_prompt < 1 or n_gen < 1 or repeat < 1 or n_prompt + n_gen > model.n_ctx:
+        raise ArgumentError(f"bench: {n_prompt} + {n_gen} tokens do not fit the context of {model.n_ctx}")
+    ids = [int(i) for i in np.random.default_rng(0).integers(0, model.n_vocab, n_prompt)]
+    session = model.session()
+    prompts, decodes = [], []
+    for turn in range(repeat + 1):
+        session.reset()
+        sampler = Sampling(temperature=0).sampler(model.n_vocab)
+        t0 = time.perf_counter()
+        token = session.next(sampler, ids)
+        t1 = time.perf_counter()
+        for _ in range(n_gen):
+            token = session.next(sampler, [token])
+        t2 = time.perf_counter()
+        if turn:
+            prompts.append(n_prompt / (t1 - t0))
+            decodes.append(n_gen / (t2 - t1))
+    session.close()
+    return {
+        "isa": _native.isa(), "threads": model.n_threads, "prompt_tokens": n_prompt, "generated_tokens": n_gen,
+        "prompt_per_second": prompts, "decode_per_second": decodes,
+    }  # fmt: skip
+
+
+def show(model: Model, n_prompt: int, n_gen: int, repeat: int, profile: bool, as_json: bool) -> None:
+    result = measure(model, min(n_prompt, max(model.n_ctx - n_gen, 1)), n_gen, repeat)
+    if profile:
+        model._plan.profile(True)
+        measure(model, result["prompt_tokens"], n_gen, 1)
+        result["ops"] = [dict(zip(("name", "kind", "calls", "ns"), row, strict=True)) for row in model._plan.times()]
+        model._plan.profile(False)
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    print(f"{result['isa']}, {result['threads']} threads")
+    for name, n in (("prompt", result["prompt_tokens"]), ("decode", n_gen)):
+        rates = result[f"{name}_per_second"]
+        print(f"{name:>7} {n:>5}: {statistics.median(rates):10.1f} tokens/s  ({min(rates):.1f} - {max(rates):.1f})")
+    for row in _by_kind(result.get("ops", [])):
+        print("{:>12} {:>8} calls {:>12.3f} ms {:>6.1%}".format(*row))
+
+
+def _by_kind(ops: list[dict[str, Any]]) -> list[tuple[str, int, float, float]]:
+    total = sum(op["ns"] for op in ops) or 1
+    kinds: dict[str, list[int]] = {}
+    for op in ops:
+        sums = kinds.setdefault(op["kind"], [0, 0])
+        sums[0] += op["calls"]
+        sums[1] += op["ns"]
+    rows = [(kind, calls, ns / 1e6, ns / total) for kind, (calls, ns) in kinds.items()]
+    return sorted(rows, key=lambda row: -row[2])

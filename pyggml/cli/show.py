@@ -1,0 +1,60 @@
+"""Small helpers of printing: progress bars (only on a terminal), sizes, flat values."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that draws a bar on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def size(n: float) -> str:
+    """Bytes as people read them.
+
+    >>> size(1536), size(3 << 30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.1f} {unit}" if unit != "B" else f"{n:.0f} B"
+        n /= 1024
+    raise AssertionError
+
+
+def count(n: int) -> str:
+    """Numbers of parameters.
+
+    >>> count(5_800_000)
+    '5.80 M'
+    """
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n >= limit:
+            return f"{n / limit:.2f} {unit}"
+    return str(n)
+
+
+def flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {flat(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(flat(v) for v in value) or "none"
+    return str(value)
+
+
+def plain(text: str) -> str:
+    """text without control characters, so that a file cannot steer the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
