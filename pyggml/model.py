@@ -85,7 +85,7 @@ class Model:
         if device not in ("auto", "cpu"):
             raise UnsupportedError(f"device {device!r} is not available in this build; use 'auto' or 'cpu'")
         self.n_threads = _positive("n_threads", n_threads, 1024) or _native.default_threads()
-        self.kv_type = QuantType.parse(kv_type).name.lower()
+        self.kv_type = QuantType.parse(kv_type).name
         n_ctx = _positive("n_ctx", n_ctx, 1 << 30)
         self._closed = False
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -350,11 +350,10 @@ class Model:
             self._file.check_unchanged()
 
     def _check_vocab(self) -> None:
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if tokens is not None and len(tokens) > self.n_vocab:
-            raise GGUFError(
-                f"tokenizer.ggml.tokens lists {len(tokens)} tokens, but the output has only {self.n_vocab} rows"
-            )
+        key = "tokenizer.ggml.tokens"
+        n = (self._file.metadata.array_length(key) if key in self.metadata else 0) or 0
+        if n > self.n_vocab:
+            raise GGUFError(f"{key} lists {n} tokens, but the output has only {self.n_vocab} rows")
 
     def _fitting(self, n_ctx: int) -> int:
         """n_ctx, halved until the cache takes no more than half of the free memory."""

@@ -17,8 +17,8 @@ from pyggml.errors import ArgumentError, ShapeError
 from pyggml.quant import QuantType
 
 _PLAIN: dict[str, np.dtype[Any]] = {
-    "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "F64": np.dtype("<f8"), "I8": np.dtype("i1"),
-    "I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8"),
+    "f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "f64": np.dtype("<f8"), "i8": np.dtype("i1"),
+    "i16": np.dtype("<i2"), "i32": np.dtype("<i4"), "i64": np.dtype("<i8"),
 }  # fmt: skip
 """Types that numpy knows: shown as arrays without a copy."""
 
@@ -29,7 +29,7 @@ class Tensor:
     >>> import numpy as np, pyggml
     >>> w = pyggml.quantize(np.eye(32, dtype=np.float32), "q8_0")
     >>> w.shape, w.type.name, w.nbytes
-    ((32, 32), 'Q8_0', 1088)
+    ((32, 32), 'q8_0', 1088)
     >>> bool(abs((w @ np.arange(32, dtype=np.float32))[5] - 5) < 0.2)
     True
     >>> w[3:5].shape

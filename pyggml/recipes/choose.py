@@ -18,15 +18,15 @@ _KEPT = re.compile(
 """Tensors that no recipe touches: small, or too fragile."""
 
 _FALLBACK = {
-    "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
-    "Q2_0": "Q4_0", "IQ1_S": "IQ4_NL", "IQ1_M": "IQ4_NL", "IQ2_XXS": "IQ4_NL", "IQ2_XS": "IQ4_NL", "IQ2_S": "IQ4_NL",
-    "IQ3_XXS": "IQ4_NL", "IQ3_S": "IQ4_NL", "IQ4_XS": "IQ4_NL",
+    "q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0", "tq1_0": "q4_0", "tq2_0": "q4_0",
+    "q2_0": "q4_0", "iq1_s": "iq4_nl", "iq1_m": "iq4_nl", "iq2_xxs": "iq4_nl", "iq2_xs": "iq4_nl", "iq2_s": "iq4_nl",
+    "iq3_xxs": "iq4_nl", "iq3_s": "iq4_nl", "iq4_xs": "iq4_nl",
 }  # fmt: skip
 """What serves instead where a row is no multiple of the block; F16 where that does not fit either."""
 
 FILE_TYPE = {
-    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q4_K": 15,
-    "Q5_K": 17, "Q6_K": 18, "BF16": 32,
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15,
+    "q5_k": 17, "q6_k": 18, "bf16": 32,
 }  # fmt: skip
 """general.file_type of a file that is mostly of one type."""
 
@@ -36,7 +36,7 @@ def parse(recipe: str) -> QuantType:
     head, _, rest = recipe.partition(":")
     if rest and head.strip().lower() == "pure":
         kind = QuantType.parse(rest.strip())
-    elif recipe.strip().upper() in ("F32", "F16", "BF16", "FP32", "FP16"):
+    elif recipe.strip().lower() in ("f32", "f16", "bf16", "fp32", "fp16"):
         kind = QuantType.parse(recipe.strip())
     else:
         raise UnsupportedError(
@@ -79,5 +79,5 @@ def choose(
 
 def _fitting(kind: QuantType, k: int) -> QuantType:
     while k % kind.elems:
-        kind = QuantType.parse(_FALLBACK.get(kind.name, "F16"))
+        kind = QuantType.parse(_FALLBACK.get(kind.name, "f16"))
     return kind

@@ -19,7 +19,7 @@ from pyggml.quant import QuantType
 from pyggml.recipes.choose import FILE_TYPE, choose, compile_rules, parse
 
 _PIECE = 16 << 20  # values converted at once
-_SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
+_OWN_KEYS = ("general.file_type", "general.quantization_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def quantize_file(
                     "(allow_requantize=True does it all the same)"
                 )
         changes = [
-            Change(i.name, i.type.name, k.name, i.n_elements // i.shape[-1] * _native.row_bytes(k.id, i.shape[-1]))
+            Change(i.name, i.type.name, k.name, i.n_elements // i.shape[-1] * k.row_bytes(i.shape[-1]))
             for i, k in plan
         ]
         if dry_run:
@@ -79,11 +79,9 @@ def quantize_file(
                     progress(done, total)
 
         with gguf.Writer(dst, alignment=file.alignment) as out:
-            for key in file.metadata:
-                if key not in (*_SPLIT_KEYS, "general.file_type", "general.quantization_version"):
-                    out.copy(file.metadata, key)
-            out.add("general.file_type", FILE_TYPE.get(base.name, 0), "uint32")
-            out.add("general.quantization_version", 2, "uint32")
+            out.add_metadata(file.metadata, skip=_OWN_KEYS)
+            out.add("general.file_type", FILE_TYPE.get(base.name, 0), "u32")
+            out.add("general.quantization_version", 2, "u32")
             for info, kind in plan:
                 importance = _importance(weights.get(info.name), info)
                 pieces = _pieces(info, kind, importance, n_threads)
