@@ -8,6 +8,11 @@
 #define ENCODES_F32 0,
 #define ENCODES_F16 0,
 #define ENCODES_BF16 0,
+#define ENCODES_Q6_K 0,
+#define ENCODES_Q5_K 0,
+#define ENCODES_Q4_K 0,
+#define ENCODES_Q3_K 0,
+#define ENCODES_Q2_K 0,
 
 #define PGG_ENCODE_PICK(none, fn, ...) fn
 #define PGG_ENCODE_CALL(...) PGG_ENCODE_PICK(__VA_ARGS__)
