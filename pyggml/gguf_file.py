@@ -1,0 +1,133 @@
+"""One file on disk, opened once: a read-only map, positioned reads, and the watch that it stays what it was.
+
+Nothing here knows GGUF. A file that shrinks under a map kills the process with SIGBUS at the next touch, so whoever
+touches the map first calls check_unchanged().
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml.errors import GGUFError, OutOfMemory
+from pyggml.gguf_format import clip
+
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READ_AT_ONCE = 1 << 30  # one preadv moves at most 2 GiB
+
+
+class MappedFile:
+    """A regular file as read-only bytes.
+
+    `bytes` is a uint8 view of the whole map; views of it keep the map alive after close().
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = os.fsdecode(os.fspath(path))
+        self._fd = -1
+        try:
+            fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            raise _cannot_open(self.path, error) from error
+        try:
+            self._stat = os.fstat(fd)
+            if not stat.S_ISREG(self._stat.st_mode):
+                kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
+                raise GGUFError(f"{clip(self.path)} is {kind}, expected a GGUF file")
+            self.size = self._stat.st_size
+            self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
+            self.bytes = self._map(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def _map(self, fd: int) -> NDArray[np.uint8]:
+        if self.size == 0:
+            raise GGUFError(f"{clip(self.path)} is empty, expected a GGUF file")
+        try:
+            mapped = mmap.mmap(fd, self.size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise OutOfMemory(f"{clip(self.path)}: no address space for a map of {self.size} bytes") from error
+            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error.strerror}") from error
+        except (ValueError, OverflowError) as error:  # it changed between fstat and here
+            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error}") from error
+        return np.frombuffer(mapped, np.uint8)
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._fd < 0
+
+    def check_unchanged(self) -> None:
+        """Raises GGUFError if the file was cut or rewritten since it was opened; costs about a microsecond."""
+        if self._fd < 0:
+            raise GGUFError(f"{clip(self.path)} is closed")
+        now = os.fstat(self._fd)
+        if (now.st_size, now.st_mtime_ns, now.st_ino) != self._key:
+            how = f"its size went from {self.size} to {now.st_size}" if now.st_size != self.size else "it was rewritten"
+            raise GGUFError(f"{clip(self.path)} changed after it was opened: {how}; load it again")
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills buffer (flat, writable bytes) from offset without touching the map."""
+        done = 0
+        while done < len(buffer):
+            if self._fd < 0:
+                raise GGUFError(f"{clip(self.path)} is closed")
+            got = _read_at(self._fd, buffer[done : done + _READ_AT_ONCE], offset + done)
+            if got == 0:
+                raise GGUFError(
+                    f"{clip(self.path)} ended at byte {offset + done}, expected {offset + len(buffer)} bytes or more: "
+                    "it was cut after it was opened; load it again"
+                )
+            done += got
+
+    def close(self) -> None:
+        """Gives the descriptor back; the map goes with its last view."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self.bytes = np.empty(0, np.uint8)
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    os.lseek(fd, offset, os.SEEK_SET)  # Windows: the descriptor is ours alone
+    piece = os.read(fd, len(buffer))
+    buffer[: len(piece)] = piece
+    return len(piece)
+
+
+def _cannot_open(path: str, error: OSError | ValueError) -> GGUFError:
+    if isinstance(error, FileNotFoundError):
+        return GGUFError(f"{clip(path)} does not exist (current directory: {clip(_cwd())})")
+    if isinstance(error, OSError):
+        return GGUFError(f"{clip(path)} cannot be opened: {error.strerror}")
+    return GGUFError(f"{clip(path)} is no path: {error}")
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "deleted"
