@@ -1,0 +1,116 @@
+"""Tiny random models written to a file: every option of the architectures, small enough for the numpy oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import pyggml
+
+
+@dataclass
+class Tiny:
+    """One model: its file, its weights in float32 as stored, and what the oracle must be told."""
+
+    path: Path
+    weights: dict[str, np.ndarray]
+    oracle: dict[str, object] = field(default_factory=dict)
+
+
+def byte_tokens() -> list[str]:
+    """The 256 byte symbols of byte-level BPE, in byte order."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    odd = iter(range(256, 512))
+    return [chr(b) if b in shown else chr(next(odd)) for b in range(256)]
+
+
+def write(
+    path: Path,
+    arch: str = "llama",
+    *,
+    type: str = "f32",
+    n_layer: int = 2,
+    n_embd: int = 64,
+    n_head: int = 4,
+    n_head_kv: int = 2,
+    head_dim: int = 16,
+    n_ff: int = 96,
+    n_vocab: int = 260,
+    n_ctx: int = 128,
+    tied: bool = False,
+    bias: bool = False,
+    qk_norm: bool = False,
+    freq_factors: bool = False,
+    scaling: tuple[str, float, int] | None = None,
+    seed: int = 1,
+    extra: dict[str, object] | None = None,
+) -> Tiny:
+    rng = np.random.default_rng(seed)
+    eps = 1e-5
+
+    def matrix(m: int, k: int) -> np.ndarray:
+        return rng.normal(0, 1.2 / np.sqrt(k), (m, k)).astype(np.float32)
+
+    def vector(n: int, around: float) -> np.ndarray:
+        return (around + rng.normal(0, 0.15, n)).astype(np.float32)
+
+    w: dict[str, np.ndarray] = {"token_embd.weight": rng.normal(0, 1, (n_vocab, n_embd)).astype(np.float32)}
+    for i in range(n_layer):
+        b = f"blk.{i}."
+        w[b + "attn_norm.weight"] = vector(n_embd, 1)
+        w[b + "ffn_norm.weight"] = vector(n_embd, 1)
+        shapes = {
+            "attn_q": (n_head * head_dim, n_embd), "attn_k": (n_head_kv * head_dim, n_embd),
+            "attn_v": (n_head_kv * head_dim, n_embd), "attn_output": (n_embd, n_head * head_dim),
+            "ffn_gate": (n_ff, n_embd), "ffn_up": (n_ff, n_embd), "ffn_down": (n_embd, n_ff),
+        }  # fmt: skip
+        for name, (m, k) in shapes.items():
+            w[f"{b}{name}.weight"] = matrix(m, k)
+            if bias and name in ("attn_q", "attn_k", "attn_v"):
+                w[f"{b}{name}.bias"] = vector(m, 0)
+        if qk_norm:
+            w[b + "attn_q_norm.weight"] = vector(head_dim, 1)
+            w[b + "attn_k_norm.weight"] = vector(head_dim, 1)
+    w["output_norm.weight"] = vector(n_embd, 1)
+    if not tied:
+        w["output.weight"] = matrix(n_vocab, n_embd)
+    if freq_factors:
+        w["rope_freqs.weight"] = np.linspace(1, 8, head_dim // 2, dtype=np.float32)
+
+    meta: dict[str, object] = {
+        "general.architecture": arch, f"{arch}.context_length": n_ctx, f"{arch}.embedding_length": n_embd,
+        f"{arch}.block_count": n_layer, f"{arch}.feed_forward_length": n_ff, f"{arch}.attention.head_count": n_head,
+        f"{arch}.attention.head_count_kv": n_head_kv, f"{arch}.attention.key_length": head_dim,
+        f"{arch}.attention.value_length": head_dim, f"{arch}.attention.layer_norm_rms_epsilon": eps,
+        f"{arch}.rope.dimension_count": head_dim, f"{arch}.rope.freq_base": 10000.0,
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [*byte_tokens(), "<s>", "</s>", "th", "the"],
+        "tokenizer.ggml.token_type": [1] * 256 + [3, 3, 1, 1], "tokenizer.ggml.merges": ["t h", "th e"],
+        "tokenizer.ggml.bos_token_id": 256, "tokenizer.ggml.eos_token_id": 257, "tokenizer.ggml.add_bos_token": True,
+    }  # fmt: skip
+    if scaling is not None:
+        meta[f"{arch}.rope.scaling.type"] = scaling[0]
+        meta[f"{arch}.rope.scaling.factor"] = float(scaling[1])
+        meta[f"{arch}.rope.scaling.original_context_length"] = scaling[2]
+    meta.update(extra or {})
+
+    stored = {}
+    with pyggml.gguf.Writer(path) as out:
+        for key, value in meta.items():
+            if value is not None:
+                out.add(key, value)
+        for name, values in w.items():
+            kind = type if values.ndim == 2 else "f32"
+            tensor = pyggml.quantize(values, kind)
+            out.add_tensor(name, tensor.shape, tensor.type, tensor.raw)
+            stored[name] = tensor.dequantize()
+    return Tiny(
+        path,
+        stored,
+        dict(
+            n_layer=n_layer, n_head=n_head, n_head_kv=n_head_kv, head_dim=head_dim, eps=eps,
+            kind="norm" if arch == "llama" else "neox", scaling=scaling,
+        ),
+    )  # fmt: skip
