@@ -103,8 +103,8 @@ class Writer:
         Without a type: bool -> bool; int -> u32, or i32 if negative, u64 or i64 where those are too small; float ->
         f32; str and bytes -> str; numpy scalars and arrays -> their dtype; lists -> an array of the type that fits
         all their elements (ints: i32, else u32, i64, u64); lists of lists -> nested arrays. With a type ("u8" or
-        "uint8", "f64", ValueType.I64 ...) the value, or every element of it, is stored as that. general.alignment is an argument of
-        Writer.
+        "uint8", "f64", ValueType.I64 ...) the value, or every element of it, is stored as that.
+        general.alignment is an argument of Writer.
 
         Raises GGUFError: a key that is illegal or there already, a value that does not fit its type.
         """
@@ -205,7 +205,7 @@ class Writer:
             raise GGUFError(f"metadata key {clip(key)} was added twice")
         if len(self._values) == MAX_KEYS:
             raise GGUFError(f"a file holds at most {MAX_KEYS} metadata keys")
-        cursor = Cursor(np.frombuffer(raw, np.uint8))
+        cursor = Cursor(np.frombuffer(raw, np.uint8) if raw else np.empty(0, np.uint8))
         cursor.n_strings, cursor.n_nested = self._n_strings, self._n_nested
         walk_value(cursor, kind, f"the value of {clip(key)}")
         if cursor.left:
