@@ -23,6 +23,7 @@ typedef struct trial {
   float d, dmin;
   float scale[FIT_LANES], min[FIT_LANES]; /* integers */
   double error;
+  int side; /* 1: coded as -x with negative d and dmin */
 } trial;
 
 uint16_t pgg_fit_half(float f) {
@@ -84,29 +85,28 @@ static void sums(const problem *p, const float *scale, const float *min, float *
 
 /* ---- 1: free scale and minimum of each sub-block -------------------------------------------------------- */
 
-/* Rounds with (scale, min), then solves for the pair that fits those q best; lanes without a solution stay. */
-static void refit(const problem *p, float *scale, float *min) {
+/* Rounds with (scale, min), then solves for the pair with 0 <= min <= cap that fits those q best. */
+static void refit(const problem *p, float cap, float *scale, float *min) {
   float sq[FIT_LANES], sqq[FIT_LANES], sxq[FIT_LANES];
   sums(p, scale, min, sq, sqq, sxq);
   for (int l = 0; l < FIT_LANES; l++) {
-    double s = sqq[l] > 0.0f ? (double)sxq[l] / sqq[l] : scale[l], m = 0.0;
+    double s = scale[l], m = 0.0;
     if (p->shape->min_hi) {
-      double det = (double)p->sw[l] * sqq[l] - (double)sq[l] * sq[l];
+      const double det = (double)p->sw[l] * sqq[l] - (double)sq[l] * sq[l];
       if (det > 1e-6 * p->sw[l] * sqq[l]) {
-        double s2 = ((double)p->sw[l] * sxq[l] - (double)p->sx[l] * sq[l]) / det, m2 = (s2 * sq[l] - p->sx[l]) / p->sw[l];
-        if (m2 > 0.0) s = s2, m = m2; /* else the best allowed minimum is 0 and s is already right */
-      } else { /* one q for all */
-        s = scale[l], m = fmax(0.0, (s * sq[l] - p->sx[l]) / p->sw[l]);
-      }
-      if (s <= 0.0) continue;
+        s = ((double)p->sw[l] * sxq[l] - (double)p->sx[l] * sq[l]) / det;
+      } /* else all q are the same, and s stays */
+      m = fmin(fmax((s * sq[l] - p->sx[l]) / p->sw[l], 0.0), cap);
     }
+    if (sqq[l] > 0.0f) s = (sxq[l] + m * sq[l]) / sqq[l]; /* exact for this m, also when m met a bound */
+    if (p->shape->min_hi && s <= 0.0) continue;
     scale[l] = (float)s, min[l] = (float)m;
   }
 }
 
-static void free_fit(const problem *p, float *scale, float *min) {
+static void free_fit(const problem *p, float cap, float *scale, float *min) {
   const int half = p->shape->sub / PER, spread = p->shape->q_hi - p->shape->q_lo;
-  float low[FIT_LANES] = {0}, high[FIT_LANES] = {0}, best[FIT_LANES];
+  float low[FIT_LANES] = {0}, high[FIT_LANES] = {0}, best[FIT_LANES], noise[FIT_LANES];
   for (int i = 0; i < FIT_LEN; i++) {
     int l = i % FIT_LANES / half * half; /* the first lane of the pair collects both */
     if (p->x[i] < low[l]) low[l] = p->x[i];
@@ -114,14 +114,16 @@ static void free_fit(const problem *p, float *scale, float *min) {
   }
   for (int l = 0; l < FIT_LANES; l++) low[l] = low[l / half * half], high[l] = high[l / half * half];
   memset(scale, 0, sizeof best), memset(min, 0, sizeof best);
-  if (p->shape->min_hi) memcpy(min, low, sizeof low);
-  for (int l = 0; l < FIT_LANES; l++) min[l] = -min[l];
+  if (p->shape->min_hi) {
+    for (int l = 0; l < FIT_LANES; l++) low[l] = fmaxf(low[l], -cap), min[l] = -low[l];
+  }
   errors(p, scale, min, best);
+  for (int l = 0; l < FIT_LANES; l++) noise[l] = 1e-12f * best[l];
   /* clip < 1 leaves room at the ends, clip > 1 cuts values off; coarse formats gain from a wider range. */
   const float from = spread < 8 ? 0.6f : 0.85f, to = spread < 8 ? 1.7f : 1.2f;
-  enum { STEPS = 12 };
-  for (int step = 0; step < 2 * STEPS; step++) {
-    const float clip = from + (to - from) * (float)(step / 2) / (STEPS - 1);
+  enum { STEPS = 10 };
+  for (int step = 0; step < 2 * STEPS + 2; step++) { /* the unclipped range first: it wins among equals */
+    const float clip = step < 2 ? 1.0f : from + (to - from) * (float)(step / 2 - 1) / (STEPS - 1);
     float s[FIT_LANES], m[FIT_LANES], e[FIT_LANES];
     for (int l = 0; l < FIT_LANES; l++) {
       if (p->shape->min_hi) { /* odd: cut both ends, even: the top only */
@@ -134,11 +136,11 @@ static void free_fit(const problem *p, float *scale, float *min) {
         m[l] = 0.0f;
       }
     }
-    refit(p, s, m);
-    refit(p, s, m);
+    refit(p, cap, s, m);
+    refit(p, cap, s, m);
     errors(p, s, m, e);
     for (int l = 0; l < FIT_LANES; l++) {
-      if (e[l] < best[l]) best[l] = e[l], scale[l] = s[l], min[l] = m[l];
+      if (e[l] < best[l] - noise[l]) best[l] = e[l], scale[l] = s[l], min[l] = m[l];
     }
   }
 }
@@ -157,25 +159,25 @@ static double total(const problem *p, const float *error) {
   return sum;
 }
 
-/* Moves each sub-block to its best neighbouring integers; sets t->error. */
-static void walk(const problem *p, trial *t) {
-  const int reach = p->shape->min_hi ? 1 : 3;
+/* Moves each sub-block to its best integers within reach of where it is; sets t->error. */
+static void walk(const problem *p, trial *t, int reach) {
+  const int reach_min = p->shape->min_hi ? reach : 0;
   const float s_lo = (float)p->shape->scale_lo, s_hi = (float)p->shape->scale_hi, m_hi = (float)p->shape->min_hi;
-  float best[FIT_LANES];
+  float best[FIT_LANES], e[FIT_LANES];
   lane_errors(p, t, best);
-  trial at = *t;
-  for (int ds = -reach; ds <= reach; ds++) {
-    for (int dm = p->shape->min_hi ? -1 : 0; dm <= (p->shape->min_hi ? 1 : 0); dm++) {
-      if (ds == 0 && dm == 0) continue;
-      trial next = at;
-      float e[FIT_LANES];
-      for (int l = 0; l < FIT_LANES; l++) {
-        next.scale[l] = clamp(at.scale[l] + (float)ds, s_lo, s_hi);
-        next.min[l] = clamp(at.min[l] + (float)dm, 0.0f, m_hi);
-      }
-      lane_errors(p, &next, e);
-      for (int l = 0; l < FIT_LANES; l++) {
-        if (e[l] < best[l]) best[l] = e[l], t->scale[l] = next.scale[l], t->min[l] = next.min[l];
+  const trial at = *t;
+  trial next = at;
+  for (int flip = 0; flip <= (s_lo < 0.0f); flip++) { /* q is lopsided, so the other sign is another grid */
+    for (int ds = -reach; ds <= reach; ds++) {
+      for (int dm = -reach_min; dm <= reach_min; dm++) {
+        for (int l = 0; l < FIT_LANES; l++) {
+          next.scale[l] = clamp((flip ? -at.scale[l] : at.scale[l]) + (float)ds, s_lo, s_hi);
+          next.min[l] = clamp(at.min[l] + (float)dm, 0.0f, m_hi);
+        }
+        lane_errors(p, &next, e);
+        for (int l = 0; l < FIT_LANES; l++) {
+          if (e[l] < best[l]) best[l] = e[l], t->scale[l] = next.scale[l], t->min[l] = next.min[l];
+        }
       }
     }
   }
@@ -204,47 +206,108 @@ static void refit_super(const problem *p, trial *t) {
   }
 }
 
-static void descend(const problem *p, trial *t, trial *best) {
-  double last = INFINITY;
+/* Walks and refits until it stalls. */
+static void descend(const problem *p, trial t, trial *best) {
   for (int round = 0; round < 8; round++) {
-    walk(p, t);
-    if (t->error < best->error) *best = *t;
-    if (!(t->error < last * (1.0 - 1e-5))) return;
-    last = t->error;
-    refit_super(p, t);
+    const double last = t.error;
+    refit_super(p, &t);
+    walk(p, &t, 1);
+    if (t.error < best->error) *best = t;
+    if (!(t.error < last * (1.0 - 1e-5))) return;
   }
 }
 
-static void search(const problem *p, trial *best) {
-  float scale[FIT_LANES], min[FIT_LANES], zero[FIT_LANES];
-  memset(best, 0, sizeof *best);
-  lane_errors(p, best, zero);
-  best->error = total(p, zero);
-  free_fit(p, scale, min);
-  float top = 0.0f, top_min = 0.0f;
+static void begin(const problem *p, const float *scale, const float *min, double d, double dmin, trial *t) {
+  t->d = snap(p, d);
+  t->dmin = snap(p, dmin);
   for (int l = 0; l < FIT_LANES; l++) {
-    if (fabsf(scale[l]) > fabsf(top)) top = scale[l];
-    if (min[l] > top_min) top_min = min[l];
+    const float s = t->d != 0.0f ? round_even(scale[l] / t->d) : 0.0f;
+    const float m = t->dmin != 0.0f ? round_even(min[l] / t->dmin) : 0.0f;
+    t->scale[l] = clamp(s, (float)p->shape->scale_lo, (float)p->shape->scale_hi);
+    t->min[l] = clamp(m, 0.0f, (float)p->shape->min_hi);
   }
-  const int coarse = p->shape->scale_hi < 32;
-  const int starts = coarse ? 5 : 3;
-  const float s_lo = (float)p->shape->scale_lo, s_hi = (float)p->shape->scale_hi;
-  for (int i = 0; i < starts; i++) {
-    for (int j = 0; j < (p->shape->min_hi ? (coarse ? 3 : 1) : 1); j++) {
-      /* A d a little off lets other integers fit; the largest scale then saturates or leaves its top code unused. */
-      const float stretch = 1.0f + (float)(i - starts / 2) * (coarse ? 0.06f : 0.03f);
-      const float stretch_min = 1.0f + (float)((j + 1) % 3 - 1) * 0.08f;
-      const float end = s_lo < 0 ? s_lo : s_hi;
-      trial t;
-      t.d = snap(p, top / end * stretch);
-      t.dmin = p->shape->min_hi ? snap(p, top_min / (float)p->shape->min_hi * stretch_min) : 0.0f;
-      for (int l = 0; l < FIT_LANES; l++) {
-        t.scale[l] = t.d != 0.0f ? clamp(round_even(scale[l] / t.d), s_lo, s_hi) : 0.0f;
-        t.min[l] = t.dmin != 0.0f ? clamp(round_even(min[l] / t.dmin), 0.0f, (float)p->shape->min_hi) : 0.0f;
-      }
-      descend(p, &t, best);
+}
+
+/* For nearly exact blocks (constant rows): looks among the many products that are close to each other. */
+static void exact(const problem *p, trial *best) {
+  trial t = *best;
+  if (p->shape->min_hi) {
+    walk(p, &t, 6);
+    if (t.error < best->error) *best = t;
+    return;
+  }
+  float top = 0.0f;
+  for (int i = 0; i < FIT_LEN; i++) top = fabsf(p->x[i]) > fabsf(top) ? p->x[i] : top;
+  for (int q = p->shape->q_lo; q <= p->shape->q_hi; q++) { /* the largest value as d * scale_lo * q */
+    if (q == 0) continue;
+    t.d = snap(p, top / (double)(p->shape->scale_lo * q));
+    for (int l = 0; l < FIT_LANES; l++) t.scale[l] = (float)p->shape->scale_lo;
+    walk(p, &t, 2);
+    if (t.error < best->error) *best = t;
+  }
+}
+
+enum { KEEP = 3 };
+
+/* Puts t among the n best so far and returns their new number. */
+static int keep(trial *kept, int n, const trial *t) {
+  int at = n < KEEP ? n : KEEP;
+  for (; at > 0 && t->error < kept[at - 1].error; at--) {
+    if (at < KEEP) kept[at] = kept[at - 1];
+  }
+  if (at < KEEP) kept[at] = *t;
+  return n < KEEP ? n + 1 : KEEP;
+}
+
+/* The best starts of one side. */
+static int start(const problem *p, int side, trial *kept, int n) {
+  /* Where d begins, in units of the one that gives the largest scale the last code: a d a little off lets other
+   * integers fit, a larger one leaves codes unused, a smaller one saturates. Only coarse scales gain from many. */
+  static const float stretches[] = {1.0f, 1.06f, 1.15f, 0.94f, 1.3f, 1.6f, 2.0f};
+  static const float stretches_min[] = {1.0f, 0.9f, 1.15f};
+  const bool minima = p->shape->min_hi != 0, coarse = p->shape->scale_hi < 32;
+  float scale[FIT_LANES], min[FIT_LANES], cap = INFINITY;
+  for (int set = 0; set < 2; set++) {
+    free_fit(p, cap, scale, min);
+    float top = 0.0f, top_min = 0.0f, mean_min = 0.0f;
+    for (int l = 0; l < FIT_LANES; l++) {
+      if (fabsf(scale[l]) > fabsf(top)) top = scale[l];
+      if (min[l] > top_min) top_min = min[l];
+      mean_min += min[l] / FIT_LANES;
     }
+    const double d = top / (double)(p->shape->scale_lo < 0 ? p->shape->scale_lo : p->shape->scale_hi);
+    const double dmin = minima ? top_min / (double)p->shape->min_hi : 0.0;
+    for (int i = 0; i < (minima && !coarse ? 3 : 7); i++) {
+      for (int j = 0; j < (minima && coarse ? 3 : 1); j++) {
+        trial t;
+        begin(p, scale, min, d * stretches[i], dmin * stretches_min[j], &t);
+        t.side = side;
+        walk(p, &t, 1);
+        n = keep(kept, n, &t);
+      }
+    }
+    /* One sub-block with a far larger minimum makes a coarse dmin useless for all others: try without. */
+    if (!minima || !coarse || top_min < 3.0f * mean_min) break;
+    cap = mean_min;
   }
+  return n;
+}
+
+/* p (sides) */
+static void search(const problem *p, int sides, trial *best) {
+  trial kept[KEEP];
+  float nothing[FIT_LANES];
+  int n = 0;
+  memset(best, 0, sizeof *best);
+  lane_errors(p, best, nothing);
+  best->error = total(p, nothing);
+  const double energy = best->error;
+  for (int side = 0; side < sides; side++) n = start(&p[side], side, kept, n);
+  for (int i = 0; i < n; i++) {
+    if (kept[i].error < best->error) *best = kept[i];
+    descend(&p[kept[i].side], kept[i], best);
+  }
+  if (best->error < 1e-6 * energy) exact(&p[best->side], best);
 }
 
 /* ---- entry ---------------------------------------------------------------------------------------------- */
@@ -280,36 +343,32 @@ static bool prepare(problem *p, const float *x, const float *importance) {
 }
 
 void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *importance, pgg_fit *fit) {
-  problem p;
-  trial best, mirrored;
-  float sign = 1.0f;
+  problem sides[2];
+  trial best;
   memset(fit, 0, sizeof *fit);
-  p.shape = shape;
-  if (!prepare(&p, x, importance)) {
+  sides[0].shape = shape;
+  if (!prepare(&sides[0], x, importance)) {
     fit->d = 0x7e00;
     return;
   }
-  search(&p, &best);
   if (shape->min_hi) { /* -x with negative d and dmin: the only way to code blocks that lie above zero */
-    for (int i = 0; i < FIT_LEN; i++) p.x[i] = -p.x[i];
-    for (int l = 0; l < FIT_LANES; l++) p.sx[l] = -p.sx[l];
-    search(&p, &mirrored);
-    if (mirrored.error < best.error) {
-      best = mirrored, sign = -1.0f;
-    } else {
-      for (int i = 0; i < FIT_LEN; i++) p.x[i] = -p.x[i];
-    }
+    sides[1] = sides[0];
+    for (int i = 0; i < FIT_LEN; i++) sides[1].x[i] = -sides[1].x[i];
+    for (int l = 0; l < FIT_LANES; l++) sides[1].sx[l] = -sides[1].sx[l];
   }
-  fit->d = pgg_fit_half(ldexpf(sign * best.d, p.exponent));
-  fit->dmin = pgg_fit_half(ldexpf(sign * best.dmin, p.exponent));
-  const int half = shape->sub / PER;
+  search(sides, shape->min_hi ? 2 : 1, &best);
+  const problem *p = &sides[best.side];
+  const float sign = best.side ? -1.0f : 1.0f;
+  fit->d = pgg_fit_half(ldexpf(sign * best.d, p->exponent));
+  fit->dmin = pgg_fit_half(ldexpf(sign * best.dmin, p->exponent));
+  const int lanes = shape->sub / PER;
   for (int l = 0; l < FIT_LANES; l++) {
     const float s = best.d * best.scale[l], m = best.dmin * best.min[l];
     const float inverse = fabsf(s) > 1e-30f ? 1.0f / s : 0.0f;
-    fit->scale[l / half] = (int)best.scale[l];
-    fit->min[l / half] = (int)best.min[l];
+    fit->scale[l / lanes] = (int)best.scale[l];
+    fit->min[l / lanes] = (int)best.min[l];
     for (int i = 0; i < PER; i++) {
-      float q = clamp(round_even((p.x[i * FIT_LANES + l] + m) * inverse), (float)shape->q_lo, (float)shape->q_hi);
+      float q = clamp(round_even((p->x[i * FIT_LANES + l] + m) * inverse), (float)shape->q_lo, (float)shape->q_hi);
       fit->q[l * PER + i] = (int8_t)q;
     }
   }
