@@ -1,0 +1,156 @@
+"""Files whose header is sound but whose model is not: every one a PyggmlError that names the problem, at load."""
+
+import numpy as np
+import pytest
+from model import tiny
+
+import pyggml
+
+
+def rewrite(src, dst, drop=(), change=None, add=None, meta=None):
+    """A copy of src without some tensors, with others replaced or added, and with other metadata (None removes)."""
+    with pyggml.gguf.open(src) as file, pyggml.gguf.Writer(dst) as out:
+        meta = meta or {}
+        out.add_metadata(file.metadata, skip=tuple(meta))
+        for key, value in meta.items():
+            if isinstance(value, tuple):
+                out.add(key, *value)
+            elif value is not None:
+                out.add(key, value)
+        for name, info in file.tensors.items():
+            if name in drop:
+                continue
+            made = (change or {}).get(name)
+            if made is None:
+                out.add_tensor(name, info.shape, info.type, info.data.copy())
+            else:
+                out.add_tensor(name, made.shape, made.type, made.raw)
+        for name, made in (add or {}).items():
+            out.add_tensor(name, made.shape, made.type, made.raw)
+    return dst
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return tiny.write(tmp_path_factory.mktemp("good") / "x.gguf").path
+
+
+def f32(*shape):
+    return pyggml.quantize(np.ones(shape, np.float32), "f32")
+
+
+TENSORS = {
+    "missing embedding": (dict(drop=["token_embd.weight"]), "token_embd.weight"),
+    "missing norm": (dict(drop=["blk.1.ffn_norm.weight"]), "blk.1.ffn_norm.weight"),
+    "missing matrix": (dict(drop=["blk.0.attn_k.weight"]), "blk.0.attn_k.weight"),
+    "wrong rows": (dict(change={"blk.0.attn_q.weight": f32(32, 64)}), "blk.0.attn_q"),
+    "wrong columns": (dict(change={"blk.0.ffn_up.weight": f32(96, 32)}), "blk.0.ffn_up"),
+    "wrong norm length": (dict(change={"blk.0.attn_norm.weight": f32(63)}), "blk.0.attn_norm"),
+    "norm is a matrix": (dict(change={"output_norm.weight": f32(64, 64)}), "output_norm"),
+    "matrix is a vector": (dict(change={"blk.1.attn_v.weight": f32(64)}), "blk.1.attn_v"),
+    "cube": (dict(change={"blk.1.attn_v.weight": f32(2, 16, 64)}), "blk.1.attn_v"),
+    "wrong bias": (dict(add={"blk.0.attn_q.bias": f32(5)}), "blk.0.attn_q"),
+    "layer that is not there": (dict(add={"blk.7.attn_norm.weight": f32(64)}), "blk.7.attn_norm.weight"),
+    "tensor nobody reads": (dict(add={"blk.0.attn_sinks.weight": f32(4)}), "attn_sinks"),
+    "experts": (dict(add={"blk.0.ffn_gate_inp.weight": f32(4, 64)}), "ffn_gate_inp"),
+    "fewer rows than tokens": (
+        dict(change={"token_embd.weight": f32(100, 64), "output.weight": f32(100, 64)}), "tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_tensors(good, tmp_path, case):
+    how, text = TENSORS[case]
+    with pytest.raises(pyggml.PyggmlError, match=text) as caught:
+        pyggml.load(rewrite(good, tmp_path / "bad.gguf", **how))
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("kind", ["i8", "i16", "i32", "i64", "f64"])
+def test_types_that_are_no_weight_types(good, tmp_path, kind):
+    dtype = {"i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8", "f64": "f8"}[kind]
+    made = pyggml.Tensor(np.zeros((64, 64), dtype), kind, (64, 64))
+    path = rewrite(good, tmp_path / "bad.gguf", change={"blk.0.attn_q.weight": made})
+    if kind == "f64":
+        pyggml.load(path).close()
+        return
+    with pytest.raises(pyggml.PyggmlError, match=r"blk\.0\.attn_q\.weight"):
+        pyggml.load(path)
+
+
+META = {
+    "unknown architecture": ({"general.architecture": "lamma"}, "lamma.*llama"),
+    "known but unsupported": ({"general.architecture": "gemma3"}, "gemma3.*QK norm"),
+    "architecture of the wrong type": ({"general.architecture": 5}, "general.architecture"),
+    "very long architecture": ({"general.architecture": "x" * 100000}, "unknown model architecture"),
+    "no architecture": ({"general.architecture": None}, "general.architecture"),
+    "no layers": ({"llama.block_count": 0}, "block_count"),
+    "negative layers": ({"llama.block_count": (-3, "i32")}, "block_count"),
+    "a million layers": ({"llama.block_count": 1 << 20}, "block_count|missing"),
+    "layers as text": ({"llama.block_count": "two"}, "block_count"),
+    "layers missing": ({"llama.block_count": None}, "block_count"),
+    "fewer layers than tensors": ({"llama.block_count": 1}, "blk.1"),
+    "no heads": ({"llama.attention.head_count": 0}, "head_count"),
+    "heads that do not divide": ({"llama.attention.head_count": 3}, "head_count|attn_q"),
+    "more heads": ({"llama.attention.head_count": 8}, "head_count|attn_q"),
+    "infinite epsilon": ({"llama.attention.layer_norm_rms_epsilon": float("inf")}, "epsilon"),
+    "negative epsilon": ({"llama.attention.layer_norm_rms_epsilon": -1.0}, "epsilon"),
+    "NaN rope base": ({"llama.rope.freq_base": float("nan")}, "freq_base"),
+    "zero rope base": ({"llama.rope.freq_base": 0.0}, "freq_base"),
+    "odd rope dimensions": ({"llama.rope.dimension_count": 7}, "dimension_count"),
+    "more rope dimensions than the head has": ({"llama.rope.dimension_count": 64}, "dimension_count"),
+    "zero context": ({"llama.context_length": 0}, "context_length"),
+    "embedding length that is not the table's": ({"llama.embedding_length": 128}, "token_embd|attn_norm|embedding_length"),
+    "scaling factor zero": ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, "factor"),
+    "scaling factor NaN": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": float("nan")}, "factor"),
+    "unknown scaling": ({"llama.rope.scaling.type": "spiral"}, "spiral"),
+    "experts said": ({"llama.expert_count": 8, "llama.expert_used_count": 2}, "expert"),
+}
+
+
+@pytest.mark.parametrize("case", META)
+def test_metadata(good, tmp_path, case):
+    meta, text = META[case]
+    with pytest.raises(pyggml.PyggmlError, match=text) as caught:
+        pyggml.load(rewrite(good, tmp_path / "bad.gguf", meta=meta))
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_down.weight", "output.weight"])
+def test_non_finite_weights_never_make_a_token(good, tmp_path, name, value):
+    with pyggml.gguf.open(good) as file:
+        info = file.tensors[name]
+        values = info.data.copy().view(np.float32).reshape(info.shape)
+    values[..., ::3] = value
+    path = rewrite(good, tmp_path / "bad.gguf", change={name: pyggml.Tensor(values, "f32", values.shape)})
+    with pytest.raises(pyggml.PyggmlError, match=name.replace(".", r"\.")), pyggml.load(path) as m:
+        m.generate([5, 6, 7], max_tokens=3, temperature=0)
+
+
+@pytest.mark.parametrize("kind", ["q4_0", "q8_0"])
+def test_non_finite_scales_never_make_a_token(tmp_path, kind):
+    made = tiny.write(tmp_path / "q.gguf", type=kind, n_embd=64)
+    with pyggml.gguf.open(made.path) as file:
+        info = file.tensors["blk.0.ffn_up.weight"]
+        raw = info.data.copy()
+        raw[: info.type.bytes * 64 : info.type.bytes] = 0x00
+        raw[1 : info.type.bytes * 64 : info.type.bytes] = 0x7E  # f16 NaN
+        bad = pyggml.Tensor(raw, info.type, info.shape)
+    path = rewrite(made.path, tmp_path / "bad.gguf", change={"blk.0.ffn_up.weight": bad})
+    with pytest.raises(pyggml.PyggmlError, match=r"blk\.0\.ffn_up\.weight"), pyggml.load(path) as m:
+        m.generate([5, 6, 7], max_tokens=3)
+
+
+@pytest.mark.parametrize("token", [4096, 1 << 31, 0xFFFFFFFE])
+def test_bos_out_of_range(good, tmp_path, token):
+    path = rewrite(good, tmp_path / "bad.gguf", meta={"tokenizer.ggml.bos_token_id": (token, "u32")})
+    with pytest.raises(pyggml.PyggmlError, match="bos"), pyggml.load(path) as m:
+        m.generate("a", max_tokens=1)
+
+
+def test_bos_of_all_ones_means_none(good, tmp_path):
+    path = rewrite(good, tmp_path / "ok.gguf", meta={"tokenizer.ggml.bos_token_id": (0xFFFFFFFF, "u32")})
+    with pyggml.load(path) as m:
+        assert m.tokenizer.bos_id is None
+        assert m.generate("", max_tokens=1, temperature=0).usage.prompt_tokens == 1
