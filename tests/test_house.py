@@ -44,6 +44,7 @@ PY_FLOORS = {
     "graph": 2,
     "sample": 2,
     "tokenizer": 2,
+    "stops": 2,
     "arch": 3,
     "weights": 3,
     "session": 4,

@@ -6,7 +6,7 @@ imported only when a tokenizer is built. The way: vocab.py (read, check) -> spm.
 
 from __future__ import annotations
 
-from .decode import StreamDecoder, TokenIdError
+from .decode import StreamDecoder
 from .tokenizer import Tokenizer, from_metadata
 
-__all__ = ["StreamDecoder", "TokenIdError", "Tokenizer", "from_metadata"]
+__all__ = ["StreamDecoder", "Tokenizer", "from_metadata"]

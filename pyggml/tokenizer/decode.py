@@ -9,15 +9,11 @@ import codecs
 import itertools
 from collections.abc import Sequence
 
-from ..errors import PyggmlError
+from ..errors import ArgumentError
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, Vocab
 
 SPECIAL = (UNKNOWN, CONTROL)
 SPACE = "\u2581"  # SentencePiece's visible blank
-
-
-class TokenIdError(PyggmlError, ValueError):
-    """A token id outside of the vocabulary."""
 
 
 def byte_chars() -> dict[int, str]:
@@ -85,9 +81,9 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """The text that this id completes, perhaps "". Raises TokenIdError."""
+        """The text that this id completes, perhaps "". Raises ArgumentError."""
         if not 0 <= token < len(self._pieces):
-            raise TokenIdError(f"token id {token} is not in the vocabulary (n_vocab {len(self._pieces)})")
+            raise ArgumentError(f"token id {token} is not in the vocabulary (n_vocab {len(self._pieces)})")
         piece = self._pieces[token]
         if self._strip and piece:
             self._strip = False

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ..errors import UnsupportedError
+from ..errors import ArgumentError, UnsupportedError
 from . import pretokenizers
-from .decode import SPECIAL, StreamDecoder, TokenIdError, bpe_pieces, decode_byte_runs, spm_pieces, without_special
+from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pieces, without_special
 from .special import end_of_generation
 from .vocab import UNKNOWN, Vocab, read_vocab
 
@@ -79,12 +79,12 @@ class Tokenizer:
 
         skip_special leaves out control and unknown tokens. Bytes that are no UTF-8 come as U+FFFD: in a SentencePiece
         vocabulary, as in Hugging Face's decoder, one for each byte token of a broken run of them.
-        Raises TokenIdError (a ValueError) for an id outside of the vocabulary.
+        Raises ArgumentError for an id outside of the vocabulary.
         """
         wanted = [operator.index(i) for i in ids]
         if wanted and not (min(wanted) >= 0 and max(wanted) < self.n_vocab):
             bad = next(i for i in wanted if not 0 <= i < self.n_vocab)
-            raise TokenIdError(f"token id {bad} is not in the vocabulary (n_vocab {self.n_vocab})")
+            raise ArgumentError(f"token id {bad} is not in the vocabulary (n_vocab {self.n_vocab})")
         pieces = self._plain_pieces if skip_special else self._pieces
         data = b"".join([pieces[i] for i in wanted])
         try:
@@ -121,7 +121,7 @@ class Tokenizer:
 
     def _checked(self, token: int) -> int:
         if not 0 <= token < self.n_vocab:
-            raise TokenIdError(f"token id {token} is not in the vocabulary (n_vocab {self.n_vocab})")
+            raise ArgumentError(f"token id {token} is not in the vocabulary (n_vocab {self.n_vocab})")
         return token
 
 

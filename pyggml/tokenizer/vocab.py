@@ -162,11 +162,12 @@ def _ids(metadata: Mapping[str, Any], n: int) -> tuple[dict[str, int | None], fr
         declared.add(name)
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
             raise GGUFError(f"{key} is {_kind(value)}, expected an integer")
-        if value in _NO_ID:
+        token = int(value)
+        if token in _NO_ID:
             continue
-        if not 0 <= value < n:
-            raise GGUFError(f"{key} is {value}, the vocabulary has {n} tokens")
-        ids[name] = int(value)
+        if not 0 <= token < n:
+            raise GGUFError(f"{key} is {token}, the vocabulary has {n} tokens")
+        ids[name] = token
     return ids, frozenset(declared)
 
 

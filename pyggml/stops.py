@@ -1,0 +1,56 @@
+"""Stop strings over a stream of text pieces: what may still become a stop is held back, the rest goes on at once.
+
+The result does not depend on how the text is cut into pieces. Pure text: no tokens, no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyggml.errors import ArgumentError
+
+
+class StopStrings:
+    """An incremental matcher. The stop that is complete first wins; it and all behind it is cut off.
+
+    >>> s = StopStrings(["END"])
+    >>> s.push("one E"), s.push("N"), s.push("D two")
+    (('one ', False), ('', False), ('', True))
+    """
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._stops = [stops] if isinstance(stops, str) else list(stops)
+        for stop in self._stops:
+            if not isinstance(stop, str):
+                raise ArgumentError(f"a stop must be str, not {type(stop).__name__}")
+            if not stop:
+                raise ArgumentError("an empty stop string would stop at once; leave it out")
+        self._starts = {stop[:n] for stop in self._stops for n in range(1, len(stop))}
+        self._longest = max(map(len, self._stops), default=1)
+        self._held = ""
+        self._stopped = False
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """Add a piece. Returns the text that is certain now and whether a stop was met; then always ("", True)."""
+        if self._stopped:
+            return "", True
+        if not self._stops:
+            return text, False
+        data = self._held + text
+        ends = [(at + len(stop), at) for stop in self._stops if (at := data.find(stop)) >= 0]
+        if ends:
+            self._stopped = True
+            self._held = ""
+            return data[: min(ends)[1]], True
+        keep = next(
+            (n for n in range(min(len(data), self._longest - 1), 0, -1) if data[-n:] in self._starts),
+            0,
+        )
+        cut = len(data) - keep
+        self._held = data[cut:]
+        return data[:cut], False
+
+    def flush(self) -> str:
+        """The held text, at the end of a stream that met no stop."""
+        held, self._held = self._held, ""
+        return held
