@@ -47,7 +47,8 @@ class Config:
 
     n_vocab is 0 where the file names neither a vocabulary nor its size; the rows of token_embd decide in any case
     (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert the width of one expert.
-    sliding_window, final_logit_softcap and attn_logit_softcap are 0 where there is none.
+    sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type: 0 none,
+    1 mean, 2 cls, 3 last, 4 rank.
     """
 
     arch: str
@@ -136,7 +137,8 @@ class _Reader:
             return default
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not fits or value < 0 or (value == 0 and not zero) or value > limit:
-            raise _wrong(f"{self.arch}.{key}", value, f"a finite number {'of at least' if zero else 'above'} 0")
+            expected = f"a finite number {'from' if zero else 'above'} 0 and at most {limit:g}"
+            raise _wrong(f"{self.arch}.{key}", value, expected)
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:

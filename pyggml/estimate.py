@@ -1,0 +1,169 @@
+"""How much memory a model takes and where its parameters are, from the header alone.
+
+No weight is read and nothing is built; the cache is exact for plain attention, the scratch space is an estimate.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyggml import gguf
+from pyggml.config import Config
+from pyggml.errors import ArgumentError, PyggmlError
+from pyggml.gguf_file import PathLike
+from pyggml.quant import QuantType, QuantTypeLike
+
+#: The parts parameters and bytes are counted in.
+PARTS = ("embeddings", "attention", "ffn", "output", "norms", "other")
+
+_BATCH = 512  # tokens of one step while a prompt is read
+_LAYER = re.compile(r"blk\.(\d+)\.(.+)")
+_OLD_EXPERT = re.compile(r"ffn_(gate|up|down)\.\d+\.")
+_COMPARED = ("f16", "q8_0", "q4_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes and parameters of a model; bytes are of this file's types unless said otherwise.
+
+    total = weights + kv_cache + scratch. parts and parameters_by_part have the keys of PARTS; parameters_by_layer one
+    entry a layer; active_parameters are those a token meets (fewer than parameters where there are experts).
+    memory_at maps "f16", "q8_0", "q4_0" to the total if the matrices were of that type. note says why kv_cache and
+    scratch are 0 where the metadata does not describe a plain transformer; empty otherwise.
+    """
+
+    weights: int
+    kv_cache: int
+    scratch: int
+    total: int
+    parts: dict[str, int]
+    parameters: int
+    parameters_by_part: dict[str, int]
+    parameters_by_layer: list[int]
+    active_parameters: int
+    memory_at: dict[str, int]
+    bits_per_weight: float
+    n_ctx: int
+    kv_type: str
+    note: str = ""
+
+
+def estimate(path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: QuantTypeLike = "f16") -> Estimate:
+    """What a model would take in memory with a context of n_ctx tokens (the trained length by default).
+
+    Raises:
+        GGUFError, UnsupportedError: the file cannot be read.
+        ArgumentError: n_ctx is no positive integer, or kv_type no type whose blocks fit the heads.
+
+    >>> import pyggml
+    >>> e = pyggml.estimate(pyggml.load()._file.path, n_ctx=128)
+    >>> e.total == e.weights + e.kv_cache + e.scratch
+    True
+    """
+    if isinstance(path, gguf.GGUFFile):
+        return _estimate(path, n_ctx, kv_type)
+    with gguf.open(path) as file:
+        return _estimate(file, n_ctx, kv_type)
+
+
+def part_of(name: str) -> str:
+    """The entry of PARTS a tensor belongs to, judged by its name."""
+    match = _LAYER.match(name)
+    own = match[2] if match else name
+    stem = own.rsplit(".", 1)[0] if own.endswith((".weight", ".bias")) else own
+    if stem.endswith("norm") or "_norm_" in stem:
+        return "norms"
+    if match is None:
+        if stem in ("token_embd", "position_embd", "token_types", "per_layer_token_embd"):
+            return "embeddings"
+        return "output" if stem == "output" or stem.startswith("cls") else "other"
+    if stem.startswith("attn_"):
+        return "attention"
+    return "ffn" if stem.startswith("ffn_") else "other"
+
+
+def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
+    if n_ctx is not None and (isinstance(n_ctx, bool) or not isinstance(n_ctx, int) or n_ctx < 1):
+        raise ArgumentError(f"n_ctx is {n_ctx!r}, expected a positive integer")
+    kind = QuantType.parse(kv_type)
+    infos = list(file.tensors.values())
+    note, config = "", None
+    try:
+        config = Config.from_metadata(file.metadata)
+    except PyggmlError as error:
+        note = f"no estimate of the cache: {error}"
+    by_part, bytes_by_part = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
+    for info in infos:
+        part = part_of(info.name)
+        by_part[part] += info.n_elements
+        bytes_by_part[part] += info.nbytes
+    weights, parameters = sum(bytes_by_part.values()), sum(by_part.values())
+    n_ctx = n_ctx or (config.n_ctx_train if config else 0)
+    cache, scratch = (_cache(config, n_ctx, kind), _scratch(config, n_ctx)) if config else (0, 0)
+    return Estimate(
+        weights=weights,
+        kv_cache=cache,
+        scratch=scratch,
+        total=weights + cache + scratch,
+        parts=bytes_by_part,
+        parameters=parameters,
+        parameters_by_part=by_part,
+        parameters_by_layer=_by_layer(infos),
+        active_parameters=_active(infos, config),
+        memory_at={name: _weights_at(infos, QuantType.parse(name)) + cache + scratch for name in _COMPARED},
+        bits_per_weight=8.0 * weights / parameters if parameters else 0.0,
+        n_ctx=n_ctx,
+        kv_type=kind.name,
+        note=note,
+    )
+
+
+def _cache(c: Config, n_ctx: int, kind: QuantType) -> int:
+    if not c.causal:
+        return 0
+    if not kind.is_weight or c.head_dim_k % kind.elems or c.head_dim_v % kind.elems:
+        raise ArgumentError(f"kv_type {kind} does not fit heads of {c.head_dim_k} and {c.head_dim_v} values")
+    row = kind.row_bytes(c.n_head_kv * c.head_dim_k) + kind.row_bytes(c.n_head_kv * c.head_dim_v)
+    return c.n_layer * n_ctx * row
+
+
+def _scratch(c: Config, n_ctx: int) -> int:
+    """One batch's widest moments in floats: residuals, q, k, v, attention output, gate and up, one row of logits."""
+    heads = c.n_head * (c.head_dim_k + c.head_dim_v) + c.n_head_kv * (c.head_dim_k + c.head_dim_v)
+    experts = c.n_ff_expert * c.n_expert_used
+    row = 3 * c.n_embd + heads + 2 * max(c.n_ff, experts)
+    return 4 * (min(_BATCH, n_ctx) * row + c.n_vocab)
+
+
+def _by_layer(infos: Iterable[gguf.TensorInfo]) -> list[int]:
+    layers: dict[int, int] = {}
+    for info in infos:
+        match = _LAYER.match(info.name)
+        if match and len(match[1]) < 6:
+            layers[int(match[1])] = layers.get(int(match[1]), 0) + info.n_elements
+    return [layers[i] for i in sorted(layers)]
+
+
+def _active(infos: Iterable[gguf.TensorInfo], config: Config | None) -> int:
+    n, used = (config.n_expert, config.n_expert_used) if config else (0, 0)
+    total = 0
+    for info in infos:
+        routed = "_exps" in info.name or _OLD_EXPERT.search(info.name) is not None
+        total += info.n_elements * used // n if n and routed else info.n_elements
+    return total
+
+
+def _weights_at(infos: Iterable[gguf.TensorInfo], kind: QuantType) -> int:
+    """Bytes if every matrix were of that type; vectors, and rows its blocks do not fit, stay as recipes leave them."""
+    total = 0
+    for info in infos:
+        if len(info.shape) == 1 or not info.type.is_weight or part_of(info.name) == "norms":
+            total += info.nbytes
+            continue
+        k = info.shape[-1]
+        fits = kind if k % kind.elems == 0 else QuantType.parse("f16")
+        total += fits.row_bytes(k) * math.prod(info.shape[:-1])
+    return total
