@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyggml import _native
+from pyggml.errors import ShapeError
 
 _ROPE_KINDS = {"norm": 0, "neox": 1}
 _GLU_KINDS = {"silu": 0, "gelu": 1}
@@ -102,8 +103,9 @@ class Graph:
         rows, cols = self.plan.node_shape(index)
         return Node(self, index, rows, cols)
 
-    def embed(self, table: Weight, name: str = "embed") -> Node:
+    def embed(self, table: Weight, n_embd: int, name: str = "embed") -> Node:
         """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd)."""
+        _expect(table, None, n_embd)
         return self._op("embed", name, weights=(table,))
 
     def input(self, cols: int, name: str = "input") -> Node:
@@ -114,8 +116,11 @@ class Graph:
         """x / rms(x) * w over each run of w.cols values of a row."""
         return self._op("rms_norm", name or _stem(w), (x,), (w,), (w.cols,), (eps,))
 
-    def matmul(self, w: Weight, x: Node, bias: Weight | None = None, name: str = "") -> Node:
-        """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m)."""
+    def matmul(
+        self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = ""
+    ) -> Node:
+        """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
+        _expect(w, m, x.cols)
         return self._op("matmul", name or _stem(w), (x,), (w, bias))
 
     def add(self, a: Node, b: Node, name: str = "") -> Node:
@@ -181,6 +186,12 @@ class Graph:
 
 
 Build = Callable[[Graph, Any, Any], Node]
+
+
+def _expect(w: Weight, rows: int | None, cols: int) -> None:
+    """Where the model's own numbers say what a matrix must be, the message should name the matrix."""
+    if w.cols != cols or (rows is not None and w.rows != rows):
+        raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({'m' if rows is None else rows}, {cols})")
 
 
 def _stem(w: Weight) -> str:

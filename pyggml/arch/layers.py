@@ -37,9 +37,9 @@ def rope_of(c: Config, w: Weights, kind: str) -> Rope:
 def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int = 0) -> Node:
     """Grouped-query attention: optional biases, optional per-head norm of q and k, rope, output projection."""
     i = blk.index
-    q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"))
-    k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"))
-    v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"))
+    q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"), c.n_head * c.head_dim_k)
+    k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"), c.n_head_kv * c.head_dim_k)
+    v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"), c.n_head_kv * c.head_dim_v)
     q_norm, k_norm = blk.get("attn_q_norm.weight"), blk.get("attn_k_norm.weight")
     if q_norm is not None:
         q = g.rms_norm(q, q_norm, c.norm_eps)
@@ -57,15 +57,15 @@ def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int 
         scale=1.0 / math.sqrt(c.head_dim_k),
         window=window,
     )
-    return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"))
+    return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"), c.n_embd)
 
 
-def gated_ffn(g: Graph, blk: Block, x: Node, act: str = "silu") -> Node:
+def gated_ffn(g: Graph, c: Config, blk: Block, x: Node, act: str = "silu") -> Node:
     """down(act(gate(x)) * up(x))."""
-    gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"))
-    up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"))
+    gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"), c.n_ff)
+    up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), c.n_ff)
     hidden = g.glu(gate, up, act, name=f"blk.{blk.index}.ffn_act")
-    return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"))
+    return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"), c.n_embd)
 
 
 def head(g: Graph, c: Config, w: Weights, x: Node) -> Node:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyggml.arch.layers import attention, gated_ffn, head, rope_of
+from pyggml.errors import UnsupportedError
 from pyggml.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ NAMES = ("llama",)
 
 
 def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm") -> Node:
+    if c.n_expert:
+        raise UnsupportedError(f"{c.arch} with {c.n_expert} experts: the mixture-of-experts op is not there yet")
     rope = rope_of(c, w, rope_kind)
-    x = g.embed(w["token_embd.weight"])
+    x = g.embed(w["token_embd.weight"], c.n_embd)
     for blk in w.blocks():
         h = g.rms_norm(x, blk["attn_norm.weight"], c.norm_eps)
         x = x + attention(g, c, blk, h, rope)
         h = g.rms_norm(x, blk["ffn_norm.weight"], c.norm_eps)
-        x = x + gated_ffn(g, blk, h)
+        x = x + gated_ffn(g, c, blk, h)
     return head(g, c, w, x)
