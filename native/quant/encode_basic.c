@@ -1,7 +1,16 @@
-/* Encoders of plain floats and of the 32-value types with one scale. K types are in encode_k.c. */
+/* Encoders of plain floats and of the 32-value types with one scale. K types are in encode_k.c.
+ * Without importance the scale spans the largest value and bytes equal those of ggml's quantize; with it the scale is
+ * searched for the least weighted squared error.
+ * Source: block layouts and plain rounding as published with ggml; the search is our own. */
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
+#include "quant/blocks_basic.h"
 #include "quant/encode.h"
+#include "quant/encode_fit.h"
+
+/* ---- plain floats -------------------------------------------------------------------------------------- */
 
 void pgg_encode_f32(const float *x, void *row, int64_t k, const float *importance) {
   (void)importance;
@@ -23,3 +32,190 @@ void pgg_encode_bf16(const float *x, void *row, int64_t k, const float *importan
     memcpy((char *)row + 2 * i, &h, 2);
   }
 }
+
+/* ---- one scale for 32 values --------------------------------------------------------------------------- */
+
+enum { LEN = 32 };
+
+/* x ~ d * q + m. d and m are what is stored; inverse and m are what q is rounded with. */
+typedef struct grid {
+  uint16_t d, m;
+  float inverse, offset;
+} grid;
+
+static float limit(float f) { return f > 65504.0f ? 65504.0f : f < -65504.0f ? -65504.0f : f; }
+static float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+static float reciprocal(float d) {
+  const float r = d != 0.0f ? 1.0f / d : 0.0f;
+  return fabsf(r) <= FLT_MAX ? r : 0.0f; /* of a subnormal */
+}
+
+static bool all_finite(const float *x) {
+  bool finite = true;
+  for (int i = 0; i < LEN; i++) finite = finite && fabsf(x[i]) <= FLT_MAX;
+  return finite;
+}
+
+/* True if weights can be used: none negative or NaN, some positive. */
+static bool usable(const float *w) {
+  float sum = 0.0f;
+  for (int i = 0; i < LEN; i++) {
+    if (!(w[i] >= 0.0f && w[i] <= FLT_MAX)) return false;
+    sum += w[i];
+  }
+  return sum > 0.0f;
+}
+
+/* The value of largest magnitude (the first of equals) becomes q = end. */
+static grid plain_symmetric(const float *x, float end) {
+  float top = 0.0f;
+  for (int i = 0; i < LEN; i++) {
+    if (fabsf(x[i]) > fabsf(top)) top = x[i];
+  }
+  if (end > 0.0f) top = fabsf(top);
+  const float d = limit(top / end);
+  return (grid){pgg_f32_to_f16(d), 0, reciprocal(d), 0.0f};
+}
+
+static grid plain_affine(const float *x, float steps) {
+  float low = x[0], high = x[0];
+  for (int i = 1; i < LEN; i++) {
+    if (x[i] < low) low = x[i];
+    if (x[i] > high) high = x[i];
+  }
+  low = limit(low);
+  const float d = limit((high - low) / steps);
+  return (grid){pgg_f32_to_f16(d), pgg_f32_to_f16(low), reciprocal(d), low};
+}
+
+/* ---- with importance ----------------------------------------------------------------------------------- */
+
+/* Weighted squared error of the grid with stored d, m; solves for the best pair at the q it rounds to. */
+static double try_grid(const float *x, const float *w, float d, float m, float lo, float hi, bool affine, double *best_d,
+                       double *best_m) {
+  double error = 0, sw = 0, sx = 0, sq = 0, sqq = 0, sxq = 0;
+  const float inverse = reciprocal(d);
+  for (int i = 0; i < LEN; i++) {
+    const double q = clamp(nearbyintf((x[i] - m) * inverse), lo, hi), r = (double)d * q + m - x[i], u = w[i];
+    error += u * r * r;
+    sw += u, sx += u * x[i], sq += u * q, sqq += u * q * q, sxq += u * x[i] * q;
+  }
+  const double det = sw * sqq - sq * sq;
+  *best_d = d, *best_m = m;
+  if (!affine) {
+    if (sqq > 0) *best_d = sxq / sqq;
+  } else if (det > 1e-9 * sw * sqq) {
+    *best_d = (sw * sxq - sx * sq) / det;
+    *best_m = (sx - *best_d * sq) / sw;
+  }
+  return error;
+}
+
+static grid search(const float *x, const float *w, float lo, float hi, bool affine) {
+  enum { STEPS = 24 };
+  float low = x[0], high = x[0];
+  for (int i = 1; i < LEN; i++) {
+    if (x[i] < low) low = x[i];
+    if (x[i] > high) high = x[i];
+  }
+  const float top = fabsf(low) > fabsf(high) ? low : high;
+  double least = INFINITY;
+  grid best = {0, 0, 0, 0};
+  float clip = 0.9f;                       /* above 1 the ends are cut off: a light outlier may be given up */
+  for (int step = 0; step < 2 * STEPS; step++) {
+    if (step && step % 2 == 0) clip *= step < STEPS ? 1.02f : 1.07f;
+    double d, m = 0.0;
+    if (affine) {
+      d = ((double)high - low) / ((hi - lo) * clip);
+      m = step % 2 ? 0.5 * ((double)low + high - d * (hi - lo)) : low; /* cut both ends, or the top only */
+      if (d == 0.0) d = low - pgg_f16_to_f32(pgg_f32_to_f16(limit(low))); /* a constant: what the half of m lost */
+    } else {
+      d = (double)top / ((step % 2 ? hi : lo) * clip);
+    }
+    for (int turn = 0; turn < 3; turn++) {
+      const uint16_t hd = pgg_fit_half((float)clamp((float)d, -65504.0f, 65504.0f));
+      const uint16_t hm = affine ? pgg_f32_to_f16(limit((float)m)) : 0;
+      const float fd = pgg_f16_to_f32(hd), fm = pgg_f16_to_f32(hm);
+      const double error = try_grid(x, w, fd, fm, lo, hi, affine, &d, &m);
+      if (error < least) least = error, best = (grid){hd, hm, reciprocal(fd), fm};
+    }
+  }
+  return best;
+}
+
+/* ---- types --------------------------------------------------------------------------------------------- */
+
+static void put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+
+/* q of each value, shifted to be >= 0 and cut off as ggml does: (int)(v + bias). */
+static void round_up(const float *x, const grid *g, float bias, float last, int *q) {
+  for (int i = 0; i < LEN; i++) q[i] = (int)clamp((x[i] - g->offset) * g->inverse + bias, 0.0f, last);
+}
+
+/* Half away from zero, exactly: v + 0.5 would round just below a half. */
+static int round_away(float v) {
+  const int t = (int)v;
+  const float rest = v - (float)t;
+  return rest >= 0.5f ? t + 1 : rest <= -0.5f ? t - 1 : t;
+}
+
+static void put_nibbles(uint8_t *qs, const int *q) {
+  for (int i = 0; i < 16; i++) qs[i] = (uint8_t)((q[i] & 15) | (q[i + 16] & 15) << 4);
+}
+
+static void put_fifth(uint8_t *qh, const int *q) {
+  memset(qh, 0, 4);
+  for (int i = 0; i < LEN; i++) qh[i >> 3] |= (uint8_t)(q[i] >> 4 << (i & 7));
+}
+
+static void pack_q4_0(pgg_q4_0 *b, const float *x, const grid *g) {
+  int q[LEN];
+  round_up(x, g, 8.5f, 15.0f, q);
+  put_u16(b->d, g->d), put_nibbles(b->qs, q);
+}
+
+static void pack_q4_1(pgg_q4_1 *b, const float *x, const grid *g) {
+  int q[LEN];
+  round_up(x, g, 0.5f, 15.0f, q);
+  put_u16(b->d, g->d), put_u16(b->m, g->m), put_nibbles(b->qs, q);
+}
+
+static void pack_q5_0(pgg_q5_0 *b, const float *x, const grid *g) {
+  int q[LEN];
+  round_up(x, g, 16.5f, 31.0f, q);
+  put_u16(b->d, g->d), put_fifth(b->qh, q), put_nibbles(b->qs, q);
+}
+
+static void pack_q5_1(pgg_q5_1 *b, const float *x, const grid *g) {
+  int q[LEN];
+  round_up(x, g, 0.5f, 31.0f, q);
+  put_u16(b->d, g->d), put_u16(b->m, g->m), put_fifth(b->qh, q), put_nibbles(b->qs, q);
+}
+
+static void pack_q8_0(pgg_q8_0 *b, const float *x, const grid *g) {
+  put_u16(b->d, g->d);
+  for (int i = 0; i < LEN; i++) b->qs[i] = (int8_t)round_away(clamp(x[i] * g->inverse, -127.0f, 127.0f));
+}
+
+/* plain: the grid without importance; lo, hi, affine: the search with it. */
+#define ENCODER(name, plain, lo, hi, affine)                                              \
+  void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance) { \
+    static const float nothing[LEN];                                                      \
+    pgg_##name *b = row;                                                                  \
+    for (int64_t i = 0; i < k; i += LEN, b++) {                                           \
+      const float *w = importance && usable(importance + i) ? importance + i : NULL;      \
+      if (all_finite(x + i)) {                                                            \
+        const grid g = w ? search(x + i, w, lo, hi, affine) : plain;                      \
+        pack_##name(b, x + i, &g);                                                        \
+      } else {                                                                            \
+        const grid g = {0x7e00, 0, 0.0f, 0.0f}; /* NaN */                                 \
+        pack_##name(b, nothing, &g);                                                      \
+      }                                                                                   \
+    }                                                                                     \
+  }
+ENCODER(q4_0, plain_symmetric(x + i, -8.0f), -8.0f, 7.0f, false)
+ENCODER(q4_1, plain_affine(x + i, 15.0f), 0.0f, 15.0f, true)
+ENCODER(q5_0, plain_symmetric(x + i, -16.0f), -16.0f, 15.0f, false)
+ENCODER(q5_1, plain_affine(x + i, 31.0f), 0.0f, 31.0f, true)
+ENCODER(q8_0, plain_symmetric(x + i, 127.0f), -127.0f, 127.0f, false)

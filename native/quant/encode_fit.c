@@ -120,8 +120,8 @@ static void free_fit(const problem *p, float cap, float *scale, float *min) {
   errors(p, scale, min, best);
   for (int l = 0; l < FIT_LANES; l++) noise[l] = 1e-12f * best[l];
   /* clip < 1 leaves room at the ends, clip > 1 cuts values off; coarse formats gain from a wider range. */
-  const float from = spread < 8 ? 0.6f : 0.85f, to = spread < 8 ? 1.7f : 1.2f;
-  enum { STEPS = 10 };
+  const float from = spread < 8 ? 0.7f : 0.85f, to = spread < 8 ? 1.5f : 1.2f;
+  enum { STEPS = 12 };
   for (int step = 0; step < 2 * STEPS + 2; step++) { /* the unclipped range first: it wins among equals */
     const float clip = step < 2 ? 1.0f : from + (to - from) * (float)(step / 2 - 1) / (STEPS - 1);
     float s[FIT_LANES], m[FIT_LANES], e[FIT_LANES];
@@ -262,8 +262,10 @@ static int keep(trial *kept, int n, const trial *t) {
 /* The best starts of one side. */
 static int start(const problem *p, int side, trial *kept, int n) {
   /* Where d begins, in units of the one that gives the largest scale the last code: a d a little off lets other
-   * integers fit, a larger one leaves codes unused, a smaller one saturates. Only coarse scales gain from many. */
-  static const float stretches[] = {1.0f, 1.06f, 1.15f, 0.94f, 1.3f, 1.6f, 2.0f};
+   * integers fit, a larger one leaves codes unused, a smaller one saturates. Types with minima have two sides (and
+   * q2_k several dmin) to try, so they get fewer; fine scales gain little from the far ones. */
+  static const float stretches[] = {1.0f,  1.06f, 1.15f, 0.94f, 1.3f,  1.6f,  2.0f,
+                                    0.97f, 1.02f, 1.04f, 1.08f, 1.1f, 1.12f, 1.2f};
   static const float stretches_min[] = {1.0f, 0.9f, 1.15f};
   const bool minima = p->shape->min_hi != 0, coarse = p->shape->scale_hi < 32;
   float scale[FIT_LANES], min[FIT_LANES], cap = INFINITY;
@@ -277,7 +279,7 @@ static int start(const problem *p, int side, trial *kept, int n) {
     }
     const double d = top / (double)(p->shape->scale_lo < 0 ? p->shape->scale_lo : p->shape->scale_hi);
     const double dmin = minima ? top_min / (double)p->shape->min_hi : 0.0;
-    for (int i = 0; i < (minima && !coarse ? 3 : 7); i++) {
+    for (int i = 0; i < (!minima ? 14 : coarse ? 7 : 3); i++) {
       for (int j = 0; j < (minima && coarse ? 3 : 1); j++) {
         trial t;
         begin(p, scale, min, d * stretches[i], dmin * stretches_min[j], &t);
