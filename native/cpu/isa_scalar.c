@@ -2,7 +2,7 @@
 #include "cpu/detect.h"
 #include "cpu/simd_scalar.h"
 #include "cpu/floats.inc"
-#if __has_include("cpu/products.inc") /* products half: defines static void products_fill(pgg_kernels *) */
+#if __has_include("cpu/lanes_scalar.h") /* products half: defines static void products_fill(pgg_kernels *) */
 #include "cpu/lanes_scalar.h"
 #include "cpu/products.inc"
 #define PRODUCTS_FILL(table) products_fill(table)
