@@ -47,8 +47,8 @@ class Config:
 
     n_vocab is 0 where the file names neither a vocabulary nor its size; the rows of token_embd decide in any case
     (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert the width of one expert.
-    sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type: 0 none,
-    1 mean, 2 cls, 3 last, 4 rank.
+    sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type:
+    0 none, 1 mean, 2 cls, 3 last, 4 rank.
     """
 
     arch: str

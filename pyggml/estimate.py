@@ -58,10 +58,12 @@ def estimate(path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: 
         GGUFError, UnsupportedError: the file cannot be read.
         ArgumentError: n_ctx is no positive integer, or kv_type no type whose blocks fit the heads.
 
-    >>> import pyggml
-    >>> e = pyggml.estimate(pyggml.load()._file.path, n_ctx=128)
-    >>> e.total == e.weights + e.kv_cache + e.scratch
-    True
+    >>> import tempfile, numpy as np, pyggml
+    >>> path = tempfile.mkdtemp() + "/x.gguf"
+    >>> with pyggml.gguf.Writer(path) as w:
+    ...     w.add_tensor("token_embd.weight", (8, 4), "f32", np.ones((8, 4), np.float32))
+    >>> pyggml.estimate(path).parts["embeddings"]
+    128
     """
     if isinstance(path, gguf.GGUFFile):
         return _estimate(path, n_ctx, kv_type)

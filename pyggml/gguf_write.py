@@ -124,6 +124,13 @@ class Writer:
         """Adds a value of another file, byte for byte and with its stored type."""
         self.add_raw(key, *metadata.raw(key))
 
+    def add_metadata(self, metadata: Metadata, skip: Iterable[str] = ()) -> None:
+        """Copies all values of another file but its alignment, its split numbers and the keys in skip."""
+        left_out = {ALIGNMENT_KEY, "split.no", "split.count", "split.tensors.count", *skip}
+        for key in metadata:
+            if key not in left_out:
+                self.copy(metadata, key)
+
     def add_tensor(self, name: str, shape: Iterable[int], type: QuantTypeLike, data: TensorData) -> None:  # noqa: A002
         """Adds a tensor of row-major shape, stored as type, whose bytes data holds or yields.
 
