@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from . import embed
-from .errors import PyggmlError
+from pyggml import embed
+from pyggml.errors import PyggmlError
 
 FLAGS = {
     "--cflags": embed.cflags,
@@ -19,7 +19,7 @@ def main() -> int:
     """Answers compiler flags without loading anything; hands all else to the command line."""
     args = sys.argv[1:]
     if not args or any(arg not in FLAGS for arg in args):
-        from .cli import main as cli_main
+        from pyggml.cli import main as cli_main
 
         return cli_main() or 0
     try:

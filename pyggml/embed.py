@@ -9,7 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
-from .errors import UnsupportedError
+from pyggml.errors import UnsupportedError
 
 __all__ = ["cflags", "cmake_dir", "get_include", "libs"]
 

@@ -43,6 +43,7 @@ PY_FLOORS = {
     "config": 2,
     "graph": 2,
     "sample": 2,
+    "stops": 2,
     "tokenizer": 2,
     "stops": 2,
     "arch": 3,
@@ -60,6 +61,7 @@ PY_FLOORS = {
     "estimate": 5,
     "__init__": 6,
     "cli": 7,
+    "data": 7,
     "server": 7,
     "__main__": 8,
 }
