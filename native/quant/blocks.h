@@ -59,9 +59,7 @@ PGG_FN float pgg_half_value(uint16_t h) {
 PGG_FN float pgg_read_f16(const PGG_GLOBAL uint8_t *p) { return pgg_half_value(pgg_read_u16(p)); }
 
 /* E8M0, half its value: 2^(e - 128). The tables that go with it hold doubled values. */
-PGG_FN float pgg_e8m0_half(uint8_t e) {
-  return pgg_bits_f32(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
-}
+PGG_FN float pgg_e8m0_half(uint8_t e) { return pgg_bits_f32(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
 /* Unsigned E4M3 (bias 7), half its value; 0x7f is zero. The top bit is not read. */
 PGG_FN float pgg_ue4m3_half(uint8_t x) {

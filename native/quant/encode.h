@@ -19,10 +19,10 @@
 #define ENCODES_Q3_K 0,
 #define ENCODES_Q2_K 0,
 
-#define PGG_ENCODE_PICK(none, fn, ...) fn
+#define PGG_ENCODE_PICK(none, picked, ...) picked
 #define PGG_ENCODE_CALL(...) PGG_ENCODE_PICK(__VA_ARGS__)
-/* pgg_encode_<name> where ENCODES_<NAME> is defined (it shifts the list by one), else NULL. */
-#define PGG_ENCODER(NAME, name) PGG_ENCODE_CALL(ENCODES_##NAME pgg_encode_##name, NULL, NULL)
+/* have where ENCODES_<NAME> is defined (it shifts the list by one), else lack. */
+#define PGG_ENCODES(NAME, have, lack) PGG_ENCODE_CALL(ENCODES_##NAME have, lack, lack)
 
 #define QUANT(id, NAME, name, elems, bytes, sub, kind) \
   void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance);

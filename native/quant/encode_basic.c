@@ -92,8 +92,8 @@ static grid plain_affine(const float *x, float steps) {
 /* ---- with importance ----------------------------------------------------------------------------------- */
 
 /* Weighted squared error of the grid with stored d, m; solves for the best pair at the q it rounds to. */
-static double try_grid(const float *x, const float *w, float d, float m, float lo, float hi, bool affine, double *best_d,
-                       double *best_m) {
+static double try_grid(const float *x, const float *w, float d, float m, float lo, float hi, bool affine,
+                       double *best_d, double *best_m) {
   double error = 0, sw = 0, sx = 0, sq = 0, sqq = 0, sxq = 0;
   const float inverse = reciprocal(d);
   for (int i = 0; i < LEN; i++) {
@@ -122,13 +122,13 @@ static grid search(const float *x, const float *w, float lo, float hi, bool affi
   const float top = fabsf(low) > fabsf(high) ? low : high;
   double least = INFINITY;
   grid best = {0, 0, 0, 0};
-  float clip = 0.9f;                       /* above 1 the ends are cut off: a light outlier may be given up */
+  float clip = 0.9f; /* above 1 the ends are cut off: a light outlier may be given up */
   for (int step = 0; step < 2 * STEPS; step++) {
     if (step && step % 2 == 0) clip *= step < STEPS ? 1.02f : 1.07f;
     double d, m = 0.0;
     if (affine) {
       d = ((double)high - low) / ((hi - lo) * clip);
-      m = step % 2 ? 0.5 * ((double)low + high - d * (hi - lo)) : low; /* cut both ends, or the top only */
+      m = step % 2 ? 0.5 * ((double)low + high - d * (hi - lo)) : low;    /* cut both ends, or the top only */
       if (d == 0.0) d = low - pgg_f16_to_f32(pgg_f32_to_f16(limit(low))); /* a constant: what the half of m lost */
     } else {
       d = (double)top / ((step % 2 ? hi : lo) * clip);

@@ -6,6 +6,7 @@
  * Source: own; least-squares alternation (Lloyd, max) on the published layouts. */
 #include "quant/encode_fit.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -264,7 +265,7 @@ static int start(const problem *p, int side, trial *kept, int n) {
   /* Where d begins, in units of the one that gives the largest scale the last code: a d a little off lets other
    * integers fit, a larger one leaves codes unused, a smaller one saturates. Types with minima have two sides (and
    * q2_k several dmin) to try, so they get fewer; fine scales gain little from the far ones. */
-  static const float stretches[] = {1.0f,  1.06f, 1.15f, 0.94f, 1.3f,  1.6f,  2.0f,
+  static const float stretches[] = {1.0f,  1.06f, 1.15f, 0.94f, 1.3f, 1.6f,  2.0f,
                                     0.97f, 1.02f, 1.04f, 1.08f, 1.1f, 1.12f, 1.2f};
   static const float stretches_min[] = {1.0f, 0.9f, 1.15f};
   const bool minima = p->shape->min_hi != 0, coarse = p->shape->scale_hi < 32;
@@ -317,15 +318,17 @@ static void search(const problem *p, int sides, trial *best) {
 /* False when a value is not finite. */
 static bool prepare(problem *p, const float *x, const float *importance) {
   float top = 0.0f, heaviest = 0.0f, mean = 0.0f;
-  bool finite = true;
+  bool finite = true, weighted = importance != NULL;
   for (int i = 0; i < FIT_LEN; i++) {
     const float a = fabsf(x[i]);
-    finite = finite && a <= 3.402823466e38f;
+    finite = finite && a <= FLT_MAX;
     if (a > top) top = a;
-    if (importance && importance[i] > heaviest) heaviest = importance[i];
+    if (!weighted) continue;
+    weighted = importance[i] >= 0.0f && importance[i] <= FLT_MAX;
+    if (importance[i] > heaviest) heaviest = importance[i];
   }
   if (!finite) return false;
-  const bool weighted = heaviest > 0.0f && heaviest <= 3.402823466e38f;
+  weighted = weighted && heaviest > 0.0f;
   (void)frexpf(top, &p->exponent);
   if (p->exponent < -120) p->exponent = -120;
   if (weighted) {

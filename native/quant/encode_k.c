@@ -66,16 +66,16 @@ static void pack_q6_k(pgg_q6_k *b, const pgg_fit *f) {
   put_u16(b->d, f->d);
 }
 
-#define ENCODER(name, ...)                                                                        \
-  void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance) {         \
-    static const pgg_fit_shape shape = {__VA_ARGS__};                                             \
-    pgg_##name *b = row;                                                                          \
-    memset(row, 0, (size_t)(k / FIT_LEN) * sizeof *b);                                            \
-    for (int64_t i = 0; i < k; i += FIT_LEN) {                                                    \
-      pgg_fit fit;                                                                                \
-      pgg_fit_block(&shape, x + i, importance ? importance + i : NULL, &fit);                     \
-      pack_##name(b++, &fit);                                                                     \
-    }                                                                                             \
+#define ENCODER(name, ...)                                                                \
+  void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance) { \
+    static const pgg_fit_shape shape = {__VA_ARGS__};                                     \
+    pgg_##name *b = row;                                                                  \
+    memset(row, 0, (size_t)(k / FIT_LEN) * sizeof *b);                                    \
+    for (int64_t i = 0; i < k; i += FIT_LEN) {                                            \
+      pgg_fit fit;                                                                        \
+      pgg_fit_block(&shape, x + i, importance ? importance + i : NULL, &fit);             \
+      pack_##name(b++, &fit);                                                             \
+    }                                                                                     \
   }
 /*            sub   q         scale      min */
 ENCODER(q2_k, 16, 0, 3, 0, 15, 15)

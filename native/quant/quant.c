@@ -12,7 +12,7 @@
 #include "quant/encode.h"
 
 #define QUANT(id, NAME, name, elems, bytes, sub, kind) LAYOUT_##kind(name, elems, bytes)
-#define LAYOUT_BLOCK(name, elems, bytes)                                                          \
+#define LAYOUT_BLOCK(name, elems, bytes)                                                        \
   _Static_assert(sizeof(pgg_##name) == (bytes), #name ": struct and quant_types.def disagree"); \
   _Static_assert(PGG_ACT_LEN % (elems) == 0, #name ": a block may not straddle two pgg_act");
 #define LAYOUT_ACT(name, elems, bytes) LAYOUT_BLOCK(name, elems, bytes)
@@ -27,13 +27,13 @@
 static float half_of(uint16_t h) { return pgg_half_value(h); }
 static float brain_of(uint16_t h) { return pgg_bf16_to_f32(h); }
 
-#define PLAIN(name, type, value)                                   \
-  static type read_##name(const void *row, int64_t i) {            \
-    type v;                                                        \
-    memcpy(&v, (const char *)row + i * (int64_t)sizeof v, sizeof v); \
-    return v;                                                      \
-  }                                                                \
-  static void decode_##name(const void *row, float *y, int64_t k) { \
+#define PLAIN(name, type, value)                                              \
+  static type read_##name(const void *row, int64_t i) {                       \
+    type v;                                                                   \
+    memcpy(&v, (const char *)row + i * (int64_t)sizeof v, sizeof v);          \
+    return v;                                                                 \
+  }                                                                           \
+  static void decode_##name(const void *row, float *y, int64_t k) {           \
     for (int64_t i = 0; i < k; i++) y[i] = (float)value(read_##name(row, i)); \
   }
 PLAIN(f32, float, )
@@ -45,12 +45,12 @@ PLAIN(i16, int16_t, )
 PLAIN(i32, int32_t, )
 PLAIN(i64, int64_t, )
 
-#define PLAIN_DOT(name, value)                                                          \
-  static float dot_##name(const void *row, const void *act, int64_t k) {                \
-    const float *x = act;                                                               \
-    double acc = 0.0;                                                                   \
+#define PLAIN_DOT(name, value)                                                                \
+  static float dot_##name(const void *row, const void *act, int64_t k) {                      \
+    const float *x = act;                                                                     \
+    double acc = 0.0;                                                                         \
     for (int64_t i = 0; i < k; i++) acc += (double)value(read_##name(row, i)) * (double)x[i]; \
-    return (float)acc;                                                                  \
+    return (float)acc;                                                                        \
   }
 PLAIN_DOT(f32, )
 PLAIN_DOT(f64, )
@@ -59,36 +59,36 @@ PLAIN_DOT(bf16, brain_of)
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
-#define DECODE(name, elems, sub)                                                      \
-  static void decode_##name(const void *row, float *y, int64_t k) {                   \
-    const pgg_##name *b = row;                                                        \
-    for (int64_t at = 0; at < k; at += (elems), b++) {                                \
-      for (int s = 0; s < (elems) / (sub); s++) {                                     \
-        const float scale = pgg_##name##_scale(b, s), min = pgg_##name##_min(b, s);   \
-        for (int i = s * (sub); i < (s + 1) * (sub); i++) {                           \
-          y[at + i] = scale * (float)pgg_##name##_q(b, i) - min;                      \
-        }                                                                             \
-      }                                                                               \
-    }                                                                                 \
+#define DECODE(name, elems, sub)                                                    \
+  static void decode_##name(const void *row, float *y, int64_t k) {                 \
+    const pgg_##name *b = row;                                                      \
+    for (int64_t at = 0; at < k; at += (elems), b++) {                              \
+      for (int s = 0; s < (elems) / (sub); s++) {                                   \
+        const float scale = pgg_##name##_scale(b, s), min = pgg_##name##_min(b, s); \
+        for (int i = s * (sub); i < (s + 1) * (sub); i++) {                         \
+          y[at + i] = scale * (float)pgg_##name##_q(b, i) - min;                    \
+        }                                                                           \
+      }                                                                             \
+    }                                                                               \
   }
 
 /* Sums per sub-block are exact in int32 (256 * 127 * 127 < 2^23); quant.h states the float order. */
-#define DOT(name, elems, sub)                                                         \
-  static float dot_##name(const void *row, const void *act, int64_t k) {              \
-    const pgg_##name *b = row;                                                        \
-    float acc = 0.0f;                                                                 \
-    for (int64_t at = 0; at < k; at += (elems), b++) {                                \
-      const pgg_act *a = (const pgg_act *)act + at / PGG_ACT_LEN;                     \
-      const int8_t *x = a->q + at % PGG_ACT_LEN;                                      \
-      const int16_t *sums = a->sums + at % PGG_ACT_LEN / 16;                          \
-      for (int s = 0; s < (elems) / (sub); s++) {                                     \
-        int32_t isum = 0, asum = 0;                                                   \
-        for (int i = s * (sub); i < (s + 1) * (sub); i++) isum += pgg_##name##_q(b, i) * x[i]; \
-        for (int i = s * (sub) / 16; i < (s + 1) * (sub) / 16; i++) asum += sums[i];  \
+#define DOT(name, elems, sub)                                                                          \
+  static float dot_##name(const void *row, const void *act, int64_t k) {                               \
+    const pgg_##name *b = row;                                                                         \
+    float acc = 0.0f;                                                                                  \
+    for (int64_t at = 0; at < k; at += (elems), b++) {                                                 \
+      const pgg_act *a = (const pgg_act *)act + at / PGG_ACT_LEN;                                      \
+      const int8_t *x = a->q + at % PGG_ACT_LEN;                                                       \
+      const int16_t *sums = a->sums + at % PGG_ACT_LEN / 16;                                           \
+      for (int s = 0; s < (elems) / (sub); s++) {                                                      \
+        int32_t isum = 0, asum = 0;                                                                    \
+        for (int i = s * (sub); i < (s + 1) * (sub); i++) isum += pgg_##name##_q(b, i) * x[i];         \
+        for (int i = s * (sub) / 16; i < (s + 1) * (sub) / 16; i++) asum += sums[i];                   \
         acc += a->d * (pgg_##name##_scale(b, s) * (float)isum - pgg_##name##_min(b, s) * (float)asum); \
-      }                                                                               \
-    }                                                                                 \
-    return acc;                                                                       \
+      }                                                                                                \
+    }                                                                                                  \
+    return acc;                                                                                        \
   }
 
 #define QUANT(id, NAME, name, elems, bytes, sub, kind) CODE_##kind(name, elems, sub)
@@ -107,10 +107,10 @@ PLAIN_DOT(bf16, brain_of)
 #define HAS_DOT_ACT(name) NULL
 
 static const pgg_quant table[PGG_TYPE_LIMIT] = {
-#define QUANT(id, NAME, name, elems, bytes, sub, kind)                                                             \
-  [id] = {{id, #name, elems, bytes, sub, PGG_KIND_##kind, PGG_ENCODER(NAME, name) != NULL},                        \
-          decode_##name,                                                                                          \
-          PGG_ENCODER(NAME, name),                                                                                 \
+#define QUANT(id, NAME, name, elems, bytes, sub, kind)                              \
+  [id] = {{id, #name, elems, bytes, sub, PGG_KIND_##kind, PGG_ENCODES(NAME, 1, 0)}, \
+          decode_##name,                                                            \
+          PGG_ENCODES(NAME, pgg_encode_##name, NULL),                               \
           HAS_DOT_##kind(name)},
 #include "quant_types.def"
 #undef QUANT

@@ -6,7 +6,8 @@
 
 typedef struct pgg_quant {
   pgg_type_info info;
-  /* k values of one row -> floats; bit-equal to the format's published decode. Never NULL: INT types convert, ACT types give d * q. */
+  /* k values of one row -> floats; bit-equal to the format's published decode. Never NULL: INT types convert, ACT types
+   * give d * q. */
   void (*decode)(const void *row, float *y, int64_t k);
   /* floats -> one row; importance (k) or NULL. NULL where the type cannot be written yet. */
   void (*encode)(const float *x, void *row, int64_t k, const float *importance);
