@@ -21,7 +21,8 @@ def main() -> int:
     if not args or any(arg not in FLAGS for arg in args):
         from pyggml.cli import main as cli_main
 
-        return cli_main() or 0
+        cli_main()
+        return 0
     try:
         print(" ".join(FLAGS[arg]() for arg in args))
     except PyggmlError as error:

@@ -66,7 +66,7 @@ PY_FLOORS = {
     "__main__": 8,
 }
 ARCH_MAY = {"graph", "config", "errors", "arch"}
-ARCH_STDLIB = {"__future__", "collections", "dataclasses", "functools", "importlib", "math", "pkgutil", "typing"}
+ARCH_STDLIB = set("__future__ collections dataclasses difflib functools importlib math pkgutil types typing".split())
 
 ISA_WORDS = re.compile(r"\b(sse\w*|avx\w*|neon\w*|vnni|_mm\d*_\w+|i8mm|dotprod)\b", re.I)
 ISA_HEADERS = {"immintrin.h", "arm_neon.h", "cpuid.h", "x86intrin.h", "arm_acle.h", "sys/auxv.h", "asm/hwcap.h"}
