@@ -1,0 +1,105 @@
+"""inspect: what a file holds, as tables for people or JSON for programs. Reads the header only.
+
+Text from a file is shown without control characters, so that it cannot steer the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyggml
+from pyggml.cli.show import count, plain, size
+
+_SHOWN = 24  # elements of an array that JSON output repeats
+
+
+def show(path: Path, as_json: bool, n_ctx: int | None, kv_type: str) -> None:
+    """Prints the page of one file."""
+    with pyggml.gguf.open(path) as file:
+        need = pyggml.estimate(file, n_ctx, kv_type)
+        if as_json:
+            print(json.dumps(_facts(file, need), indent=1))
+        else:
+            _page(file, need)
+
+
+def _facts(file: pyggml.gguf.GGUFFile, need: Any) -> dict[str, Any]:
+    return {
+        "path": str(file.path),
+        "bytes": file.size,
+        "metadata": {key: _value(file, key) for key in file.metadata},
+        "tensors": {
+            name: {"type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes, "bits_per_weight": t.type.bits_per_weight}
+            for name, t in file.tensors.items()
+        },
+        "parameters": {
+            "total": need.parameters,
+            "active": need.active_parameters,
+            "by_part": need.parameters_by_part,
+            "by_layer": need.parameters_by_layer,
+        },
+        "bits_per_weight": need.bits_per_weight,
+        "memory": {
+            "weights": need.weights, "kv_cache": need.kv_cache, "scratch": need.scratch, "total": need.total,
+            "n_ctx": need.n_ctx, "kv_type": need.kv_type, "at": need.memory_at, "note": need.note,
+        },
+    }  # fmt: skip
+
+
+def _value(file: pyggml.gguf.GGUFFile, key: str) -> Any:
+    """A JSON value; long arrays are named by type and length, not repeated."""
+    length = file.metadata.array_length(key)
+    if length is not None and length > _SHOWN:
+        return {"type": file.metadata.type_of(key), "length": length}
+    value = file.metadata[key]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _page(file: pyggml.gguf.GGUFFile, need: Any) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False, markup=False)
+
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for name in columns:
+            made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        return made
+
+    out.print(plain(str(file.path)), size(file.size))
+    meta = table("metadata", "key", "type", "value")
+    for key in file.metadata:
+        meta.add_row(plain(key), file.metadata.type_of(key), file.metadata.summary(key))
+    out.print(meta)
+
+    tensors = table("tensors", "name", "type", ">shape", ">bytes", ">bits per weight")
+    for name, t in file.tensors.items():
+        shape = " x ".join(map(str, t.shape))
+        tensors.add_row(plain(name), t.type.name, shape, f"{t.nbytes:,}", f"{t.type.bits_per_weight:.4g}")
+    out.print(tensors)
+
+    parts = table("parameters", "part", ">parameters", ">share", ">bytes")
+    for part, n in need.parameters_by_part.items():
+        if n:
+            parts.add_row(part, count(n), f"{n / max(need.parameters, 1):.1%}", size(need.parts[part]))
+    layers = need.parameters_by_layer
+    if layers:
+        same = min(layers) == max(layers)
+        parts.add_row(f"per layer ({len(layers)})", count(layers[0]) if same else f"{count(min(layers))} - {count(max(layers))}")
+    if need.active_parameters != need.parameters:
+        parts.add_row("active per token", count(need.active_parameters))
+    parts.add_row("total", count(need.parameters), "", size(need.weights))
+    out.print(parts)
+
+    memory = table(f"memory, context {need.n_ctx}, cache {need.kv_type}", "what", ">bytes")
+    rows = (("weights", need.weights), ("key/value cache", need.kv_cache), ("scratch", need.scratch), ("total", need.total))
+    for what, n in rows:
+        memory.add_row(what, size(n))
+    for kind, n in need.memory_at.items():
+        memory.add_row(f"total at {kind.upper()}", size(n))
+    out.print(memory)
+    out.print(f"{need.bits_per_weight:.3g} bits per weight" + (f"; {plain(need.note)}" if need.note else ""))
