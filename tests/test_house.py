@@ -45,7 +45,6 @@ PY_FLOORS = {
     "sample": 2,
     "stops": 2,
     "tokenizer": 2,
-    "stops": 2,
     "arch": 3,
     "weights": 3,
     "session": 4,
@@ -66,7 +65,8 @@ PY_FLOORS = {
     "__main__": 8,
 }
 ARCH_MAY = {"graph", "config", "errors", "arch"}
-ARCH_STDLIB = set("__future__ collections dataclasses difflib functools importlib math pkgutil types typing".split())
+ARCH_STDLIB = {"__future__", "collections", "dataclasses", "difflib", "functools", "importlib", "math", "pkgutil"}
+ARCH_STDLIB |= {"types", "typing"}
 
 ISA_WORDS = re.compile(r"\b(sse\w*|avx\w*|neon\w*|vnni|_mm\d*_\w+|i8mm|dotprod)\b", re.I)
 ISA_HEADERS = {"immintrin.h", "arm_neon.h", "cpuid.h", "x86intrin.h", "arm_acle.h", "sys/auxv.h", "asm/hwcap.h"}
@@ -385,3 +385,18 @@ def test_public_names_exist() -> None:
     wanted = "load quantize dequantize quantize_file estimate info gguf get_include Tensor PyggmlError GGUFError"
     missing = [name for name in (*wanted.split(), *pyggml.__all__) if not hasattr(pyggml, name)]
     assert not missing, f"pyggml lacks {missing}"
+
+
+def test_public_names_are_explained() -> None:
+    import pyggml
+
+    mute = []
+    for name in pyggml.__all__:
+        held = getattr(pyggml, name)
+        if isinstance(held, str):
+            continue
+        mute += [name] if not (held.__doc__ or "").strip() else []
+        if isinstance(held, type) and not issubclass(held, Exception):
+            own = [n for n, v in vars(held).items() if n[0] != "_" and (callable(v) or isinstance(v, property))]
+            mute += [f"{name}.{n}" for n in own if not (getattr(held, n).__doc__ or "").strip()]
+    assert not mute, f"no docstring: {mute}"
