@@ -174,7 +174,7 @@ class _Part:
         if n_tensors > MAX_TENSORS:
             raise GGUFError(f"the header says {n_tensors} tensors, at most {MAX_TENSORS} are allowed")
         entries = read_entries(cursor, n_keys)
-        self.metadata = Metadata(file.bytes, entries, file.check_unchanged)
+        self.metadata = Metadata(file, entries)
         self.alignment = DEFAULT_ALIGNMENT
         if ALIGNMENT_KEY in entries:
             entry = entries[ALIGNMENT_KEY]

@@ -6,7 +6,7 @@ and long strings when they are asked for. Tensors are not known here. Source: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.errors import GGUFError, PyggmlError
+from pyggml.gguf_file import MappedFile
 from pyggml.gguf_format import (
     DTYPES,
     MAX_ARRAY,
@@ -114,10 +115,9 @@ class Metadata(Mapping[str, Any]):
     Raises GGUFError on access when the file was changed since it was opened.
     """
 
-    def __init__(self, data: NDArray[np.uint8], entries: dict[str, Entry], check: Callable[[], None]) -> None:
-        self._data = data
+    def __init__(self, file: MappedFile, entries: dict[str, Entry]) -> None:
+        self._file = file
         self._entries = entries
-        self._check = check
         self._decoded: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
@@ -125,8 +125,7 @@ class Metadata(Mapping[str, Any]):
         if not isinstance(entry.value, Span):
             return entry.value
         if key not in self._decoded:
-            self._check()
-            self._decoded[key] = _decode(self._data, entry.value, f"the value of {clip(key)}")
+            self._decoded[key] = _decode(self._bytes(), entry.value, f"the value of {clip(key)}")
         return self._decoded[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -137,6 +136,10 @@ class Metadata(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._entries
+
+    def _bytes(self) -> NDArray[np.uint8]:
+        self._file.check_unchanged()
+        return self._file.bytes
 
     def __repr__(self) -> str:
         return f"<Metadata of {len(self)} keys>"
@@ -158,14 +161,12 @@ class Metadata(Mapping[str, Any]):
         value = self._entries[key].value
         if not isinstance(value, Span) or value.item is not ValueType.STR or value.kind is not ValueType.ARR:
             raise GGUFError(f"{clip(key)} is {self.type_of(key)}, expected arr[str]")
-        self._check()
-        return list(_byte_strings(self._data, value, clip(key)))
+        return list(_byte_strings(self._bytes(), value, clip(key)))
 
     def raw(self, key: str) -> tuple[ValueType, bytes]:
         """Type and encoded bytes of a value exactly as stored, what Writer.add_raw takes."""
         entry = self._entries[key]
-        self._check()
-        return entry.kind, self._data[entry.start : entry.stop].tobytes()
+        return entry.kind, self._bytes()[entry.start : entry.stop].tobytes()
 
     def summary(self, key: str, width: int = 60) -> str:
         """One printable ASCII line for tables; long arrays show only their length."""

@@ -163,6 +163,8 @@ class Writer:
         if self._done:
             return
         self._done = True
+        if "\0" in self.path:
+            raise GGUFError(f"{clip(self.path)} is no path: it contains a NUL character")
         target = os.path.realpath(self.path)  # a link stays a link, what it points to is replaced
         _check_target(target)
         beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
