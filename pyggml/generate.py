@@ -6,7 +6,7 @@ One native call a token (step and sample); Python decodes the piece and looks fo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,9 @@ class Stream:
         logprobs: int | None,
         session: Session | None = None,
     ) -> None:
-        if max_tokens is not None and (isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0):
+        if max_tokens is not None and (
+            isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0
+        ):
             raise ArgumentError(f"max_tokens must be a whole number >= 0 or None, got {max_tokens!r}")
         if logprobs is not None and not 0 <= logprobs <= 1000:
             raise ArgumentError(f"logprobs must be from 0 to 1000 or None, got {logprobs!r}")
@@ -134,7 +136,7 @@ class Stream:
         if session is not None and self._own:
             self._model._give_back(session)
 
-    def _run(self) -> Iterator[str]:
+    def _run(self) -> Generator[str, None, None]:
         started = time.perf_counter()
         first = 0.0
         try:

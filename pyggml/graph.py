@@ -116,20 +116,21 @@ class Graph:
         """x / rms(x) * w over each run of w.cols values of a row."""
         return self._op("rms_norm", name or _stem(w), (x,), (w,), (w.cols,), (eps,))
 
-    def matmul(
-        self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = ""
-    ) -> Node:
+    def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
         """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
         _expect(w, m, x.cols)
         return self._op("matmul", name or _stem(w), (x,), (w, bias))
 
     def add(self, a: Node, b: Node, name: str = "") -> Node:
+        """a + b, one shape."""
         return self._op("add", name, (a, b))
 
     def mul(self, a: Node, b: Node, name: str = "") -> Node:
+        """a * b, value by value."""
         return self._op("mul", name, (a, b))
 
     def scale(self, x: Node, by: float, name: str = "") -> Node:
+        """x * by."""
         return self._op("scale", name, (x,), floats=(by,))
 
     def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
@@ -162,9 +163,11 @@ class Graph:
         return self._op("attention", name or f"blk.{layer}.attention", (q, k, v), (), dims, (scale, softcap))
 
     def silu(self, x: Node, name: str = "") -> Node:
+        """x * sigmoid(x)."""
         return self._op("silu", name, (x,))
 
     def gelu(self, x: Node, exact: bool = False, name: str = "") -> Node:
+        """The tanh form, or with exact the one by the error function."""
         return self._op("gelu_erf" if exact else "gelu", name, (x,))
 
     def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
@@ -172,6 +175,7 @@ class Graph:
         return self._op("glu", name, (gate, up), ints=(_GLU_KINDS[act],))
 
     def softmax(self, x: Node, name: str = "") -> Node:
+        """exp(x) / sum of exp(x), row by row."""
         return self._op("softmax", name, (x,))
 
     def wanted(self, x: Node, name: str = "wanted") -> Node:

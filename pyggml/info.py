@@ -20,11 +20,11 @@ def info() -> dict[str, Any]:
     >>> info()["isa"] in info()["isa_levels"]
     True
     """
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _OTHERS:
         try:
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        except importlib.metadata.PackageNotFoundError:  # noqa: PERF203 - six names, once
             versions[name] = None
     forced = os.environ.get("PYGGML_ISA")
     return {
@@ -50,5 +50,4 @@ def _devices() -> list[dict[str, Any]]:
         return []
     from pyggml import _devices
 
-    found: list[dict[str, Any]] = _devices.devices()
-    return found
+    return [dict(device) for device in _devices.devices()]

@@ -127,11 +127,12 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Built beside loading, joined on first use. Raises GGUFError or UnsupportedError if the file has no usable one."""
-        return self._text.get()
+        """Built beside loading, joined on first use. GGUFError or UnsupportedError if the file has no usable one."""
+        made: Tokenizer = self._text.get()
+        return made
 
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        """Text -> token ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
+        """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
         self._check_open()
         return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
 
@@ -290,7 +291,9 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -319,9 +322,7 @@ class Model:
         logprobs: int | None = None,
         **sampling: Any,
     ) -> Stream:
-        return Stream(
-            self, ids, max_tokens=max_tokens, sampling=Sampling(**sampling), stop=stop, logprobs=logprobs
-        )
+        return Stream(self, ids, max_tokens=max_tokens, sampling=Sampling(**sampling), stop=stop, logprobs=logprobs)
 
     def _borrow(self) -> Session:
         """An empty session: a kept one, whose memory is warm, or a new one."""
@@ -428,4 +429,3 @@ def _free_memory() -> int:
     except OSError:
         pass
     return 0
-

@@ -35,6 +35,7 @@ def _log_probs(session: Session, ids: Sequence[int], first: int) -> NDArray[np.f
 
 
 def score(model: Model, ids: Sequence[int]) -> NDArray[np.float32]:
+    """log p of every id but the first: (n - 1,)."""
     if len(ids) < 2:
         return np.zeros(0, np.float32)
     session = model._borrow()
@@ -45,6 +46,7 @@ def score(model: Model, ids: Sequence[int]) -> NDArray[np.float32]:
 
 
 def perplexity(model: Model, ids: Sequence[int], n_ctx: int, progress: Callable[[int, int], None] | None) -> float:
+    """exp of the mean negative log-probability over the second halves of chunks of n_ctx ids."""
     if n_ctx < 4:
         raise ArgumentError(f"perplexity: n_ctx must be at least 4, got {n_ctx}")
     n_ctx = min(n_ctx, model.n_ctx)

@@ -79,9 +79,7 @@ class Session:
         tokens = self.check(ids)
         with self._turn():
             try:
-                return self._run(
-                    len(tokens), lambda: self._native.next(sampler, tokens, self._model.n_threads)
-                )
+                return self._run(len(tokens), lambda: self._native.next(sampler, tokens, self._model.n_threads))
             except NumericError as error:
                 raise NumericError(self._model._blame(str(error))) from None
 
@@ -116,7 +114,8 @@ class Session:
         if self.n_past + wide.size > self.n_ctx:
             raise ContextFull(
                 f"{wide.size} tokens behind {self.n_past} do not fit the context of {self.n_ctx}; shorten the prompt "
-                f"or load with n_ctx >= {self.n_past + wide.size} (the model was trained for {self._model.config.n_ctx_train})"
+                f"or load with n_ctx >= {self.n_past + wide.size} "
+                f"(the model was trained for {self._model.config.n_ctx_train})"
             )
         return np.ascontiguousarray(wide, dtype=np.int32)
 

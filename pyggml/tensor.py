@@ -65,10 +65,12 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
+        """Stored bytes."""
         return self._raw.nbytes
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     @property
@@ -128,9 +130,7 @@ class Tensor:
         return y[0] if values.ndim == 1 else np.ascontiguousarray(y.T)
 
 
-def quantize(
-    x: ArrayLike, type: QuantType | str, importance: ArrayLike | None = None, *, n_threads: int = 0
-) -> Tensor:
+def quantize(x: ArrayLike, type: QuantType | str, importance: ArrayLike | None = None, *, n_threads: int = 0) -> Tensor:
     """Floats (..., k) -> Tensor of a type such as "q4_k".
 
     importance: k weights >= 0 for the squared error of each column. Raises ShapeError when k is no multiple of the

@@ -35,6 +35,7 @@ class Block:
         return self.weights[f"blk.{self.index}.{name}"]
 
     def get(self, name: str) -> Weight | None:
+        """A weight of this layer, or None."""
         return self.weights.get(f"blk.{self.index}.{name}")
 
 
@@ -60,6 +61,7 @@ class Weights:
             self._data = _copy(tensors, progress)
 
     def get(self, name: str) -> Weight | None:
+        """A weight by its full name, or None."""
         info = self._tensors.get(name)
         if info is None:
             return None
@@ -79,9 +81,11 @@ class Weights:
         return weight
 
     def blocks(self) -> Iterator[Block]:
+        """The layers in order."""
         return (Block(self, i) for i in range(self._n_layer))
 
     def check_all_taken(self, arch: str) -> None:
+        """Raises UnsupportedError where the file has tensors that nobody asked for."""
         left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""

@@ -19,6 +19,7 @@ NAMES = ("llama",)
 
 
 def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm") -> Node:
+    """Token ids -> logits of the wanted rows."""
     if c.n_expert:
         raise UnsupportedError(f"{c.arch} with {c.n_expert} experts: the mixture-of-experts op is not there yet")
     rope = rope_of(c, w, rope_kind)

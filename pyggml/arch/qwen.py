@@ -17,4 +17,5 @@ NAMES = ("qwen2", "qwen3")
 
 
 def build(g: Graph, c: Config, w: Weights) -> Node:
+    """Token ids -> logits of the wanted rows."""
     return llama.build(g, c, w, rope_kind="neox")

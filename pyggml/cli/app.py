@@ -21,8 +21,12 @@ app = typer.Typer(
 )
 
 ModelArg = Annotated[Path, typer.Argument(help="A GGUF file.")]
-Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads; default: the cores this process may use.")]
-Context = Annotated[int | None, typer.Option("--ctx", "-c", help="Context in tokens; default: what the model was trained for.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", help="Threads; default: the cores this process may use.")
+]
+Context = Annotated[
+    int | None, typer.Option("--ctx", "-c", help="Context in tokens; default: what the model was trained for.")
+]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of the key/value cache: f32, f16, bf16, q8_0.")]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Most tokens to generate.")]
@@ -53,7 +57,9 @@ def _load(path: Path | None, ctx: int | None, threads: int | None, kv_type: str,
 
 @app.command()
 def run(
-    args: Annotated[list[str] | None, typer.Argument(metavar="[MODEL.gguf] [PROMPT]", help="Without a prompt: stdin.")] = None,
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL.gguf] [PROMPT]", help="Without a prompt: stdin.")
+    ] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.8,
     top_k: TopK = 40,
@@ -108,7 +114,9 @@ def chat(
 ) -> None:
     """Talk with a model; the conversation is remembered. /reset forgets it, /exit or Ctrl-D ends."""
     if model is None:
-        raise ArgumentError("the bundled model is a story teller without a chat template; give a .gguf file to chat with")
+        raise ArgumentError(
+            "the bundled model is a story teller without a chat template; give a .gguf file to chat with"
+        )
     with _load(model, ctx, threads, kv_type, no_mmap) as loaded:
         talk.chat(
             loaded, system, stats, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
@@ -139,7 +147,9 @@ def info(as_json: AsJson = False) -> None:
 def tokenize(
     model: ModelArg,
     text: Annotated[str | None, typer.Argument(help="Without it: stdin.")] = None,
-    no_special: Annotated[bool, typer.Option("--no-special", help="No BOS/EOS; special tokens are plain text.")] = False,
+    no_special: Annotated[
+        bool, typer.Option("--no-special", help="No BOS/EOS; special tokens are plain text.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Token ids of a text, and what each stands for."""
@@ -184,7 +194,13 @@ def quantize(
     """Write a file with its matrices in another type."""
     with show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
-            src, dst, recipe, allow_requantize=allow_requantize, dry_run=dry_run, n_threads=threads or 0, progress=progress
+            src,
+            dst,
+            recipe,
+            allow_requantize=allow_requantize,
+            dry_run=dry_run,
+            n_threads=threads or 0,
+            progress=progress,
         )
     for row in rows if dry_run else ():
         print(f"{row.name:<40} {row.old:>8} -> {row.new:<8} {row.nbytes:>14,}")
@@ -208,5 +224,3 @@ def bench(
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:
         page.show(loaded, prompt, generate, repeat, profile, as_json)
-
-

@@ -40,6 +40,7 @@ def measure(model: Model, n_prompt: int, n_gen: int, repeat: int) -> dict[str, A
 
 
 def show(model: Model, n_prompt: int, n_gen: int, repeat: int, profile: bool, as_json: bool) -> None:
+    """Measures and prints."""
     result = measure(model, min(n_prompt, max(model.n_ctx - n_gen, 1)), n_gen, repeat)
     if profile:
         model._plan.profile(True)

@@ -31,7 +31,10 @@ def _facts(file: pyggml.gguf.GGUFFile, need: Any) -> dict[str, Any]:
         "bytes": file.size,
         "metadata": {key: _value(file, key) for key in file.metadata},
         "tensors": {
-            name: {"type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes, "bits_per_weight": t.type.bits_per_weight}
+            name: {
+                "type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes,
+                "bits_per_weight": t.type.bits_per_weight,
+            }
             for name, t in file.tensors.items()
         },
         "parameters": {
@@ -89,14 +92,21 @@ def _page(file: pyggml.gguf.GGUFFile, need: Any) -> None:
     layers = need.parameters_by_layer
     if layers:
         same = min(layers) == max(layers)
-        parts.add_row(f"per layer ({len(layers)})", count(layers[0]) if same else f"{count(min(layers))} - {count(max(layers))}")
+        parts.add_row(
+            f"per layer ({len(layers)})", count(layers[0]) if same else f"{count(min(layers))} - {count(max(layers))}"
+        )
     if need.active_parameters != need.parameters:
         parts.add_row("active per token", count(need.active_parameters))
     parts.add_row("total", count(need.parameters), "", size(need.weights))
     out.print(parts)
 
     memory = table(f"memory, context {need.n_ctx}, cache {need.kv_type}", "what", ">bytes")
-    rows = (("weights", need.weights), ("key/value cache", need.kv_cache), ("scratch", need.scratch), ("total", need.total))
+    rows = (
+        ("weights", need.weights),
+        ("key/value cache", need.kv_cache),
+        ("scratch", need.scratch),
+        ("total", need.total),
+    )
     for what, n in rows:
         memory.add_row(what, size(n))
     for kind, n in need.memory_at.items():

@@ -48,6 +48,7 @@ def count(n: int) -> str:
 
 
 def flat(value: Any) -> str:
+    """Nested plain data on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {flat(v)}" for k, v in value.items())
     if isinstance(value, list):

@@ -30,11 +30,13 @@ def _print(stream: Stream, stats: bool) -> Completion:
 
 
 def run(model: Model, prompt: str, stats: bool, **settings: Any) -> None:
+    """Prints the prompt and what the model makes of it."""
     sys.stdout.write(prompt)
     _print(model.stream(prompt, **settings), stats)
 
 
 def chat(model: Model, system: str | None, stats: bool, **settings: Any) -> None:
+    """Reads questions until /exit or the end of input; every answer sees the whole conversation."""
     start = [{"role": "system", "content": system}] if system else []
     messages = list(start)
     try:  # a model without a template is told before the first question

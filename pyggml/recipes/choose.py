@@ -40,7 +40,8 @@ def parse(recipe: str) -> QuantType:
         kind = QuantType.parse(recipe.strip())
     else:
         raise UnsupportedError(
-            f"recipe {recipe!r} is not available; use 'pure:TYPE' with one of {', '.join(sorted(FILE_TYPE))}, e.g. 'pure:Q4_K'"
+            f"recipe {recipe!r} is not available; use 'pure:TYPE', e.g. 'pure:Q4_K', "
+            f"with one of {', '.join(sorted(FILE_TYPE))}"
         )
     if not kind.encodes:
         raise UnsupportedError(f"type {kind.name} cannot be written; writable: {', '.join(sorted(FILE_TYPE))}")

@@ -63,8 +63,7 @@ def quantize_file(
                     "(allow_requantize=True does it all the same)"
                 )
         changes = [
-            Change(i.name, i.type.name, k.name, i.n_elements // i.shape[-1] * k.row_bytes(i.shape[-1]))
-            for i, k in plan
+            Change(i.name, i.type.name, k.name, i.n_elements // i.shape[-1] * k.row_bytes(i.shape[-1])) for i, k in plan
         ]
         if dry_run:
             return changes
