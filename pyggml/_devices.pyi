@@ -1,12 +1,6 @@
 """Devices other than the CPU. The module is optional: guard the import."""
 
-from typing import TypedDict
+from typing import Any
 
-class Device(TypedDict):
-    backend: str
-    name: str
-    memory: int
-    driver: str
-
-def devices() -> list[Device]:
-    """CUDA and OpenCL devices; an empty list without drivers."""
+def devices() -> list[dict[str, Any]]:
+    """Dicts with backend ("cuda" or "opencl"), name, memory (bytes), driver; an empty list without drivers."""
