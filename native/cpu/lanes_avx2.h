@@ -1,0 +1,204 @@
+/* The words of lanes_scalar.h for AVX2, FMA and F16C; with LANES_VNNI for AVX-VNNI. One half of 256 bits, 16 rows a
+ * strip. Sixteen registers: the tile is 16 rows x 3 tokens, walked twice over a panel of six.
+ * Without VNNI bytes go through vpmaddubsw, whose pair sums must fit int16: codes of at most 7 bits do; 8-bit codes are
+ * widened to int16 in gemm and use |w| and sign(a, w) in gemv (activations never hold -128). */
+#ifndef PGG_LANES_H
+#define PGG_LANES_H
+#include <immintrin.h>
+
+#include "cpu/products.h"
+
+#define LANES_PAIR 1
+#define LANES_UNITS 2
+#define LANES_ROWS (8 * LANES_PAIR * LANES_UNITS)
+#define LANES_TILE_TOKENS 3
+#define LANES_GEMV 1
+#define LANES_MIN_N 4
+#if defined(LANES_VNNI)
+#define LANES_BYTES8 BYTES8_UNSIGNED
+#define LANES_CHAIN 0
+#else
+#define LANES_BYTES8 BYTES8_WIDE
+#define LANES_CHAIN 1
+#endif
+
+typedef __m256i lb;
+typedef __m256i ld;
+typedef __m256 lf;
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS lb lb_row(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+PGG_ALWAYS lb lb_load(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lb_row(p0); }
+PGG_ALWAYS __m128i l_load16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+PGG_ALWAYS lb lb_nibbles(const uint8_t *p0, const uint8_t *p1) {
+  const __m128i x = l_load16(p0);
+  (void)p1;
+  return _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 4), 1),
+                          _mm256_set1_epi8(15));
+}
+PGG_ALWAYS lb lb_plane(const uint8_t *p0, int s0, const uint8_t *p1, int s1, int mask) {
+  (void)p1, (void)s1;
+  return _mm256_and_si256(_mm256_srli_epi32(lb_row(p0), s0), _mm256_set1_epi8((char)mask));
+}
+PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
+  const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
+  const __m256i from = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)pgg_load_u32(p0)), from);
+  (void)p1;
+  return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit), _mm256_set1_epi8((char)value));
+}
+PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm256_or_si256(a, b); }
+PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm256_slli_epi32(a, n); }
+PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(l_load16(table)), code);
+}
+PGG_ALWAYS lb lb_flip(lb a) { return _mm256_xor_si256(a, _mm256_set1_epi8((char)0x80)); }
+PGG_ALWAYS lb lb_widen_low(lb a) { return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a)); }
+PGG_ALWAYS lb lb_widen_high(lb a) { return _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a, 1)); }
+
+/* ---- rows to lanes ------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS void lb_transpose(lb v[8]) {
+  __m256i a[8], b[8];
+  PGG_UNROLL(4) for (int i = 0; i < 4; i++) {
+    a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+    a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+  }
+  PGG_UNROLL(2) for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+    b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+    b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+    b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+  }
+  PGG_UNROLL(4) for (int i = 0; i < 4; i++) {
+    v[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+  }
+}
+PGG_ALWAYS void lf_transpose(lf v[8]) {
+  __m256i w[8];
+  PGG_UNROLL(8) for (int i = 0; i < 8; i++) w[i] = _mm256_castps_si256(v[i]);
+  lb_transpose(w);
+  PGG_UNROLL(8) for (int i = 0; i < 8; i++) v[i] = _mm256_castsi256_ps(w[i]);
+}
+PGG_ALWAYS void lb_store(void *p, lb a) { _mm256_store_si256((__m256i *)p, a); }
+
+/* ---- floats -------------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(pgg_load_u16(p)))); }
+PGG_ALWAYS lf lf_set1(float x) { return _mm256_set1_ps(x); }
+PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, _mm256_set1_ps(x0); }
+PGG_ALWAYS lf lf_load(const float *p) { return _mm256_loadu_ps(p); }
+PGG_ALWAYS void lf_store(float *p, lf a) { _mm256_storeu_ps(p, a); }
+PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm256_add_ps(a, b); }
+PGG_ALWAYS lf lf_sub(lf a, lf b) { return _mm256_sub_ps(a, b); }
+PGG_ALWAYS lf lf_mul(lf a, lf b) { return _mm256_mul_ps(a, b); }
+PGG_ALWAYS lf lf_fma(lf a, lf b, lf c) { return _mm256_fmadd_ps(a, b, c); }
+PGG_ALWAYS lf lf_fnma(lf a, lf b, lf c) { return _mm256_fnmadd_ps(a, b, c); }
+PGG_ALWAYS lf lf_from(ld a) { return _mm256_cvtepi32_ps(a); }
+PGG_ALWAYS float lf_sum(lf a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) { return (void)h1, _mm256_cvtph_ps(l_load16(h0)); }
+PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
+  return (void)p1, _mm256_cvtph_ps(_mm_set1_epi16((short)pgg_load_u16(p0)));
+}
+PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
+  return (void)b1, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b0)));
+}
+PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {
+  return (void)b1, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)b0)));
+}
+PGG_ALWAYS lf lf_row_f32(const uint8_t *p) { return _mm256_loadu_ps((const float *)(const void *)p); }
+PGG_ALWAYS lf lf_row_f16(const uint8_t *p) { return _mm256_cvtph_ps(l_load16(p)); }
+PGG_ALWAYS lf lf_row_bf16(const uint8_t *p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(l_load16(p)), 16));
+}
+PGG_ALWAYS lf lf_pair_f32(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f32(p0); }
+PGG_ALWAYS lf lf_pair_f16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f16(p0); }
+PGG_ALWAYS lf lf_pair_bf16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_bf16(p0); }
+PGG_ALWAYS __m128i l_two_u64(uint64_t a, uint64_t b) { return _mm_set_epi64x((long long)b, (long long)a); }
+PGG_ALWAYS lb lb_words16(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  return (void)lo1, (void)hi1, _mm256_cvtepu8_epi16(l_two_u64(lo0, hi0));
+}
+
+/* ---- the tile ------------------------------------------------------------------------------------------ */
+
+PGG_ALWAYS lb lb_splat(const uint8_t *p) { return _mm256_set1_epi32((int)pgg_load_u32(p)); }
+PGG_ALWAYS ld ld_zero(void) { return _mm256_setzero_si256(); }
+PGG_ALWAYS ld ld_splat(const int32_t *p) { return _mm256_set1_epi32(*p); }
+#define LF_TILE_FMA(acc, w, a) ((acc) = _mm256_fmadd_ps(w, a, acc))
+#if defined(LANES_VNNI)
+#if defined(__GNUC__)
+#define LD_TILE_DOT(acc, w, a) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(w), "x"(a))
+#else
+#define LD_TILE_DOT(acc, w, a) ((acc) = _mm256_dpbusd_avx_epi32(acc, w, a))
+#endif
+PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm256_dpwssd_avx_epi32(acc, w, a); }
+#else
+#define LD_TILE_DOT(acc, w, a) ((acc) = ld_add_words(acc, lw_products(w, a)))
+PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm256_add_epi32(acc, _mm256_madd_epi16(w, a)); }
+#endif
+/* int16 sums of two products; their sum; both halves of every dword added to acc */
+PGG_ALWAYS lb lw_products(lb codes, lb act) { return _mm256_maddubs_epi16(codes, act); }
+PGG_ALWAYS lb lw_add(lb a, lb b) { return _mm256_add_epi16(a, b); }
+PGG_ALWAYS ld ld_add_words(ld acc, lb words) { return ld_pairs(acc, words, _mm256_set1_epi16(1)); }
+
+/* ---- gemv ---------------------------------------------------------------------------------------------- */
+
+/* Scales of a stretch as int16: eight in both 128-bit lanes, groups 0..7 in low, 8..15 in high. */
+typedef struct ls {
+  __m256i low, high;
+} ls;
+PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
+  ls s;
+  s.low = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)low)));
+  s.high = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)high)));
+  return s;
+}
+#define L_WORD(n) ((n) * 2 | ((n) * 2 + 1) << 8) * 0x10001
+PGG_ALWAYS __m256i l_pick(int n0, int n1) {
+  const int i0 = L_WORD(n0), i1 = L_WORD(n1);
+  return _mm256_setr_epi32(i0, i0, i0, i0, i1, i1, i1, i1);
+}
+PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
+  return ld_pairs(acc, lw_products(codes, act), _mm256_shuffle_epi8(s.low, l_pick(g, g)));
+}
+PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
+  const int n = 2 * (g & 3);
+  return ld_pairs(acc, lw_products(codes, act), _mm256_shuffle_epi8(g < 4 ? s.low : s.high, l_pick(n, n + 1)));
+}
+#if defined(LANES_VNNI)
+PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
+  const __m256i dot = _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), codes, act);
+  if (offset == 0) return dot;
+  return _mm256_sub_epi32(dot, _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), _mm256_set1_epi8((char)offset), act));
+}
+PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_dot_offset(lb_flip(codes), act, 128); }
+#else
+PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
+  __m256i words = _mm256_maddubs_epi16(codes, act);
+  if (offset) words = _mm256_sub_epi16(words, _mm256_maddubs_epi16(_mm256_set1_epi8((char)offset), act));
+  return _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+}
+/* |-128| is 128 as an unsigned byte; 2 * 128 * 127 fits int16 */
+PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) {
+  const __m256i words = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes));
+  return _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+}
+#endif
+PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
+  return _mm256_madd_epi16(_mm256_cvtepi8_epi16(l_two_u64(low, high)), lb_row((const uint8_t *)sums));
+}
+PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
+  const __m128i bytes = _mm_cvtsi64_si128((long long)m);
+  return _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes)), lb_row((const uint8_t *)sums));
+}
+PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm256_sub_epi32(a, _mm256_slli_epi32(b, n)); }
+
+#include "cpu/lanes_act_avx2.h"
+
+#endif

@@ -1,0 +1,177 @@
+/* Speed of the product slots, one thread: gemv in GB/s of weights read from memory, gemm in GMAC/s, both beside what
+ * the machine does without us (a plain read of the same buffer; the fastest multiply instruction of the level).
+ * Prints; asserts nothing. */
+#ifndef BENCH_PRODUCTS_H
+#define BENCH_PRODUCTS_H
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cpu/kernels.h"
+#include "guarded.h"
+
+static inline double bench_now(void) {
+  struct timespec t;
+  timespec_get(&t, TIME_UTC);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define TWELVE(op, a, r)                                                                          \
+  op " " a "," r "0\n" op " " a "," r "1\n" op " " a "," r "2\n" op " " a "," r "3\n" op " " a "," r "4\n" \
+  op " " a "," r "5\n" op " " a "," r "6\n" op " " a "," r "7\n" op " " a "," r "8\n" op " " a "," r "9\n" \
+  op " " a "," r "10\n" op " " a "," r "11\n"
+#define CLOBBERED "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
+#define PEAK(text, macs)                                                       \
+  for (int r = 0; r < 5; r++) {                                                \
+    const double t0 = bench_now();                                             \
+    for (int i = 0; i < 200000; i++) __asm__ volatile(text ::: CLOBBERED);     \
+    const double g = 200000. * 12 * (macs) / (bench_now() - t0) / 1e9;         \
+    if (g > best) best = g;                                                    \
+  }
+/* GMAC/s: int8 where the level has a byte product in one instruction, else of f32 fma */
+static double bench_peak(const char *isa, int floats) {
+  double best = 0;
+  if (!strcmp(isa, "avx512") && floats) {
+    PEAK(TWELVE("vfmadd231ps", "%%zmm12,%%zmm13", "%%zmm"), 16)
+  } else if (!strcmp(isa, "avx512")) {
+    PEAK(TWELVE("vpdpbusd", "%%zmm12,%%zmm13", "%%zmm"), 64)
+  } else if (!strcmp(isa, "avxvnni") && !floats) {
+    PEAK(TWELVE("%{vex%} vpdpbusd", "%%ymm12,%%ymm13", "%%ymm"), 32)
+  } else if (!strcmp(isa, "avx2") || !strcmp(isa, "avxvnni")) {
+    if (floats) {
+      PEAK(TWELVE("vfmadd231ps", "%%ymm12,%%ymm13", "%%ymm"), 8)
+    } else {
+      PEAK(TWELVE("vpmaddubsw", "%%ymm12,%%ymm13", "%%ymm"), 32)
+    }
+  }
+  return best;
+}
+#else
+static double bench_peak(const char *isa, int floats) { return (void)isa, (void)floats, 0; }
+#endif
+
+enum { BENCH_BYTES = 128 << 20, BENCH_K = 4096, BENCH_SIDE = 2048, BENCH_N = 512 };
+
+static double bench_read(const uint8_t *p) {
+  double best = 1e9;
+  for (int round = 0; round < 5; round++) {
+    const double t0 = bench_now();
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i < BENCH_BYTES; i += 64) {
+      uint64_t v[8];
+      memcpy(v, p + i, 64);
+#if defined(__GNUC__)
+      __builtin_prefetch(p + i + 6144);
+#endif
+      for (int j = 0; j < 8; j++) sum[j] += v[j];
+    }
+    volatile uint64_t keep = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+    (void)keep;
+    const double t = bench_now() - t0;
+    if (t < best) best = t;
+  }
+  return BENCH_BYTES / best / 1e9;
+}
+
+static void bench_type(const pgg_kernels *k, int type, uint8_t *w, double read, const double peak[2]) {
+  const pgg_quant *q = pgg_quant_get(type);
+  const int floats = q->info.kind == PGG_KIND_FLOAT, slow = !strcmp(k->isa, "scalar");
+  const size_t row = (size_t)(BENCH_K / q->info.elems * q->info.bytes), stride = floats ? BENCH_K * 4 : BENCH_K / 256 * 320;
+  const int64_t rows = (int64_t)((slow ? 4 << 20 : BENCH_BYTES) / row);
+  float *x = test_aligned(BENCH_K * 4), *y = test_aligned(sizeof(float) * (size_t)(rows + BENCH_N * BENCH_SIDE));
+  uint8_t *acts = test_aligned(BENCH_N * stride);
+  uint64_t seed = 1;
+  for (int i = 0; i < BENCH_K; i++) x[i] = test_uniform(&seed);
+  for (int t = 0; t < BENCH_N; t++) {
+    if (floats) {
+      memcpy(acts + (size_t)t * stride, x, BENCH_K * 4);
+    } else {
+      pgg_act_encode(x, (pgg_act *)(void *)(acts + (size_t)t * stride), BENCH_K);
+    }
+  }
+  double best = 1e9;
+  for (int round = 0; round < (slow ? 1 : 3); round++) {
+    const double t0 = bench_now();
+    k->gemv[type](w, row, acts, y, rows, BENCH_K);
+    const double t = bench_now() - t0;
+    if (t < best) best = t;
+    if (t > 0.2) break;
+  }
+  const double gbs = (double)rows * (double)row / best / 1e9;
+  printf("%-8s %-8s gemv %6.2f GB/s %5.1f%%", k->isa, q->info.name, gbs, 100 * gbs / read);
+  const double macs = (double)BENCH_SIDE * BENCH_SIDE / (slow ? 8 : 1);
+  const int64_t m = slow ? BENCH_SIDE / 8 : BENCH_SIDE, sizes[3] = {6, 48, slow ? 48 : BENCH_N};
+  const size_t short_row = (size_t)(BENCH_SIDE / q->info.elems * q->info.bytes);
+  if (k->gemm[type]) {
+    uint8_t *panels = test_aligned(k->panel_bytes(type, BENCH_N, BENCH_SIDE) + 64);
+    void *scratch = test_aligned(k->gemm_scratch(type, BENCH_SIDE) + 64);
+    double one = 1e9;
+    for (int round = 0; round < 3; round++) {
+      const double t0 = bench_now();
+      k->gemv[type](w, short_row, acts, y, m, BENCH_SIDE);
+      const double t = bench_now() - t0;
+      if (t < one) one = t;
+    }
+    printf("  gemm");
+    for (int s = 0; s < 3; s++) {
+      const int64_t n = sizes[s], panels_n = (n + k->panel_tokens - 1) / k->panel_tokens;
+      best = 1e9;
+      for (int round = 0; round < 3; round++) {
+        const double t0 = bench_now();
+        if (k->panel_bytes(type, n, BENCH_SIDE)) k->pack_panels(type, acts, stride, n, BENCH_SIDE, 0, panels_n, panels);
+        const pgg_gemm job = {w, short_row, acts, stride, panels, y, m, m, n, BENCH_SIDE, scratch};
+        k->gemm[type](&job);
+        const double t = bench_now() - t0;
+        if (t < best) best = t;
+        if (t > 0.3) break;
+      }
+      const double g = macs * (double)n / best / 1e9;
+      printf(" n=%d %6.1f", (int)n, g);
+      if (s == 0) printf(" (worth %.1f gemv)", best / one);
+      if (s == 2 && peak[0] > 0) {
+        const int in_floats = k->panel_bytes(type, 6, 256) == 6 * 256 * 4;
+        printf(" GMAC/s %5.1f%% of %s", 100 * g / peak[in_floats], in_floats ? "f32" : "int8");
+      }
+    }
+    test_aligned_free(panels), test_aligned_free(scratch);
+  }
+  printf("\n");
+  fflush(stdout);
+  test_aligned_free(x), test_aligned_free(y), test_aligned_free(acts);
+}
+
+/* only: a level, or NULL for all */
+static int bench_products(const char *only) {
+  const char *names[16];
+  const int count = pgg_isa_list(names, 16);
+  uint8_t *w = NULL;
+#if TEST_HAS_GUARD
+  w = mmap(NULL, BENCH_BYTES + (4 << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (w == MAP_FAILED) return 1;
+  w += (size_t)(2 << 20) - (size_t)((uintptr_t)w % (2 << 20));
+#if defined(MADV_HUGEPAGE)
+  madvise(w, BENCH_BYTES + (1 << 20), MADV_HUGEPAGE);
+#endif
+#else
+  w = test_aligned(BENCH_BYTES + (1 << 20));
+#endif
+  uint64_t seed = 5;
+  for (size_t i = 0; i < BENCH_BYTES + (1 << 20); i += 8) {
+    const uint64_t v = test_random(&seed) & 0x2f2f2f2f2f2f2f2fu; /* every half and float stays finite and small */
+    memcpy(w + i, &v, 8);
+  }
+  const double read = bench_read(w);
+  printf("read %.1f GB/s\n", read);
+  for (int i = 0; i < count; i++) {
+    if (only && strcmp(only, names[i])) continue;
+    const pgg_kernels *k = pgg_kernels_level(names[i]);
+    const double peak[2] = {bench_peak(names[i], 0), bench_peak(names[i], 1)};
+    if (peak[0] > 0) printf("%s peak: %.0f int8, %.0f f32 GMAC/s\n", names[i], peak[0], peak[1]);
+    for (int type = 0; type < PGG_TYPE_LIMIT; type++)
+      if (k->gemv[type]) bench_type(k, type, w, read, peak);
+  }
+  return 0;
+}
+
+#endif

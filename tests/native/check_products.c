@@ -1,0 +1,354 @@
+/* Every product slot of every level against the scalar reference, the way of checkasm: exact where scales are powers
+ * of two, within 1e-5 * sum |a||w| elsewhere, bit-equal however rows and tokens are cut, nothing read past the weights.
+ *
+ *   check_products           all levels that run here
+ *   check_products avx2      one level; 77 if this CPU lacks it
+ *   check_products --bench [isa]   speed instead (bench_products.h) */
+#define _DEFAULT_SOURCE 1
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/kernels.h"
+#include "guarded.h"
+#include "bench_products.h"
+
+enum { SKIPPED = 77, MAX_K = 2048, MAX_ROWS = 70, MAX_N = 64, TRUE_N = 13 };
+
+static int failures;
+static const char *level, *what;
+#define FAIL(...)                                      \
+  do {                                                 \
+    if (failures++ < 40) {                             \
+      fprintf(stderr, "%s %s: ", level, what);         \
+      fprintf(stderr, __VA_ARGS__);                    \
+      fputc('\n', stderr);                             \
+    }                                                  \
+  } while (0)
+
+/* ---- weights ------------------------------------------------------------------------------------------- */
+
+typedef enum mode { EXACT, RANDOM, HOSTILE } mode;
+
+static uint16_t half_power(int e) { return (uint16_t)((15 + e) << 10); }
+
+/* Overwrites the float fields of a block; halves may also hold something special. */
+static void set_scales(const pgg_quant *q, uint8_t *b, mode how, uint64_t *seed) {
+  uint16_t h[2];
+  for (int i = 0; i < 2; i++) {
+    h[i] = half_power((int)(test_random(seed) % 2));
+    if (how == RANDOM) h[i] = (uint16_t)(0x2000 + test_random(seed) % 0x1000); /* 0.008 .. 0.13 */
+    if (test_random(seed) & 1 && how == RANDOM) h[i] |= 0x8000;
+  }
+  test_put_scales(q->info.id, b, h[0], h[1], how == RANDOM ? (int)(test_random(seed) % 7) : 0);
+}
+
+/* rows x k of type; pattern >= 0 fills the codes with that byte. */
+static void make_weights(const pgg_quant *q, uint8_t *w, int64_t rows, int64_t k, mode how, int pattern,
+                         uint64_t *seed) {
+  const int64_t blocks = rows * k / q->info.elems;
+  for (int64_t i = 0; i < blocks; i++, w += q->info.bytes) {
+    if (q->info.kind == PGG_KIND_FLOAT) {
+      float x = how == RANDOM ? test_uniform(seed) : (float)((int)(test_random(seed) % 15) - 7);
+      if (pattern >= 0) x = pattern & 1 ? 7.0f : -8.0f;
+      test_put_float(q->info.id, w, x);
+      continue;
+    }
+    for (int j = 0; j < q->info.bytes; j++) w[j] = pattern >= 0 ? (uint8_t)pattern : (uint8_t)test_random(seed);
+    set_scales(q, w, how, seed);
+  }
+}
+
+/* n tokens; floats or pgg_act. range: largest magnitude of q. */
+static void make_acts(int floats, uint8_t *acts, size_t stride, int64_t n, int64_t k, mode how, uint64_t *seed) {
+  for (int64_t t = 0; t < n; t++) {
+    uint8_t *row = acts + t * (int64_t)stride;
+    if (floats) {
+      for (int64_t i = 0; i < k; i++)
+        ((float *)row)[i] = how == RANDOM ? test_uniform(seed) : (float)((int)(test_random(seed) % 15) - 7);
+      continue;
+    }
+    pgg_act *act = (pgg_act *)row;
+    for (int64_t b = 0; b < pgg_act_blocks(k); b++, act++) {
+      memset(act, 0, sizeof *act);
+      act->d = how == RANDOM ? 0.001f + 0.01f * fabsf(test_uniform(seed)) : t & 1 ? 0.25f : 0.5f;
+      for (int64_t i = 0; i < PGG_ACT_LEN && b * PGG_ACT_LEN + i < k; i++) {
+        int v = (int)(test_random(seed) % 255) - 127;
+        if (how == EXACT) v %= 8;
+        if (how == HOSTILE) v = t % 3 == 0 ? 127 : t % 3 == 1 ? -127 : i & 1 ? 127 : -127;
+        act->q[i] = (int8_t)v;
+        act->sums[i / 16] = (int16_t)(act->sums[i / 16] + v);
+      }
+    }
+  }
+}
+
+static float act_value(int floats, const uint8_t *row, int64_t i) {
+  if (floats) return ((const float *)row)[i];
+  const pgg_act *act = (const pgg_act *)row + i / PGG_ACT_LEN;
+  return act->d * (float)act->q[i % PGG_ACT_LEN];
+}
+
+/* ---- one level, one type ------------------------------------------------------------------------------- */
+
+typedef struct bench {
+  const pgg_kernels *k;
+  const pgg_quant *q;
+  int floats;
+  int64_t len;
+  size_t row_bytes, act_stride;
+  test_guarded w, acts;
+  uint8_t *panels, *scratch;
+  float *y;                         /* (MAX_N, MAX_ROWS + 3) */
+  double truth[TRUE_N][MAX_ROWS];   /* in double, from decode */
+  double bound[TRUE_N][MAX_ROWS];
+  float reference[TRUE_N][MAX_ROWS];
+  float gemv[TRUE_N][MAX_ROWS], gemm[TRUE_N][MAX_ROWS];
+} bench;
+
+enum { Y_STRIDE = MAX_ROWS + 3 };
+static const float UNTOUCHED = -12345.0f;
+
+static void run_gemm(bench *b, int64_t rows, int64_t n) {
+  const int type = b->q->info.id;
+  if (b->k->panel_bytes(type, n, b->len)) {
+    const int64_t panels = (n + b->k->panel_tokens - 1) / b->k->panel_tokens, cut = panels / 2;
+    b->k->pack_panels(type, b->acts.p, b->act_stride, n, b->len, cut, panels, b->panels);
+    b->k->pack_panels(type, b->acts.p, b->act_stride, n, b->len, 0, cut, b->panels);
+  }
+  for (int i = 0; i < MAX_N * Y_STRIDE; i++) b->y[i] = UNTOUCHED;
+  const pgg_gemm job = {b->w.p, b->row_bytes, b->acts.p, b->act_stride, b->panels, b->y,
+                        Y_STRIDE, rows, n, b->len, b->scratch};
+  b->k->gemm[type](&job);
+  for (int64_t t = 0; t < MAX_N; t++)
+    for (int64_t r = 0; r < Y_STRIDE; r++)
+      if ((t >= n || r >= rows) && b->y[t * Y_STRIDE + r] != UNTOUCHED) {
+        FAIL("gemm rows %d n %d k %d wrote y[%d][%d]", (int)rows, (int)n, (int)b->len, (int)t, (int)r);
+        return;
+      }
+}
+
+static int same_bits(float a, float b) { return memcmp(&a, &b, 4) == 0; }
+
+/* Cuts of rows and counts of tokens must give the bits of the whole. */
+static void check_cuts(bench *b) {
+  static const int rows_of[] = {1, 2, 3, 31, 32, 33, 70}, n_of[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 64};
+  const int type = b->q->info.id;
+  for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0]; i++) {
+    const int rows = rows_of[i];
+    for (int r = 0; r < Y_STRIDE; r++) b->y[r] = UNTOUCHED;
+    b->k->gemv[type](b->w.p, b->row_bytes, b->acts.p, b->y, rows, b->len);
+    for (int r = 0; r < Y_STRIDE; r++)
+      if (!same_bits(b->y[r], r < rows ? b->gemv[0][r] : UNTOUCHED)) {
+        FAIL("gemv k %d: row %d of %d differs from the whole", (int)b->len, r, rows);
+        break;
+      }
+  }
+  if (!b->k->gemm[type]) return;
+  for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0] + sizeof n_of / sizeof n_of[0]; i++) {
+    const int rows = i < 7 ? rows_of[i] : 33, n = i < 7 ? 7 : n_of[i - 7];
+    int bad = 0;
+    run_gemm(b, rows, n);
+    for (int t = 0; t < n; t++)
+      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], b->gemm[t % TRUE_N][r]);
+    if (bad) FAIL("gemm k %d: %d values of rows %d n %d differ from the whole", (int)b->len, bad, rows, n);
+  }
+  /* second strip by itself, as another thread would get it */
+  const int first = b->k->gemm_rows;
+  if (first < MAX_ROWS) {
+    test_guarded whole = b->w;
+    int bad = 0;
+    b->w.p += (size_t)first * b->row_bytes;
+    run_gemm(b, MAX_ROWS - first, TRUE_N);
+    b->w = whole;
+    for (int t = 0; t < TRUE_N; t++)
+      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], b->gemm[t][r]);
+    if (bad) FAIL("gemm k %d: %d values differ when rows are cut at %d", (int)b->len, bad, first);
+  }
+}
+
+static void compute(bench *b) {
+  const int type = b->q->info.id;
+  for (int t = 0; t < TRUE_N; t++)
+    b->k->gemv[type](b->w.p, b->row_bytes, b->acts.p + (size_t)t * b->act_stride, b->gemv[t], MAX_ROWS, b->len);
+  if (!b->k->gemm[type]) return;
+  run_gemm(b, MAX_ROWS, TRUE_N);
+  for (int t = 0; t < TRUE_N; t++) memcpy(b->gemm[t], b->y + t * Y_STRIDE, sizeof b->gemm[t]);
+}
+
+static void compute_truth(bench *b) {
+  static float row[MAX_K];
+  for (int r = 0; r < MAX_ROWS; r++) {
+    const uint8_t *w = b->w.p + (size_t)r * b->row_bytes;
+    b->q->decode(w, row, b->len);
+    for (int t = 0; t < TRUE_N; t++) {
+      const uint8_t *act = b->acts.p + (size_t)t * b->act_stride;
+      double sum = 0, parts = 0;
+      for (int64_t i = 0; i < b->len; i++) {
+        const double p = (double)row[i] * (double)act_value(b->floats, act, i);
+        sum += p, parts += fabs(p);
+      }
+      b->truth[t][r] = sum, b->bound[t][r] = 1e-5 * parts;
+      b->reference[t][r] = b->q->dot(w, act, b->len);
+    }
+  }
+}
+
+static void check_values(bench *b, mode how, float (*got)[MAX_ROWS], const char *slot) {
+  double worst = 0;
+  int bad = 0, at_t = 0, at_r = 0;
+  for (int t = 0; t < TRUE_N; t++)
+    for (int r = 0; r < MAX_ROWS; r++) {
+      const double error = fabs((double)got[t][r] - b->truth[t][r]), bound = b->bound[t][r];
+      const int wrong = how == EXACT ? got[t][r] != b->reference[t][r] : !(error <= bound);
+      if (wrong && !bad++) at_t = t, at_r = r;
+      if (error > worst) worst = error;
+    }
+  if (bad)
+    FAIL("%s k %d mode %d: %d of %d wrong; first token %d row %d: %.9g, reference %.9g, truth %.9g, bound %.3g", slot,
+         (int)b->len, (int)how, bad, TRUE_N * MAX_ROWS, at_t, at_r, (double)got[at_t][at_r],
+         (double)b->reference[at_t][at_r], b->truth[at_t][at_r], b->bound[at_t][at_r]);
+}
+
+/* A special scale in one row, a NaN activation in one token: exactly those results stop being finite. */
+static void check_specials(bench *b) {
+  static const uint16_t specials[] = {0x7e00, 0x7c00, 0xfc00};
+  const int type = b->q->info.id, row = 40, token = 5, gemm = b->k->gemm[type] != NULL;
+  static float before_v[TRUE_N][MAX_ROWS], before_m[TRUE_N][MAX_ROWS];
+  memcpy(before_v, b->gemv, sizeof before_v), memcpy(before_m, b->gemm, sizeof before_m);
+  for (int s = 0; s < 4; s++) {
+    uint8_t *at = b->w.p + (size_t)row * b->row_bytes + b->row_bytes - (size_t)b->q->info.bytes, saved[512];
+    pgg_act *act = (pgg_act *)(b->acts.p + (size_t)token * b->act_stride);
+    const float d = b->floats ? ((float *)act)[b->len - 1] : act->d;
+    memcpy(saved, at, (size_t)b->q->info.bytes);
+    if (s == 3) {
+      if (b->floats) {
+        ((float *)act)[b->len - 1] = NAN;
+      } else {
+        act->d = NAN;
+      }
+    } else if (!test_put_special(type, at, specials[s])) {
+      continue;
+    }
+    compute(b);
+    for (int t = 0; t < TRUE_N; t++)
+      for (int r = 0; r < MAX_ROWS; r++) {
+        const int hit = s == 3 ? t == token : r == row;
+        if (hit ? isfinite(b->gemv[t][r]) : !same_bits(b->gemv[t][r], before_v[t][r]))
+          FAIL("gemv k %d special %d: token %d row %d is %g", (int)b->len, s, t, r, (double)b->gemv[t][r]);
+        if (gemm && (hit ? isfinite(b->gemm[t][r]) : !same_bits(b->gemm[t][r], before_m[t][r])))
+          FAIL("gemm k %d special %d: token %d row %d is %g", (int)b->len, s, t, r, (double)b->gemm[t][r]);
+      }
+    memcpy(at, saved, (size_t)b->q->info.bytes);
+    if (b->floats) {
+      ((float *)act)[b->len - 1] = d;
+    } else {
+      act->d = d;
+    }
+  }
+}
+
+static void check_type(const pgg_kernels *k, int type) {
+  static const int lens[] = {1, 7, 32, 64, 128, 256, 288, 768, 2048};
+  static const int patterns[] = {0x00, 0xff, 0x80, 0x7f};
+  bench *b = calloc(1, sizeof *b);
+  uint64_t seed = 0x9e3779b97f4a7c15u + (uint64_t)type;
+  b->k = k, b->q = pgg_quant_get(type), b->floats = b->q->info.kind == PGG_KIND_FLOAT;
+  what = b->q->info.name;
+  for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+    b->len = lens[i];
+    if (b->len % b->q->info.elems) continue;
+    b->row_bytes = (size_t)(b->len / b->q->info.elems * b->q->info.bytes);
+    b->act_stride = b->floats ? (size_t)(b->len * 4 + 63) / 64 * 64
+                              : (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
+    b->w = test_guard(b->row_bytes * MAX_ROWS);
+    b->acts = test_guard(b->act_stride * MAX_N);
+    b->panels = test_aligned(k->panel_bytes(type, MAX_N, b->len) + 64);
+    b->scratch = test_aligned(k->gemm_scratch(type, b->len) + 64);
+    b->y = malloc(sizeof(float) * MAX_N * Y_STRIDE);
+    for (mode how = EXACT; how <= HOSTILE; how++) {
+      for (size_t p = 0; p < (how == HOSTILE ? 4 : 1); p++) {
+        make_weights(b->q, b->w.p, MAX_ROWS, b->len, how, how == HOSTILE ? patterns[p] : -1, &seed);
+        make_acts(b->floats, b->acts.p, b->act_stride, TRUE_N, b->len, how, &seed);
+        for (int t = TRUE_N; t < MAX_N; t++)
+          memcpy(b->acts.p + (size_t)t * b->act_stride, b->acts.p + (size_t)(t % TRUE_N) * b->act_stride,
+                 b->act_stride);
+        compute_truth(b);
+        compute(b);
+        check_values(b, how, b->gemv, "gemv");
+        if (k->gemm[type]) check_values(b, how, b->gemm, "gemm");
+        if (how != HOSTILE) check_cuts(b);
+        if (how == RANDOM) check_specials(b);
+      }
+    }
+    test_unguard(b->w), test_unguard(b->acts);
+    test_aligned_free(b->panels), test_aligned_free(b->scratch), free(b->y);
+  }
+  free(b);
+}
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+static void check_act_encode(const pgg_kernels *k) {
+  static const int lens[] = {1, 31, 32, 255, 256, 257, 288, 512};
+  static float x[512];
+  static pgg_act want[2], got[2];
+  uint64_t seed = 7;
+  what = "act_encode";
+  for (int round = 0; round < 400; round++) {
+    const int len = lens[round % 8], kind = round / 8 % 10;
+    for (int i = 0; i < len; i++) {
+      x[i] = test_uniform(&seed);
+      if (kind == 1) x[i] = (float)((int)(test_random(&seed) % 255) - 127) + (i ? 0.5f : 0.0f); /* ties */
+      if (kind == 2) x[i] = 0.0f * x[i];
+      if (kind == 3) x[i] *= 0x1p-125f;
+      if (kind == 4) x[i] *= 0x1p-119f;
+      if (kind == 5) x[i] *= 0x1p127f;
+    }
+    if (kind == 1) x[0] = 127.0f;
+    if (kind == 6) x[(unsigned)test_random(&seed) % (unsigned)len] = NAN;
+    if (kind == 7) x[(unsigned)test_random(&seed) % (unsigned)len] = INFINITY;
+    if (kind == 8) x[(unsigned)test_random(&seed) % (unsigned)len] = -INFINITY;
+    if (kind == 9) x[len - 1] = 1e30f;
+    memset(want, 0xaa, sizeof want), memset(got, 0x55, sizeof got);
+    pgg_act_encode(x, want, len), k->act_encode(x, got, len);
+    if (memcmp(want, got, sizeof(pgg_act) * (size_t)pgg_act_blocks(len)))
+      FAIL("bytes differ from pgg_act_encode, k %d, input kind %d", len, kind);
+  }
+}
+
+static void check_level(const char *isa) {
+  const pgg_kernels *k = pgg_kernels_level(isa);
+  const int before = failures;
+  int types = 0, gemms = 0;
+  level = isa;
+  check_act_encode(k);
+  for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
+    const pgg_quant *q = pgg_quant_get(type);
+    if (!q || (q->info.kind != PGG_KIND_BLOCK && q->info.kind != PGG_KIND_FLOAT)) continue;
+    what = q->info.name;
+    if (!k->gemv[type]) {
+      FAIL("weight type without gemv");
+      continue;
+    }
+    check_type(k, type);
+    types++, gemms += k->gemm[type] != NULL;
+  }
+  printf("%-8s %d types, %d with gemm: %s\n", isa, types, gemms, failures == before ? "ok" : "FAILED");
+}
+
+int main(int argc, char **argv) {
+  const char *names[16];
+  const int count = pgg_isa_list(names, 16);
+  const int speed = argc > 1 && strcmp(argv[1], "--bench") == 0;
+  const char *only = argc > 1 + speed ? argv[1 + speed] : NULL;
+  if (only && !pgg_kernels_level(only)) {
+    fprintf(stderr, "level %s does not run here\n", only);
+    return SKIPPED;
+  }
+  if (speed) return bench_products(only);
+  for (int i = 0; i < count; i++)
+    if (!only || strcmp(only, names[i]) == 0) check_level(names[i]);
+  return failures != 0;
+}
