@@ -1,1 +1,9 @@
-# filled by the files of this floor
+target_sources(pgg PRIVATE
+  ${CMAKE_CURRENT_LIST_DIR}/attention.c
+  ${CMAKE_CURRENT_LIST_DIR}/backend.c
+  ${CMAKE_CURRENT_LIST_DIR}/compile.c
+  ${CMAKE_CURRENT_LIST_DIR}/eager.c
+  ${CMAKE_CURRENT_LIST_DIR}/matmul.c
+  ${CMAKE_CURRENT_LIST_DIR}/product.c
+  ${CMAKE_CURRENT_LIST_DIR}/rope.c
+  ${CMAKE_CURRENT_LIST_DIR}/rows.c)

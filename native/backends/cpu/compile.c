@@ -1,0 +1,149 @@
+/* What freezing learns for this backend: which products share prepared activations, which ropes share a table; and the
+ * scratch that follows from it. Scratch depends on the kernels in force and is made again when they change. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/cpu/cpu.h"
+#include "base/memory.h"
+#include "quant/quant.h"
+
+#define PAGE 4096 /* threads' own scratch begins on pages of its own */
+
+static bool same_rope(const pgg_op *a, const float *fa, const pgg_op *b, const float *fb) {
+  return fa == fb && a->i[2] == b->i[2] && a->i[4] == b->i[4] && !memcmp(a->f, b->f, 6 * sizeof a->f[0]);
+}
+
+static void note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
+  const pgg_op *o = &plan->ops[op].op;
+  const float *factors = o->weight[0] >= 0 ? plan->weights[o->weight[0]].vec : NULL;
+  int i = 0;
+  while (i < notes->n_rope && !same_rope(notes->ropes[i].op, notes->ropes[i].factors, o, factors)) i++;
+  notes->ops[op].rope = i;
+  notes->ops[op].rope_first = i == notes->n_rope;
+  if (i < notes->n_rope) return;
+  notes->ropes[i] = (pgg_cpu_rope){o, factors};
+  notes->n_rope++;
+}
+
+/* The types that the kernels must know; every level's table has them or none. */
+static pgg_status judge_types(const pgg_plan *plan) {
+  const pgg_kernels *kernels = pgg_kernels_get();
+  for (int i = 0; i < plan->n_op; i++) {
+    const pgg_op *op = &plan->ops[i].op;
+    if (op->kind != PGG_OP_EMBED && op->kind != PGG_OP_MATMUL) continue;
+    const pgg_weight *w = &plan->weights[op->weight[0]];
+    bool known = op->kind == PGG_OP_EMBED ? kernels->decode[w->type] != NULL : kernels->gemv[w->type] != NULL;
+    if (!known)
+      return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no %s", op->name, w->name,
+                      pgg_type_get(w->type)->name, kernels->isa, op->kind == PGG_OP_EMBED ? "decode" : "product");
+  }
+  return PGG_OK;
+}
+
+pgg_status pgg_cpu_compile(pgg_plan *plan) {
+  pgg_status status = judge_types(plan);
+  if (status) return status;
+  pgg_cpu_discard(plan); /* of a freeze that failed */
+  pgg_cpu_plan *notes = calloc(1, sizeof *notes);
+  if (notes) {
+    notes->ops = calloc((size_t)plan->n_op + 1, sizeof *notes->ops);
+    notes->ropes = calloc((size_t)plan->n_op + 1, sizeof *notes->ropes);
+  }
+  plan->compiled = notes;
+  if (!notes || !notes->ops || !notes->ropes) {
+    pgg_cpu_discard(plan);
+    return pgg_fail(PGG_ENOMEM, "no memory for notes on %d ops", plan->n_op);
+  }
+  int acts_of = -1, panels_of = -1, panels_type = -1; /* nodes whose prepared rows lie in scratch */
+  for (int i = 0; i < plan->n_op; i++) {
+    const pgg_op *op = &plan->ops[i].op;
+    if (op->kind == PGG_OP_ROPE) note_rope(plan, notes, i);
+    if (op->kind != PGG_OP_MATMUL) continue;
+    const int src = op->src[0], type = plan->weights[op->weight[0]].type;
+    notes->ops[i].acts_there = acts_of == src;
+    notes->ops[i].panels_there = panels_of == src && panels_type == type;
+    if (pgg_cpu_takes_blocks(type)) acts_of = src;
+    panels_of = src;
+    panels_type = type;
+  }
+  return PGG_OK;
+}
+
+void pgg_cpu_discard(pgg_plan *plan) {
+  pgg_cpu_plan *notes = plan->compiled;
+  if (!notes) return;
+  free(notes->ops);
+  free(notes->ropes);
+  free(notes);
+  plan->compiled = NULL;
+}
+
+/* ---- scratch ------------------------------------------------------------------------------------------- */
+
+static void more(size_t *have, size_t need) {
+  if (need > *have) *have = need;
+}
+
+/* Offsets and sizes for n_threads. Every part is far below SIZE_MAX / 4: rows were bounded by layout.c. */
+static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
+  const pgg_cpu_plan *notes = plan->compiled;
+  const int64_t n = plan->limits.n_batch;
+  size_t acts = 0, panels = 0, ropes = 0, partials = 0, own = 0;
+  for (int i = 0; i < plan->n_op; i++) {
+    const pgg_op *op = &plan->ops[i].op;
+    if (op->kind == PGG_OP_MATMUL) {
+      const pgg_weight *w = &plan->weights[op->weight[0]];
+      if (pgg_cpu_takes_blocks(w->type)) more(&acts, (size_t)n * pgg_cpu_act_stride(w->type, w->cols));
+      more(&panels, pgg_cpu_panel_bytes(s->kernels, w->type, n, w->cols));
+      more(&own, pgg_cpu_gemm_scratch(s->kernels, w->type, w->cols));
+    } else if (op->kind == PGG_OP_ATTENTION) {
+      more(&partials, pgg_cpu_attention_partials(plan, op));
+      more(&own, pgg_cpu_attention_scratch(plan, op, s->kernels));
+    }
+  }
+  for (int i = 0; i < notes->n_rope; i++)
+    ropes += (size_t)(n * pgg_cpu_rope_stride(notes->ropes[i].op)) * sizeof(float);
+  s->acts = 0;
+  s->panels = pgg_align_up(s->acts + acts, PAGE);
+  s->ropes = pgg_align_up(s->panels + panels, PAGE);
+  s->partials = pgg_align_up(s->ropes + ropes, PAGE);
+  s->threads = pgg_align_up(s->partials + partials, PAGE);
+  s->thread_bytes = pgg_align_up(own, PAGE);
+  s->bytes = s->threads + (size_t)s->n_threads * s->thread_bytes;
+}
+
+size_t pgg_cpu_scratch_bytes(const pgg_plan *plan, int n_threads) {
+  pgg_cpu_scratch s = {.kernels = pgg_kernels_get(), .n_threads = n_threads};
+  measure(plan, &s);
+  return s.bytes;
+}
+
+pgg_status pgg_cpu_reserve(const pgg_plan *plan, void **scratch, int n_threads) {
+  pgg_cpu_scratch *old = *scratch;
+  if (old && old->n_threads >= n_threads && old->kernels == pgg_kernels_get()) return PGG_OK;
+  pgg_cpu_scratch *s = calloc(1, sizeof *s);
+  if (s) s->tails = calloc((size_t)plan->n_op + 1, sizeof *s->tails);
+  if (!s || !s->tails) {
+    free(s);
+    return pgg_fail(PGG_ENOMEM, "no memory for scratch");
+  }
+  s->kernels = pgg_kernels_get();
+  s->n_threads = n_threads;
+  measure(plan, s);
+  if (s->bytes && !(s->base = pgg_alloc(s->bytes))) {
+    pgg_status status = pgg_fail(PGG_ENOMEM, "the system refused %zu bytes of scratch", s->bytes);
+    pgg_cpu_release(s);
+    return status;
+  }
+  *scratch = s;
+  pgg_cpu_release(old);
+  return PGG_OK;
+}
+
+void pgg_cpu_release(void *scratch) {
+  pgg_cpu_scratch *s = scratch;
+  if (!s) return;
+  pgg_free(s->base, s->bytes);
+  free(s->tails);
+  free(s);
+}

@@ -1,0 +1,98 @@
+/* The CPU backend inside: its notes about a frozen plan, its scratch, and the parts of its ops. Rows and threads are
+ * decided here, arithmetic is behind the slots of kernels.h. */
+#ifndef PGG_CPU_BACKEND_H
+#define PGG_CPU_BACKEND_H
+#include <stdatomic.h>
+
+#include "core/backend.h"
+#include "cpu/kernels.h"
+
+/* Fewer values than this are not worth dividing: one thread does them while the others wait. */
+#define PGG_CPU_SMALL 8192
+
+/* ---- products (product.c) ------------------------------------------------------------------------------ */
+
+typedef _Atomic int64_t pgg_cpu_tail; /* next piece of work that belongs to no thread in particular; starts at 0 */
+
+typedef struct pgg_cpu_product {
+  const pgg_kernels *kernels;
+  int type;
+  const void *w; /* (m, k) */
+  size_t row_bytes;
+  int64_t m, n, k;
+  const void *acts; /* (n) prepared rows, act_stride bytes apart */
+  size_t act_stride;
+  void *panels; /* where packed panels are kept, or NULL */
+  float *y;     /* (n, m), rows y_stride floats apart */
+  int64_t y_stride;
+  const float *bias; /* (m) or NULL */
+  pgg_cpu_tail *tail;
+} pgg_cpu_product;
+
+bool pgg_cpu_takes_blocks(int type);                /* activations are pgg_act rows, not floats */
+size_t pgg_cpu_act_stride(int type, int64_t k);     /* bytes of a prepared row, a multiple of 64 */
+bool pgg_cpu_uses_gemm(const pgg_kernels *kernels, int type, int64_t n);
+size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k); /* 0: none */
+size_t pgg_cpu_gemm_scratch(const pgg_kernels *kernels, int type, int64_t k);
+void pgg_cpu_pack(const pgg_cpu_product *job, int ith, int nth);
+void pgg_cpu_multiply(const pgg_cpu_product *job, void *scratch, int ith, int nth);
+
+/* ---- plans (compile.c) --------------------------------------------------------------------------------- */
+
+typedef struct pgg_cpu_op {
+  bool acts_there;   /* matmul: the activations were just prepared for an earlier op */
+  bool panels_there; /* the same for packed panels */
+  int rope;          /* rope: which table */
+  bool rope_first;   /* rope: the first to need it */
+} pgg_cpu_op;
+
+typedef struct pgg_cpu_rope {
+  const pgg_op *op; /* the first op with these numbers */
+  const float *factors;
+} pgg_cpu_rope;
+
+typedef struct pgg_cpu_plan {
+  pgg_cpu_op *ops;     /* (plan->n_op) */
+  pgg_cpu_rope *ropes; /* (n_rope) */
+  int n_rope;
+} pgg_cpu_plan;
+
+typedef struct pgg_cpu_scratch {
+  const pgg_kernels *kernels; /* sizes below are for this table */
+  int n_threads;
+  char *base;
+  size_t bytes;
+  size_t acts, panels, ropes, partials, threads; /* offsets */
+  size_t thread_bytes;
+  pgg_cpu_tail *tails; /* (plan->n_op) */
+} pgg_cpu_scratch;
+
+pgg_status pgg_cpu_compile(pgg_plan *plan);
+void pgg_cpu_discard(pgg_plan *plan);
+size_t pgg_cpu_scratch_bytes(const pgg_plan *plan, int n_threads);
+pgg_status pgg_cpu_reserve(const pgg_plan *plan, void **scratch, int n_threads);
+void pgg_cpu_release(void *scratch);
+
+static inline const pgg_cpu_scratch *pgg_cpu_scratch_of(const pgg_run *run) { return run->scratch; }
+static inline const pgg_cpu_plan *pgg_cpu_plan_of(const pgg_run *run) { return run->plan->compiled; }
+
+/* ---- ops: how a stage is shared, and the stage ----------------------------------------------------------- */
+
+pgg_share pgg_cpu_matmul_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_matmul(const pgg_run *run, int op, int stage, int ith, int nth);
+pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth);
+pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth);
+pgg_share pgg_cpu_rows_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth);
+
+/* A stage that goes over the rows of a node, cols values each. */
+pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols);
+
+/* Bytes attention needs: partial results shared by threads, and scratch of each. */
+size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op);
+size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
+int64_t pgg_cpu_rope_stride(const pgg_op *op); /* floats of a position's cos and sin */
+
+#endif

@@ -1,0 +1,82 @@
+/* The rope op: cos and sin of the step's positions, made once per step for each distinct set of numbers and shared by
+ * all layers, then the rotation of each row. Angles are computed in double: at position 100,000 a float has lost the
+ * fraction. YaRN after arXiv 2309.00071. */
+#include <math.h>
+
+#include "backends/cpu/cpu.h"
+#include "base/threads.h"
+
+enum { TABLE, ROTATE, DONE };
+
+#define TWO_PI 6.283185307179586
+
+int64_t pgg_cpu_rope_stride(const pgg_op *op) { return (op->i[2] + 15) / 16 * 16; }
+
+/* The pair index at which a wave turns `turns` times over the original context. */
+static double pair_of_turns(const pgg_op *op, double turns) {
+  return (double)op->i[2] * log((double)op->i[4] / (turns * TWO_PI)) / (2 * log((double)op->f[0]));
+}
+
+/* Radians per position of every pair. */
+static double speed_of(const pgg_op *op, const float *factors, int64_t pair) {
+  const double scale = op->f[1], ext = op->f[2];
+  double raw = pow((double)op->f[0], -2.0 * (double)pair / (double)op->i[2]);
+  if (factors) raw /= factors[pair];
+  if (!(ext > 0)) return raw * scale;
+  double low = floor(pair_of_turns(op, op->f[4])), high = ceil(pair_of_turns(op, op->f[5]));
+  low = low < 0 ? 0 : low;
+  high = high > (double)op->i[2] - 1 ? (double)op->i[2] - 1 : high;
+  double ramp = ((double)pair - low) / (high - low > 0.001 ? high - low : 0.001);
+  ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+  double mix = (1 - ramp) * ext; /* 1: fast pairs keep their speed */
+  return raw * scale * (1 - mix) + raw * mix;
+}
+
+static float *table_of(const pgg_run *run, int rope) {
+  const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
+  const pgg_cpu_plan *notes = pgg_cpu_plan_of(run);
+  float *table = (float *)(void *)(scratch->base + scratch->ropes);
+  for (int i = 0; i < rope; i++) table += run->plan->limits.n_batch * pgg_cpu_rope_stride(notes->ropes[i].op);
+  return table;
+}
+
+static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
+  const pgg_cpu_rope *set = &pgg_cpu_plan_of(run)->ropes[rope];
+  const int64_t stride = pgg_cpu_rope_stride(set->op), pairs = set->op->i[2] / 2;
+  const double magnitude = set->op->f[3];
+  float *table = table_of(run, rope);
+  for (int64_t pair = 0; pair < pairs && t0 < t1; pair++) {
+    const double speed = speed_of(set->op, set->factors, pair);
+    for (int64_t t = t0; t < t1; t++) {
+      const double angle = (double)(run->n_past + t) * speed;
+      table[t * stride + 2 * pair] = (float)(cos(angle) * magnitude);
+      table[t * stride + 2 * pair + 1] = (float)(sin(angle) * magnitude);
+    }
+  }
+}
+
+pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  if (stage >= DONE) return PGG_SHARE_END;
+  if (stage == TABLE && !pgg_cpu_plan_of(run)->ops[op].rope_first) return PGG_SHARE_SKIP;
+  return pgg_cpu_by_rows(run, rec->node, run->plan->nodes[rec->node].cols);
+}
+
+void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int rope = pgg_cpu_plan_of(run)->ops[op].rope, src = rec->op.src[0];
+  int64_t t0, t1;
+  pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+  if (stage == TABLE) {
+    fill(run, rope, t0, t1);
+    return;
+  }
+  const float *table = table_of(run, rope), *x = pgg_run_data(run, src);
+  float *y = pgg_run_data(run, rec->node);
+  for (int64_t t = t0; t < t1; t++) {
+    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1],
+                    (int)rec->op.i[2], (int)rec->op.i[3]};
+    pgg_cpu_scratch_of(run)->kernels->rope(&how, x + t * pgg_run_stride(run, src),
+                                           y + t * pgg_run_stride(run, rec->node));
+  }
+}

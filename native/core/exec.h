@@ -1,0 +1,26 @@
+/* Running one piece of a step of a frozen plan. */
+#ifndef PGG_EXEC_H
+#define PGG_EXEC_H
+#include "core/backend.h"
+
+/* The arena and the backend's scratch of one running piece. */
+struct pgg_space {
+  char *arena;
+  size_t arena_bytes;
+  void *scratch;
+};
+void pgg_space_free(const pgg_plan *plan, pgg_space *space); /* NULL is fine */
+
+typedef struct pgg_piece {
+  const pgg_kv *kv;
+  pgg_space **own; /* a space that is this caller's alone, or NULL to share the plan's */
+  int64_t n, wanted, n_past;
+  const int32_t *ids;
+  const float *rows;
+  float *out; /* (wanted, cols of the output node), or NULL */
+  const atomic_int *cancel;
+} pgg_piece;
+
+pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads);
+
+#endif

@@ -1,0 +1,124 @@
+/* Freezing: where each node lives in the arena, and which ops must wait for which. A node lives from the op that makes
+ * it to the last that reads it; nodes whose lives do not meet share memory. Largest first, lowest free place. */
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "core/plan.h"
+
+#define LOOK_BACK 64 /* ops that may run between two barriers; one more than that waits */
+
+typedef struct placing {
+  int node;
+  size_t bytes;
+  size_t offset;
+} placing;
+
+static int larger_first(const void *a_, const void *b_) {
+  const placing *a = a_, *b = b_;
+  if (a->bytes != b->bytes) return a->bytes < b->bytes ? 1 : -1;
+  return a->node - b->node;
+}
+
+static int lower_first(const void *a_, const void *b_) {
+  const placing *a = a_, *b = b_;
+  if (a->offset != b->offset) return a->offset < b->offset ? -1 : 1;
+  return a->node - b->node;
+}
+
+static bool lives_meet(const pgg_node *a, const pgg_node *b) { return a->op <= b->last_use && b->op <= a->last_use; }
+
+static pgg_status measure(pgg_plan *plan) {
+  for (int i = 0; i < plan->n_node; i++) {
+    pgg_node *node = &plan->nodes[i];
+    if (i == plan->bound) continue;
+    if (!pgg_mul_size(plan->limits.n_batch, node->stride * (int64_t)sizeof(float), &node->bytes) ||
+        node->bytes > SIZE_MAX / 4)
+      return pgg_fail(PGG_ESHAPE, "%s: %d rows of %lld columns are larger than memory can be",
+                      plan->ops[node->op].op.name, plan->limits.n_batch, (long long)node->cols);
+  }
+  return PGG_OK;
+}
+
+static pgg_status place(pgg_plan *plan) {
+  int n = plan->n_node;
+  placing *order = malloc(((size_t)n + 1) * sizeof *order), *taken = malloc(((size_t)n + 1) * sizeof *taken);
+  pgg_status status = PGG_OK;
+  if (!order || !taken) {
+    status = pgg_fail(PGG_ENOMEM, "no memory to lay out %d nodes", n);
+    goto done;
+  }
+  for (int i = 0; i < n; i++) order[i] = (placing){i, plan->nodes[i].bytes, 0};
+  qsort(order, (size_t)n, sizeof *order, larger_first);
+  size_t total = 0;
+  for (int i = 0; i < n; i++) {
+    pgg_node *me = &plan->nodes[order[i].node];
+    if (!me->bytes) continue;
+    int n_taken = 0;
+    for (int j = 0; j < i; j++)
+      if (plan->limits.keep_all || lives_meet(me, &plan->nodes[order[j].node])) taken[n_taken++] = order[j];
+    qsort(taken, (size_t)n_taken, sizeof *taken, lower_first);
+    size_t at = 0;
+    for (int j = 0; j < n_taken; j++) {
+      if (at + me->bytes <= taken[j].offset) break;
+      size_t end = taken[j].offset + taken[j].bytes;
+      if (end > at) at = end;
+    }
+    if (at > SIZE_MAX / 2) {
+      status = pgg_fail(PGG_ESHAPE, "the plan needs more scratch than memory can be");
+      goto done;
+    }
+    me->offset = order[i].offset = at;
+    if (at + me->bytes > total) total = at + me->bytes;
+  }
+  plan->arena_bytes = total;
+done:
+  free(order);
+  free(taken);
+  return status;
+}
+
+/* ---- who must wait for whom ---------------------------------------------------------------------------- */
+
+static bool overlap(const pgg_plan *plan, int a, int b) {
+  const pgg_node *x = &plan->nodes[a], *y = &plan->nodes[b];
+  if (a == b) return true;
+  return x->offset < y->offset + y->bytes && y->offset < x->offset + x->bytes;
+}
+
+/* by_rows: both ops are cut into the same rows, so reading the very node the other made needs no wait. */
+static bool clash(const pgg_plan *plan, const pgg_plan_op_rec *later, const pgg_plan_op_rec *earlier, bool by_rows) {
+  if (overlap(plan, later->node, earlier->node)) return true;
+  for (int i = 0; i < pgg_op_src_count(earlier->op.kind); i++)
+    if (overlap(plan, later->node, earlier->op.src[i])) return true;
+  for (int i = 0; i < pgg_op_src_count(later->op.kind); i++) {
+    int src = later->op.src[i];
+    if (src == earlier->node ? !by_rows : overlap(plan, src, earlier->node)) return true;
+  }
+  return false;
+}
+
+static int last_clash(const pgg_plan *plan, int op, bool by_rows) {
+  int j = op - 1;
+  for (; j >= 0 && j >= op - LOOK_BACK; j--)
+    if (clash(plan, &plan->ops[op], &plan->ops[j], by_rows)) break;
+  return j;
+}
+
+/* The output's rows go straight to the caller where nothing in the plan reads them. */
+static int bound_output(const pgg_plan *plan) {
+  const pgg_node *out = &plan->nodes[plan->output];
+  return out->rows == PGG_ROWS_WANTED && out->last_use == out->op && !plan->limits.keep_all ? plan->output : -1;
+}
+
+pgg_status pgg_layout_freeze(pgg_plan *plan) {
+  plan->bound = bound_output(plan);
+  pgg_status status = measure(plan);
+  if (!status && plan->output != plan->bound) plan->nodes[plan->output].last_use = plan->n_op;
+  if (!status) status = place(plan);
+  if (status) return status;
+  for (int i = 0; i < plan->n_op; i++) {
+    plan->ops[i].after_any = last_clash(plan, i, false);
+    plan->ops[i].after_rows = last_clash(plan, i, true);
+  }
+  return PGG_OK;
+}
