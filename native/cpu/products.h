@@ -16,16 +16,19 @@
 #define PGG_UNROLL(n) PGG_PRAGMA_(GCC unroll n)
 #define PGG_PRAGMA_(x) _Pragma(#x)
 #define PGG_PREFETCH(p) __builtin_prefetch(p)
+#define PGG_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets where p points */
 #define PGG_SAME_PLACE(a, b) (__builtin_constant_p((a) == (b)) && (a) == (b))
 #elif defined(_MSC_VER)
 #define PGG_ALWAYS static __forceinline
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
+#define PGG_OPAQUE(p) ((void)0)
 #define PGG_SAME_PLACE(a, b) 0
 #else
 #define PGG_ALWAYS static inline
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
+#define PGG_OPAQUE(p) ((void)0)
 #define PGG_SAME_PLACE(a, b) 0
 #endif
 
