@@ -84,12 +84,11 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
 
 def clip(value: object, limit: int = 120) -> str:
     """repr(value) in ASCII, cut to limit: what error messages and tables show of foreign bytes."""
-    if isinstance(value, (str, bytes)) and len(value) > limit:
-        value = value[:limit]
-        text = ascii(value)
-        return text[: limit - 3] + "..."
-    text = ascii(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"  # Python refuses to print very long ones
+    cut = isinstance(value, (str, bytes)) and len(value) > limit
+    text = ascii(value[:limit] if cut else value)  # type: ignore[index]
+    return text if len(text) <= limit and not cut else text[: limit - 3] + "..."
 
 
 def check_alignment(value: object) -> int:

@@ -355,7 +355,7 @@ def _infer_ints(low: int, high: int, order: tuple[ValueType, ...], what: str) ->
     for kind in order:
         if _RANGES[kind][0] <= low and high <= _RANGES[kind][1]:
             return kind
-    raise GGUFError(f"{what}: integers from {low} to {high} fit no 64-bit type")
+    raise GGUFError(f"{what}: integers from {clip(low)} to {clip(high)} fit no 64-bit type")
 
 
 def _encode_scalar(value: Any, kind: ValueType, what: str) -> bytes:

@@ -114,6 +114,8 @@ def deep(levels: int) -> list[object]:
         ("k", 1e300, "f32", "f32 cannot hold"),
         ("k", 10**400, "f64", "f64 cannot hold"),
         ("k", 2**64, None, "64-bit"),
+        pytest.param("k", [1 << 20_000], None, "64-bit", id="huge in a list"),
+        pytest.param("k", 1 << 20_000, "u8", "0 to 255", id="huge"),
         ("k", None, None, "NoneType"),
         ("k", {}, None, "dict"),
         ("k", [], None, "empty list"),

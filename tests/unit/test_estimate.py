@@ -1,0 +1,99 @@
+"""estimate: bytes and parameters from the header, against sums over the tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attack import build as b
+
+import pyggml.gguf as gguf
+from pyggml.errors import ArgumentError, GGUFError
+from pyggml.estimate import PARTS, estimate, part_of
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return b.write(tmp_path, b.llama())
+
+
+def test_sums_agree(model: Path) -> None:
+    e = estimate(model)
+    with gguf.open(model) as file:
+        assert e.weights == sum(info.nbytes for info in file.tensors.values())
+        assert e.parameters == sum(info.n_elements for info in file.tensors.values())
+        assert estimate(file) == e
+    assert e.total == e.weights + e.kv_cache + e.scratch
+    assert sum(e.parts.values()) == e.weights
+    assert sum(e.parameters_by_part.values()) == e.parameters == e.active_parameters
+    assert tuple(e.parts) == tuple(e.parameters_by_part) == PARTS
+    assert (e.bits_per_weight, e.n_ctx, e.kv_type, e.note) == (32.0, 64, "f16", "")
+
+
+def test_parts_of_the_small_model(model: Path) -> None:
+    assert estimate(model).parameters_by_part == {
+        "embeddings": 8 * 32, "output": 8 * 32, "norms": 3 * 32, "attention": (32 + 16 + 16 + 32) * 32,
+        "ffn": 3 * 32 * 32, "other": 0,
+    }  # fmt: skip
+    assert estimate(model).parameters_by_layer == [2 * 32 + 96 * 32 + 96 * 32]
+
+
+@pytest.mark.parametrize(("kind", "nbytes"), [("f32", 4), ("f16", 2), ("BF16", 2)])
+def test_cache_is_keys_and_values_of_every_layer(model: Path, kind: str, nbytes: int) -> None:
+    assert estimate(model, n_ctx=100, kv_type=kind).kv_cache == 1 * 100 * 2 * (2 * 8) * nbytes
+
+
+def test_a_cache_type_that_does_not_fit_the_heads(model: Path) -> None:
+    for kind in ("q8_0", "q4_k", "i8"):
+        with pytest.raises(ArgumentError, match=f"{kind}.*heads of 8"):
+            estimate(model, kv_type=kind)
+
+
+@pytest.mark.parametrize("n_ctx", [0, -1, True, 1.5, "8"])
+def test_bad_context(model: Path, n_ctx: object) -> None:
+    with pytest.raises(ArgumentError, match="n_ctx"):
+        estimate(model, n_ctx=n_ctx)  # type: ignore[arg-type]
+
+
+def test_memory_at_other_types(model: Path) -> None:
+    e = estimate(model)
+    norms, matrices = e.parts["norms"], e.parameters - e.parameters_by_part["norms"]
+    beside = e.kv_cache + e.scratch + norms
+    assert e.memory_at == {
+        "f16": matrices * 2 + beside, "q8_0": matrices * 34 // 32 + beside, "q4_0": matrices * 18 // 32 + beside,
+    }  # fmt: skip
+
+
+def test_experts_count_as_often_as_they_are_used(shared: Path) -> None:
+    with gguf.open(shared / "conformance/mixtral/model-f32.gguf") as file:
+        experts = sum(info.n_elements for info in file.tensors.values() if "_exps" in info.name)
+        e = estimate(file)
+    assert experts > 0
+    assert e.active_parameters == e.parameters - experts // 3
+
+
+def test_a_file_that_is_no_transformer_has_weights_and_a_note(tmp_path: Path) -> None:
+    e = estimate(b.write(tmp_path, b.gguf((), [b.tensor("blk.3.ssm_a", [8])], bytes(32))))
+    assert (e.weights, e.kv_cache, e.scratch, e.total) == (32, 0, 0, 32)
+    assert "general.architecture is missing" in e.note
+    assert e.parameters_by_layer == [8]
+
+
+def test_encoders_keep_no_cache(shared: Path) -> None:
+    assert estimate(shared / "conformance/bert/model-f32.gguf").kv_cache == 0
+
+
+def test_broken_files_stay_errors(tmp_path: Path) -> None:
+    with pytest.raises(GGUFError):
+        estimate(b.write(tmp_path, b.llama()[:99]))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("token_embd.weight", "embeddings"), ("output.weight", "output"), ("output_norm.weight", "norms"),
+     ("blk.0.attn_norm.weight", "norms"), ("blk.11.attn_q_norm.weight", "norms"), ("blk.0.attn_q.bias", "attention"),
+     ("blk.0.ffn_gate_exps.weight", "ffn"), ("blk.0.ffn_gate.3.weight", "ffn"), ("blk.0.ssm_in.weight", "other"),
+     ("rope_freqs.weight", "other"), ("token_embd_norm.weight", "norms"), ("cls.output.weight", "output")],
+)  # fmt: skip
+def test_part_of(name: str, part: str) -> None:
+    assert part_of(name) == part
