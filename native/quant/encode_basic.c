@@ -1,7 +1,7 @@
 /* Encoders of plain floats and of the 32-value types with one scale. K types are in encode_k.c.
  * Without importance the scale spans the largest value and bytes equal those of ggml's quantize; with it the scale is
- * searched for the least weighted squared error.
- * Source: block layouts and plain rounding as published with ggml; the search is our own. */
+ * searched for the least weighted squared error (encode_one.c).
+ * Source: block layouts and plain rounding as published with ggml. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -89,59 +89,12 @@ static grid plain_affine(const float *x, float steps) {
   return (grid){pgg_f32_to_f16(d), pgg_f32_to_f16(low), reciprocal(d), low};
 }
 
-/* ---- with importance ----------------------------------------------------------------------------------- */
-
-/* Weighted squared error of the grid with stored d, m; solves for the best pair at the q it rounds to. */
-static double try_grid(const float *x, const float *w, float d, float m, float lo, float hi, bool affine,
-                       double *best_d, double *best_m) {
-  double error = 0, sw = 0, sx = 0, sq = 0, sqq = 0, sxq = 0;
-  const float inverse = reciprocal(d);
-  for (int i = 0; i < LEN; i++) {
-    const double q = clamp(nearbyintf((x[i] - m) * inverse), lo, hi), r = (double)d * q + m - x[i], u = w[i];
-    error += u * r * r;
-    sw += u, sx += u * x[i], sq += u * q, sqq += u * q * q, sxq += u * x[i] * q;
-  }
-  const double det = sw * sqq - sq * sq;
-  *best_d = d, *best_m = m;
-  if (!affine) {
-    if (sqq > 0) *best_d = sxq / sqq;
-  } else if (det > 1e-9 * sw * sqq) {
-    *best_d = (sw * sxq - sx * sq) / det;
-    *best_m = (sx - *best_d * sq) / sw;
-  }
-  return error;
-}
-
-static grid search(const float *x, const float *w, float lo, float hi, bool affine) {
-  enum { STEPS = 24 };
-  float low = x[0], high = x[0];
-  for (int i = 1; i < LEN; i++) {
-    if (x[i] < low) low = x[i];
-    if (x[i] > high) high = x[i];
-  }
-  const float top = fabsf(low) > fabsf(high) ? low : high;
-  double least = INFINITY;
-  grid best = {0, 0, 0, 0};
-  float clip = 0.9f; /* above 1 the ends are cut off: a light outlier may be given up */
-  for (int step = 0; step < 2 * STEPS; step++) {
-    if (step && step % 2 == 0) clip *= step < STEPS ? 1.02f : 1.07f;
-    double d, m = 0.0;
-    if (affine) {
-      d = ((double)high - low) / ((hi - lo) * clip);
-      m = step % 2 ? 0.5 * ((double)low + high - d * (hi - lo)) : low;    /* cut both ends, or the top only */
-      if (d == 0.0) d = low - pgg_f16_to_f32(pgg_f32_to_f16(limit(low))); /* a constant: what the half of m lost */
-    } else {
-      d = (double)top / ((step % 2 ? hi : lo) * clip);
-    }
-    for (int turn = 0; turn < 3; turn++) {
-      const uint16_t hd = pgg_fit_half((float)clamp((float)d, -65504.0f, 65504.0f));
-      const uint16_t hm = affine ? pgg_f32_to_f16(limit((float)m)) : 0;
-      const float fd = pgg_f16_to_f32(hd), fm = pgg_f16_to_f32(hm);
-      const double error = try_grid(x, w, fd, fm, lo, hi, affine, &d, &m);
-      if (error < least) least = error, best = (grid){hd, hm, reciprocal(fd), fm};
-    }
-  }
-  return best;
+static grid weighted(const float *x, const float *w, int lo, int hi, bool affine) {
+  grid g = {0, 0, 0.0f, 0.0f};
+  pgg_fit_one(x, w, lo, hi, affine, &g.d, &g.m);
+  g.inverse = reciprocal(pgg_f16_to_f32(g.d));
+  g.offset = pgg_f16_to_f32(g.m);
+  return g;
 }
 
 /* ---- types --------------------------------------------------------------------------------------------- */
@@ -206,7 +159,7 @@ static void pack_q8_0(pgg_q8_0 *b, const float *x, const grid *g) {
     for (int64_t i = 0; i < k; i += LEN, b++) {                                           \
       const float *w = importance && usable(importance + i) ? importance + i : NULL;      \
       if (all_finite(x + i)) {                                                            \
-        const grid g = w ? search(x + i, w, lo, hi, affine) : plain;                      \
+        const grid g = w ? weighted(x + i, w, lo, hi, affine) : plain;                    \
         pack_##name(b, x + i, &g);                                                        \
       } else {                                                                            \
         const grid g = {0x7e00, 0, 0.0f, 0.0f}; /* NaN */                                 \
@@ -214,8 +167,8 @@ static void pack_q8_0(pgg_q8_0 *b, const float *x, const grid *g) {
       }                                                                                   \
     }                                                                                     \
   }
-ENCODER(q4_0, plain_symmetric(x + i, -8.0f), -8.0f, 7.0f, false)
-ENCODER(q4_1, plain_affine(x + i, 15.0f), 0.0f, 15.0f, true)
-ENCODER(q5_0, plain_symmetric(x + i, -16.0f), -16.0f, 15.0f, false)
-ENCODER(q5_1, plain_affine(x + i, 31.0f), 0.0f, 31.0f, true)
-ENCODER(q8_0, plain_symmetric(x + i, 127.0f), -127.0f, 127.0f, false)
+ENCODER(q4_0, plain_symmetric(x + i, -8.0f), -8, 7, false)
+ENCODER(q4_1, plain_affine(x + i, 15.0f), 0, 15, true)
+ENCODER(q5_0, plain_symmetric(x + i, -16.0f), -16, 15, false)
+ENCODER(q5_1, plain_affine(x + i, 31.0f), 0, 31, true)
+ENCODER(q8_0, plain_symmetric(x + i, 127.0f), -127, 127, false)

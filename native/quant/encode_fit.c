@@ -27,19 +27,17 @@ typedef struct trial {
   int side; /* 1: coded as -x with negative d and dmin */
 } trial;
 
-uint16_t pgg_fit_half(float f) {
-  if (f > 65504.0f) f = 65504.0f;
-  if (f < -65504.0f) f = -65504.0f;
-  uint16_t h = pgg_f32_to_f16(f);
-  return (h & 0x7fff) == 0 && f != 0.0f ? (uint16_t)(h | 1) : h;
+uint16_t pgg_fit_half(double f) {
+  if (f > 65504.0) f = 65504.0;
+  if (f < -65504.0) f = -65504.0;
+  uint16_t h = pgg_f32_to_f16((float)f);
+  return (h & 0x7fff) == 0 && f != 0.0 ? (uint16_t)(h | 1) : h;
 }
 
 static float snap(const problem *p, double d) {
-  return ldexpf(pgg_f16_to_f32(pgg_fit_half(ldexpf((float)d, p->exponent))), -p->exponent);
+  return ldexpf(pgg_f16_to_f32(pgg_fit_half(ldexp(d, p->exponent))), -p->exponent);
 }
 
-/* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
-static inline float round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }
 static inline float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 static void invert(const float *scale, float *inverse) {
@@ -58,7 +56,7 @@ static void errors(const problem *p, const float *scale, const float *min, float
   invert(scale, inverse);
   for (int i = 0; i < FIT_LEN; i += FIT_LANES) {
     for (int l = 0; l < FIT_LANES; l++) {
-      float q = clamp(round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi);
+      float q = clamp(pgg_round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi);
       float r = scale[l] * q - min[l] - p->x[i + l];
       e[l] += p->w[i + l] * r * r;
     }
@@ -74,7 +72,7 @@ static void sums(const problem *p, const float *scale, const float *min, float *
   invert(scale, inverse);
   for (int i = 0; i < FIT_LEN; i += FIT_LANES) {
     for (int l = 0; l < FIT_LANES; l++) {
-      float q = clamp(round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi), wq = p->w[i + l] * q;
+      float q = clamp(pgg_round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi), wq = p->w[i + l] * q;
       a[l] += wq;
       b[l] += wq * q;
       c[l] += wq * p->x[i + l];
@@ -222,8 +220,8 @@ static void begin(const problem *p, const float *scale, const float *min, double
   t->d = snap(p, d);
   t->dmin = snap(p, dmin);
   for (int l = 0; l < FIT_LANES; l++) {
-    const float s = t->d != 0.0f ? round_even(scale[l] / t->d) : 0.0f;
-    const float m = t->dmin != 0.0f ? round_even(min[l] / t->dmin) : 0.0f;
+    const float s = t->d != 0.0f ? pgg_round_even(scale[l] / t->d) : 0.0f;
+    const float m = t->dmin != 0.0f ? pgg_round_even(min[l] / t->dmin) : 0.0f;
     t->scale[l] = clamp(s, (float)p->shape->scale_lo, (float)p->shape->scale_hi);
     t->min[l] = clamp(m, 0.0f, (float)p->shape->min_hi);
   }
@@ -265,10 +263,13 @@ static int start(const problem *p, int side, trial *kept, int n) {
   /* Where d begins, in units of the one that gives the largest scale the last code: a d a little off lets other
    * integers fit, a larger one leaves codes unused, a smaller one saturates. Types with minima have two sides (and
    * q2_k several dmin) to try, so they get fewer; fine scales gain little from the far ones. */
-  static const float stretches[] = {1.0f,  1.06f, 1.15f, 0.94f, 1.3f, 1.6f,  2.0f,
-                                    0.97f, 1.02f, 1.04f, 1.08f, 1.1f, 1.12f, 1.2f};
+  static const float coarse_with_minima[] = {1.0f, 1.06f, 1.15f, 0.94f, 1.3f, 1.6f, 0.8f, 0.67f, 0.5f};
+  static const float fine_with_minima[] = {1.0f, 1.06f, 1.15f};
+  static const float without_minima[] = {0.94f, 0.97f, 1.0f,  1.02f, 1.04f, 1.06f, 1.08f,
+                                         1.1f,  1.12f, 1.15f, 1.2f,  1.3f,  1.6f,  2.0f};
   static const float stretches_min[] = {1.0f, 0.9f, 1.15f};
   const bool minima = p->shape->min_hi != 0, coarse = p->shape->scale_hi < 32;
+  const float *stretches = !minima ? without_minima : coarse ? coarse_with_minima : fine_with_minima;
   float scale[FIT_LANES], min[FIT_LANES], cap = INFINITY;
   for (int set = 0; set < 2; set++) {
     free_fit(p, cap, scale, min);
@@ -280,7 +281,7 @@ static int start(const problem *p, int side, trial *kept, int n) {
     }
     const double d = top / (double)(p->shape->scale_lo < 0 ? p->shape->scale_lo : p->shape->scale_hi);
     const double dmin = minima ? top_min / (double)p->shape->min_hi : 0.0;
-    for (int i = 0; i < (!minima ? 14 : coarse ? 7 : 3); i++) {
+    for (int i = 0; i < (!minima ? 14 : coarse ? 9 : 3); i++) {
       for (int j = 0; j < (minima && coarse ? 3 : 1); j++) {
         trial t;
         begin(p, scale, min, d * stretches[i], dmin * stretches_min[j], &t);
@@ -328,6 +329,11 @@ static bool prepare(problem *p, const float *x, const float *importance) {
     if (importance[i] > heaviest) heaviest = importance[i];
   }
   if (!finite) return false;
+  /* The largest value that this format can hold; what is beyond saturates. */
+  const pgg_fit_shape *shape = p->shape;
+  const float most = 65504.0f * (float)(shape->scale_lo < 0 ? -shape->scale_lo : shape->scale_hi) *
+                     (float)(shape->q_lo < 0 ? -shape->q_lo : shape->q_hi);
+  if (top > most) top = most;
   weighted = weighted && heaviest > 0.0f;
   (void)frexpf(top, &p->exponent);
   if (p->exponent < -120) p->exponent = -120;
@@ -338,7 +344,7 @@ static bool prepare(problem *p, const float *x, const float *importance) {
   memset(p->sw, 0, sizeof p->sw), memset(p->sx, 0, sizeof p->sx);
   for (int i = 0; i < FIT_LEN; i++) {
     const int l = i / PER, at = i % PER * FIT_LANES + l;
-    p->x[at] = ldexpf(x[i], -p->exponent);
+    p->x[at] = ldexpf(clamp(x[i], -most, most), -p->exponent);
     /* A trace of the mean weight keeps sub-blocks of weight 0 sensible. */
     p->w[at] = weighted ? importance[i] / heaviest + 1e-6f * mean : 1.0f;
     p->sw[l] += p->w[at], p->sx[l] += p->w[at] * p->x[at];
@@ -364,8 +370,8 @@ void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *impo
   search(sides, shape->min_hi ? 2 : 1, &best);
   const problem *p = &sides[best.side];
   const float sign = best.side ? -1.0f : 1.0f;
-  fit->d = pgg_fit_half(ldexpf(sign * best.d, p->exponent));
-  fit->dmin = pgg_fit_half(ldexpf(sign * best.dmin, p->exponent));
+  fit->d = pgg_fit_half(ldexp(sign * best.d, p->exponent));
+  fit->dmin = pgg_fit_half(ldexp(sign * best.dmin, p->exponent));
   const int lanes = shape->sub / PER;
   for (int l = 0; l < FIT_LANES; l++) {
     const float s = best.d * best.scale[l], m = best.dmin * best.min[l];
@@ -373,7 +379,7 @@ void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *impo
     fit->scale[l / lanes] = (int)best.scale[l];
     fit->min[l / lanes] = (int)best.min[l];
     for (int i = 0; i < PER; i++) {
-      float q = clamp(round_even((p->x[i * FIT_LANES + l] + m) * inverse), (float)shape->q_lo, (float)shape->q_hi);
+      float q = clamp(pgg_round_even((p->x[i * FIT_LANES + l] + m) * inverse), (float)shape->q_lo, (float)shape->q_hi);
       fit->q[l * PER + i] = (int8_t)q;
     }
   }

@@ -1,4 +1,5 @@
-/* The search behind the K encoders: the best grid of two-level scales for 256 values. Inside quant/ only. */
+/* The searches behind the encoders: two-level scales for 256 values (K types) and one scale for 32 values (basic
+ * types with importance). Inside quant/ only. */
 #ifndef PGG_ENCODE_FIT_H
 #define PGG_ENCODE_FIT_H
 #include "quant/quant.h"
@@ -24,7 +25,14 @@ typedef struct pgg_fit {
  * too large for a half scale saturate; anything not finite gives d = NaN and zeros. */
 void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *importance, pgg_fit *fit);
 
+/* One grid x ~ d * q + m, q in [lo, hi], for 32 finite values with weights >= 0, some positive: the least
+ * sum w * (x - y)^2 found. m stays 0 unless affine. */
+void pgg_fit_one(const float *x, const float *w, int lo, int hi, bool affine, uint16_t *d, uint16_t *m);
+
 /* Nearest half within the finite range, and not zero unless f is: a scale must neither overflow nor vanish. */
-uint16_t pgg_fit_half(float f);
+uint16_t pgg_fit_half(double f);
+
+/* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
+static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }
 
 #endif

@@ -1,0 +1,132 @@
+"""Encoders: bytes equal to llama.cpp's where rounding is plain, errors no larger than its where it searches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from oracle import quants
+
+from pyggml import _native
+
+TYPES = {row[1]: row for row in _native.type_table()}
+BYTES_EQUAL = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
+SEARCHED = ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]
+WEIGHTED = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", *SEARCHED]
+CASES = quants.sample_rows()
+
+#: Root mean square error over the largest magnitude of a block of 256 that no input may pass.
+BOUNDS = {
+    "f32": 0.0,
+    "f16": 2.0**-11,
+    "bf16": 2.0**-8,
+    "q4_0": 1 / 8,
+    "q4_1": 1 / 14,
+    "q5_0": 1 / 16,
+    "q5_1": 1 / 30,
+    "q8_0": 1 / 240,
+    "q2_k": 1 / 4,
+    "q3_k": 1 / 7,
+    "q4_k": 1 / 14,
+    "q5_k": 1 / 28,
+    "q6_k": 1 / 50,
+}
+
+
+def encode(name: str, x: quants.F32, importance: quants.F32 | None = None) -> quants.U8:
+    """x (rows, k) -> (rows, row bytes)."""
+    return _native.quantize(TYPES[name][0], np.ascontiguousarray(x, dtype=np.float32), importance)
+
+
+def round_trip(name: str, x: quants.F32, importance: quants.F32 | None = None) -> quants.F32:
+    raw = encode(name, x, importance)
+    return _native.dequantize(TYPES[name][0], raw.reshape(-1), *x.shape)
+
+
+@pytest.fixture(scope="module")
+def expected(golden: Path) -> dict[str, Any]:
+    return json.loads((golden / "quant.json").read_text())
+
+
+def test_encoders_are_the_promised_ones() -> None:
+    assert {name for name, row in TYPES.items() if row[6]} >= set(BOUNDS)
+    assert not [name for name, row in TYPES.items() if row[6] and name not in BOUNDS], "give the new encoder a bound"
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", BYTES_EQUAL)
+def test_bytes_equal_llama_cpp(name: str, case: str, expected: dict[str, Any]) -> None:
+    assert hashlib.sha256(encode(name, CASES[case]).tobytes()).hexdigest() == expected["bytes"][name][case]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", SEARCHED)
+def test_error_is_no_larger_than_llama_cpps(name: str, case: str, expected: dict[str, Any]) -> None:
+    mine = quants.squared_error(CASES[case], round_trip(name, CASES[case]))
+    assert (mine <= np.array(expected["error"][name][case]["plain"])).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weighted_error_is_no_larger_than_llama_cpps(name: str, case: str, expected: dict[str, Any]) -> None:
+    importance = quants.sample_importance()
+    mine = quants.squared_error(CASES[case], round_trip(name, CASES[case], importance), importance)
+    assert (mine <= np.array(expected["error"][name][case]["weighted"])).all()
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_importance_pays(name: str) -> None:
+    x, importance = CASES["normal"], quants.sample_importance()
+    with_it = quants.squared_error(x, round_trip(name, x, importance), importance)
+    without = quants.squared_error(x, round_trip(name, x), importance)
+    assert (with_it < without).all()
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_zeros_stay_zeros(name: str) -> None:
+    assert not round_trip(name, np.zeros((2, 512), np.float32)).any()
+
+
+@pytest.mark.parametrize("name", [name for name in BOUNDS if name.startswith("q")])
+def test_values_beyond_a_half_scale_saturate(name: str) -> None:
+    x = np.where(quants.uniform(5, 1, 512) < 0.5, -1.0, 1.0) * 3e38
+    y = round_trip(name, x.astype(np.float32))
+    assert np.isfinite(y).all()
+    assert (np.sign(y) == np.sign(x)).all()
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@settings(max_examples=40, deadline=None)
+@given(
+    x=arrays.arrays(np.float32, (1, 256), elements=st.floats(-16384, 16384, width=32)),
+    exponent=st.integers(-6, 0),
+    weighted=st.booleans(),
+)
+def test_error_has_a_bound(name: str, x: quants.F32, exponent: int, weighted: bool) -> None:
+    x = x * np.float32(2.0**exponent)
+    y = round_trip(name, x, np.ones(256, np.float32) if weighted else None)
+    rms = float(np.sqrt(quants.squared_error(x, y)[0] / 256))
+    assert rms <= BOUNDS[name] * float(np.abs(x).max()) + 2.0**-20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BYTES_EQUAL, *SEARCHED])
+def test_fresh_rows_against_llama_cpp(name: str) -> None:
+    lib = quants.ggml()
+    if lib is None:
+        pytest.skip("NO ORACLE: pip install llama-cpp-python")
+    type_id, _, elems, nbytes, *_ = TYPES[name]
+    for case, x in quants.sample_rows(64, 1024).items():
+        theirs = quants.ggml_quantize(lib, type_id, (elems, nbytes), x)
+        if name in BYTES_EQUAL:
+            assert (encode(name, x) == theirs).all(), case
+            continue
+        y = quants.decode(name, theirs.reshape(-1, nbytes)).reshape(x.shape)
+        assert (quants.squared_error(x, round_trip(name, x)) <= quants.squared_error(x, y)).all(), case
