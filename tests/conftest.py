@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def shared_dir() -> Path | None:
     named = os.environ.get("PYGGML_SHARED")
     path = Path(named) if named else ROOT.parent / "shared"
     return path.resolve() if (path / "conformance").is_dir() else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Leaves the checkout, so that `python -c` and `python -m` in tests find the installed package, not the sources."""
+    if package_dir() == ROOT / "pyggml":
+        yield
+        return
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

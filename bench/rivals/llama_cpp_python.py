@@ -21,6 +21,8 @@ class LlamaCpp:
         import llama_cpp
 
         self.lib = llama_cpp
+        self.quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # kept: C holds the pointer
+        llama_cpp.llama_log_set(self.quiet, None)
         model_params = llama_cpp.llama_model_default_params()
         model_params.n_gpu_layers = 0
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), model_params)
