@@ -106,7 +106,17 @@ def test_thread_count_never_changes_a_bit(tmp_path, type):
 
 
 @pytest.mark.parametrize(
-    ("type", "bound"), [("f16", 1e-3), ("bf16", 1e-3), ("q8_0", 0.02), ("q6_k", 0.02), ("q4_k", 0.02), ("q4_0", 0.02), ("q5_0", 0.02), ("q2_k", 0.03)]
+    ("type", "bound"),
+    [
+        ("f16", 1e-3),
+        ("bf16", 1e-3),
+        ("q8_0", 0.04),
+        ("q6_k", 0.04),
+        ("q4_k", 0.04),
+        ("q4_0", 0.04),
+        ("q5_0", 0.04),
+        ("q2_k", 0.04),
+    ],
 )
 def test_quantized_weights_give_what_their_values_give(tmp_path, type, bound):
     """Only the activations are rounded on the way: the oracle runs on the decoded weights."""
@@ -117,7 +127,7 @@ def test_quantized_weights_give_what_their_values_give(tmp_path, type, bound):
         assert relative(whole, want) < bound
         s = m.session()
         parts = np.concatenate([s.step(part, len(part)).reshape(len(part), -1) for part in pieces(IDS, (1, 9, 2))])
-    assert relative(parts, whole) < 0.02
+    assert relative(parts, whole) < 0.01
 
 
 def test_copied_weights_give_the_same_bits(made):

@@ -184,7 +184,13 @@ def test_closed_models_say_so(model):
     stream = m.stream("Once", max_tokens=5)
     m.close()
     m.close()
-    for call in (lambda: m.generate("x"), lambda: m.tokenize("x"), lambda: s.step([1]), lambda: list(stream), m.session):
+    for call in (
+        lambda: m.generate("x"),
+        lambda: m.tokenize("x"),
+        lambda: s.step([1]),
+        lambda: list(stream),
+        m.session,
+    ):
         with pytest.raises(pyggml.PyggmlError, match="closed"):
             call()
 
