@@ -166,7 +166,7 @@ static void walk(const problem *p, trial *t, int reach) {
   lane_errors(p, t, best);
   const trial at = *t;
   trial next = at;
-  for (int flip = 0; flip <= (s_lo < 0.0f); flip++) { /* q is lopsided, so the other sign is another grid */
+  for (int flip = 0; flip <= (s_lo < 0.0f && reach < 4); flip++) { /* q is lopsided: the other sign is another grid */
     for (int ds = -reach; ds <= reach; ds++) {
       for (int dm = -reach_min; dm <= reach_min; dm++) {
         for (int l = 0; l < FIT_LANES; l++) {
@@ -209,6 +209,7 @@ static void refit_super(const problem *p, trial *t) {
 static void descend(const problem *p, trial t, trial *best) {
   for (int round = 0; round < 8; round++) {
     const double last = t.error;
+    if (t.error < best->error) *best = t;
     refit_super(p, &t);
     walk(p, &t, 1);
     if (t.error < best->error) *best = t;
@@ -227,23 +228,30 @@ static void begin(const problem *p, const float *scale, const float *min, double
   }
 }
 
-/* For nearly exact blocks (constant rows): looks among the many products that are close to each other. */
+/* Judges one scale and one minimum for all sub-blocks. */
+static void judge_level(const problem *p, double d, float scale, double dmin, float min, trial *best) {
+  trial t = {.d = snap(p, d), .dmin = snap(p, dmin), .side = best->side};
+  float e[FIT_LANES];
+  for (int l = 0; l < FIT_LANES; l++) t.scale[l] = scale, t.min[l] = min;
+  lane_errors(p, &t, e);
+  t.error = total(p, e);
+  if (t.error < best->error) *best = t;
+}
+
+/* For nearly exact blocks (constant rows): only what the halves lose is left, so every product that could give the
+ * largest value is worth a look, then all integers near the best. */
 static void exact(const problem *p, trial *best) {
-  trial t = *best;
-  if (p->shape->min_hi) {
-    walk(p, &t, 6);
-    if (t.error < best->error) *best = t;
-    return;
-  }
+  const pgg_fit_shape *shape = p->shape;
+  const int end = shape->scale_lo < 0 ? shape->scale_lo : shape->scale_hi;
   float top = 0.0f;
   for (int i = 0; i < FIT_LEN; i++) top = fabsf(p->x[i]) > fabsf(top) ? p->x[i] : top;
-  for (int q = p->shape->q_lo; q <= p->shape->q_hi; q++) { /* the largest value as d * scale_lo * q */
-    if (q == 0) continue;
-    t.d = snap(p, top / (double)(p->shape->scale_lo * q));
-    for (int l = 0; l < FIT_LANES; l++) t.scale[l] = (float)p->shape->scale_lo;
-    walk(p, &t, 2);
-    if (t.error < best->error) *best = t;
+  for (int q = shape->q_lo; q <= shape->q_hi; q++) {
+    if (q != 0) judge_level(p, (double)top / (end * q), (float)end, 0.0, 0.0f, best);
   }
+  for (int m = 1; m <= shape->min_hi; m++) judge_level(p, 0.0, 0.0f, -(double)top / m, (float)m, best);
+  trial t = *best;
+  walk(p, &t, shape->min_hi ? 6 : 24);
+  if (t.error < best->error) *best = t;
 }
 
 enum { KEEP = 3 };
@@ -307,11 +315,21 @@ static void search(const problem *p, int sides, trial *best) {
   best->error = total(p, nothing);
   const double energy = best->error;
   for (int side = 0; side < sides; side++) n = start(&p[side], side, kept, n);
-  for (int i = 0; i < n; i++) {
-    if (kept[i].error < best->error) *best = kept[i];
-    descend(&p[kept[i].side], kept[i], best);
+  for (int i = 0; i < n; i++) descend(&p[kept[i].side], kept[i], best);
+  if (p->shape->min_hi == 0) { /* one scale a sub-block: looking further costs little, and helps sparse ones */
+    trial t = *best;
+    walk(p, &t, p->shape->scale_hi < 32 ? 32 : 8);
+    descend(p, t, best);
   }
-  if (best->error < 1e-6 * energy) exact(&p[best->side], best);
+  if (best->error < 1e-6 * energy) {
+    for (int side = 0; side < sides; side++) {
+      trial t = *best;
+      if (side != t.side) t.error = INFINITY; /* its integers mean something else on this side */
+      t.side = side;
+      exact(&p[side], &t);
+      if (t.error < best->error) *best = t;
+    }
+  }
 }
 
 /* ---- entry ---------------------------------------------------------------------------------------------- */

@@ -164,9 +164,7 @@ def ggml() -> ctypes.CDLL | None:
     return ctypes.CDLL(str(found[0])) if found else None
 
 
-def ggml_quantize(
-    lib: ctypes.CDLL, type_id: int, block: tuple[int, int], x: F32, importance: F32 | None = None
-) -> U8:
+def ggml_quantize(lib: ctypes.CDLL, type_id: int, block: tuple[int, int], x: F32, importance: F32 | None = None) -> U8:
     """x (rows, k) -> (rows, row bytes) as llama.cpp writes it; block is (elems, bytes)."""
     rows, k = x.shape
     out = np.zeros((rows, k // block[0] * block[1]), dtype=np.uint8)
