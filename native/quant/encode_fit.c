@@ -290,7 +290,7 @@ static int start(const problem *p, int side, trial *kept, int n) {
     const double d = top / (double)(p->shape->scale_lo < 0 ? p->shape->scale_lo : p->shape->scale_hi);
     const double dmin = minima ? top_min / (double)p->shape->min_hi : 0.0;
     for (int i = 0; i < (!minima ? 14 : coarse ? 9 : 3); i++) {
-      for (int j = 0; j < (minima && coarse ? 3 : 1); j++) {
+      for (int j = 0; j < (minima && coarse && set == 0 ? 3 : 1); j++) {
         trial t;
         begin(p, scale, min, d * stretches[i], dmin * stretches_min[j], &t);
         t.side = side;
