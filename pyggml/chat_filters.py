@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from string import Formatter
 from typing import Any
@@ -36,6 +36,8 @@ from pyggml.chat_guard import (
 
 Function = Callable[..., Any]
 
+_KNOWN = (str, list, tuple, dict, Undefined)
+
 # ---- filters -------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +55,7 @@ def _through(name: str, weighed: bool = True) -> Function:
             return inner(*values, **kwargs)
         for arg in (*args[at:], *kwargs.values()):
             now.weigh(arg)
-        if len(values) > at and not isinstance(values[at], (str, list, tuple, dict, Undefined)):
+        if len(values) > at and isinstance(values[at], Iterable) and not isinstance(values[at], _KNOWN):
             values[at] = now.collect(values[at])
         result = inner(*values, **kwargs)
         return now.collect(result) if isinstance(result, Iterator) else now.made(result)
