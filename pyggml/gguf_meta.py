@@ -34,6 +34,7 @@ from pyggml.gguf_format import (
 
 _MIN_KEY_BYTES = 8 + 1 + 4 + 1  # length, one character, type, one byte of value
 _EAGER_STRING = 1 << 12
+_STRINGS_AT_ONCE = 1 << 14
 
 
 class Cursor:
@@ -303,8 +304,11 @@ def _string_spans(data: NDArray[np.uint8], span: Span, what: str) -> tuple[NDArr
 def _byte_strings(data: NDArray[np.uint8], span: Span, what: str) -> Iterator[bytes]:
     spans, end = _string_spans(data, span, what)
     block = data[span.at : end].tobytes()
-    for at, n in (spans - np.array([span.at, 0], np.uint64)).tolist():
-        yield block[at : at + n]
+    for first in range(0, span.n, _STRINGS_AT_ONCE):  # bounds as Python ints would fill memory for millions
+        starts = spans[first : first + _STRINGS_AT_ONCE, 0] - np.uint64(span.at)
+        stops = starts + spans[first : first + _STRINGS_AT_ONCE, 1]
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            yield block[start:stop]
 
 
 def _decode(data: NDArray[np.uint8], span: Span, what: str) -> Any:
