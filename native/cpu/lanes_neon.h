@@ -1,0 +1,219 @@
+/* The words of lanes_scalar.h for arm64 Advanced SIMD: one half of two 128-bit registers, 8 rows a strip. Bytes stay
+ * signed everywhere. With __ARM_FEATURE_DOTPROD four products are one sdot; without it they are widened.
+ * Thirty-two registers hold a tile of 8 rows x 6 tokens: 12 integer, 12 float, 2 weights, 1 activation. */
+#ifndef PGG_LANES_H
+#define PGG_LANES_H
+#include <arm_neon.h>
+
+#include "cpu/products.h"
+
+#define LANES_PAIR 1
+#define LANES_UNITS 1
+#define LANES_ROWS (8 * LANES_PAIR * LANES_UNITS)
+#define LANES_TILE_TOKENS 6
+#define LANES_BYTES8 BYTES8_SIGNED
+#define LANES_CHAIN 0
+#define LANES_GEMV 1
+#define LANES_MIN_N 4
+
+typedef struct lb {
+  uint8x16_t v[2];
+} lb;
+typedef struct ld {
+  int32x4_t v[2];
+} ld;
+typedef struct lf {
+  float32x4_t v[2];
+} lf;
+#define L_BOTH(type, expression) \
+  type r_;                       \
+  {                              \
+    enum { h = 0 };              \
+    r_.v[h] = expression;        \
+  }                              \
+  {                              \
+    enum { h = 1 };              \
+    r_.v[h] = expression;        \
+  }                              \
+  return r_
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS lb lb_row(const uint8_t *p) { L_BOTH(lb, vld1q_u8(p + 16 * h)); }
+PGG_ALWAYS lb lb_load(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lb_row(p0); }
+PGG_ALWAYS lb lb_nibbles(const uint8_t *p0, const uint8_t *p1) {
+  const uint8x16_t x = vld1q_u8(p0);
+  (void)p1;
+  L_BOTH(lb, h ? vshrq_n_u8(x, 4) : vandq_u8(x, vdupq_n_u8(15)));
+}
+PGG_ALWAYS lb lb_plane(const uint8_t *p0, int s0, const uint8_t *p1, int s1, int mask) {
+  (void)p1, (void)s1;
+  L_BOTH(lb, vandq_u8(vshlq_u8(vld1q_u8(p0 + 16 * h), vdupq_n_s8((int8_t)-s0)), vdupq_n_u8((uint8_t)mask)));
+}
+PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
+  const uint8x8_t bit = vcreate_u8(0x8040201008040201u);
+  (void)p1;
+  L_BOTH(lb, vandq_u8(vtstq_u8(vcombine_u8(vdup_n_u8(p0[2 * h]), vdup_n_u8(p0[2 * h + 1])), vcombine_u8(bit, bit)),
+                      vdupq_n_u8((uint8_t)value)));
+}
+PGG_ALWAYS lb lb_or(lb a, lb b) { L_BOTH(lb, vorrq_u8(a.v[h], b.v[h])); }
+PGG_ALWAYS lb lb_shl(lb a, int n) { L_BOTH(lb, vshlq_u8(a.v[h], vdupq_n_s8((int8_t)n))); }
+PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
+  L_BOTH(lb, vreinterpretq_u8_s8(vqtbl1q_s8(vld1q_s8(table), code.v[h])));
+}
+
+/* ---- rows to lanes ------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS void l_transpose4(uint32x4_t *a, uint32x4_t *b, uint32x4_t *c, uint32x4_t *d) {
+  const uint64x2_t ab0 = vreinterpretq_u64_u32(vtrn1q_u32(*a, *b)), ab1 = vreinterpretq_u64_u32(vtrn2q_u32(*a, *b));
+  const uint64x2_t cd0 = vreinterpretq_u64_u32(vtrn1q_u32(*c, *d)), cd1 = vreinterpretq_u64_u32(vtrn2q_u32(*c, *d));
+  *a = vreinterpretq_u32_u64(vtrn1q_u64(ab0, cd0));
+  *b = vreinterpretq_u32_u64(vtrn1q_u64(ab1, cd1));
+  *c = vreinterpretq_u32_u64(vtrn2q_u64(ab0, cd0));
+  *d = vreinterpretq_u32_u64(vtrn2q_u64(ab1, cd1));
+}
+PGG_ALWAYS void lb_transpose(lb v[8]) {
+  uint32x4_t q[2][2][4]; /* dwords of a half row, rows of a half column */
+  PGG_UNROLL(8) for (int i = 0; i < 8; i++)
+    for (int h = 0; h < 2; h++) q[h][i >> 2][i & 3] = vreinterpretq_u32_u8(v[i].v[h]);
+  for (int h = 0; h < 2; h++)
+    for (int r = 0; r < 2; r++) l_transpose4(&q[h][r][0], &q[h][r][1], &q[h][r][2], &q[h][r][3]);
+  PGG_UNROLL(8) for (int j = 0; j < 8; j++)
+    for (int r = 0; r < 2; r++) v[j].v[r] = vreinterpretq_u8_u32(q[j >> 2][r][j & 3]);
+}
+PGG_ALWAYS void lf_transpose(lf v[8]) {
+  lb w[8];
+  for (int i = 0; i < 8; i++)
+    for (int h = 0; h < 2; h++) w[i].v[h] = vreinterpretq_u8_f32(v[i].v[h]);
+  lb_transpose(w);
+  for (int i = 0; i < 8; i++)
+    for (int h = 0; h < 2; h++) v[i].v[h] = vreinterpretq_f32_u8(w[i].v[h]);
+}
+PGG_ALWAYS void lb_store(void *p, lb a) { vst1q_u8(p, a.v[0]), vst1q_u8((uint8_t *)p + 16, a.v[1]); }
+
+/* ---- floats -------------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS float32x4_t l_widen_half(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
+PGG_ALWAYS float l_half(const uint8_t *p) { return vgetq_lane_f32(l_widen_half(vdup_n_u16(pgg_load_u16(p))), 0); }
+PGG_ALWAYS lf lf_set1(float x) { L_BOTH(lf, vdupq_n_f32(x)); }
+PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, lf_set1(x0); }
+PGG_ALWAYS lf lf_load(const float *p) { L_BOTH(lf, vld1q_f32(p + 4 * h)); }
+PGG_ALWAYS void lf_store(float *p, lf a) { vst1q_f32(p, a.v[0]), vst1q_f32(p + 4, a.v[1]); }
+PGG_ALWAYS lf lf_add(lf a, lf b) { L_BOTH(lf, vaddq_f32(a.v[h], b.v[h])); }
+PGG_ALWAYS lf lf_sub(lf a, lf b) { L_BOTH(lf, vsubq_f32(a.v[h], b.v[h])); }
+PGG_ALWAYS lf lf_mul(lf a, lf b) { L_BOTH(lf, vmulq_f32(a.v[h], b.v[h])); }
+PGG_ALWAYS lf lf_fma(lf a, lf b, lf c) { L_BOTH(lf, vfmaq_f32(c.v[h], a.v[h], b.v[h])); }
+PGG_ALWAYS lf lf_fnma(lf a, lf b, lf c) { L_BOTH(lf, vfmsq_f32(c.v[h], a.v[h], b.v[h])); }
+PGG_ALWAYS lf lf_from(ld a) { L_BOTH(lf, vcvtq_f32_s32(a.v[h])); }
+PGG_ALWAYS float lf_sum(lf a) { return vaddvq_f32(vaddq_f32(a.v[0], a.v[1])); }
+PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) {
+  (void)h1;
+  L_BOTH(lf, l_widen_half(vld1_u16(h0 + 4 * h)));
+}
+PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
+  const float32x4_t d = l_widen_half(vdup_n_u16(pgg_load_u16(p0)));
+  (void)p1;
+  L_BOTH(lf, d);
+}
+PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
+  const uint16x8_t w = vmovl_u8(vcreate_u8(b0));
+  (void)b1;
+  L_BOTH(lf, vcvtq_f32_u32(vmovl_u16(h ? vget_high_u16(w) : vget_low_u16(w))));
+}
+PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {
+  const int16x8_t w = vmovl_s8(vcreate_s8(b0));
+  (void)b1;
+  L_BOTH(lf, vcvtq_f32_s32(vmovl_s16(h ? vget_high_s16(w) : vget_low_s16(w))));
+}
+PGG_ALWAYS lf lf_row_f32(const uint8_t *p) { L_BOTH(lf, vreinterpretq_f32_u8(vld1q_u8(p + 16 * h))); }
+PGG_ALWAYS lf lf_row_f16(const uint8_t *p) { L_BOTH(lf, l_widen_half(vreinterpret_u16_u8(vld1_u8(p + 8 * h)))); }
+PGG_ALWAYS lf lf_row_bf16(const uint8_t *p) {
+  L_BOTH(lf, vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p + 8 * h)), 16)));
+}
+PGG_ALWAYS lf lf_pair_f32(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f32(p0); }
+PGG_ALWAYS lf lf_pair_f16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f16(p0); }
+PGG_ALWAYS lf lf_pair_bf16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_bf16(p0); }
+PGG_ALWAYS lb lb_words16(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  (void)lo1, (void)hi1;
+  L_BOTH(lb, vreinterpretq_u8_u16(vmovl_u8(vcreate_u8(h ? hi0 : lo0))));
+}
+
+/* ---- the tile ------------------------------------------------------------------------------------------ */
+
+PGG_ALWAYS lb lb_splat(const uint8_t *p) {
+  const uint8x16_t x = vreinterpretq_u8_u32(vdupq_n_u32(pgg_load_u32(p)));
+  L_BOTH(lb, x);
+}
+PGG_ALWAYS ld ld_zero(void) { L_BOTH(ld, vdupq_n_s32(0)); }
+PGG_ALWAYS ld ld_splat(const int32_t *p) { L_BOTH(ld, vdupq_n_s32(*p)); }
+/* acc + sums of four products */
+PGG_ALWAYS int32x4_t l_dot(int32x4_t acc, uint8x16_t w, uint8x16_t a) {
+  const int8x16_t x = vreinterpretq_s8_u8(w), y = vreinterpretq_s8_u8(a);
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(acc, x, y);
+#else
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+  const int32x4_t high = vpaddlq_s16(vmull_high_s8(x, y));
+  return vaddq_s32(acc, vpaddq_s32(low, high));
+#endif
+}
+PGG_ALWAYS ld ld_tile_dot(ld acc, lb w, lb a) { L_BOTH(ld, l_dot(acc.v[h], w.v[h], a.v[h])); }
+#define LD_TILE_DOT(acc, w, a) ((acc) = ld_tile_dot(acc, w, a))
+#define LF_TILE_FMA(acc, w, a) ((acc) = lf_fma(w, a, acc))
+PGG_ALWAYS int32x4_t l_pairs(uint8x16_t w, uint8x16_t a) {
+  const int16x8_t x = vreinterpretq_s16_u8(w), y = vreinterpretq_s16_u8(a);
+  return vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+}
+PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { L_BOTH(ld, vaddq_s32(acc.v[h], l_pairs(w.v[h], a.v[h]))); }
+
+/* ---- gemv ---------------------------------------------------------------------------------------------- */
+
+typedef struct ls {
+  int8_t s[16];
+} ls;
+PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
+  ls r;
+  memcpy(r.s, &low, 8), memcpy(r.s + 8, &high, 8);
+  return r;
+}
+PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
+  L_BOTH(ld, vmlaq_n_s32(acc.v[h], l_dot(vdupq_n_s32(0), codes.v[h], act.v[h]), s.s[g]));
+}
+PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
+  L_BOTH(ld, vmlaq_n_s32(acc.v[h], l_dot(vdupq_n_s32(0), codes.v[h], act.v[h]), s.s[2 * g + h]));
+}
+PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_tile_dot(ld_zero(), codes, act); }
+PGG_ALWAYS lb l_minus(lb a, int offset) { L_BOTH(lb, vsubq_u8(a.v[h], vdupq_n_u8((uint8_t)offset))); }
+PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) { return ld_dot_signed(l_minus(codes, offset), act); }
+PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
+  L_BOTH(ld, l_pairs(vreinterpretq_u8_s16(vmovl_s8(vcreate_s8(h ? high : low))),
+                     vreinterpretq_u8_s16(vld1q_s16(sums + 8 * h))));
+}
+PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
+  const uint8x8_t bytes = vcreate_u8(m);
+  return ld_sums(vget_lane_u64(vreinterpret_u64_u8(vzip1_u8(bytes, bytes)), 0),
+                 vget_lane_u64(vreinterpret_u64_u8(vzip2_u8(bytes, bytes)), 0), sums);
+}
+PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) {
+  L_BOTH(ld, vsubq_s32(a.v[h], vshlq_s32(b.v[h], vdupq_n_s32(n))));
+}
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS uint32_t l_act_top(const float *x) {
+  uint32x4_t top = vdupq_n_u32(0);
+  for (int i = 0; i < STRETCH; i += 4)
+    top = vmaxq_u32(top, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7fffffff)));
+  return vmaxvq_u32(top);
+}
+PGG_ALWAYS void l_act_quantize(const float *x, float scale, pgg_act *act) {
+  for (int i = 0; i < STRETCH / 16; i++, x += 16) {
+    int16x4_t w[4];
+    for (int j = 0; j < 4; j++) w[j] = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * j), scale)));
+    const int8x16_t q = vcombine_s8(vmovn_s16(vcombine_s16(w[0], w[1])), vmovn_s16(vcombine_s16(w[2], w[3])));
+    vst1q_s8(act->q + 16 * i, q);
+    act->sums[i] = vaddlvq_s8(q);
+  }
+}
+
+#endif
