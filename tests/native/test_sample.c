@@ -1,0 +1,257 @@
+/* The sampler's chain and its refusals, and the calls that need no plan: types, quantize, matmul, dot, strings. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "check.h"
+
+static const pgg_sampling plain = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .seed = 1};
+
+static int32_t next(const pgg_sampling *how, const float *logits, int64_t n, const int32_t *seen, int64_t n_seen) {
+  pgg_sampler *s = NULL;
+  int32_t id = -1;
+  CHECK_OK(pgg_sampler_new(how, n, &s));
+  CHECK_OK(pgg_sampler_accept(s, seen, n_seen));
+  CHECK_OK(pgg_sampler_next(s, logits, &id));
+  pgg_sampler_free(s);
+  return id;
+}
+
+/* Counts of n draws. */
+static void histogram(const pgg_sampling *how, const float *logits, int n_vocab, int n, int *count) {
+  pgg_sampler *s = NULL;
+  int32_t id;
+  memset(count, 0, (size_t)n_vocab * sizeof *count);
+  CHECK_OK(pgg_sampler_new(how, n_vocab, &s));
+  for (int i = 0; i < n; i++) {
+    CHECK_OK(pgg_sampler_next(s, logits, &id));
+    count[id]++;
+  }
+  pgg_sampler_free(s);
+}
+
+static void test_chain(void) {
+  enum { V = 6, DRAWS = 60000 };
+  const float logits[V] = {0.5f, 2.0f, -INFINITY, 1.0f, 2.0f, -3.0f};
+  pgg_sampling how = plain;
+  int count[V];
+  how.temperature = 0;
+  CHECK(next(&how, logits, V, NULL, 0) == 1, "greedy takes the lower of equals");
+  how.temperature = 0.7f;
+  how.top_k = 1;
+  for (uint64_t seed = 0; seed < 20; seed++) {
+    how.seed = seed;
+    CHECK(next(&how, logits, V, NULL, 0) == 1, "top_k 1 is greedy");
+  }
+  /* Frequencies follow softmax(logits / temperature). */
+  how = plain;
+  how.temperature = 1.5f;
+  histogram(&how, logits, V, DRAWS, count);
+  double sum = 0;
+  for (int i = 0; i < V; i++) sum += exp(logits[i] / 1.5);
+  for (int i = 0; i < V; i++) {
+    const double p = exp(logits[i] / 1.5) / sum, sigma = sqrt(p * (1 - p) * DRAWS);
+    CHECK(fabs(count[i] - p * DRAWS) <= 5 * sigma, "token %d: %d of %d, expected %.0f", i, count[i], DRAWS, p * DRAWS);
+  }
+  how.top_k = 3; /* 1, 4, 3 */
+  histogram(&how, logits, V, 2000, count);
+  CHECK(count[1] && count[4] && count[3] && !count[0] && !count[2] && !count[5], "top_k 3");
+  how = plain;
+  how.top_p = 0.79f; /* 2, 2: 0.7746 together; 1 comes in */
+  histogram(&how, logits, V, 2000, count);
+  CHECK(count[1] && count[4] && count[3] && !count[0] && !count[5], "top_p 0.79");
+  how.top_p = 0.7f;
+  histogram(&how, logits, V, 2000, count);
+  CHECK(count[1] && count[4] && !count[3], "top_p 0.7");
+  how.top_p = 0;
+  histogram(&how, logits, V, 200, count);
+  CHECK(count[1] == 200, "top_p 0 keeps the best");
+  how = plain;
+  how.min_p = 0.3f; /* e^-1 = 0.37 stays, e^-1.5 = 0.22 goes */
+  histogram(&how, logits, V, 2000, count);
+  CHECK(count[1] && count[4] && count[3] && !count[0], "min_p");
+  how.min_p = 1;
+  histogram(&how, logits, V, 2000, count);
+  CHECK(count[1] && count[4] && !count[3], "min_p 1 keeps the equals of the best");
+}
+
+static void test_large(void) {
+  enum { V = 50000 };
+  float *logits = malloc(V * sizeof *logits);
+  uint64_t seed = 5;
+  for (int i = 0; i < V; i++) logits[i] = floorf(check_random(&seed) * 40) / 8; /* many equals */
+  for (int top_k = 1; top_k < V; top_k = top_k * 7 + 3) {
+    pgg_sampling how = plain;
+    how.top_k = top_k;
+    how.temperature = 100;
+    for (how.seed = 0; how.seed < 5; how.seed++) {
+      const int32_t id = next(&how, logits, V, NULL, 0);
+      int better = 0;
+      for (int i = 0; i < V; i++) better += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
+      CHECK(better < top_k, "top_k %d gave the %dth", top_k, better);
+    }
+  }
+  /* A nucleus far larger than the first sorted part, against a count by hand. */
+  pgg_sampling how = plain;
+  how.top_p = 0.5f;
+  for (how.seed = 0; how.seed < 40; how.seed++) {
+    const int32_t id = next(&how, logits, V, NULL, 0);
+    double sum = 0, above = 0;
+    for (int i = 0; i < V; i++) {
+      sum += exp(logits[i]);
+      if (logits[i] > logits[id] || (logits[i] == logits[id] && i < id)) above += exp(logits[i]);
+    }
+    CHECK(above < 0.5 * sum * (1 + 1e-6), "outside of the nucleus: %g of %g", above, sum);
+  }
+  free(logits);
+}
+
+static void test_penalties(void) {
+  enum { V = 4 };
+  const float logits[V] = {2.0f, 1.9f, -1.0f, 0};
+  pgg_sampling how = plain;
+  how.temperature = 0;
+  const int32_t seen[] = {0, 1, 1};
+  how.repeat_penalty = 1.2f;
+  CHECK(next(&how, logits, V, seen, 1) == 1, "repeat penalty");
+  how.repeat_penalty = 1;
+  how.frequency_penalty = 0.1f; /* 1.9 against 1.7 */
+  CHECK(next(&how, logits, V, seen, 3) == 0, "frequency penalty");
+  how.frequency_penalty = 0;
+  how.presence_penalty = 2; /* 0, -0.1, -1, 0 */
+  CHECK(next(&how, logits, V, seen, 3) == 0, "presence penalty counts once");
+  how.presence_penalty = 2.5f;
+  CHECK(next(&how, logits, V, seen, 3) == 3, "presence penalty");
+  how.repeat_last_n = 1; /* only the last token is seen: 0 is free again */
+  CHECK(next(&how, logits, V, seen, 3) == 0, "window of one");
+  how.repeat_last_n = 0;
+  CHECK(next(&how, logits, V, seen, 1) == 0, "window off");
+  how.repeat_last_n = -1;
+  int32_t many[1000] = {0};
+  CHECK(next(&how, logits, V, many, 1000) == 1, "window of everything");
+  const float negative[2] = {-1.0f, -1.05f};
+  how = plain;
+  how.temperature = 0;
+  how.repeat_penalty = 1.1f;
+  CHECK(next(&how, negative, 2, seen, 1) == 1, "a negative logit is multiplied");
+}
+
+static void test_refusals(void) {
+  float logits[4] = {0, 1, NAN, 2};
+  pgg_sampling how = plain;
+  pgg_sampler *s = NULL;
+  int32_t id = 7, bad = 4;
+  CHECK_OK(pgg_sampler_new(&how, 4, &s));
+  CHECK_FAILS(PGG_ENUMERIC, "token 2 is nan", pgg_sampler_next(s, logits, &id));
+  logits[2] = INFINITY;
+  CHECK_FAILS(PGG_ENUMERIC, "token 2 is inf", pgg_sampler_next(s, logits, &id));
+  for (int i = 0; i < 4; i++) logits[i] = -INFINITY;
+  CHECK_FAILS(PGG_ENUMERIC, "none of the 4", pgg_sampler_next(s, logits, &id));
+  CHECK(id == 7, "a token was made up");
+  CHECK_FAILS(PGG_EINVAL, "position 0 is 4, expected 0 to 3", pgg_sampler_accept(s, &bad, 1));
+  pgg_sampler_free(s);
+  how.temperature = NAN;
+  CHECK_FAILS(PGG_EINVAL, "temperature is nan", pgg_sampler_new(&how, 4, &s));
+  how = plain;
+  how.repeat_penalty = 0;
+  CHECK_FAILS(PGG_EINVAL, "repeat_penalty is 0", pgg_sampler_new(&how, 4, &s));
+  CHECK_FAILS(PGG_EINVAL, "n_vocab is 0", pgg_sampler_new(&plain, 0, &s));
+  pgg_sampler_free(NULL);
+}
+
+static void test_seed(void) {
+  enum { V = 100 };
+  float logits[V];
+  uint64_t seed = 2;
+  int32_t runs[3][50];
+  for (int i = 0; i < V; i++) logits[i] = check_random(&seed);
+  for (int run = 0; run < 3; run++) {
+    pgg_sampling how = plain;
+    pgg_sampler *s = NULL;
+    how.seed = run == 2 ? 43 : 42;
+    CHECK_OK(pgg_sampler_new(&how, V, &s));
+    for (int i = 0; i < 50; i++) CHECK_OK(pgg_sampler_next(s, logits, &runs[run][i]));
+    pgg_sampler_free(s);
+  }
+  CHECK(!memcmp(runs[0], runs[1], sizeof runs[0]), "one seed, two texts");
+  CHECK(memcmp(runs[0], runs[2], sizeof runs[0]), "two seeds, one text");
+}
+
+static void test_strings(void) {
+  unsigned char data[64] = {0};
+  uint64_t spans[8];
+  size_t end;
+  memcpy(data + 4, "\3\0\0\0\0\0\0\0abc\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0xy", 29);
+  CHECK_OK(pgg_gguf_strings(data, 33, 4, 3, spans, &end));
+  CHECK(end == 33 && spans[0] == 12 && spans[1] == 3 && spans[2] == 23 && spans[3] == 0 && spans[4] == 31, "spans");
+  CHECK_FAILS(PGG_EFORMAT, "string 2 of 3 claims 2 bytes at offset 31, only 1 are left",
+              pgg_gguf_strings(data, 32, 4, 3, spans, &end));
+  CHECK_FAILS(PGG_EFORMAT, "cannot fit", pgg_gguf_strings(data, 64, 4, INT64_MAX, spans, &end));
+  CHECK_FAILS(PGG_EFORMAT, "past the end", pgg_gguf_strings(data, 64, 65, 1, spans, &end));
+  CHECK_FAILS(PGG_EINVAL, "count", pgg_gguf_strings(data, 64, 4, -1, spans, &end));
+  memset(data, 0xff, sizeof data);
+  CHECK_FAILS(PGG_EFORMAT, "18446744073709551615", pgg_gguf_strings(data, 64, 0, 1, spans, &end));
+}
+
+static void test_eager(void) {
+  enum { M = 37, NN = 11, K = 512 };
+  static float w[M * K], x[NN * K], y[NN * M], z[NN * M], back[M * K];
+  uint64_t seed = 3;
+  for (int i = 0; i < M * K; i++) w[i] = check_random(&seed);
+  for (int i = 0; i < NN * K; i++) x[i] = check_random(&seed);
+  const int types[] = {PGG_F32, PGG_F16, PGG_BF16, PGG_Q4_0, PGG_Q8_0, PGG_Q4_K, PGG_Q6_K};
+  for (int i = 0; i < 7; i++) {
+    const int type = types[i];
+    const size_t row = pgg_row_bytes(type, K);
+    char *q = malloc(M * row);
+    CHECK_OK(pgg_quantize(type, w, q, M, K, NULL, 2));
+    CHECK_OK(pgg_dequantize(type, q, back, M, K, 2));
+    CHECK_OK(pgg_matmul(type, q, x, y, M, NN, K, 1));
+    CHECK_OK(pgg_matmul(type, q, x, z, M, NN, K, 3));
+    CHECK(!memcmp(y, z, sizeof y), "type %d: other bits on 3 threads", type);
+    for (int t = 0; t < NN; t++) {
+      void *act = aligned_alloc(64, (pgg_act_bytes(type, K) + 63) / 64 * 64);
+      CHECK_OK(pgg_act_prepare(type, x + t * K, act, K));
+      for (int r = 0; r < M; r++) {
+        double want = 0, size = 0;
+        for (int c = 0; c < K; c++) {
+          want += (double)back[r * K + c] * x[t * K + c];
+          size += fabs((double)back[r * K + c] * x[t * K + c]);
+        }
+        const double bound = (pgg_type_get(type)->kind == PGG_KIND_FLOAT ? 1e-5 : 1e-2) * size;
+        CHECK(fabs(y[t * M + r] - want) <= bound, "type %d: %g, expected %g", type, (double)y[t * M + r], want);
+        CHECK(fabs(pgg_dot(type, q + r * row, act, K) - want) <= bound, "type %d: dot", type);
+      }
+      free(act);
+    }
+    free(q);
+  }
+  x[K + 3] = NAN;
+  CHECK_FAILS(PGG_ENUMERIC, "row 1, column 3", pgg_quantize(PGG_Q8_0, x, back, 4, K, NULL, 2));
+  for (int i = 0; i < K; i++) w[i] = i == 7 ? -1.0f : 1.0f;
+  CHECK_FAILS(PGG_ENUMERIC, "column 7", pgg_quantize(PGG_Q8_0, x, back, 1, K, w, 1));
+  CHECK_FAILS(PGG_ESHAPE, "blocks hold 32", pgg_quantize(PGG_Q8_0, x, back, 1, 33, NULL, 1));
+  CHECK_FAILS(PGG_ESHAPE, "larger than memory", pgg_dequantize(PGG_Q8_0, x, back, INT64_MAX / 2, 32, 1));
+  CHECK_FAILS(PGG_ETYPE, "no tensor type 5", pgg_dequantize(5, x, back, 1, 32, 1));
+  CHECK_FAILS(PGG_ETYPE, "i8 cannot be a weight", pgg_matmul(PGG_I8, w, x, y, 1, 1, 32, 1));
+  CHECK_FAILS(PGG_ESHAPE, "larger than memory", pgg_matmul(PGG_F32, w, x, y, INT64_MAX / 2, 2, 32, 1));
+  CHECK_FAILS(PGG_EINVAL, "aligned", pgg_act_prepare(PGG_Q8_0, x, (char *)back + 1, K));
+  CHECK(isnan(pgg_dot(PGG_I8, w, x, 32)), "dot of no weight type");
+  CHECK(pgg_row_bytes(PGG_Q4_K, 255) == 0 && pgg_row_bytes(PGG_Q4_K, 512) == 288, "row bytes");
+  CHECK(pgg_row_bytes(PGG_F64, INT64_MAX) == 0 && pgg_row_bytes(-3, 1) == 0, "row bytes overflow");
+  CHECK(pgg_type_at(-1) == NULL && pgg_type_at(pgg_type_count()) == NULL && pgg_type_at(0)->id == PGG_F32, "types");
+  char *big = pgg_alloc((size_t)5 << 20);
+  CHECK(big && (uintptr_t)big % ((size_t)2 << 20) == 0 && !big[0] && !big[(5 << 20) - 1], "pgg_alloc");
+  pgg_free(big, (size_t)5 << 20);
+  CHECK(pgg_alloc(SIZE_MAX - 5) == NULL, "all of memory");
+}
+
+int main(void) {
+  test_chain();
+  test_large();
+  test_penalties();
+  test_refusals();
+  test_seed();
+  test_strings();
+  test_eager();
+  return check_done("test_sample");
+}

@@ -1,0 +1,284 @@
+/* A small decoder made by hand, as a plan and as the plainest possible C over whole sequences in double. Two layers:
+ * the first rotates neighbours and caps its scores, the second rotates halves by given factors and sees a window. */
+#ifndef PGG_TINY_PLAN_H
+#define PGG_TINY_PLAN_H
+#include <math.h>
+#include <stdlib.h>
+
+#include "check.h"
+#include "quant/quant.h"
+
+typedef struct tiny {
+  int n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type;
+  int causal, window;
+  /* Per layer: norm, q, k, v, o, ffn norm, gate, up, down; then embedding, final norm, bias of q, factors. */
+  float *f32[24];
+  void *raw[24];
+  int64_t rows[24], cols[24];
+  int n;
+} tiny;
+
+enum { T_NORM, T_Q, T_K, T_V, T_O, T_FFN, T_GATE, T_UP, T_DOWN, T_LAYER, T_EMBD = 2 * T_LAYER, T_OUT_NORM, T_BIAS,
+       T_FACTORS, T_COUNT };
+#define TINY_EPS 1e-5f
+#define TINY_BASE 10000.0
+#define TINY_CAP 4.0
+
+static inline void tiny_weight(tiny *t, int at, int64_t rows, int64_t cols, float scale, float offset,
+                               uint64_t *seed) {
+  t->rows[at] = rows;
+  t->cols[at] = cols;
+  t->f32[at] = malloc((size_t)(rows * cols) * sizeof(float));
+  for (int64_t i = 0; i < rows * cols; i++) t->f32[at][i] = offset + scale * check_random(seed);
+  const int type = rows == 1 ? PGG_F32 : t->type;
+  t->raw[at] = malloc((size_t)rows * pgg_row_bytes(type, cols));
+  CHECK_OK(pgg_quantize(type, t->f32[at], t->raw[at], rows, cols, NULL, 1));
+  CHECK_OK(pgg_dequantize(type, t->raw[at], t->f32[at], rows, cols, 1)); /* the reference sees what was kept */
+}
+
+static inline tiny tiny_make(int type, int n_embd, int n_head, int n_head_kv, int dim, int n_ff, int n_vocab) {
+  tiny t = {n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type, 1, 5, {0}, {0}, {0}, {0}, T_COUNT};
+  uint64_t seed = 7;
+  for (int l = 0; l < 2; l++) {
+    const int b = l * T_LAYER;
+    const float s = 1.7f / sqrtf((float)n_embd);
+    tiny_weight(&t, b + T_NORM, 1, n_embd, 0.3f, 1, &seed);
+    tiny_weight(&t, b + T_Q, n_head * dim, n_embd, s, 0, &seed);
+    tiny_weight(&t, b + T_K, n_head_kv * dim, n_embd, s, 0, &seed);
+    tiny_weight(&t, b + T_V, n_head_kv * dim, n_embd, s, 0, &seed);
+    tiny_weight(&t, b + T_O, n_embd, n_head * dim, 1.7f / sqrtf((float)(n_head * dim)), 0, &seed);
+    tiny_weight(&t, b + T_FFN, 1, n_embd, 0.3f, 1, &seed);
+    tiny_weight(&t, b + T_GATE, n_ff, n_embd, s, 0, &seed);
+    tiny_weight(&t, b + T_UP, n_ff, n_embd, s, 0, &seed);
+    tiny_weight(&t, b + T_DOWN, n_embd, n_ff, 1.7f / sqrtf((float)n_ff), 0, &seed);
+  }
+  tiny_weight(&t, T_EMBD, n_vocab, n_embd, 1, 0, &seed);
+  tiny_weight(&t, T_OUT_NORM, 1, n_embd, 0.3f, 1, &seed);
+  tiny_weight(&t, T_BIAS, 1, n_head * dim, 0.5f, 0, &seed);
+  tiny_weight(&t, T_FACTORS, 1, dim / 2, 0.5f, 1.6f, &seed);
+  return t;
+}
+
+static inline void tiny_free(tiny *t) {
+  for (int i = 0; i < t->n; i++) {
+    free(t->f32[i]);
+    free(t->raw[i]);
+  }
+}
+
+/* ---- as a plan ----------------------------------------------------------------------------------------- */
+
+static inline pgg_op op_of(int kind, const char *name, int a, int b) {
+  pgg_op op = {kind, name, {a, b, -1, -1}, {-1, -1, -1}, {0}, {0}};
+  return op;
+}
+
+static inline int add_op(pgg_plan *plan, pgg_op op) {
+  int node = -1;
+  CHECK_OK(pgg_plan_op(plan, &op, &node));
+  return node;
+}
+
+static inline int add_norm(pgg_plan *plan, const char *name, int x, int w, int64_t seg) {
+  pgg_op op = op_of(PGG_OP_RMS_NORM, name, x, -1);
+  op.weight[0] = w;
+  op.i[0] = seg;
+  op.f[0] = TINY_EPS;
+  return add_op(plan, op);
+}
+
+static inline int add_matmul(pgg_plan *plan, const char *name, int x, int w, int bias) {
+  pgg_op op = op_of(PGG_OP_MATMUL, name, x, -1);
+  op.weight[0] = w;
+  op.weight[1] = bias;
+  return add_op(plan, op);
+}
+
+static inline int add_rope(pgg_plan *plan, const tiny *t, const char *name, int x, int n_head, int layer, int factors) {
+  pgg_op op = op_of(PGG_OP_ROPE, name, x, -1);
+  const int64_t ints[] = {n_head, t->dim, layer ? t->dim - 4 : t->dim, layer, 0};
+  const float floats[] = {(float)TINY_BASE, 1, 0, 1, 0, 0};
+  memcpy(op.i, ints, sizeof ints);
+  memcpy(op.f, floats, sizeof floats);
+  op.weight[0] = factors;
+  return add_op(plan, op);
+}
+
+static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer) {
+  pgg_op op = op_of(PGG_OP_ATTENTION, name, q, k);
+  const int64_t ints[] = {layer, t->n_head, t->n_head_kv, t->dim, t->dim, t->causal, layer ? t->window : 0};
+  op.src[2] = v;
+  memcpy(op.i, ints, sizeof ints);
+  op.f[0] = 1.0f / sqrtf((float)t->dim);
+  op.f[1] = layer ? 0 : (float)TINY_CAP;
+  return add_op(plan, op);
+}
+
+static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int keep_all) {
+  pgg_plan *plan = NULL;
+  int w[T_COUNT], factors = -1;
+  char name[32];
+  CHECK_OK(pgg_plan_new(&plan));
+  for (int i = 0; i < T_COUNT; i++) {
+    snprintf(name, sizeof name, "w%d", i);
+    int64_t cols = t->cols[i];
+    if (i == T_FACTORS) cols -= 2; /* the second layer turns all but four values */
+    CHECK_OK(pgg_plan_weight(plan, name, t->rows[i] == 1 ? PGG_F32 : t->type, t->raw[i], t->rows[i], cols, &w[i]));
+  }
+  factors = w[T_FACTORS];
+  pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
+  embed.weight[0] = w[T_EMBD];
+  int x = add_op(plan, embed);
+  for (int l = 0; l < 2; l++) {
+    const int b = l * T_LAYER;
+    int h = add_norm(plan, "attn_norm", x, w[b + T_NORM], t->n_embd);
+    int q = add_matmul(plan, "q", h, w[b + T_Q], w[T_BIAS]);
+    int k = add_matmul(plan, "k", h, w[b + T_K], -1);
+    int v = add_matmul(plan, "v", h, w[b + T_V], -1);
+    q = add_rope(plan, t, "rope_q", q, t->n_head, l, l ? factors : -1);
+    k = add_rope(plan, t, "rope_k", k, t->n_head_kv, l, l ? factors : -1);
+    int o = add_matmul(plan, "o", add_attention(plan, t, "attention", q, k, v, l), w[b + T_O], -1);
+    x = add_op(plan, op_of(PGG_OP_ADD, "add", x, o));
+    h = add_norm(plan, "ffn_norm", x, w[b + T_FFN], t->n_embd);
+    int gate = add_matmul(plan, "gate", h, w[b + T_GATE], -1), up = add_matmul(plan, "up", h, w[b + T_UP], -1);
+    pgg_op glu = op_of(PGG_OP_GLU, "glu", gate, up);
+    glu.i[0] = l;
+    x = add_op(plan, op_of(PGG_OP_ADD, "add", x, add_matmul(plan, "down", add_op(plan, glu), w[b + T_DOWN], -1)));
+  }
+  x = add_op(plan, op_of(PGG_OP_ROWS, "rows", x, -1));
+  x = add_matmul(plan, "head", add_norm(plan, "norm", x, w[T_OUT_NORM], t->n_embd), w[T_EMBD], -1);
+  CHECK_OK(pgg_plan_output(plan, x));
+  pgg_limits limits = {n_batch, n_ctx, keep_all};
+  CHECK_OK(pgg_plan_freeze(plan, &limits));
+  return plan;
+}
+
+/* ---- in plain C ---------------------------------------------------------------------------------------- */
+
+static inline void ref_norm(const double *x, const float *w, double *y, int n) {
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += x[i] * x[i];
+  for (int i = 0; i < n; i++) y[i] = x[i] / sqrt(sum / n + (double)TINY_EPS) * w[i];
+}
+
+static inline void ref_matmul(const tiny *t, int at, const double *x, double *y, const float *bias) {
+  const int64_t k = t->cols[at];
+  float *xf = malloc((size_t)k * sizeof(float));
+  void *act = aligned_alloc(64, (size_t)pgg_act_blocks(k) * sizeof(pgg_act));
+  const bool blocks = pgg_type_get(t->type)->kind == PGG_KIND_BLOCK;
+  for (int64_t c = 0; c < k; c++) xf[c] = (float)x[c];
+  if (blocks) pgg_act_encode(xf, act, k);
+  for (int64_t r = 0; r < t->rows[at]; r++) {
+    y[r] = bias ? bias[r] : 0;
+    if (blocks)
+      y[r] += pgg_quant_get(t->type)->dot((const char *)t->raw[at] + (size_t)r * pgg_row_bytes(t->type, k), act, k);
+    else
+      for (int64_t c = 0; c < k; c++) y[r] += x[c] * t->f32[at][r * k + c];
+  }
+  free(xf);
+  free(act);
+}
+
+static inline void ref_rope(const tiny *t, double *x, int n_head, int pos, int layer) {
+  const int n_rot = layer ? t->dim - 4 : t->dim;
+  for (int h = 0; h < n_head; h++)
+    for (int i = 0; i < n_rot / 2; i++) {
+      double *head = x + h * t->dim, angle = pos * pow(TINY_BASE, -2.0 * i / n_rot);
+      if (layer) angle /= t->f32[T_FACTORS][i];
+      const int a = layer ? i : 2 * i, b = layer ? i + n_rot / 2 : 2 * i + 1;
+      const double u = head[a], v = head[b];
+      head[a] = u * cos(angle) - v * sin(angle);
+      head[b] = u * sin(angle) + v * cos(angle);
+    }
+}
+
+/* logits (n, n_vocab) of the whole sequence */
+static inline void tiny_reference(const tiny *t, const int32_t *ids, int n, double *logits) {
+  const int e = t->n_embd, nq = t->n_head * t->dim, nk = t->n_head_kv * t->dim, group = t->n_head / t->n_head_kv;
+  double *x = calloc((size_t)n * e, sizeof *x), *q = calloc((size_t)n * nq, sizeof *q);
+  double *k = calloc((size_t)n * nk, sizeof *k), *v = calloc((size_t)n * nk, sizeof *v);
+  double *a = calloc((size_t)n * nq, sizeof *a), *h = calloc((size_t)e, sizeof *h), *s = calloc((size_t)n, sizeof *s);
+  double *gate = calloc((size_t)t->n_ff, sizeof *gate), *up = calloc((size_t)t->n_ff, sizeof *up);
+  for (int i = 0; i < n; i++)
+    for (int c = 0; c < e; c++) x[i * e + c] = t->f32[T_EMBD][ids[i] * e + c];
+  for (int l = 0; l < 2; l++) {
+    const int b = l * T_LAYER;
+    for (int i = 0; i < n; i++) {
+      ref_norm(x + i * e, t->f32[b + T_NORM], h, e);
+      ref_matmul(t, b + T_Q, h, q + i * nq, t->f32[T_BIAS]);
+      ref_matmul(t, b + T_K, h, k + i * nk, NULL);
+      ref_matmul(t, b + T_V, h, v + i * nk, NULL);
+      ref_rope(t, q + i * nq, t->n_head, i, l);
+      ref_rope(t, k + i * nk, t->n_head_kv, i, l);
+    }
+    for (int i = 0; i < n; i++)
+      for (int hd = 0; hd < t->n_head; hd++) {
+        int from = 0, to = t->causal ? i + 1 : n;
+        if (l && t->window && t->causal && i + 1 - t->window > 0) from = i + 1 - t->window;
+        if (l && t->window && !t->causal) {
+          from = i - t->window / 2 < 0 ? 0 : i - t->window / 2;
+          to = i + t->window / 2 + 1 > n ? n : i + t->window / 2 + 1;
+        }
+        double top = -1e300, sum = 0;
+        for (int j = from; j < to; j++) {
+          s[j] = 0;
+          for (int d = 0; d < t->dim; d++)
+            s[j] += q[i * nq + hd * t->dim + d] * k[j * nk + hd / group * t->dim + d] / sqrt((double)t->dim);
+          if (!l) s[j] = TINY_CAP * tanh(s[j] / TINY_CAP);
+          if (s[j] > top) top = s[j];
+        }
+        for (int j = from; j < to; j++) sum += s[j] = exp(s[j] - top);
+        for (int d = 0; d < t->dim; d++) {
+          double y = 0;
+          for (int j = from; j < to; j++) y += s[j] / sum * v[j * nk + hd / group * t->dim + d];
+          a[i * nq + hd * t->dim + d] = y;
+        }
+      }
+    for (int i = 0; i < n; i++) {
+      ref_matmul(t, b + T_O, a + i * nq, h, NULL);
+      for (int c = 0; c < e; c++) x[i * e + c] += h[c];
+      ref_norm(x + i * e, t->f32[b + T_FFN], h, e);
+      ref_matmul(t, b + T_GATE, h, gate, NULL);
+      ref_matmul(t, b + T_UP, h, up, NULL);
+      for (int c = 0; c < t->n_ff; c++) {
+        const double g = gate[c];
+        const double act = l ? 0.5 * g * (1 + tanh(0.7978845608028654 * (g + 0.044715 * g * g * g))) : g / (1 + exp(-g));
+        gate[c] = act * up[c];
+      }
+      ref_matmul(t, b + T_DOWN, gate, h, NULL);
+      for (int c = 0; c < e; c++) x[i * e + c] += h[c];
+    }
+  }
+  for (int i = 0; i < n; i++) {
+    ref_norm(x + i * e, t->f32[T_OUT_NORM], h, e);
+    ref_matmul(t, T_EMBD, h, logits + (size_t)i * t->n_vocab, NULL);
+  }
+  free(x), free(q), free(k), free(v), free(a), free(h), free(s), free(gate), free(up);
+}
+
+/* Largest difference over largest value. */
+static inline double distance(const float *a, const double *b, int64_t n) {
+  double worst = 0, top = 1e-30;
+  for (int64_t i = 0; i < n; i++) {
+    const double d = fabs(a[i] - b[i]);
+    if (!(d <= worst)) worst = d; /* NaN counts */
+    if (fabs(b[i]) > top) top = fabs(b[i]);
+  }
+  return worst / top;
+}
+
+static inline double distance_f(const float *a, const float *b, int64_t n) {
+  double worst = 0, top = 1e-30;
+  for (int64_t i = 0; i < n; i++) {
+    const double d = fabs((double)a[i] - (double)b[i]);
+    if (!(d <= worst)) worst = d;
+    if (fabs((double)b[i]) > top) top = fabs((double)b[i]);
+  }
+  return worst / top;
+}
+
+static inline void tiny_ids(int32_t *ids, int n, int n_vocab, uint64_t seed) {
+  for (int i = 0; i < n; i++) ids[i] = (int32_t)((check_random(&seed) + 1) * 0.4999f * (float)n_vocab);
+}
+
+#endif
