@@ -8,7 +8,7 @@
 #ifndef PGG_BLOCKS_H
 #define PGG_BLOCKS_H
 
-#if defined(__OPENCL_VERSION__)
+#if defined(__OPENCL_C_VERSION__)
 typedef uchar uint8_t;
 typedef char int8_t;
 typedef ushort uint16_t;
@@ -31,7 +31,7 @@ typedef int int32_t;
 #endif
 
 PGG_FN float pgg_bits_f32(uint32_t bits) {
-#if defined(__OPENCL_VERSION__)
+#if defined(__OPENCL_C_VERSION__)
   return as_float(bits);
 #else
   float f;

@@ -111,8 +111,8 @@ PGG_FN float pgg_q6_k_scale(const PGG_GLOBAL pgg_q6_k *b, int sub) {
 }
 PGG_FN float pgg_q6_k_min(const PGG_GLOBAL pgg_q6_k *b, int sub) { return (void)b, (void)sub, 0.0f; }
 PGG_FN int pgg_q6_k_q(const PGG_GLOBAL pgg_q6_k *b, int i) {
-  int half = i >> 7, j = i >> 5 & 3, low = b->ql[half * 64 + (i & 63)] >> (j >> 1) * 4 & 15;
-  return (low | (b->qh[half * 32 + (i & 31)] >> j * 2 & 3) << 4) - 32;
+  int part = i >> 7, j = i >> 5 & 3, low = b->ql[part * 64 + (i & 63)] >> (j >> 1) * 4 & 15;
+  return (low | (b->qh[part * 32 + (i & 31)] >> j * 2 & 3) << 4) - 32;
 }
 
 /* 0     4            260          292
