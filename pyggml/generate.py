@@ -5,6 +5,7 @@ One native call a token (step and sample); Python decodes the piece and looks fo
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -104,14 +105,16 @@ class Stream:
         self._text: list[str] = []
         self._finish = ""
         self._cancelled = False
+        self._lock = threading.Lock()
         self._own = session is None
-        self._session = session or model._borrow()
+        used = session or model._borrow()
+        self._session: Session | None = used
         try:
-            self._session.check(self._prompt)
+            used.check(self._prompt)
         except BaseException:
             self._release()
             raise
-        self._pieces = self._run()
+        self._pieces = self._run(used)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -122,9 +125,9 @@ class Stream:
     def cancel(self) -> None:
         """Ends the generation from any thread; `.result` then holds what was there, finish_reason "cancelled"."""
         self._cancelled = True
-        session = self._session
-        if session is not None:
-            session.cancel()
+        with self._lock:
+            if self._session is not None:
+                self._session.cancel()
 
     def close(self) -> None:
         """Stops early and frees the cache."""
@@ -132,11 +135,12 @@ class Stream:
         self._release()
 
     def _release(self) -> None:
-        session, self._session = self._session, None  # type: ignore[assignment]
+        with self._lock:
+            session, self._session = self._session, None
         if session is not None and self._own:
             self._model._give_back(session)
 
-    def _run(self) -> Generator[str, None, None]:
+    def _run(self, session: Session) -> Generator[str, None, None]:
         started = time.perf_counter()
         first = 0.0
         try:
@@ -150,10 +154,10 @@ class Stream:
                     if self._max_tokens is not None and len(self._tokens) >= self._max_tokens:
                         self._finish = "length"
                         break
-                    if self._session.n_past + len(feed) > self._session.n_ctx:
+                    if session.n_past + len(feed) > session.n_ctx:
                         self._finish = "length"
                         break
-                    token = self._choose(sampler, feed)
+                    token = self._choose(session, sampler, feed)
                     first = first or time.perf_counter()
                     if token in self._model.tokenizer.eog_ids:
                         self._finish = "stop"
@@ -183,10 +187,10 @@ class Stream:
             self.result = self._sum_up(started, first, time.perf_counter())
             self._release()
 
-    def _choose(self, sampler: _native.Sampler, feed: list[int]) -> int:
+    def _choose(self, session: Session, sampler: _native.Sampler, feed: list[int]) -> int:
         if self._n_logprobs is None:
-            return self._session.next(sampler, feed)
-        logits = self._session.step(feed)
+            return session.next(sampler, feed)
+        logits = session.step(feed)
         token = int(sampler.next(logits))
         wide = logits.astype(np.float64)
         wide -= wide.max()

@@ -61,25 +61,18 @@ class Session:
         Shapes: -> (n_vocab,) for n_wanted=1, else (n_wanted, n_vocab).
         Raises ContextFull when they do not fit, NumericError when logits are not finite; the session is then as before.
         """
-        tokens = self.check(ids)
-        with self._turn():
-            run = lambda: self._native.step(tokens, n_wanted, self._model.n_threads)  # noqa: E731
-            past = self.n_past
-            out = self._run(len(tokens), run)
-            if n_wanted and not np.isfinite(out).all():
-                self._native.truncate(past)
-                row = int(np.argmin(np.isfinite(out).all(axis=1)))
-                raise NumericError(
-                    self._model._blame(f"logits of position {past + len(tokens) - n_wanted + row} are not finite")
-                )
+        out = self._feed(ids, lambda tokens: self._native.step(tokens, n_wanted, self._model.n_threads))
         return out[0] if n_wanted == 1 else out
 
     def next(self, sampler: _native.Sampler, ids: Sequence[int]) -> int:
         """Feeds ids and chooses the token behind them."""
+        return self._feed(ids, lambda tokens: self._native.next(sampler, tokens, self._model.n_threads))
+
+    def _feed(self, ids: Sequence[int], call: Callable[[NDArray[np.int32]], T]) -> T:
         tokens = self.check(ids)
         with self._turn():
             try:
-                return self._run(len(tokens), lambda: self._native.next(sampler, tokens, self._model.n_threads))
+                return self._run(len(tokens), lambda: call(tokens))
             except NumericError as error:
                 raise NumericError(self._model._blame(str(error))) from None
 
@@ -88,8 +81,9 @@ class Session:
         self._native.truncate(n_past)
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Forgets everything, a cancel that met no step too."""
         self._native.truncate(0)
+        self._native.cancel(False)
 
     def cancel(self) -> None:
         """Stops a running step from any thread: it raises Cancelled, and the session is as before the step."""

@@ -100,8 +100,11 @@ META = {
     "odd rope dimensions": ({"llama.rope.dimension_count": 7}, "dimension_count"),
     "more rope dimensions than the head has": ({"llama.rope.dimension_count": 64}, "dimension_count"),
     "zero context": ({"llama.context_length": 0}, "context_length"),
-    "embedding length that is not the table's": ({"llama.embedding_length": 128}, "token_embd|attn_norm|embedding_length"),
-    "scaling factor zero": ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, "factor"),
+    "embedding length that is not the table's": (
+        {"llama.embedding_length": 128},
+        "token_embd|attn_norm|embedding_length",
+    ),
+    "scaling factor negative": ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": -2.0}, "factor"),
     "scaling factor NaN": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": float("nan")}, "factor"),
     "unknown scaling": ({"llama.rope.scaling.type": "spiral"}, "spiral"),
     "experts said": ({"llama.expert_count": 8, "llama.expert_used_count": 2}, "expert"),
@@ -117,7 +120,9 @@ def test_metadata(good, tmp_path, case):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_down.weight", "output.weight"])
+@pytest.mark.parametrize(
+    "name", ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_down.weight", "output.weight"]
+)
 def test_non_finite_weights_never_make_a_token(good, tmp_path, name, value):
     with pyggml.gguf.open(good) as file:
         info = file.tensors[name]
