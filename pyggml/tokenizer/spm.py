@@ -79,7 +79,7 @@ def _piece_types(vocab: Vocab, unk: int | None) -> tuple[list[int], bool]:
             types[i] = NORMAL
         elif kind == UNKNOWN:
             types[i] = CONTROL  # the library wants exactly one unknown piece; some files have dozens
-        if vocab.texts[i][0] == "\ufffd" and vocab.texts[i].encode() != vocab.raw[i]:
+        if vocab.texts[i][0] == "\ufffe" and vocab.texts[i].encode() != vocab.raw[i]:
             types[i] = UNUSED  # not UTF-8: no text contains it
     fallback = len(bytes_seen) == 256
     if not fallback:
@@ -97,7 +97,7 @@ def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_pr
     pieces = [(t.encode(), s, k) for t, s, k in zip(vocab.texts, scores, types, strict=True)]
     if unk is None:  # never produced, as bytes catch everything; the library asks for one
         unk = len(pieces)
-        pieces.append(("\ufffd\x00none\x00\ufffd".encode(), 0.0, UNKNOWN))
+        pieces.append(("\ufffenone\ufffe".encode(), 0.0, UNKNOWN))
     pack = struct.Struct("<BfBB").pack
     out = []
     for text, score, kind in pieces:

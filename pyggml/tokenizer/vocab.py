@@ -47,7 +47,7 @@ class Vocab:
     model: str
     pre: str | None
     raw: list[bytes]  # as in the file, perhaps not UTF-8
-    texts: list[str]  # unique; a piece that is not UTF-8 has a placeholder no text can contain
+    texts: list[str]  # unique; a piece that is not UTF-8 has a placeholder with U+FFFE, no character
     types: list[int]
     scores: list[float] | None
     merges: list[bytes] | None
@@ -93,7 +93,7 @@ def _texts(raw: list[bytes]) -> list[str]:
         pass
     loose = [piece.decode("utf-8", "replace") for piece in raw]
     return [
-        text if text.encode() == piece else f"\ufffd\x00bad-utf8-{i}\x00\ufffd"
+        text if text.encode() == piece else f"\ufffebad-utf8-{i}\ufffe"
         for i, (text, piece) in enumerate(zip(loose, raw, strict=True))
     ]
 
