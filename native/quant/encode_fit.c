@@ -305,6 +305,29 @@ static int start(const problem *p, int side, trial *kept, int n) {
   return n;
 }
 
+/* Leaves the best for a nearby d or dmin, or for far integers, and descends again from what that finds. */
+static void hop(const problem *p, trial *best) {
+  static const float steps[] = {0.97f, 0.985f, 1.015f, 1.03f};
+  const trial from = *best;
+  trial found = from, t;
+  if (p->shape->min_hi == 0) { /* one scale a sub-block: looking far costs little, and helps sparse ones */
+    t = from;
+    walk(p, &t, p->shape->scale_hi < 32 ? 32 : 8);
+    descend(p, t, best);
+    return;
+  }
+  found.error = INFINITY;
+  for (int i = 0; i < 8; i++) {
+    float scale[FIT_LANES], min[FIT_LANES];
+    for (int l = 0; l < FIT_LANES; l++) scale[l] = from.d * from.scale[l], min[l] = from.dmin * from.min[l];
+    begin(p, scale, min, i < 4 ? from.d * steps[i] : from.d, i < 4 ? from.dmin : from.dmin * steps[i - 4], &t);
+    t.side = from.side;
+    walk(p, &t, 1);
+    if (t.error < found.error) found = t;
+  }
+  descend(p, found, best);
+}
+
 /* p (sides) */
 static void search(const problem *p, int sides, trial *best) {
   trial kept[KEEP];
@@ -316,11 +339,7 @@ static void search(const problem *p, int sides, trial *best) {
   const double energy = best->error;
   for (int side = 0; side < sides; side++) n = start(&p[side], side, kept, n);
   for (int i = 0; i < n; i++) descend(&p[kept[i].side], kept[i], best);
-  if (p->shape->min_hi == 0) { /* one scale a sub-block: looking further costs little, and helps sparse ones */
-    trial t = *best;
-    walk(p, &t, p->shape->scale_hi < 32 ? 32 : 8);
-    descend(p, t, best);
-  }
+  hop(&p[best->side], best);
   if (best->error < 1e-6 * energy) {
     for (int side = 0; side < sides; side++) {
       trial t = *best;
