@@ -278,6 +278,8 @@ static int start(const problem *p, int side, trial *kept, int n) {
   static const float stretches_min[] = {1.0f, 0.9f, 1.15f};
   const bool minima = p->shape->min_hi != 0, coarse = p->shape->scale_hi < 32;
   const float *stretches = !minima ? without_minima : coarse ? coarse_with_minima : fine_with_minima;
+  const size_t bytes = !minima ? sizeof without_minima : coarse ? sizeof coarse_with_minima : sizeof fine_with_minima;
+  const int count = (int)(bytes / sizeof *stretches);
   float scale[FIT_LANES], min[FIT_LANES], cap = INFINITY;
   for (int set = 0; set < 2; set++) {
     free_fit(p, cap, scale, min);
@@ -289,7 +291,7 @@ static int start(const problem *p, int side, trial *kept, int n) {
     }
     const double d = top / (double)(p->shape->scale_lo < 0 ? p->shape->scale_lo : p->shape->scale_hi);
     const double dmin = minima ? top_min / (double)p->shape->min_hi : 0.0;
-    for (int i = 0; i < (!minima ? 14 : coarse ? 9 : 3); i++) {
+    for (int i = 0; i < count; i++) {
       for (int j = 0; j < (minima && coarse && set == 0 ? 3 : 1); j++) {
         trial t;
         begin(p, scale, min, d * stretches[i], dmin * stretches_min[j], &t);
@@ -337,6 +339,7 @@ static void search(const problem *p, int sides, trial *best) {
   lane_errors(p, best, nothing);
   best->error = total(p, nothing);
   const double energy = best->error;
+  if (energy == 0.0) return;
   for (int side = 0; side < sides; side++) n = start(&p[side], side, kept, n);
   for (int i = 0; i < n; i++) descend(&p[kept[i].side], kept[i], best);
   hop(&p[best->side], best);
