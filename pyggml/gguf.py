@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import GGUFError, ShapeError, UnsupportedError
+from pyggml.errors import GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.gguf_file import MappedFile, PathLike
 from pyggml.gguf_format import (
     ALIGNMENT_KEY,
@@ -213,6 +213,9 @@ def _open_part(path: str) -> _Part:
     except (GGUFError, UnsupportedError) as error:
         file.close()
         raise type(error)(f"{clip(path)}: {str(error)[:1500]}") from error
+    except MemoryError as error:
+        file.close()
+        raise OutOfMemory(f"{clip(path)}: no memory for its header") from error
     except BaseException:
         file.close()
         raise

@@ -78,7 +78,10 @@ class MappedFile:
         """Raises GGUFError if the file was cut or rewritten since it was opened; costs about a microsecond."""
         if self._fd < 0:
             raise GGUFError(f"{clip(self.path)} is closed")
-        now = os.fstat(self._fd)
+        try:
+            now = os.fstat(self._fd)
+        except OSError as error:  # a network share that went away
+            raise GGUFError(f"{clip(self.path)} is gone: {error.strerror}; load it again") from error
         if (now.st_size, now.st_mtime_ns, now.st_ino) != self._key:
             how = f"its size went from {self.size} to {now.st_size}" if now.st_size != self.size else "it was rewritten"
             raise GGUFError(f"{clip(self.path)} changed after it was opened: {how}; load it again")
@@ -89,7 +92,10 @@ class MappedFile:
         while done < len(buffer):
             if self._fd < 0:
                 raise GGUFError(f"{clip(self.path)} is closed")
-            got = _read_at(self._fd, buffer[done : done + _READ_AT_ONCE], offset + done)
+            try:
+                got = _read_at(self._fd, buffer[done : done + _READ_AT_ONCE], offset + done)
+            except OSError as error:
+                raise GGUFError(f"{clip(self.path)} cannot be read at {offset + done}: {error.strerror}") from error
             if got == 0:
                 raise GGUFError(
                     f"{clip(self.path)} ended at byte {offset + done}, expected {offset + len(buffer)} bytes or more: "
@@ -106,7 +112,7 @@ class MappedFile:
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
-            self.close()
+            os.close(self._fd)
 
 
 def _read_at(fd: int, buffer: memoryview, offset: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import GGUFError, PyggmlError
+from pyggml.errors import GGUFError, OutOfMemory, PyggmlError
 from pyggml.gguf_file import MappedFile
 from pyggml.gguf_format import (
     DTYPES,
@@ -126,7 +126,10 @@ class Metadata(Mapping[str, Any]):
         if not isinstance(entry.value, Span):
             return entry.value
         if key not in self._decoded:
-            self._decoded[key] = _decode(self._bytes(), entry.value, f"the value of {clip(key)}")
+            try:
+                self._decoded[key] = _decode(self._bytes(), entry.value, f"the value of {clip(key)}")
+            except MemoryError as error:
+                raise OutOfMemory(f"no memory for {entry.value.n} elements of {clip(key)}") from error
         return self._decoded[key]
 
     def __iter__(self) -> Iterator[str]:

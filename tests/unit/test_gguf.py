@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import struct
@@ -13,7 +14,7 @@ import pytest
 from attack import build as b
 
 import pyggml.gguf as gguf
-from pyggml.errors import GGUFError, ShapeError, UnsupportedError
+from pyggml.errors import GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.quant import QuantType
 
 
@@ -237,6 +238,33 @@ def test_a_replaced_file_does_not_disturb_an_open_one(model: Path) -> None:
         os.replace(other, model)
         file.check_unchanged()
         assert file.tensors["output.weight"].data.view("<f4")[0] == np.float32(0.01)
+
+
+def test_a_share_that_went_away(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*args: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with gguf.open(model) as file:
+        info = file.tensors["output.weight"]
+        monkeypatch.setattr(os, "preadv", stale)
+        with pytest.raises(GGUFError, match="cannot be read at"):
+            info.read_into(bytearray(info.nbytes))
+        monkeypatch.setattr(os, "fstat", stale)
+        with pytest.raises(GGUFError, match="is gone"):
+            file.check_unchanged()
+
+
+def test_no_memory_for_an_array(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise MemoryError
+
+    with gguf.open(model) as file:
+        monkeypatch.setattr("pyggml.gguf_meta._decode", refuse)
+        with pytest.raises(OutOfMemory, match=r"8 elements of 'tokenizer\.ggml\.tokens'"):
+            _ = file.metadata["tokenizer.ggml.tokens"]
+    monkeypatch.setattr("pyggml.gguf.read_entries", refuse)
+    with pytest.raises(OutOfMemory, match="no memory for its header"):
+        gguf.open(model)
 
 
 def test_repr_is_a_table(model: Path) -> None:
