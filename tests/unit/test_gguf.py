@@ -246,12 +246,14 @@ def test_a_share_that_went_away(model: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     with gguf.open(model) as file:
         info = file.tensors["output.weight"]
-        monkeypatch.setattr(os, "preadv", stale)
-        with pytest.raises(GGUFError, match="cannot be read at"):
-            info.read_into(bytearray(info.nbytes))
-        monkeypatch.setattr(os, "fstat", stale)
-        with pytest.raises(GGUFError, match="is gone"):
-            file.check_unchanged()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", stale)
+            with pytest.raises(GGUFError, match="cannot be read at"):
+                info.read_into(bytearray(info.nbytes))
+        with monkeypatch.context() as patch:
+            patch.setattr("pyggml.gguf_file.os.fstat", stale)
+            with pytest.raises(GGUFError, match="is gone"):
+                file.check_unchanged()
 
 
 def test_no_memory_for_an_array(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
