@@ -35,7 +35,6 @@ FILES = [
     "conformance/llama/model-f32.gguf",
     "conformance/bert/model-f32.gguf",
     "conformance/qwen2_moe/model-f32.gguf",
-    "vocab/ggml-vocab-qwen2.gguf",
     "vocab/ggml-vocab-llama-spm.gguf",
 ]
 
