@@ -13,6 +13,7 @@
 
 #if defined(__GNUC__)
 #define PGG_ALWAYS static inline __attribute__((always_inline))
+#define PGG_APART static __attribute__((noinline))
 #define PGG_UNROLL(n) PGG_PRAGMA_(GCC unroll n)
 #define PGG_PRAGMA_(x) _Pragma(#x)
 #define PGG_PREFETCH(p) __builtin_prefetch(p)
@@ -20,12 +21,14 @@
 #define PGG_SAME_PLACE(a, b) (__builtin_constant_p((a) == (b)) && (a) == (b))
 #elif defined(_MSC_VER)
 #define PGG_ALWAYS static __forceinline
+#define PGG_APART static __declspec(noinline)
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
 #define PGG_OPAQUE(p) ((void)0)
 #define PGG_SAME_PLACE(a, b) 0
 #else
 #define PGG_ALWAYS static inline
+#define PGG_APART static
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
 #define PGG_OPAQUE(p) ((void)0)

@@ -1,0 +1,115 @@
+"""Fail when a hot loop keeps vector registers on the stack.
+
+GCC versions differ in how well they keep accumulators in registers; a spill in the tile costs a quarter of the speed
+and no test notices. Reads ``objdump -d`` of the built ISA objects, finds the innermost loops of the hot functions that
+multiply, and counts vector moves to or from the stack in them.
+
+    python native/cpu/check_spills.py build/CMakeFiles/pgg.dir/cpu/isa_*.o
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HOT = re.compile(r"^(tile_\w+|gemv_(?!reference)\w+)$")
+PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|sdot|smull|fmla|mla\b")
+ON_STACK = re.compile(r"\(%(rsp|rbp)\b|\[(sp|x29)\b")
+VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
+# Stack moves allowed per product. AVX2 sums in int16 first: three sets of accumulators do not fit sixteen registers,
+# so the float ones are in memory between groups.
+LIMIT = {"isa_avx2": 0.35}
+
+
+@dataclass
+class Line:
+    address: int
+    text: str
+    target: int | None
+
+
+@dataclass
+class Loop:
+    function: str
+    first: int
+    last: int
+    products: int
+    moves: list[str]
+
+
+def functions(listing: str) -> dict[str, list[Line]]:
+    """Name -> instructions, clones such as ``tile_q4_0.constprop.0`` under their own name."""
+    result: dict[str, list[Line]] = {}
+    current: list[Line] = []
+    for row in listing.splitlines():
+        head = re.match(r"^[0-9a-f]+ <([\w.]+)>:$", row)
+        if head:
+            current = result.setdefault(head.group(1), [])
+            continue
+        body = re.match(r"^\s*([0-9a-f]+):\s+(.*)$", row)
+        if body:
+            text = body.group(2)
+            jump = re.match(r"^(?:j\w+|b\.\w+|b|cbn?z\s+\w+,|tbn?z\s+\w+, #\d+,)\s+([0-9a-f]+) <", text)
+            current.append(Line(int(body.group(1), 16), text, int(jump.group(1), 16) if jump else None))
+    return result
+
+
+def loops(name: str, lines: list[Line]) -> list[Loop]:
+    """Innermost loops that hold products: a backward jump whose range holds no other."""
+    jumps = [(line.target, line.address) for line in lines if line.target is not None]
+    back = sorted({(target, address) for target, address in jumps if target <= address})
+    found = []
+    for first, last in back:
+        if any(a >= first and b <= last and (a, b) != (first, last) for a, b in back):
+            continue
+        inside = [line.text for line in lines if first <= line.address <= last]
+        products = sum(1 for text in inside if PRODUCT.search(text))
+        if products:
+            moves = [text for text in inside if ON_STACK.search(text) and VECTOR.search(text)]
+            found.append(Loop(name, first, last, products, moves))
+    return found
+
+
+def check(path: Path, objdump: str) -> tuple[int, list[str]]:
+    """How many hot loops the object has, and a message for each that spills."""
+    listing = subprocess.run(
+        [objdump, "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    limit = next((value for key, value in LIMIT.items() if path.name.split(".")[0] == key), 0.0)
+    seen, bad = 0, []
+    for name, lines in functions(listing).items():
+        if not HOT.match(name.split(".")[0]):
+            continue
+        for loop in loops(name, lines):
+            seen += 1
+            if len(loop.moves) > limit * loop.products:
+                bad.append(
+                    f"{path.name}: {name} {loop.first:#x}..{loop.last:#x}: {len(loop.moves)} stack moves for "
+                    f"{loop.products} products, e.g. {loop.moves[0]}"
+                )
+    return seen, bad
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("objects", nargs="+", type=Path)
+    parser.add_argument("--objdump", default="objdump")
+    args = parser.parse_args()
+    total, messages = 0, []
+    for path in args.objects:
+        seen, bad = check(path, args.objdump)
+        total += seen
+        messages += bad
+    if total == 0:
+        messages.append("no hot loop found: wrong objects, or the names in HOT changed")
+    print(f"{total} hot loops, {len(messages)} problems")
+    print("\n".join(messages), file=sys.stderr)
+    return 1 if messages else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
