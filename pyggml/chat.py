@@ -236,7 +236,10 @@ class _Rewrite(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         """A slice is a copy, made without the environment."""
         self.generic_visit(node)
-        return _weighed(node) if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        node.node = _call("!tick", node.node, node)  # Python's compiler would warn of slices of literal numbers
+        return _weighed(node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """a ~ b ~ c."""

@@ -36,7 +36,7 @@ from pyggml.chat_guard import (
 
 Function = Callable[..., Any]
 
-_KNOWN = (str, list, tuple, dict, Undefined)
+_KNOWN = (list, tuple, dict, Undefined)
 
 # ---- filters -------------------------------------------------------------------------------------------------------
 
@@ -45,6 +45,8 @@ def _through(name: str, weighed: bool = True) -> Function:
     """Jinja's own filter. weighed: input and result are weighed, a lazy result is made a list."""
     inner = FILTERS[name]
     at = 1 if hasattr(inner, "jinja_pass_arg") else 0
+    # the characters of a text become items, but for reverse, which gives a text
+    kept = (str, *_KNOWN) if name == "reverse" else _KNOWN
 
     @functools.wraps(inner)
     def outer(*args: Any, **kwargs: Any) -> Any:
@@ -55,7 +57,7 @@ def _through(name: str, weighed: bool = True) -> Function:
             return inner(*values, **kwargs)
         for arg in (*args[at:], *kwargs.values()):
             now.weigh(arg)
-        if len(values) > at and isinstance(values[at], Iterable) and not isinstance(values[at], _KNOWN):
+        if len(values) > at and isinstance(values[at], Iterable) and not isinstance(values[at], kept):
             values[at] = now.collect(values[at])
         result = inner(*values, **kwargs)
         return now.collect(result) if isinstance(result, Iterator) else now.made(result)
@@ -137,6 +139,14 @@ def _by_path(environment: Any, item: Any, attribute: Any) -> Any:
     for part in str(attribute).split("."):
         item = environment.getitem(item, int(part) if part.isdigit() and len(part) < 9 else part)
     return item
+
+
+def _f_abs(value: Any) -> Any:
+    return guard().made(abs(value))
+
+
+def _f_float(value: Any, default: float = 0.0) -> Any:
+    return guard().made(FILTERS["float"](value, default))
 
 
 def _f_replace(value: Any, old: Any, new: Any, count: Any = None) -> Any:
@@ -222,6 +232,8 @@ def filters() -> dict[str, Function]:
         "int": _f_int,
         "join": _f_join,
         "replace": _f_replace,
+        "abs": _f_abs,
+        "float": _f_float,
         "round": _f_round,
         "slice": _f_slice,
         "string": as_text,
@@ -246,7 +258,7 @@ def filters() -> dict[str, Function]:
         table[name] = _of_text(name)
     for name in ("count", "d", "default", "first", "last", "length"):  # no work, no new value
         table[name] = _through(name, weighed=False)
-    for name in ("abs", "dictsort", "float", "groupby", "items", "list", "max", "min", "reverse", "sort", "unique"):
+    for name in ("dictsort", "groupby", "items", "list", "max", "min", "reverse", "sort", "unique"):
         table[name] = _through(name)
     for name in ("map", "reject", "rejectattr", "select", "selectattr"):
         table[name] = _ticking(name)

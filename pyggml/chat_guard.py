@@ -18,7 +18,7 @@ from jinja2.runtime import Undefined
 from pyggml.errors import TemplateError
 
 SECONDS = 1.0
-MAX_WEIGHT = 1 << 22  # one value: characters, and 16 for each item
+MAX_WEIGHT = 1 << 20  # one value: characters, and 16 for each item
 MAX_WORK = 3 << 24  # all values of one rendering together
 MAX_OUTPUT = 1 << 22  # characters of the prompt
 MAX_ITEM_DEPTH = 64
@@ -43,8 +43,8 @@ class Guard:
 
     def __init__(self, input_weight: int) -> None:
         self.deadline = time.monotonic() + SECONDS
-        self.max_weight = MAX_WEIGHT + 8 * input_weight
-        self.max_output = MAX_OUTPUT + 4 * input_weight
+        self.max_weight = MAX_WEIGHT + 4 * input_weight
+        self.max_output = MAX_OUTPUT + 2 * input_weight
         self.work_left = MAX_WORK + 32 * input_weight
         self.ticks = 0
         self.depth = 0
@@ -127,7 +127,7 @@ class Guard:
         room = self.max_weight // ITEM
         for item in self.items(value):
             if len(out) >= room:
-                raise RefusedError(f"a list would have more than {room:,} items")
+                raise RefusedError(f"a list would be larger than {room:,} items")
             out.append(item)
         self.made(out)
         return out

@@ -209,15 +209,22 @@ def _scores(metadata: Mapping[str, Any], n: int) -> list[float] | None:
 
 def _strings(metadata: Mapping[str, Any], key: str, limit: int) -> list[bytes] | None:
     """The raw bytes of a string array; through raw_strings where the mapping has it, as text may be broken."""
-    value = _value(metadata, key)
-    if value is None:
-        return None
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection):
-        raise GGUFError(f"{key} is {_kind(value)}, expected an array of strings")
-    if len(value) > limit:
-        raise GGUFError(f"{key} has {len(value):,} entries, at most {limit:,} are allowed")
     raw_strings = getattr(metadata, "raw_strings", None)
-    items = list(value if raw_strings is None else raw_strings(key))
+    if raw_strings is None:
+        value = _value(metadata, key)
+        if value is None:
+            return None
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection):
+            raise GGUFError(f"{key} is {_kind(value)}, expected an array of strings")
+        count = len(value)
+    elif key not in metadata:
+        return None
+    else:  # without metadata[key], which would decode the array a second time
+        array_length = getattr(metadata, "array_length", None)
+        count = array_length(key) or 0 if array_length else 0
+    if count > limit:
+        raise GGUFError(f"{key} has {count:,} entries, at most {limit:,} are allowed")
+    items = list(value) if raw_strings is None else raw_strings(key)
     kinds = set(map(type, items))
     if kinds <= {bytes}:
         return items
