@@ -73,7 +73,7 @@ class Completion:
 class Stream:
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
-    Raises like generate. Closing or dropping it frees the sequence's cache.
+    continues: the text goes on from the prompt's, so a blank before its first word stays. Raises like generate. Closing or dropping it frees the sequence's cache.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Stream:
         sampling: Sampling,
         stop: str | Sequence[str],
         logprobs: int | None,
+        continues: bool,
         session: Session | None = None,
     ) -> None:
         if max_tokens is not None and (
@@ -100,6 +101,7 @@ class Stream:
         self._sampling = sampling
         self._stops = StopStrings([stop] if isinstance(stop, str) else list(stop))
         self._n_logprobs = logprobs
+        self._continues = continues
         self._logprobs: list[TokenLogprob] = []
         self._tokens: list[int] = []
         self._text: list[str] = []
@@ -144,7 +146,7 @@ class Stream:
         started = time.perf_counter()
         first = 0.0
         try:
-            decoder = self._model.tokenizer.stream_decoder(skip_special=True)
+            decoder = self._model.tokenizer.stream_decoder(skip_special=True, continues=self._continues)
             sampler = self._sampling.sampler(self._model.n_vocab)
             sampler.accept(np.asarray(self._prompt, np.int32))
             feed = self._prompt

@@ -240,7 +240,7 @@ class Model:
         made = self._start(
             ids, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
-            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
+            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs, answers=True,
         )  # fmt: skip
         return made if stream else complete(made)
 
@@ -320,9 +320,18 @@ class Model:
         max_tokens: int | None = 128,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
+        answers: bool = False,
         **sampling: Any,
     ) -> Stream:
-        return Stream(self, ids, max_tokens=max_tokens, sampling=Sampling(**sampling), stop=stop, logprobs=logprobs)
+        return Stream(
+            self,
+            ids,
+            max_tokens=max_tokens,
+            sampling=Sampling(**sampling),
+            stop=stop,
+            logprobs=logprobs,
+            continues=not answers and len(ids) > 1,
+        )
 
     def _borrow(self) -> Session:
         """An empty session: a kept one, whose memory is warm, or a new one."""

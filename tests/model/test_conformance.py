@@ -90,3 +90,12 @@ def test_stories_tells_its_story(shared, golden):
             assert m.tokenize(kind["prompt"]) == kind["prompt_ids"]
             c = m.generate(kind["prompt"], max_tokens=100, temperature=0)
             assert c.tokens == kind["ids"]
+
+
+def test_a_continued_text_keeps_the_blank_before_its_first_word(shared):
+    with pyggml.load(shared / "models" / "stories260K.gguf") as m:
+        c = m.generate("Lily and Tom went to the", max_tokens=3, temperature=0)
+        assert c.text.startswith(" ")
+        whole = m.detokenize([*m.tokenize("Lily and Tom went to the", add_special=False), *c.tokens])
+        assert whole == "Lily and Tom went to the" + c.text
+        assert not m.generate("", max_tokens=3, temperature=0).text.startswith(" ")
