@@ -73,7 +73,8 @@ class Completion:
 class Stream:
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
-    continues: the text goes on from the prompt's, so a blank before its first word stays. Raises like generate. Closing or dropping it frees the sequence's cache.
+    continues: the text goes on from the prompt's, so a blank before its first word stays. Raises like generate.
+    Closing or dropping it frees the sequence's cache.
     """
 
     def __init__(
