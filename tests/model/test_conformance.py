@@ -1,4 +1,4 @@
-"""Reference models of transformers: logits at every position, greedy text, token vectors (see conformance/README.md)."""
+"""Reference models of transformers: logits at every position, greedy text, token vectors (conformance/README.md)."""
 
 import json
 
