@@ -1,4 +1,4 @@
-"""A llama / qwen forward pass in numpy float64, written from the papers; imports no pyggml: the truth of the model tests.
+"""A llama / qwen forward pass in numpy float64, from the papers; imports no pyggml: the truth of the model tests.
 
 Weights are a dict of GGUF names -> arrays (out, in). Positions start at 0; all tokens at once.
 """
