@@ -48,6 +48,25 @@ PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
   (void)p1;
   return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit), _mm256_set1_epi8((char)value));
 }
+PGG_ALWAYS lb lb_bits32(uint32_t bits0, uint32_t bits1, int value) {
+  return (void)bits1, lb_bits((const uint8_t *)&bits0, (const uint8_t *)&bits0, value);
+}
+PGG_ALWAYS __m128i l_two_u64(uint64_t a, uint64_t b) { return _mm_set_epi64x((long long)b, (long long)a); }
+/* 2-bit codes: a nibble n in every int16, then n * 65 has its two codes in the low bits of the two bytes */
+PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
+  const __m128i x = _mm_cvtsi64_si128((long long)c0), low = _mm_set1_epi8(15);
+  const __m128i n = _mm_unpacklo_epi8(_mm_and_si128(x, low), _mm_and_si128(_mm_srli_epi16(x, 4), low));
+  (void)c1;
+  return _mm256_and_si256(_mm256_mullo_epi16(_mm256_cvtepu8_epi16(n), _mm256_set1_epi16(65)), _mm256_set1_epi8(3));
+}
+PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  const __m128i x = l_two_u64(lo0, hi0), low = _mm_set1_epi8(15);
+  const __m128i even = _mm_and_si128(x, low), odd = _mm_and_si128(_mm_srli_epi16(x, 4), low);
+  (void)lo1, (void)hi1;
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(even, odd)), _mm_unpackhi_epi8(even, odd), 1);
+}
+PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm256_sub_epi8(_mm256_xor_si256(a, mask), mask); }
+PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm256_permute4x64_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm256_or_si256(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm256_slli_epi32(a, n); }
 PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
@@ -89,6 +108,9 @@ PGG_ALWAYS void lb_store(void *p, lb a) { _mm256_store_si256((__m256i *)p, a); }
 PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(pgg_load_u16(p)))); }
 PGG_ALWAYS lf lf_set1(float x) { return _mm256_set1_ps(x); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, _mm256_set1_ps(x0); }
+PGG_ALWAYS lf lf_quarters(const float *p) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_set1_ps(p[0])), _mm_set1_ps(p[1]), 1);
+}
 PGG_ALWAYS lf lf_load(const float *p) { return _mm256_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm256_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm256_add_ps(a, b); }
@@ -120,7 +142,6 @@ PGG_ALWAYS lf lf_row_bf16(const uint8_t *p) {
 PGG_ALWAYS lf lf_pair_f32(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f32(p0); }
 PGG_ALWAYS lf lf_pair_f16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_f16(p0); }
 PGG_ALWAYS lf lf_pair_bf16(const uint8_t *p0, const uint8_t *p1) { return (void)p1, lf_row_bf16(p0); }
-PGG_ALWAYS __m128i l_two_u64(uint64_t a, uint64_t b) { return _mm_set_epi64x((long long)b, (long long)a); }
 PGG_ALWAYS lb lb_words16(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
   return (void)lo1, (void)hi1, _mm256_cvtepu8_epi16(l_two_u64(lo0, hi0));
 }

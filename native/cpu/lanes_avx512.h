@@ -45,6 +45,25 @@ PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
   const uint64_t bits = pgg_load_u32(p0) | (uint64_t)pgg_load_u32(p1) << 32;
   return _mm512_maskz_set1_epi8((__mmask64)bits, (char)value);
 }
+PGG_ALWAYS lb lb_bits32(uint32_t bits0, uint32_t bits1, int value) {
+  return _mm512_maskz_set1_epi8((__mmask64)(bits0 | (uint64_t)bits1 << 32), (char)value);
+}
+PGG_ALWAYS __m128i l_two_u64(uint64_t a, uint64_t b) { return _mm_set_epi64x((long long)b, (long long)a); }
+PGG_ALWAYS __m256i l_in_turn(uint64_t lo, uint64_t hi) {
+  const __m128i x = l_two_u64(lo, hi), low = _mm_set1_epi8(15);
+  const __m128i even = _mm_and_si128(x, low), odd = _mm_and_si128(_mm_srli_epi16(x, 4), low);
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(even, odd)), _mm_unpackhi_epi8(even, odd), 1);
+}
+PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  return l_join(l_in_turn(lo0, hi0), l_in_turn(lo1, hi1));
+}
+/* 2-bit codes: a nibble n in every int16, then n * 65 has its two codes in the low bits of the two bytes */
+PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
+  const __m512i n = _mm512_cvtepu8_epi16(l_in_turn(c0, c1));
+  return _mm512_and_si512(_mm512_mullo_epi16(n, _mm512_set1_epi16(65)), _mm512_set1_epi8(3));
+}
+PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm512_sub_epi8(_mm512_xor_si512(a, mask), mask); }
+PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm512_permutex_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm512_or_si512(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
 PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
@@ -88,6 +107,11 @@ PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_m
 PGG_ALWAYS __m512 l_join_ps(__m256 a, __m256 b) { return _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1); }
 PGG_ALWAYS lf lf_set1(float x) { return _mm512_set1_ps(x); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return l_join_ps(_mm256_set1_ps(x0), _mm256_set1_ps(x1)); }
+/* p[0] in the first four lanes, p[1] in the next */
+PGG_ALWAYS lf lf_quarters(const float *p) {
+  const __m512i index = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  return _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+}
 PGG_ALWAYS lf lf_load(const float *p) { return _mm512_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm512_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm512_add_ps(a, b); }
@@ -107,7 +131,6 @@ PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
   const __m256i a = _mm256_set1_epi16((short)pgg_load_u16(p0)), b = _mm256_set1_epi16((short)pgg_load_u16(p1));
   return _mm512_cvtph_ps(_mm256_blend_epi32(a, b, 0xf0));
 }
-PGG_ALWAYS __m128i l_two_u64(uint64_t a, uint64_t b) { return _mm_set_epi64x((long long)b, (long long)a); }
 PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(l_two_u64(b0, b1)));
 }

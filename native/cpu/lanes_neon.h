@@ -56,6 +56,30 @@ PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
   L_BOTH(lb, vandq_u8(vtstq_u8(vcombine_u8(vdup_n_u8(p0[2 * h]), vdup_n_u8(p0[2 * h + 1])), vcombine_u8(bit, bit)),
                       vdupq_n_u8((uint8_t)value)));
 }
+PGG_ALWAYS lb lb_bits32(uint32_t bits0, uint32_t bits1, int value) {
+  uint8_t bytes[4];
+  (void)bits1;
+  memcpy(bytes, &bits0, 4);
+  return lb_bits(bytes, bytes, value);
+}
+/* 2-bit codes: a nibble n in every int16, then n * 65 has its two codes in the low bits of the two bytes */
+PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
+  const uint8x8_t x = vcreate_u8(c0), even = vand_u8(x, vdup_n_u8(15)), odd = vshr_n_u8(x, 4);
+  (void)c1;
+  L_BOTH(lb, vandq_u8(vreinterpretq_u8_u16(vmulq_n_u16(vmovl_u8(h ? vzip2_u8(even, odd) : vzip1_u8(even, odd)), 65)),
+                      vdupq_n_u8(3)));
+}
+PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  const uint8x16_t x = vcombine_u8(vcreate_u8(lo0), vcreate_u8(hi0));
+  const uint8x16_t even = vandq_u8(x, vdupq_n_u8(15)), odd = vshrq_n_u8(x, 4);
+  (void)lo1, (void)hi1;
+  L_BOTH(lb, h ? vzip2q_u8(even, odd) : vzip1q_u8(even, odd));
+}
+PGG_ALWAYS lb lb_negate(lb a, lb mask) { L_BOTH(lb, vsubq_u8(veorq_u8(a.v[h], mask.v[h]), mask.v[h])); }
+PGG_ALWAYS lb lb_swap_middle(lb a) {
+  const uint64x2_t x = vreinterpretq_u64_u8(a.v[0]), y = vreinterpretq_u64_u8(a.v[1]);
+  L_BOTH(lb, vreinterpretq_u8_u64(h ? vzip2q_u64(x, y) : vzip1q_u64(x, y)));
+}
 PGG_ALWAYS lb lb_or(lb a, lb b) { L_BOTH(lb, vorrq_u8(a.v[h], b.v[h])); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { L_BOTH(lb, vshlq_u8(a.v[h], vdupq_n_s8((int8_t)n))); }
 PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
@@ -97,6 +121,7 @@ PGG_ALWAYS float32x4_t l_widen_half(uint16x4_t h) { return vcvt_f32_f16(vreinter
 PGG_ALWAYS float l_half(const uint8_t *p) { return vgetq_lane_f32(l_widen_half(vdup_n_u16(pgg_load_u16(p))), 0); }
 PGG_ALWAYS lf lf_set1(float x) { L_BOTH(lf, vdupq_n_f32(x)); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, lf_set1(x0); }
+PGG_ALWAYS lf lf_quarters(const float *p) { L_BOTH(lf, vdupq_n_f32(p[h])); }
 PGG_ALWAYS lf lf_load(const float *p) { L_BOTH(lf, vld1q_f32(p + 4 * h)); }
 PGG_ALWAYS void lf_store(float *p, lf a) { vst1q_f32(p, a.v[0]), vst1q_f32(p + 4, a.v[1]); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { L_BOTH(lf, vaddq_f32(a.v[h], b.v[h])); }

@@ -59,6 +59,36 @@ PGG_ALWAYS lb lb_bits(const uint8_t *p0, const uint8_t *p1, int value) {
   EACH(32) r.v[i] = (uint8_t)((p0[i >> 3] >> (i & 7) & 1) * value);
   return r;
 }
+/* the same of a value at hand; 64 bits as 32 pairs; 128 bits as 32 nibbles: lowest first */
+PGG_ALWAYS lb lb_bits32(uint32_t bits0, uint32_t bits1, int value) {
+  lb r;
+  (void)bits1;
+  EACH(32) r.v[i] = (uint8_t)((bits0 >> i & 1) * (uint32_t)value);
+  return r;
+}
+PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
+  lb r;
+  (void)c1;
+  EACH(32) r.v[i] = (uint8_t)(c0 >> 2 * i & 3);
+  return r;
+}
+PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  lb r;
+  (void)lo1, (void)hi1;
+  EACH(16) r.v[i] = (uint8_t)(lo0 >> 4 * i & 15), r.v[16 + i] = (uint8_t)(hi0 >> 4 * i & 15);
+  return r;
+}
+/* minus a where mask (0 or 255) says so */
+PGG_ALWAYS lb lb_negate(lb a, lb mask) {
+  EACH(32) a.v[i] = (uint8_t)((a.v[i] ^ mask.v[i]) - mask.v[i]);
+  return a;
+}
+/* the second and the third eight bytes trade places */
+PGG_ALWAYS lb lb_swap_middle(lb a) {
+  uint8_t t[8];
+  memcpy(t, a.v + 8, 8), memcpy(a.v + 8, a.v + 16, 8), memcpy(a.v + 16, t, 8);
+  return a;
+}
 PGG_ALWAYS lb lb_or(lb a, lb b) {
   EACH(32) a.v[i] |= b.v[i];
   return a;
