@@ -5,7 +5,7 @@ set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(PGG_AARCH64_ROOT /usr/aarch64-linux-gnu CACHE PATH "where the loader and libraries of the target are")
-# max: with sdot and smmla, so that the extras of neon run too; QEMU_CPU in the environment overrides.
+# QEMU_CPU in the environment chooses the CPU: cortex-a53, cortex-a76, max ...
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-L;${PGG_AARCH64_ROOT})
 set(CMAKE_FIND_ROOT_PATH ${PGG_AARCH64_ROOT})
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)

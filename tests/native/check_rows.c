@@ -46,7 +46,7 @@ static uint32_t bits32(void) {
 }
 static float uniform(float lo, float hi) { return lo + (hi - lo) * (float)(bits32() >> 8) * 0x1p-24f; }
 
-enum { PLAIN, WIDE, ZEROS, EQUAL, TINY, HUGE_MIX, BIG_TOP, SPECIAL, N_FLAVOUR };
+enum { PLAIN, WIDE, ZEROS, EQUAL, TINY, HUGE_MIX, BIG_TOP, SMALL, TIES, SPECIAL, N_FLAVOUR };
 
 static float value(int flavour, int64_t i) {
   static const float odd[] = {0.0f,  -0.0f, 1e-40f, -1e-45f, 1e30f, -1e30f, 88.0f,     -88.0f,   89.0f,
@@ -64,6 +64,14 @@ static float value(int flavour, int64_t i) {
     return i % 3 ? uniform(-1.0f, 1.0f) : uniform(-1e30f, 1e30f);
   case BIG_TOP:
     return i == 0 ? 1e30f : uniform(-1.0f, 1.0f);
+  case SMALL:
+    return uniform(-0.02f, 0.02f);
+  case TIES: { /* half way between two bf16, or two f16 */
+    const uint32_t u = 0x3f000000u | (i & 1 ? (bits32() & 0xff0000u) | 0x8000u : (bits32() & 0x7fe000u) | 0x1000u);
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+  }
   case SPECIAL:
     return i % 5 ? uniform(-4.0f, 4.0f) : odd[bits32() % (sizeof odd / sizeof odd[0])];
   default:
