@@ -43,6 +43,14 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
 /* Types with lanes of their own. Code = q + offset, unsigned, of so many bits; 8-bit codes stay signed until a level
  * decides (LANES_BYTES8). group: values that share one scale.
  *   X(NAME, name, group, offset, bits, mins) */
+#define PGG_GRID_TYPES(X)             \
+  X(IQ1_S, iq1_s, 32, 9, 5, NONE)     \
+  X(IQ1_M, iq1_m, 16, 9, 5, NONE)     \
+  X(IQ2_XXS, iq2_xxs, 32, 0, 8, NONE) \
+  X(IQ2_XS, iq2_xs, 16, 0, 8, NONE)   \
+  X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
+  X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
+  X(IQ3_S, iq3_s, 32, 0, 8, NONE)
 #define PGG_LANE_TYPES(X)             \
   X(Q4_0, q4_0, 32, 8, 4, NONE)       \
   X(Q4_1, q4_1, 32, 0, 4, FLOAT)      \
@@ -61,13 +69,7 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q1_0, q1_0, 32, 1, 2, NONE)       \
   X(Q2_0, q2_0, 32, 1, 2, NONE)       \
   X(NVFP4, nvfp4, 16, 12, 5, NONE)    \
-  X(IQ1_S, iq1_s, 32, 9, 5, NONE)     \
-  X(IQ1_M, iq1_m, 16, 9, 5, NONE)     \
-  X(IQ2_XXS, iq2_xxs, 32, 0, 8, NONE) \
-  X(IQ2_XS, iq2_xs, 16, 0, 8, NONE)   \
-  X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
-  X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
-  X(IQ3_S, iq3_s, 32, 0, 8, NONE)
+  PGG_GRID_TYPES(X)
 
 /* What a level does with 8-bit codes: make them unsigned (vpdpbusd), widen them to int16 (maddubs would saturate),
  * or keep them signed. */
