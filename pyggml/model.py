@@ -199,7 +199,7 @@ class Model:
             repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
         )  # fmt: skip
         if _is_batch(prompt):
-            return [complete(self._start(self._ids(p), **how)) for p in prompt]  # type: ignore[arg-type]
+            return [complete(self._start(ids, **how)) for ids in [self._ids(p) for p in prompt]]  # type: ignore[arg-type]
         return complete(self._start(self._ids(prompt), **how))  # type: ignore[arg-type]
 
     def stream(self, prompt: Prompt = "", **settings: Any) -> Stream:
