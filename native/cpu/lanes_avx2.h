@@ -162,12 +162,12 @@ PGG_ALWAYS ld ld_splat(const int32_t *p) { return _mm256_set1_epi32(*p); }
 PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm256_dpwssd_avx_epi32(acc, w, a); }
 #else
 #if defined(__GNUC__)
-#define LD_TILE_DOT(acc, w, a)                                                                \
-  do {                                                                                        \
-    __m256i t_;                                                                               \
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"               \
-            : "+x"(acc), "=&x"(t_)                                                            \
-            : "x"(w), "x"(a), "m"(l_ones));                                                   \
+#define LD_TILE_DOT(acc, w, a)                                                  \
+  do {                                                                          \
+    __m256i t_;                                                                 \
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0" \
+            : "+x"(acc), "=&x"(t_)                                              \
+            : "x"(w), "x"(a), "m"(l_ones));                                     \
   } while (0)
 static const int16_t l_ones[16] __attribute__((aligned(32))) = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 #else
@@ -179,12 +179,10 @@ PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm256_add_epi32(acc, _mm256
 PGG_ALWAYS lb lw_products(lb codes, lb act) { return _mm256_maddubs_epi16(codes, act); }
 PGG_ALWAYS lb lb_zero(void) { return _mm256_setzero_si256(); }
 #if defined(__GNUC__)
-#define LW_TILE_DOT(sum, w, a)                                        \
-  do {                                                                \
-    __m256i t_;                                                       \
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"              \
-            : "+x"(sum), "=&x"(t_)                                    \
-            : "x"(w), "x"(a));                                        \
+#define LW_TILE_DOT(sum, w, a)                                                                     \
+  do {                                                                                             \
+    __m256i t_;                                                                                    \
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(t_) : "x"(w), "x"(a)); \
   } while (0)
 #else
 #define LW_TILE_DOT(sum, w, a) ((sum) = _mm256_add_epi16(sum, lw_products(w, a)))

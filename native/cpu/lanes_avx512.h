@@ -1,7 +1,7 @@
 /* The words of lanes_scalar.h for AVX-512 F, BW, VL, DQ and VNNI: two halves of 256 bits, 32 rows a strip.
  * The tile is 32 rows x 6 tokens: 12 integer and 12 float accumulators, two rows of weights, one broadcast.
  * vpdpbusd is written in assembly under GNU compilers: through the intrinsic GCC 12 copies and spills accumulators
- * (61-63 % of peak instead of 87 %, measured on Zen 5, shared/kernels.md 0). */
+ * (61-63 % of peak instead of 87 %, Zen 5). */
 #ifndef PGG_LANES_H
 #define PGG_LANES_H
 #include <immintrin.h>
@@ -158,8 +158,8 @@ PGG_ALWAYS lf lf_row_bf16(const uint8_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(l_load32(p)), 16));
 }
 PGG_ALWAYS lb lb_words16(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
-  return _mm512_cvtepu8_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(l_two_u64(lo0, hi0)),
-                                                      l_two_u64(lo1, hi1), 1));
+  return _mm512_cvtepu8_epi16(
+      _mm256_inserti128_si256(_mm256_castsi128_si256(l_two_u64(lo0, hi0)), l_two_u64(lo1, hi1), 1));
 }
 
 /* ---- the tile ------------------------------------------------------------------------------------------ */

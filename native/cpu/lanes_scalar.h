@@ -16,7 +16,7 @@
 #define LANES_BYTES8 BYTES8_SIGNED
 #define LANES_CHAIN 0 /* 1: byte products are summed in int16 first (lw_ words) */
 #define LANES_GEMV 0  /* 1: the level has the words of dot.inc */
-#define LANES_MIN_N 2  /* fewest tokens for which gemm beats gemv, measured */
+#define LANES_MIN_N 2 /* fewest tokens for which gemm beats gemv, measured */
 
 typedef struct lb {
   uint8_t v[32];
@@ -234,7 +234,8 @@ PGG_ALWAYS ld ld_tile_dot(ld acc, lb w, lb a) {
   int8_t x[32], y[32];
   memcpy(x, w.v, 32), memcpy(y, a.v, 32);
   EACH(8)
-  acc.v[i] += x[4 * i] * y[4 * i] + x[4 * i + 1] * y[4 * i + 1] + x[4 * i + 2] * y[4 * i + 2] + x[4 * i + 3] * y[4 * i + 3];
+  acc.v[i] +=
+      x[4 * i] * y[4 * i] + x[4 * i + 1] * y[4 * i + 1] + x[4 * i + 2] * y[4 * i + 2] + x[4 * i + 3] * y[4 * i + 3];
   return acc;
 }
 #define LD_TILE_DOT(acc, w, a) ((acc) = ld_tile_dot(acc, w, a))

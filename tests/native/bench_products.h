@@ -14,17 +14,17 @@
 static inline double bench_now(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 #if defined(__GNUC__) && defined(__x86_64__)
-#define TWELVE(op, a, r)                                                                          \
-  op " " a "," r "0\n" op " " a "," r "1\n" op " " a "," r "2\n" op " " a "," r "3\n" op " " a "," r "4\n" \
-  op " " a "," r "5\n" op " " a "," r "6\n" op " " a "," r "7\n" op " " a "," r "8\n" op " " a "," r "9\n" \
-  op " " a "," r "10\n" op " " a "," r "11\n"
+#define TWELVE(op, a, r)                                                                                            \
+  op " " a "," r "0\n" op " " a "," r "1\n" op " " a "," r "2\n" op " " a "," r "3\n" op " " a "," r "4\n" op " " a \
+     "," r "5\n" op " " a "," r "6\n" op " " a "," r "7\n" op " " a "," r "8\n" op " " a "," r "9\n" op " " a "," r \
+     "10\n" op " " a "," r "11\n"
 #define CLOBBERED "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
-#define PEAK(text, macs)                                                       \
-  for (int r = 0; r < 5; r++) {                                                \
-    const double t0 = bench_now();                                             \
-    for (int i = 0; i < 200000; i++) __asm__ volatile(text ::: CLOBBERED);     \
-    const double g = 200000. * 12 * (macs) / (bench_now() - t0) / 1e9;         \
-    if (g > best) best = g;                                                    \
+#define PEAK(text, macs)                                                  \
+  for (int r = 0; r < 5; r++) {                                           \
+    const double t0 = bench_now();                                        \
+    for (int i = 0; i < 200000; i++) __asm__ volatile(text::: CLOBBERED); \
+    const double g = 200000. * 12 * (macs) / (bench_now() - t0) / 1e9;    \
+    if (g > best) best = g;                                               \
   }
 /* GMAC/s: int8 where the level has a byte product in one instruction, else of f32 fma */
 static double bench_peak(const char *isa, int floats) {
@@ -67,7 +67,8 @@ static double bench_read(const pgg_kernels *k, const uint8_t *w) {
 static void bench_type(const pgg_kernels *k, int type, uint8_t *w, double read, const double peak[2]) {
   const pgg_quant *q = pgg_quant_get(type);
   const int floats = q->info.kind == PGG_KIND_FLOAT, slow = !strcmp(k->isa, "scalar");
-  const size_t row = (size_t)(BENCH_K / q->info.elems * q->info.bytes), stride = floats ? BENCH_K * 4 : BENCH_K / 256 * 320;
+  const size_t row = (size_t)(BENCH_K / q->info.elems * q->info.bytes),
+               stride = floats ? BENCH_K * 4 : BENCH_K / 256 * 320;
   const int64_t rows = (int64_t)((slow ? 4 << 20 : BENCH_BYTES) / row);
   float *x = test_aligned(BENCH_K * 4), *y = test_aligned(sizeof(float) * (size_t)(rows + BENCH_N * BENCH_SIDE));
   uint8_t *acts = test_aligned(BENCH_N * stride);

@@ -18,13 +18,13 @@ enum { SKIPPED = 77, MAX_K = 2048, MAX_ROWS = 70, MAX_N = 64, TRUE_N = 13 };
 
 static int failures;
 static const char *level, *what;
-#define FAIL(...)                                      \
-  do {                                                 \
-    if (failures++ < 40) {                             \
-      fprintf(stderr, "%s %s: ", level, what);         \
-      fprintf(stderr, __VA_ARGS__);                    \
-      fputc('\n', stderr);                             \
-    }                                                  \
+#define FAIL(...)                              \
+  do {                                         \
+    if (failures++ < 40) {                     \
+      fprintf(stderr, "%s %s: ", level, what); \
+      fprintf(stderr, __VA_ARGS__);            \
+      fputc('\n', stderr);                     \
+    }                                          \
   } while (0)
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
@@ -100,8 +100,8 @@ typedef struct bench {
   size_t row_bytes, act_stride;
   test_guarded w, acts;
   uint8_t *panels, *scratch;
-  float *y;                         /* (MAX_N, MAX_ROWS + 3) */
-  double truth[TRUE_N][MAX_ROWS];   /* in double, from decode */
+  float *y;                       /* (MAX_N, MAX_ROWS + 3) */
+  double truth[TRUE_N][MAX_ROWS]; /* in double, from decode */
   double bound[TRUE_N][MAX_ROWS];
   float reference[TRUE_N][MAX_ROWS];
   float gemv[TRUE_N][MAX_ROWS], gemm[TRUE_N][MAX_ROWS];
@@ -118,8 +118,8 @@ static void run_gemm(bench *b, int64_t rows, int64_t n) {
     b->k->pack_panels(type, b->acts.p, b->act_stride, n, b->len, 0, cut, b->panels);
   }
   for (int i = 0; i < MAX_N * Y_STRIDE; i++) b->y[i] = UNTOUCHED;
-  const pgg_gemm job = {b->w.p, b->row_bytes, b->acts.p, b->act_stride, b->panels, b->y,
-                        Y_STRIDE, rows, n, b->len, b->scratch};
+  const pgg_gemm job = {b->w.p,   b->row_bytes, b->acts.p, b->act_stride, b->panels, b->y,
+                        Y_STRIDE, rows,         n,         b->len,        b->scratch};
   b->k->gemm[type](&job);
   for (int64_t t = 0; t < MAX_N; t++)
     for (int64_t r = 0; r < Y_STRIDE; r++)
@@ -260,8 +260,7 @@ static void check_type(const pgg_kernels *k, int type) {
     b->len = lens[i];
     if (b->len % b->q->info.elems) continue;
     b->row_bytes = (size_t)(b->len / b->q->info.elems * b->q->info.bytes);
-    b->act_stride = b->floats ? (size_t)(b->len * 4 + 63) / 64 * 64
-                              : (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
+    b->act_stride = b->floats ? (size_t)(b->len * 4 + 63) / 64 * 64 : (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
     b->w = test_guard(b->row_bytes * MAX_ROWS);
     b->acts = test_guard(b->act_stride * MAX_N);
     b->panels = test_aligned(k->panel_bytes(type, MAX_N, b->len) + 64);

@@ -85,25 +85,30 @@ static inline void test_put_half(uint8_t *p, uint16_t h) { p[0] = (uint8_t)h, p[
 static inline void test_put_scales(int type, uint8_t *b, uint16_t d, uint16_t m, int mantissa) {
   const int up = (d >> 10 & 31) - 15;
   switch (type) {
-    case PGG_Q4_1: case PGG_Q5_1: case PGG_Q4_K: case PGG_Q5_K:
-      test_put_half(b, d), test_put_half(b + 2, m);
-      break;
+    case PGG_Q4_1:
+    case PGG_Q5_1:
+    case PGG_Q4_K:
+    case PGG_Q5_K: test_put_half(b, d), test_put_half(b + 2, m); break;
     case PGG_Q2_K: test_put_half(b + 80, d), test_put_half(b + 82, m); break;
     case PGG_Q3_K: test_put_half(b + 108, d); break;
     case PGG_Q6_K: test_put_half(b + 208, d); break;
     case PGG_TQ1_0: test_put_half(b + 52, d); break;
     case PGG_TQ2_0: test_put_half(b + 64, d); break;
     case PGG_MXFP4: b[0] = (uint8_t)(128 + up); break;
-    case PGG_NVFP4: for (int i = 0; i < 4; i++) b[i] = (uint8_t)((7 + (up & 3)) << 3 | mantissa); break;
-    case PGG_IQ1_M: for (int i = 0; i < 4; i++) b[49 + 2 * i] = (uint8_t)((b[49 + 2 * i] & 15) | (d >> 4 * i & 15) << 4); break;
+    case PGG_NVFP4:
+      for (int i = 0; i < 4; i++) b[i] = (uint8_t)((7 + (up & 3)) << 3 | mantissa);
+      break;
+    case PGG_IQ1_M:
+      for (int i = 0; i < 4; i++) b[49 + 2 * i] = (uint8_t)((b[49 + 2 * i] & 15) | (d >> 4 * i & 15) << 4);
+      break;
     default: test_put_half(b, d); /* d comes first */
   }
 }
 
 /* Makes the first scale of a block NaN or infinite; 0 where the type cannot say that. */
 static inline int test_put_special(int type, uint8_t *b, uint16_t h) {
-  static const int at[PGG_TYPE_LIMIT] = {[PGG_Q2_K] = 80, [PGG_Q3_K] = 108, [PGG_Q6_K] = 208, [PGG_TQ1_0] = 52,
-                                         [PGG_TQ2_0] = 64};
+  static const int at[PGG_TYPE_LIMIT] = {
+      [PGG_Q2_K] = 80, [PGG_Q3_K] = 108, [PGG_Q6_K] = 208, [PGG_TQ1_0] = 52, [PGG_TQ2_0] = 64};
   if (type == PGG_MXFP4 || type == PGG_NVFP4 || type == PGG_IQ1_M) return 0;
   if (type == PGG_F64 || type == PGG_F32 || type == PGG_F16 || type == PGG_BF16) {
     test_put_float(type, b, pgg_f16_to_f32(h));
