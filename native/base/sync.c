@@ -17,7 +17,6 @@ void pgg_cond_free(pgg_cond *cond) { (void)cond; }
 void pgg_cond_wait(pgg_cond *cond) { SleepConditionVariableSRW(cond, &g_lock, INFINITE, 0); }
 void pgg_cond_wake(pgg_cond *cond) { WakeConditionVariable(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { WakeAllConditionVariable(cond); }
-void pgg_yield(void) { SwitchToThread(); }
 
 int64_t pgg_now_ns(void) {
   LARGE_INTEGER t, f;
@@ -28,7 +27,6 @@ int64_t pgg_now_ns(void) {
 
 #else
 
-#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -58,7 +56,6 @@ void pgg_cond_free(pgg_cond *cond) { pthread_cond_destroy(cond); }
 void pgg_cond_wait(pgg_cond *cond) { pthread_cond_wait(cond, &g_lock); }
 void pgg_cond_wake(pgg_cond *cond) { pthread_cond_signal(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { pthread_cond_broadcast(cond); }
-void pgg_yield(void) { sched_yield(); }
 
 int64_t pgg_now_ns(void) {
   struct timespec t;

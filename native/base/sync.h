@@ -39,7 +39,6 @@ static inline void pgg_pause(void) {
   YieldProcessor();
 #endif
 }
-void pgg_yield(void);
 int64_t pgg_now_ns(void); /* monotonic */
 
 /* n slots, entered in order of arrival. All zero but n is a valid gate. */

@@ -6,7 +6,6 @@
 
 #include <stdatomic.h>
 
-#include "base/sync.h"
 #include "base/team.h"
 #if defined(_OPENMP)
 #include <omp.h>
@@ -15,7 +14,8 @@
 #endif
 
 #define MAX_THREADS 1024
-#define SPIN_BARRIER 4000 /* pauses before the core is offered to others; about 50 us */
+#define SPIN_BARRIER 4000 /* pauses before a thread sleeps, about 50 us; few where threads outnumber cores */
+#define SPIN_CROWDED 50
 #define SPIN_CALLER 2000
 
 typedef struct team_job {
@@ -44,15 +44,25 @@ void pgg_team_barrier(pgg_team *team) {
   unsigned phase = atomic_load_explicit(&team->phase, memory_order_acquire);
   if (atomic_fetch_add_explicit(&team->come, 1, memory_order_acq_rel) == n - 1) {
     atomic_store_explicit(&team->come, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
+    atomic_store(&team->phase, phase + 1);
+    if (atomic_load(&team->asleep)) {
+      pgg_lock();
+      pgg_cond_wake_all(&team->wake);
+      pgg_unlock();
+    }
     return;
   }
-  for (int spin = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; spin++) {
-    if (spin < SPIN_BARRIER)
-      pgg_pause();
-    else
-      pgg_yield();
+  for (int spin = 0; spin < team->spin; spin++) {
+    if (atomic_load_explicit(&team->phase, memory_order_acquire) != phase) return;
+    pgg_pause();
   }
+  /* The missing thread may have lost its core to another process: an idle core lets the system move it here, which a
+   * yielding one does not. asleep and phase are written before the other is read, on both sides: no wake-up is lost. */
+  atomic_fetch_add(&team->asleep, 1);
+  pgg_lock();
+  while (atomic_load(&team->phase) == phase) pgg_cond_wait(&team->wake);
+  pgg_unlock();
+  atomic_fetch_sub(&team->asleep, 1);
 }
 
 void pgg_team_range(int64_t n, int64_t grain, int ith, int nth, int64_t *begin, int64_t *end) {
@@ -83,6 +93,7 @@ static void conduct(team_job *job) {
     int n = omp_get_num_threads(); /* a thread limit may have given fewer: the same for all */
     atomic_store_explicit(&mine->team.nth, n, memory_order_relaxed);
     mine->fn(mine->ctx, &mine->team, omp_get_thread_num(), n);
+    pgg_team_barrier(&mine->team); /* waits better than the end of the region, which is awake for milliseconds */
     atomic_fetch_add_explicit(&g_arrived, 1, memory_order_release);
   }
   (void)atomic_load_explicit(&g_arrived, memory_order_acquire);
@@ -147,10 +158,14 @@ pgg_status pgg_team_run(int n_threads, pgg_team_fn fn, void *ctx) {
     return PGG_OK;
   }
   /* Waiting awake saves the price of a wake-up, but only where the team does not need this core. */
-  bool spare = n_threads < pgg_threads_default();
+  const int cores = pgg_threads_default();
+  const bool spare = n_threads < cores;
+  job.team.spin = n_threads <= cores ? SPIN_BARRIER : SPIN_CROWDED;
+  pgg_cond_init(&job.team.wake);
   pgg_lock();
   if (!team_ready()) {
     pgg_unlock();
+    pgg_cond_free(&job.team.wake);
     return pgg_fail(PGG_EBACKEND, "the system refused to start a thread (wanted a team of %d)", n_threads);
   }
   pgg_cond_init(&job.cond);
@@ -168,5 +183,6 @@ pgg_status pgg_team_run(int n_threads, pgg_team_fn fn, void *ctx) {
   while (!atomic_load_explicit(&job.done, memory_order_acquire)) pgg_cond_wait(&job.cond);
   pgg_unlock();
   pgg_cond_free(&job.cond);
+  pgg_cond_free(&job.team.wake);
   return PGG_OK;
 }

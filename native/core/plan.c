@@ -126,13 +126,13 @@ static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_node *node) {
     }
     case PGG_OP_INPUT: plan->n_input = op->i[0]; break;
     case PGG_OP_MATMUL: {
-      int64_t k = plan->nodes[op->src[0]].cols;
-      plan->macs += k * node->cols; /* both below 2^31 */
+      const pgg_weight *w = &plan->weights[op->weight[0]];
+      plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)node->cols;
       break;
     }
     case PGG_OP_ATTENTION:
       if (!op->i[5]) plan->any_order = true;
-      plan->macs_past += op->i[1] * (op->i[3] + op->i[4]);
+      plan->macs_past += (double)(op->i[1] * (op->i[3] + op->i[4]));
       break;
     default: break;
   }

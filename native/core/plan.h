@@ -63,8 +63,8 @@ struct pgg_plan {
   bool frozen;
   pgg_limits limits;
   size_t arena_bytes; /* of the nodes */
-  int64_t macs;       /* multiply-adds of one token, attention apart */
-  int64_t macs_past;  /* more of them for each position looked at */
+  double macs;        /* work of one token, attention apart, in multiply-adds of small integers */
+  double macs_past;   /* more of them for each position looked at */
   const pgg_backend *backend;
   void *compiled; /* the backend's own notes about the ops */
   pgg_gate gate;  /* of spaces 1.. */
