@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def rates(n_threads: int, quick: bool = False) -> dict[str, float]:
     got = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(got.stdout)
     return found
+
+
+def busy(seconds: float = 1.0) -> float:
+    """Cores in use by anything on this machine, measured while this process sleeps; 0 where /proc is missing."""
+
+    def used() -> float:
+        try:
+            fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return 0.0
+        user, nice, system, _idle, _wait, irq, soft, steal = map(int, fields)
+        return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+    before, start = used(), time.perf_counter()
+    time.sleep(seconds)
+    return (used() - before) / (time.perf_counter() - start)
 
 
 def commit() -> str:

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,17 @@ def spread(values: list[float]) -> dict[str, Any]:
     }
 
 
-def compare(path: str, rivals: list[str], threads: int, rounds: int, n_prefill: int, n_decode: int) -> dict[str, Any]:
+def wait_until_quiet(patience: float) -> float:
+    """Sleeps until other programs use less than a tenth of a core, at most patience seconds; cores in use then."""
+    end = time.monotonic() + patience
+    while (used := card.busy()) > 0.1 and time.monotonic() < end:
+        time.sleep(2)
+    return used
+
+
+def compare(
+    path: str, rivals: list[str], threads: int, rounds: int, n_prefill: int, n_decode: int, patience: float
+) -> dict[str, Any]:
     """One file, all engines."""
     import pyggml
 
@@ -52,8 +63,10 @@ def compare(path: str, rivals: list[str], threads: int, rounds: int, n_prefill: 
     taken: dict[str, dict[str, list[float]]] = {name: {"prefill": [], "decode": []} for name in workers}
     tokens: dict[str, list[int]] = {}
     bandwidth: list[float] = []
+    others: list[float] = []
     names = list(workers)
     for turn in range(rounds + 1):
+        others.append(wait_until_quiet(patience))
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             asked = workers[name]
             prefill = n_prefill / asked.ask(do="prefill", ids=ids)["seconds"]
@@ -82,6 +95,7 @@ def compare(path: str, rivals: list[str], threads: int, rounds: int, n_prefill: 
         "prefill_tokens": n_prefill,
         "decode_tokens": n_decode,
         "rounds": rounds,
+        "cores_used_by_others": [round(v, 2) for v in others],
         "read_gbs_2m": spread(bandwidth) if bandwidth else None,
         "engines": engines,
     }
@@ -117,15 +131,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--decode", type=int, default=64)
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine before a round")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
     parser.add_argument("--name", default="compare", help="first part of the file's name")
     args = parser.parse_args()
     machine = card.card()
-    results = []
+    results: list[dict[str, Any]] = []
     for path in args.models:
         for threads in args.threads or [card.cores()]:
-            results.append(compare(path, args.rivals, threads, args.rounds, args.prefill, args.decode))
+            results.append(compare(path, args.rivals, threads, args.rounds, args.prefill, args.decode, args.patience))
             print(table(results[-1:]), flush=True)
+            if max(results[-1]["cores_used_by_others"]) > 0.1:
+                print("NOT QUIET: other programs ran beside some rounds; treat the numbers as lower bounds", flush=True)
     cpu = re.sub(r"\W+", "-", machine["cpu"].lower()).strip("-")[:32]
     args.out.mkdir(parents=True, exist_ok=True)
     target = args.out / f"{args.name}-{machine['date'][:10]}-{cpu}-{machine['commit'].rstrip('+')[:8] or 'nogit'}.json"

@@ -45,8 +45,8 @@ class LlamaCpp:
     def _feed(self, ids: list[int]) -> None:
         for start in range(0, len(ids), 512):
             part = ids[start : start + 512]
-            batch = self.lib.llama_batch_get_one((self.lib.llama_token * len(part))(*part), len(part))
-            if self.lib.llama_decode(self.context, batch):
+            tokens = (self.lib.llama_token * len(part))(*part)  # a batch borrows it
+            if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(tokens, len(part))):
                 raise RuntimeError("llama_decode failed")
         logits = self.lib.llama_get_logits_ith(self.context, -1)
         view = np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (self.n_vocab,))
