@@ -285,7 +285,7 @@ class Model:
         for session in list(self._sessions):
             session.close()
         del self._plan
-        self._text.get_quietly()
+        self._text.join()
         self._file.close()
 
     def __enter__(self) -> Model:
@@ -384,27 +384,33 @@ class Model:
 
 
 class _Lazy:
-    """A value made in a thread of its own; get() waits for it and raises what making it raised."""
+    """A value made in a thread of its own; get() waits for it and raises what making it raised.
+
+    A child forked meanwhile has the object but not the thread: it makes the value itself.
+    """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._value: Any = None
+        self._make = make
+        self._made: list[Any] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(make,), name="pyggml-tokenizer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="pyggml-tokenizer", daemon=True)
         self._thread.start()
 
-    def _work(self, make: Callable[[], Any]) -> None:
+    def _work(self) -> None:
         try:
-            self._value = make()
+            self._made.append(self._make())
         except BaseException as e:
             self._error = e
 
     def get(self) -> Any:
-        self._thread.join()
+        self.join()
+        if self._error is None and not self._made:
+            self._work()
         if self._error is not None:
             raise self._error
-        return self._value
+        return self._made[0]
 
-    def get_quietly(self) -> None:
+    def join(self) -> None:
         self._thread.join()
 
 
