@@ -12,7 +12,12 @@ import numpy as np
 
 model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, verbose=False, logits_all=True)
 prompts = []
-for prompt in ("Once upon a time", "The princess said to the", "In the middle of the dark forest there", '"Dear child," answered the'):
+for prompt in (
+    "Once upon a time",
+    "The princess said to the",
+    "In the middle of the dark forest there",
+    '"Dear child," answered the',
+):
     ids = model.tokenize(prompt.encode(), add_bos=True, special=True)
     model.reset()
     model.eval(ids)

@@ -80,7 +80,10 @@ def test_ids_are_used_as_they_are(m):
 
 
 def test_empty_prompt_starts_from_bos(m):
-    assert m.generate("", max_tokens=3, temperature=0).tokens == m.generate([m.tokenizer.bos_id], max_tokens=3, temperature=0).tokens
+    assert (
+        m.generate("", max_tokens=3, temperature=0).tokens
+        == m.generate([m.tokenizer.bos_id], max_tokens=3, temperature=0).tokens
+    )
 
 
 def test_prompt_longer_than_the_context_says_both_numbers():
@@ -185,7 +188,15 @@ def test_repr_and_facts(m):
 
 @pytest.mark.parametrize(
     "bad",
-    [dict(n_ctx=0), dict(n_ctx=-5), dict(n_threads=0), dict(kv_type="q4_k"), dict(kv_type="nope"), dict(device="cuda:9"), dict(n_ctx="x")],
+    [
+        dict(n_ctx=0),
+        dict(n_ctx=-5),
+        dict(n_threads=0),
+        dict(kv_type="q4_k"),
+        dict(kv_type="nope"),
+        dict(device="cuda:9"),
+        dict(n_ctx="x"),
+    ],
 )
 def test_bad_load_arguments(bad):
     with pytest.raises(pyggml.PyggmlError):

@@ -42,7 +42,9 @@ def test_dry_run_writes_nothing(src, tmp_path):
 
 
 def test_rules_win_over_the_recipe(src, tmp_path):
-    rows = pyggml.quantize_file(src.path, tmp_path / "d.gguf", "pure:q4_0", rules={r"attn_v": "q8_0", "token_embd": "F16"})
+    rows = pyggml.quantize_file(
+        src.path, tmp_path / "d.gguf", "pure:q4_0", rules={r"attn_v": "q8_0", "token_embd": "F16"}
+    )
     kinds = {r.name: r.new for r in rows}
     assert kinds["blk.0.attn_v.weight"] == "q8_0"
     assert kinds["token_embd.weight"] == "f16"
