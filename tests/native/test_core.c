@@ -1,6 +1,8 @@
 /* Plans, sessions and the executor against a plain C forward pass: whole, in pieces, token by token, on 1 to 3
  * threads; and every refusal with its message.
- * Sanitized (-O1, because kernels take very long to compile otherwise): cmake -B build/asan native -DPGG_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 && cmake --build build/asan && ctest --test-dir build/asan
+ * Sanitized (-O1, because the kernels take very long to compile otherwise):
+ *   cmake -B build/asan native -DPGG_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1
+ *   cmake --build build/asan && ctest --test-dir build/asan */
 #include "tiny_plan.h"
 
 #define N 29
