@@ -5,16 +5,24 @@
 #include "core/kv.h"
 #include "core/plan.h"
 
+/* The tokens of one sequence in a piece. */
+typedef struct pgg_part {
+  const pgg_kv *kv;
+  int64_t n_past;   /* position of its first token */
+  int64_t first, n; /* its rows of TOKENS nodes */
+  int64_t wanted;   /* the last of its tokens; rows of WANTED nodes follow the order of parts */
+} pgg_part;
+
 /* One piece of a step, as every thread sees it. Constant while it runs. */
 typedef struct pgg_run {
   const pgg_plan *plan;
-  const pgg_kv *kv;
-  int64_t n, wanted; /* rows of TOKENS and WANTED nodes; the wanted are the last of the tokens */
-  int64_t n_past;    /* position of the first token */
+  const pgg_part *parts; /* (n_part) one after another: first = the sum of n before it */
+  int n_part;
+  int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
   const int32_t *ids; /* (n), or NULL */
   const float *rows;  /* (n, plan->n_input), or NULL */
   char *arena;
-  float *out; /* (wanted, cols) of the bound output node */
+  float *out;    /* (wanted, cols) of the bound output node */
   void *scratch; /* the backend's */
 } pgg_run;
 
@@ -26,6 +34,13 @@ static inline float *pgg_run_data(const pgg_run *run, int node) {
 }
 static inline int64_t pgg_run_stride(const pgg_run *run, int node) {
   return node == run->plan->bound ? run->plan->nodes[node].cols : run->plan->nodes[node].stride;
+}
+
+/* The token that a wanted row belongs to. */
+static inline int64_t pgg_run_token(const pgg_run *run, int64_t row) {
+  const pgg_part *part = run->parts;
+  for (; row >= part->wanted; part++) row -= part->wanted;
+  return part->first + part->n - part->wanted + row;
 }
 
 /* How threads share a stage. All threads must get the same answer. */

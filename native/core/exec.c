@@ -38,7 +38,7 @@ static pgg_status space_ready(const pgg_plan *plan, pgg_space **slot, int n_thre
 typedef struct exec_job {
   pgg_plan *plan;
   pgg_run run;
-  const atomic_int *cancel;
+  const pgg_piece *piece;
   pgg_space **slot;
   bool profile;
   atomic_int status;
@@ -59,10 +59,16 @@ static void job_fail(exec_job *job, pgg_status status) {
   pgg_unlock();
 }
 
+static bool cancelled(const pgg_piece *piece) {
+  for (int i = 0; i < piece->n_cancel; i++)
+    if (atomic_load_explicit(piece->cancel[i], memory_order_relaxed)) return true;
+  return false;
+}
+
 static pgg_status poll(const exec_job *job) {
   int failed = atomic_load_explicit(&job->status, memory_order_relaxed);
   if (failed) return (pgg_status)failed;
-  return atomic_load_explicit(job->cancel, memory_order_relaxed) ? PGG_ECANCELLED : PGG_OK;
+  return cancelled(job->piece) ? PGG_ECANCELLED : PGG_OK;
 }
 
 /* All threads leave with the same answer. */
@@ -120,15 +126,17 @@ static void run_ops(exec_job *job, pgg_team *team, int ith, int nth) {
   }
 }
 
-/* The output where it is not bound to the caller's rows: the last of its rows. */
+/* The output where it is not bound to the caller's rows. */
 static void copy_output(const pgg_run *run) {
   const pgg_plan *plan = run->plan;
   int node = plan->output;
   if (node == plan->bound || !run->out) return;
   int64_t cols = plan->nodes[node].cols, stride = plan->nodes[node].stride;
-  const float *x = pgg_run_data(run, node) + (pgg_run_rows(run, node) - run->wanted) * stride;
-  for (int64_t r = 0; r < run->wanted; r++)
-    for (int64_t c = 0; c < cols; c++) run->out[r * cols + c] = x[r * stride + c];
+  const bool all = plan->nodes[node].rows == PGG_ROWS_TOKENS;
+  for (int64_t r = 0; r < run->wanted; r++) {
+    const float *x = pgg_run_data(run, node) + (all ? pgg_run_token(run, r) : r) * stride;
+    for (int64_t c = 0; c < cols; c++) run->out[r * cols + c] = x[c];
+  }
 }
 
 /* What a job needs of its space; by one thread, before the others look. */
@@ -159,20 +167,23 @@ static void job_main(void *ctx, pgg_team *team, int ith, int nth) {
 /* How many threads this piece is worth. Bits do not depend on it. */
 static int worth(const pgg_plan *plan, const pgg_piece *piece, int n_threads) {
   if (n_threads <= 0) n_threads = pgg_threads_default();
-  double each = plan->macs + plan->macs_past * (double)(piece->n_past + piece->n);
-  double macs = each * (double)piece->n;
+  double macs = plan->macs * (double)piece->n;
+  for (int i = 0; i < piece->n_part; i++) {
+    const pgg_part *part = &piece->parts[i];
+    macs += plan->macs_past * (double)(part->n_past + part->n) * (double)part->n;
+  }
   if (macs < TEAM_MACS) return 1;
   double threads = macs / THREAD_MACS;
   return threads < n_threads ? (int)threads : n_threads;
 }
 
 pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads) {
-  exec_job job = {.plan = plan, .cancel = piece->cancel};
+  exec_job job = {.plan = plan, .piece = piece};
   job.run = (pgg_run){.plan = plan,
-                      .kv = piece->kv,
+                      .parts = piece->parts,
+                      .n_part = piece->n_part,
                       .n = piece->n,
                       .wanted = piece->wanted,
-                      .n_past = piece->n_past,
                       .ids = piece->ids,
                       .rows = piece->rows,
                       .out = piece->out};
@@ -191,6 +202,6 @@ pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads) {
   if (status) return status;
   int failed = atomic_load(&job.status);
   if (failed) return pgg_fail((pgg_status)failed, "%s", job.message);
-  if (atomic_load_explicit(piece->cancel, memory_order_relaxed)) return pgg_fail(PGG_ECANCELLED, "cancelled");
+  if (cancelled(piece)) return pgg_fail(PGG_ECANCELLED, "cancelled");
   return PGG_OK;
 }

@@ -12,13 +12,15 @@ struct pgg_space {
 void pgg_space_free(const pgg_plan *plan, pgg_space *space); /* NULL is fine */
 
 typedef struct pgg_piece {
-  const pgg_kv *kv;
-  pgg_space **own; /* a space that is this caller's alone, or NULL to share the plan's */
-  int64_t n, wanted, n_past;
+  const pgg_part *parts; /* (n_part), as pgg_run wants them */
+  int n_part;
+  pgg_space **own;   /* a space that is this caller's alone, or NULL to share the plan's */
+  int64_t n, wanted; /* of all parts */
   const int32_t *ids;
   const float *rows;
-  float *out; /* (wanted, cols of the output node), or NULL */
-  const atomic_int *cancel;
+  float *out;                      /* (wanted, cols of the output node), or NULL */
+  const atomic_int *const *cancel; /* (n_cancel) flags, each of which ends it */
+  int n_cancel;
 } pgg_piece;
 
 pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads);

@@ -174,6 +174,13 @@ PGG_API void pgg_session_cancel(pgg_session *session, int on); /* any thread; a 
  * On any failure the session is as before the call. */
 PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                     int64_t n_wanted, float *out, int n_threads);
+/* One step of several sequences, so that weights are read once for all of them. sessions: n_session different ones of
+ * this plan; counts: tokens of each; ids: all tokens, session after session; n_wanted: wanted rows of each, at the end of
+ * its tokens; out (sum of n_wanted, cols): those rows, session after session. What a sequence attends to is its own, to
+ * the bit. Only for plans fed by ids and without keep_all. A flag set by pgg_session_cancel on any of the sessions ends
+ * the step for all. On any failure all sessions are as before the call. */
+PGG_API pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
+                                 const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads);
 /* After a step of a keep_all plan: the node's rows of the last piece computed. */
 PGG_API pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count);
 
@@ -201,6 +208,11 @@ PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, i
 /* One call a token: feeds ids (n), then chooses the next. */
 PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                     int n_threads, int32_t *id);
+/* The same for several sequences: one step, then one choice for each; out_ids (n_session). The first failure wins, its
+ * message names the sequence, and all sessions are as before; samplers of the sequences before it have chosen. */
+PGG_API pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
+                                 const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
+                                 int32_t *out_ids);
 
 /* ---- GGUF leaf ----------------------------------------------------------------------------------------- */
 

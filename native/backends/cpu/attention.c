@@ -1,6 +1,6 @@
-/* The attention op: store the step's keys and values, attend in work items (KV head, block of tokens, span of keys),
- * merge the spans. Which items there are depends on the step alone, never on the threads, and spans are merged in
- * order: bits do not depend on the number of threads. */
+/* The attention op: store the step's keys and values, attend in work items (sequence, KV head, block of tokens, span of
+ * keys), merge the spans. How a sequence is cut depends on its own tokens alone, never on the threads or on the other
+ * sequences, and spans are merged in order: bits depend on neither. */
 #include <math.h>
 #include <string.h>
 
@@ -10,42 +10,52 @@
 
 enum { STORE, ATTEND, MERGE, DONE };
 
-#define BLOCK_ROWS 64    /* queries of an item: the heads of a group times tokens */
-#define SPAN_ROWS 256    /* with more queries than this there are items enough without cutting the keys */
-#define SPAN_KEYS 512    /* keys of a span at least */
+#define BLOCK_ROWS 64 /* queries of an item: the heads of a group times tokens */
+#define SPAN_ROWS 256 /* with more queries than this there are items enough without cutting the keys */
+#define SPAN_KEYS 512 /* keys of a span at least */
 #define MAX_SPANS 32
 
-/* How a step is cut. */
+/* How a sequence's part of a step is cut. */
 typedef struct cut {
+  const pgg_part *part;
   int64_t group, k_dim, v_dim, n_head_kv;
-  int64_t tokens, blocks; /* of a block, of the step */
+  int64_t tokens, blocks; /* of a block, of the part */
   int64_t keys, span, spans;
+  int64_t items;        /* of the part: spans apart, or together where shared room is short */
+  int64_t each, floats; /* of partial results: of an item's span, of the whole part */
 } cut;
 
 static int64_t block_tokens(int64_t group) { return pgg_max_i64(1, BLOCK_ROWS / group); }
 
-static cut cut_of(const pgg_run *run, const pgg_op *op) {
-  cut c = {.group = op->i[1] / op->i[2], .k_dim = op->i[3], .v_dim = op->i[4], .n_head_kv = op->i[2]};
-  c.tokens = pgg_min_i64(run->n, block_tokens(c.group));
-  c.blocks = (run->n + c.tokens - 1) / c.tokens;
-  c.keys = run->n_past + run->n;
+/* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
+static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
+
+static cut cut_of(const pgg_part *part, const pgg_op *op) {
+  cut c = {.part = part, .group = op->i[1] / op->i[2], .k_dim = op->i[3], .v_dim = op->i[4], .n_head_kv = op->i[2]};
+  c.tokens = pgg_min_i64(part->n, block_tokens(c.group));
+  c.blocks = (part->n + c.tokens - 1) / c.tokens;
+  c.keys = part->n_past + part->n;
   c.span = c.keys;
-  if (run->n == 1 || run->n * op->i[1] <= SPAN_ROWS) {
+  if (part->n == 1 || part->n * op->i[1] <= SPAN_ROWS) {
     c.span = ((c.keys + MAX_SPANS - 1) / MAX_SPANS + 255) / 256 * 256;
     c.span = pgg_max_i64(c.span, SPAN_KEYS);
   }
   c.spans = (c.keys + c.span - 1) / c.span;
+  c.each = partial_floats(c.tokens * c.group, c.v_dim);
+  c.items = c.n_head_kv * c.blocks * c.spans;
+  c.floats = c.spans > 1 ? c.items * c.each : 0;
   return c;
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
-/* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
-static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
+static int64_t most_spans(const pgg_plan *plan) {
+  return pgg_min_i64(MAX_SPANS, (plan->limits.n_ctx + SPAN_KEYS - 1) / SPAN_KEYS);
+}
 
+/* Room for one sequence's spans, as many tokens as are ever cut into them. */
 size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op) {
-  const int64_t group = op->i[1] / op->i[2];
-  int64_t spans = pgg_min_i64(MAX_SPANS, (plan->limits.n_ctx + SPAN_KEYS - 1) / SPAN_KEYS);
+  const int64_t group = op->i[1] / op->i[2], spans = most_spans(plan);
   if (spans < 2) return 0;
   int64_t tokens = pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
   int64_t each = pgg_min_i64(tokens, block_tokens(group));
@@ -78,30 +88,75 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
   return at;
 }
 
+/* The spans of one item. */
+static size_t own_partials(const pgg_plan *plan, int64_t rows, int64_t v_dim) {
+  const int64_t spans = most_spans(plan);
+  return spans < 2 || plan->limits.n_batch < 2 ? 0 : (size_t)(spans * partial_floats(rows, v_dim)) * sizeof(float);
+}
+
 size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const int64_t group = op->i[1] / op->i[2];
   const int64_t rows = group * pgg_min_i64(plan->limits.n_batch, block_tokens(group));
   item_memory memory;
   char none[1];
   size_t bytes = item_layout(none, rows, op->i[3], op->i[4], &memory);
+  bytes += own_partials(plan, rows, op->i[4]);
   return bytes + (kernels->attn_scratch ? kernels->attn_scratch(rows, op->i[3], op->i[4]) : 0);
+}
+
+/* Where the spans of all sequences do not fit the shared room, each item does its spans one after another and merges
+ * them itself: the same numbers in the same order. */
+typedef enum how { ONE_SPAN, TOGETHER, BY_ITEM } how;
+
+static how how_of(const pgg_run *run, const pgg_op *op) {
+  int64_t floats = 0;
+  for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], op).floats;
+  if (!floats) return ONE_SPAN;
+  if (run->n_part == 1) return TOGETHER; /* the room was made for it */
+  return (size_t)floats * sizeof(float) <= pgg_cpu_attention_partials(run->plan, op) ? TOGETHER : BY_ITEM;
+}
+
+/* A walk over the parts: what lies before the one it stands at. */
+typedef struct walk {
+  cut c;
+  int64_t items, floats;
+  how way;
+} walk;
+
+static walk walk_begin(const pgg_run *run, const pgg_op *op, how way) {
+  walk w = {.c = cut_of(run->parts, op), .way = way};
+  if (way == BY_ITEM) w.c.items /= w.c.spans;
+  return w;
+}
+
+static void walk_on(walk *w, const pgg_op *op) {
+  w->items += w->c.items;
+  w->floats += w->c.floats;
+  w->c = cut_of(w->c.part + 1, op);
+  if (w->way == BY_ITEM) w->c.items /= w->c.spans;
 }
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
-static void store(const pgg_run *run, const pgg_plan_op_rec *rec, const cut *c, int ith, int nth) {
-  const pgg_kv_span *kv = &run->kv->layers[rec->kv];
+static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int nth) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
   const int ks = rec->op.src[1], vs = rec->op.src[2];
+  const int64_t n_head_kv = rec->op.i[2], k_dim = rec->op.i[3], v_dim = rec->op.i[4];
   int64_t t0, t1;
   pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
-  for (int64_t t = t0; t < t1; t++) {
-    const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
-    const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
-    const size_t pos = (size_t)(run->n_past + t);
-    for (int64_t h = 0; h < c->n_head_kv; h++) {
-      kernels->kv_store(run->kv->type, k + h * c->k_dim, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, c->k_dim);
-      kernels->kv_store(run->kv->type, v + h * c->v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, c->v_dim);
+  for (int i = 0; i < run->n_part; i++) {
+    const pgg_part *part = &run->parts[i];
+    const pgg_kv_span *kv = &part->kv->layers[rec->kv];
+    const int type = part->kv->type;
+    const int64_t end = pgg_min_i64(t1, part->first + part->n);
+    for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
+      const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
+      const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
+      const size_t pos = (size_t)(part->n_past + t - part->first);
+      for (int64_t h = 0; h < n_head_kv; h++) {
+        kernels->kv_store(type, k + h * k_dim, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
+        kernels->kv_store(type, v + h * v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, v_dim);
+      }
     }
   }
 }
@@ -121,102 +176,36 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
   *last = (int32_t)end;
 }
 
-static float *partial_of(const pgg_run *run, const cut *c, int64_t h, int64_t block, int64_t span) {
-  const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const int64_t each = partial_floats(c->tokens * c->group, c->v_dim);
-  return (float *)(void *)(scratch->base + scratch->partials) + ((h * c->blocks + block) * c->spans + span) * each;
-}
-
-/* The rows of q of a head group and a block, one after another. */
+/* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
   const float *q = pgg_run_data(run, op->src[0]) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, op->src[0]), width = c->group * c->k_dim;
   if (tokens == 1) return q + t0 * stride;
-  for (int64_t t = 0; t < tokens; t++)
-    memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
+  for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
   return room;
 }
 
-static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const cut *c, int64_t item, int ith) {
-  const pgg_op *op = &rec->op;
+/* Where the spans of a KV head and a block lie when they are shared. */
+static float *partials_of(const pgg_run *run, const walk *w, int64_t h, int64_t block) {
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const pgg_kv_span *kv = &run->kv->layers[rec->kv];
-  const int64_t span = item % c->spans, h = item / c->spans % c->n_head_kv;
-  const int64_t block = c->blocks - 1 - item / c->spans / c->n_head_kv; /* later tokens see more: they begin */
-  const int64_t t0 = block * c->tokens, tokens = pgg_min_i64(c->tokens, run->n - t0), rows = tokens * c->group;
-  item_memory mem;
-  item_layout(scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes, c->tokens * c->group, c->k_dim,
-              c->v_dim, &mem);
-  int64_t low = INT32_MAX, high = 0;
-  for (int64_t t = 0; t < tokens; t++) {
-    int32_t first, last;
-    limits_of(op, run->n_past + t0 + t, c->keys, &first, &last);
-    low = pgg_min_i64(low, first);
-    high = pgg_max_i64(high, last);
-    for (int64_t g = 0; g < c->group; g++) {
-      mem.first[t * c->group + g] = first;
-      mem.last[t * c->group + g] = last;
-    }
-  }
-  pgg_attn job = {.q = gather(run, op, c, h, t0, tokens, mem.q),
-                  .q_stride = c->k_dim,
-                  .nq = rows,
-                  .k = kv->k + (size_t)h * kv->k_head,
-                  .v = kv->v + (size_t)h * kv->v_head,
-                  .kv_type = run->kv->type,
-                  .k_row = kv->k_row,
-                  .v_row = kv->v_row,
-                  .k_dim = c->k_dim,
-                  .v_dim = c->v_dim,
-                  .k0 = pgg_max_i64(low, span * c->span),
-                  .k1 = pgg_min_i64(high, (span + 1) * c->span),
-                  .first = mem.first,
-                  .last = mem.last,
-                  .scale = op->f[0],
-                  .softcap = op->f[1],
-                  .o = mem.o,
-                  .top = mem.top,
-                  .sum = mem.sum,
-                  .scratch = mem.kernel};
-  if (c->spans > 1) {
-    job.o = partial_of(run, c, h, block, span);
-    job.top = job.o + rows * c->v_dim;
-    job.sum = job.top + rows;
-    if (job.k0 >= job.k1) { /* a window that ends before this span */
-      for (int64_t i = 0; i < rows; i++) job.sum[i] = 0;
-      return;
-    }
-  }
-  scratch->kernels->attention(&job);
-  if (c->spans > 1) return;
-  for (int64_t t = 0; t < tokens; t++) {
-    float *y = pgg_run_data(run, rec->node) + (t0 + t) * pgg_run_stride(run, rec->node) + h * c->group * c->v_dim;
-    for (int64_t g = 0; g < c->group; g++) {
-      const int64_t i = t * c->group + g;
-      const float scale = job.sum[i] > 0 || job.sum[i] != job.sum[i] ? 1.0f / job.sum[i] : 0.0f;
-      for (int64_t d = 0; d < c->v_dim; d++) y[g * c->v_dim + d] = job.o[i * c->v_dim + d] * scale;
-    }
-  }
+  float *all = (float *)(void *)(scratch->base + scratch->partials);
+  return all + w->floats + (h * w->c.blocks + block) * w->c.spans * w->c.each;
 }
 
-/* One query's spans, in order. */
-static void merge(const pgg_run *run, const pgg_plan_op_rec *rec, const cut *c, int64_t t, int64_t head) {
-  const int64_t h = head / c->group, block = t / c->tokens;
-  const int64_t rows = pgg_min_i64(c->tokens, run->n - block * c->tokens) * c->group;
-  const int64_t i = (t - block * c->tokens) * c->group + head % c->group;
-  float *y = pgg_run_data(run, rec->node) + t * pgg_run_stride(run, rec->node) + head * c->v_dim;
+/* One query's spans, in order: row i of rows. */
+static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, float *y) {
   float top = 0, sum = 0;
   bool any = false;
   for (int64_t s = 0; s < c->spans; s++) {
-    const float *o = partial_of(run, c, h, block, s), *tops = o + rows * c->v_dim, *sums = tops + rows;
+    const float *o = partials + s * c->each, *tops = o + rows * c->v_dim, *sums = tops + rows;
     if (sums[i] == 0) continue;
     if (!any || tops[i] > top) top = tops[i];
     any = true;
   }
   memset(y, 0, (size_t)c->v_dim * sizeof(float));
   for (int64_t s = 0; s < c->spans; s++) {
-    const float *o = partial_of(run, c, h, block, s), *tops = o + rows * c->v_dim, *sums = tops + rows;
+    const float *o = partials + s * c->each, *tops = o + rows * c->v_dim, *sums = tops + rows;
     if (sums[i] == 0) continue;
     const float weight = expf(tops[i] - top);
     sum += weight * sums[i];
@@ -226,33 +215,134 @@ static void merge(const pgg_run *run, const pgg_plan_op_rec *rec, const cut *c, 
   for (int64_t d = 0; d < c->v_dim; d++) y[d] *= scale;
 }
 
+/* Where query i of a block lies in the result. t0: the block's first of all tokens. */
+static float *result_of(const pgg_run *run, const pgg_plan_op_rec *rec, const cut *c, int64_t h, int64_t t0,
+                        int64_t i) {
+  float *row = pgg_run_data(run, rec->node) + (t0 + i / c->group) * pgg_run_stride(run, rec->node);
+  return row + (h * c->group + i % c->group) * c->v_dim;
+}
+
+static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item, int ith) {
+  const cut *c = &w->c;
+  const pgg_op *op = &rec->op;
+  const pgg_part *part = c->part;
+  const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
+  const pgg_kv_span *kv = &part->kv->layers[rec->kv];
+  const int64_t apart = w->way == BY_ITEM ? 1 : c->spans; /* items that a head and a block make */
+  const int64_t s0 = item % apart, s1 = w->way == BY_ITEM ? c->spans : s0 + 1;
+  const int64_t h = item / apart % c->n_head_kv;
+  const int64_t block = c->blocks - 1 - item / apart / c->n_head_kv; /* later tokens see more: they begin */
+  const int64_t b0 = block * c->tokens, tokens = pgg_min_i64(c->tokens, part->n - b0), rows = tokens * c->group;
+  char *mine = scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
+  item_memory mem;
+  size_t before = w->way == BY_ITEM ? (size_t)(c->spans * c->each) * sizeof(float) : 0; /* its spans come first */
+  item_layout(mine + before, c->tokens * c->group, c->k_dim, c->v_dim, &mem);
+  int64_t low = INT32_MAX, high = 0;
+  for (int64_t t = 0; t < tokens; t++) {
+    int32_t first, last;
+    limits_of(op, part->n_past + b0 + t, c->keys, &first, &last);
+    low = pgg_min_i64(low, first);
+    high = pgg_max_i64(high, last);
+    for (int64_t g = 0; g < c->group; g++) {
+      mem.first[t * c->group + g] = first;
+      mem.last[t * c->group + g] = last;
+    }
+  }
+  pgg_attn job = {.q = gather(run, op, c, h, part->first + b0, tokens, mem.q),
+                  .q_stride = c->k_dim,
+                  .nq = rows,
+                  .k = kv->k + (size_t)h * kv->k_head,
+                  .v = kv->v + (size_t)h * kv->v_head,
+                  .kv_type = part->kv->type,
+                  .k_row = kv->k_row,
+                  .v_row = kv->v_row,
+                  .k_dim = c->k_dim,
+                  .v_dim = c->v_dim,
+                  .first = mem.first,
+                  .last = mem.last,
+                  .scale = op->f[0],
+                  .softcap = op->f[1],
+                  .o = mem.o,
+                  .top = mem.top,
+                  .sum = mem.sum,
+                  .scratch = mem.kernel};
+  float *partials = NULL;
+  if (c->spans > 1) partials = w->way == TOGETHER ? partials_of(run, w, h, block) : (float *)(void *)mine;
+  for (int64_t s = s0; s < s1; s++) {
+    job.k0 = pgg_max_i64(low, s * c->span);
+    job.k1 = pgg_min_i64(high, (s + 1) * c->span);
+    if (partials) {
+      job.o = partials + s * c->each;
+      job.top = job.o + rows * c->v_dim;
+      job.sum = job.top + rows;
+      if (job.k0 >= job.k1) { /* a window that ends before this span */
+        for (int64_t i = 0; i < rows; i++) job.sum[i] = 0;
+        continue;
+      }
+    }
+    scratch->kernels->attention(&job);
+  }
+  if (partials && w->way == TOGETHER) return; /* the next stage merges */
+  for (int64_t i = 0; i < rows; i++) {
+    float *y = result_of(run, rec, c, h, part->first + b0, i);
+    if (partials) {
+      merge(c, partials, i, rows, y);
+      continue;
+    }
+    const float scale = job.sum[i] > 0 || job.sum[i] != job.sum[i] ? 1.0f / job.sum[i] : 0.0f;
+    for (int64_t d = 0; d < c->v_dim; d++) y[d] = job.o[i * c->v_dim + d] * scale;
+  }
+}
+
 pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
   switch (stage) {
     case STORE: return pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]);
     case ATTEND: return PGG_SHARE_ANY;
-    case MERGE: return cut_of(run, o).spans > 1 ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
+    case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     default: return PGG_SHARE_END;
+  }
+}
+
+static void attend_all(const pgg_run *run, int op, int ith) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  pgg_cpu_tail *tail = &pgg_cpu_scratch_of(run)->tails[op];
+  const pgg_part *last = run->parts + run->n_part - 1;
+  walk w = walk_begin(run, &rec->op, how_of(run, &rec->op));
+  for (;;) {
+    int64_t item = atomic_fetch_add_explicit(tail, 1, memory_order_relaxed);
+    while (item >= w.items + w.c.items) { /* a thread's items only grow */
+      if (w.c.part == last) return;
+      walk_on(&w, &rec->op);
+    }
+    attend(run, rec, &w, item - w.items, ith);
+  }
+}
+
+/* The queries begin to end of all parts, those of a token one after another. */
+static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t begin, int64_t end) {
+  const int64_t n_head = rec->op.i[1];
+  walk w = walk_begin(run, &rec->op, TOGETHER);
+  for (int64_t at = begin; at < end; at++) {
+    while (at / n_head >= w.c.part->first + w.c.part->n) walk_on(&w, &rec->op);
+    const cut *c = &w.c;
+    if (c->spans == 1) continue;
+    const int64_t t = at / n_head - c->part->first, h = at % n_head / c->group, block = t / c->tokens;
+    const int64_t rows = pgg_min_i64(c->tokens, c->part->n - block * c->tokens) * c->group;
+    const int64_t i = (t - block * c->tokens) * c->group + at % c->group;
+    merge(c, partials_of(run, &w, h, block), i, rows, result_of(run, rec, c, h, c->part->first + block * c->tokens, i));
   }
 }
 
 void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  const cut c = cut_of(run, &rec->op);
   if (stage == STORE) {
-    store(run, rec, &c, ith, nth);
+    store(run, rec, ith, nth);
   } else if (stage == ATTEND) {
-    const int64_t items = c.n_head_kv * c.blocks * c.spans;
-    pgg_cpu_tail *tail = &pgg_cpu_scratch_of(run)->tails[op];
-    for (;;) {
-      int64_t item = atomic_fetch_add_explicit(tail, 1, memory_order_relaxed);
-      if (item >= items) return;
-      attend(run, rec, &c, item, ith);
-    }
+    attend_all(run, op, ith);
   } else {
-    const int64_t n_head = rec->op.i[1];
     int64_t begin, end;
-    pgg_team_range(run->n * n_head, 1, ith, nth, &begin, &end);
-    for (int64_t i = begin; i < end; i++) merge(run, rec, &c, i / n_head, i % n_head);
+    pgg_team_range(run->n * rec->op.i[1], 1, ith, nth, &begin, &end);
+    merge_range(run, rec, begin, end);
   }
 }

@@ -1,4 +1,4 @@
-/* The rope op: cos and sin of the step's positions, made once per step for each distinct set of numbers and shared by
+/* The rope op: cos and sin of each token's position, made once per step for each distinct set of numbers and shared by
  * all layers, then the rotation of each row. Angles are computed in double: at position 100,000 a float has lost the
  * fraction. YaRN after arXiv 2309.00071. */
 #include <math.h>
@@ -47,10 +47,14 @@ static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
   float *table = table_of(run, rope);
   for (int64_t pair = 0; pair < pairs && t0 < t1; pair++) {
     const double speed = speed_of(set->op, set->factors, pair);
-    for (int64_t t = t0; t < t1; t++) {
-      const double angle = (double)(run->n_past + t) * speed;
-      table[t * stride + 2 * pair] = (float)(cos(angle) * magnitude);
-      table[t * stride + 2 * pair + 1] = (float)(sin(angle) * magnitude);
+    for (int i = 0; i < run->n_part; i++) {
+      const pgg_part *part = &run->parts[i];
+      const int64_t end = pgg_min_i64(t1, part->first + part->n);
+      for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
+        const double angle = (double)(part->n_past + t - part->first) * speed;
+        table[t * stride + 2 * pair] = (float)(cos(angle) * magnitude);
+        table[t * stride + 2 * pair + 1] = (float)(sin(angle) * magnitude);
+      }
     }
   }
 }
@@ -74,8 +78,8 @@ void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth)
   const float *table = table_of(run, rope), *x = pgg_run_data(run, src);
   float *y = pgg_run_data(run, rec->node);
   for (int64_t t = t0; t < t1; t++) {
-    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1],
-                    (int)rec->op.i[2], (int)rec->op.i[3]};
+    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1], (int)rec->op.i[2],
+                    (int)rec->op.i[3]};
     pgg_cpu_scratch_of(run)->kernels->rope(&how, x + t * pgg_run_stride(run, src),
                                            y + t * pgg_run_stride(run, rec->node));
   }

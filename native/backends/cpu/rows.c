@@ -65,8 +65,8 @@ static void one_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, f
       for (int64_t at = 0; at < cols; at += op->i[0]) kernels->rms_norm(a + at, w->vec, y + at, op->i[0], op->f[0]);
       break;
     case PGG_OP_SOFTMAX: kernels->softmax(a, y, cols); break;
-    case PGG_OP_ROWS: /* the wanted rows are the last of the tokens */
-      a += (run->n - run->wanted) * pgg_run_stride(run, op->src[0]);
+    case PGG_OP_ROWS:
+      a += (pgg_run_token(run, r) - r) * pgg_run_stride(run, op->src[0]);
       memcpy(y, a, (size_t)cols * sizeof(float));
       break;
     default: elements(kernels, op, a, b, y, cols); break;
@@ -84,8 +84,7 @@ void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth) {
     pgg_team_range(cols, 64, ith, nth, &begin, &end);
     for (int64_t r = 0; r < rows && begin < end; r++) {
       const float *a = pgg_run_data(run, src[0]) + r * pgg_run_stride(run, src[0]) + begin, *b = NULL;
-      if (pgg_op_src_count(rec->op.kind) > 1)
-        b = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]) + begin;
+      if (pgg_op_src_count(rec->op.kind) > 1) b = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]) + begin;
       elements(pgg_cpu_scratch_of(run)->kernels, &rec->op, a, b, y + r * stride + begin, end - begin);
     }
     return;
