@@ -181,6 +181,8 @@ cdef extern from "pgg.h" nogil:
     void pgg_session_cancel(pgg_session *session, int on) noexcept
     pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                 int64_t n_wanted, float *out, int n_threads) noexcept
+    pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
+                             const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads) noexcept
     pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count) noexcept
 
     # ---- sampling
@@ -204,6 +206,9 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
     pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                 int n_threads, int32_t *id) noexcept
+    pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
+                             const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
+                             int32_t *out_ids) noexcept
 
     # ---- GGUF leaf
     pgg_status pgg_gguf_strings(const void *data, size_t size, size_t at, int64_t count, uint64_t *spans,

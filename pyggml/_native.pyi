@@ -63,6 +63,14 @@ class Plan:
     def kv_bytes(self, kv_type: int, n_ctx: int) -> int: ...
     @property
     def arena_bytes(self) -> int: ...
+    def step(
+        self, sessions: Sequence[Session], ids: Sequence[I32], n_wanted: Sequence[int], n_threads: int = 0
+    ) -> list[F32]:
+        """One step of several sequences -> (n_wanted[i], columns of the output node) each."""
+
+    def next(
+        self, sessions: Sequence[Session], samplers: Sequence[Sampler], ids: Sequence[I32], n_threads: int = 0
+    ) -> list[int]: ...
     def profile(self, on: bool) -> None: ...
     def times(self) -> list[tuple[str, str, int, int]]:
         """(op name, kind, calls, ns) in plan order."""

@@ -237,6 +237,27 @@ def op_table():
     return list(_OPS)
 
 
+cdef class Sampler
+cdef class Session
+
+
+cdef tuple joined(sessions, ids):
+    """Handles of sessions, tokens of each, all tokens one after another."""
+    if len(sessions) != len(ids):
+        raise _errors.ArgumentError(f"{len(sessions)} sessions, but tokens for {len(ids)}")
+    if not len(sessions) or not all(len(part) for part in ids):
+        raise _errors.ArgumentError("a step needs sessions, and tokens for each")
+    handles = np.empty(len(sessions), np.uintp)
+    cdef size_t[::1] view = handles
+    cdef Session session
+    for i in range(len(sessions)):
+        if sessions[i] is None:
+            raise _errors.ArgumentError(f"session {i} is None")
+        session = sessions[i]
+        view[i] = <size_t>session.live()
+    return handles, np.array([len(part) for part in ids], np.int64), np.concatenate(ids, dtype=np.int32)
+
+
 cdef class Plan:
     cdef pgg_plan *p
     cdef list keep
@@ -300,6 +321,49 @@ cdef class Plan:
     @property
     def arena_bytes(self):
         return pgg_plan_arena_bytes(self.p)
+
+    def step(self, sessions, ids, n_wanted, int n_threads=0):
+        handles, n_tokens, flat = joined(sessions, ids)
+        rows = np.array(n_wanted, np.int64)
+        if rows.shape != n_tokens.shape or (rows < 0).any() or (rows > n_tokens).any():
+            raise _errors.ArgumentError(f"step: {list(n_wanted)} rows wanted of {n_tokens.tolist()} tokens")
+        cdef size_t[::1] ps = handles
+        cdef const int64_t[::1] counts = n_tokens, wanted = rows
+        cdef const int32_t[::1] tokens = flat
+        out = np.empty((int(rows.sum()), pgg_plan_output_cols(self.p)), np.float32)
+        cdef float[:, ::1] view = out
+        cdef float *out_p = &view[0, 0] if view.shape[0] else NULL
+        cdef int n = <int>ps.shape[0]
+        cdef pgg_status status
+        with nogil:
+            status = pgg_plan_step(self.p, <pgg_session **>&ps[0], &counts[0], n, &tokens[0], &wanted[0], out_p,
+                                   n_threads)
+        check(status)
+        return np.split(out, np.cumsum(rows)[:-1])
+
+    def next(self, sessions, samplers, ids, int n_threads=0):
+        handles, n_tokens, flat = joined(sessions, ids)
+        if len(samplers) != len(sessions):
+            raise _errors.ArgumentError(f"next: {len(sessions)} sessions, but {len(samplers)} samplers")
+        choosers = np.empty(len(samplers), np.uintp)
+        cdef size_t[::1] ps = handles, qs = choosers
+        cdef Sampler sampler
+        for i in range(len(samplers)):
+            if samplers[i] is None:
+                raise _errors.ArgumentError(f"next: sampler {i} is None")
+            sampler = samplers[i]
+            qs[i] = <size_t>sampler.p
+        cdef const int64_t[::1] counts = n_tokens
+        cdef const int32_t[::1] tokens = flat
+        out = np.empty(len(samplers), np.int32)
+        cdef int32_t[::1] chosen = out
+        cdef int n = <int>ps.shape[0]
+        cdef pgg_status status
+        with nogil:
+            status = pgg_plan_next(self.p, <pgg_session **>&ps[0], <pgg_sampler **>&qs[0], &counts[0], n, &tokens[0],
+                                   n_threads, &chosen[0])
+        check(status)
+        return out.tolist()
 
     def profile(self, bint on):
         check(pgg_plan_profile(self.p, on))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyggml import _native
 from pyggml.errors import ArgumentError, Cancelled, PyggmlError
 from pyggml.sample import Sampling
 from pyggml.session import Session
@@ -70,11 +69,10 @@ class Completion:
         return self.text
 
 
-class Stream:
-    """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
+class Continuation:
+    """What one prompt becomes: which tokens to feed next, what a chosen token means, the sums. Runs no model.
 
-    continues: the text goes on from the prompt's, so a blank before its first word stays. Raises like generate.
-    Closing or dropping it frees the sequence's cache.
+    feed() says what goes into the sequence next, take(token) what came out; end() closes the text. A batch drives many.
     """
 
     def __init__(
@@ -87,7 +85,6 @@ class Stream:
         stop: str | Sequence[str],
         logprobs: int | None,
         continues: bool,
-        session: Session | None = None,
     ) -> None:
         if max_tokens is not None and (
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0
@@ -95,25 +92,117 @@ class Stream:
             raise ArgumentError(f"max_tokens must be a whole number >= 0 or None, got {max_tokens!r}")
         if logprobs is not None and not 0 <= logprobs <= 1000:
             raise ArgumentError(f"logprobs must be from 0 to 1000 or None, got {logprobs!r}")
-        self.result: Completion | None = None
+        self.prompt = list(prompt)
+        self.finish = ""
+        self.n_logprobs = logprobs
         self._model = model
-        self._prompt = list(prompt)
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._stops = StopStrings([stop] if isinstance(stop, str) else list(stop))
-        self._n_logprobs = logprobs
         self._continues = continues
         self._logprobs: list[TokenLogprob] = []
         self._tokens: list[int] = []
         self._text: list[str] = []
-        self._finish = ""
+        self._stopped = False
+        self._started = self._first = 0.0
+
+    def begin(self) -> None:
+        """Starts the clock, the text and the random numbers."""
+        self._started = time.perf_counter()
+        self._decoder = self._model.tokenizer.stream_decoder(skip_special=True, continues=self._continues)
+        self.sampler = self._sampling.sampler(self._model.n_vocab)
+        self.sampler.accept(np.asarray(self.prompt, np.int32))
+
+    def feed(self, session: Session) -> list[int] | None:
+        """The tokens that come next; None at the end, and then `finish` says why."""
+        if self.finish:
+            return None
+        tokens = self._tokens[-1:] or self.prompt
+        enough = self._max_tokens is not None and len(self._tokens) >= self._max_tokens
+        if enough or session.n_past + len(tokens) > session.n_ctx:
+            self.finish = "length"
+        return None if self.finish else tokens
+
+    def choose(self, session: Session, feed: list[int]) -> int:
+        """One step of this sequence alone, keeping log-probabilities where they are wanted."""
+        if self.n_logprobs is None:
+            return session.next(self.sampler, feed)
+        logits = session.step(feed)
+        token = int(self.sampler.next(logits))
+        wide = logits.astype(np.float64)
+        wide -= wide.max()
+        wide -= np.log(np.exp(wide).sum())
+        best = np.argsort(-wide, kind="stable")[: self.n_logprobs]
+        self._logprobs.append(TokenLogprob(token, float(wide[token]), tuple((int(i), float(wide[i])) for i in best)))
+        return token
+
+    def take(self, token: int) -> str:
+        """A chosen token; returns the text that is certain now."""
+        self._first = self._first or time.perf_counter()
+        if token in self._model.tokenizer.eog_ids:
+            self.finish = "stop"
+            return ""
+        self._tokens.append(token)
+        text, self._stopped = self._stops.push(self._decoder.push(token))
+        if self._stopped:
+            self.finish = "stop"
+        return self._keep(text)
+
+    def end(self) -> str:
+        """The text still held back. Without a reason to finish it was cancelled."""
+        text = ""
+        if not self._stopped:
+            text, self._stopped = self._stops.push(self._decoder.finish())
+            if self._stopped:
+                self.finish = "stop"
+            else:
+                text += self._stops.flush()
+        self.finish = self.finish or "cancelled"
+        return self._keep(text)
+
+    def _keep(self, text: str) -> str:
+        if text:
+            self._text.append(text)
+        return text
+
+    def sum_up(self) -> Completion:
+        """What there is so far."""
+        ended = time.perf_counter()
+        n, m = len(self.prompt), len(self._tokens)
+        prompt_s = (self._first or ended) - (self._started or ended)
+        decode_s = ended - self._first if self._first else 0.0
+        return Completion(
+            "".join(self._text),
+            self._tokens,
+            self.finish or "cancelled",
+            Usage(n, m, n + m),
+            Timings(
+                prompt_s,
+                decode_s,
+                n / prompt_s if prompt_s > 0 else 0.0,
+                max(m - 1, 0) / decode_s if decode_s > 0 else 0.0,
+            ),
+            self._logprobs[:m] if self.n_logprobs is not None else None,
+        )
+
+
+class Stream:
+    """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
+
+    Raises like generate. Closing or dropping it frees the sequence's cache.
+    """
+
+    def __init__(self, model: Model, what: Continuation, session: Session | None = None) -> None:
+        self.result: Completion | None = None
+        self._model = model
+        self._what = what
         self._cancelled = False
         self._lock = threading.Lock()
         self._own = session is None
         used = session or model._borrow()
         self._session: Session | None = used
         try:
-            used.check(self._prompt)
+            used.check(what.prompt)
         except BaseException:
             self._release()
             raise
@@ -144,81 +233,23 @@ class Stream:
             self._model._give_back(session)
 
     def _run(self, session: Session) -> Generator[str, None, None]:
-        started = time.perf_counter()
-        first = 0.0
+        what = self._what
         try:
-            decoder = self._model.tokenizer.stream_decoder(skip_special=True, continues=self._continues)
-            sampler = self._sampling.sampler(self._model.n_vocab)
-            sampler.accept(np.asarray(self._prompt, np.int32))
-            feed = self._prompt
-            stopped = False
+            what.begin()
             try:
-                while not self._cancelled:
-                    if self._max_tokens is not None and len(self._tokens) >= self._max_tokens:
-                        self._finish = "length"
-                        break
-                    if session.n_past + len(feed) > session.n_ctx:
-                        self._finish = "length"
-                        break
-                    token = self._choose(session, sampler, feed)
-                    first = first or time.perf_counter()
-                    if token in self._model.tokenizer.eog_ids:
-                        self._finish = "stop"
-                        break
-                    self._tokens.append(token)
-                    feed = [token]
-                    text, stopped = self._stops.push(decoder.push(token))
+                while not self._cancelled and (feed := what.feed(session)) is not None:
+                    text = what.take(what.choose(session, feed))
                     if text:
-                        self._text.append(text)
                         yield text
-                    if stopped:
-                        self._finish = "stop"
-                        break
             except Cancelled:
                 if not self._cancelled:
                     raise
-            if not stopped:
-                text, stopped = self._stops.push(decoder.finish())
-                text += "" if stopped else self._stops.flush()
-                if stopped:
-                    self._finish = "stop"
-                if text:
-                    self._text.append(text)
-                    yield text
-            self._finish = self._finish or "cancelled"
+            text = what.end()
+            if text:
+                yield text
         finally:
-            self.result = self._sum_up(started, first, time.perf_counter())
+            self.result = what.sum_up()
             self._release()
-
-    def _choose(self, session: Session, sampler: _native.Sampler, feed: list[int]) -> int:
-        if self._n_logprobs is None:
-            return session.next(sampler, feed)
-        logits = session.step(feed)
-        token = int(sampler.next(logits))
-        wide = logits.astype(np.float64)
-        wide -= wide.max()
-        wide -= np.log(np.exp(wide).sum())
-        best = np.argsort(-wide, kind="stable")[: self._n_logprobs]
-        self._logprobs.append(TokenLogprob(token, float(wide[token]), tuple((int(i), float(wide[i])) for i in best)))
-        return token
-
-    def _sum_up(self, started: float, first: float, ended: float) -> Completion:
-        n, m = len(self._prompt), len(self._tokens)
-        prompt_s = (first or ended) - started
-        decode_s = ended - first if first else 0.0
-        return Completion(
-            "".join(self._text),
-            self._tokens,
-            self._finish or "cancelled",
-            Usage(n, m, n + m),
-            Timings(
-                prompt_s,
-                decode_s,
-                n / prompt_s if prompt_s > 0 else 0.0,
-                max(m - 1, 0) / decode_s if decode_s > 0 else 0.0,
-            ),
-            self._logprobs[:m] if self._n_logprobs is not None else None,
-        )
 
 
 def complete(stream: Stream) -> Completion:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch, gguf, scoring
+from pyggml import _native, arch, batch, gguf, scoring
 from pyggml.config import Config
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, UnsupportedError
-from pyggml.generate import Stream, complete
+from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
@@ -182,6 +182,8 @@ class Model:
     ) -> Any:
         """Continues a prompt: text, a list of token ids (used as they are), or a list of prompts (-> a list).
 
+        Prompts of a list run together, so that weights are read once for all of them.
+
         max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
         stop: texts that end the generation and are cut off. logprobs: keep the log-probabilities of every token and of
         this many alternatives. -> Completion. Raises ContextFull when the prompt is longer than the context,
@@ -193,14 +195,14 @@ class Model:
         >>> len(c.tokens), c.finish_reason, str(c) == c.text
         (5, 'length', True)
         """
-        how = dict(
+        how: dict[str, Any] = dict(
             max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
             repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
         )  # fmt: skip
         if _is_batch(prompt):
-            return [complete(self._start(ids, **how)) for ids in [self._ids(p) for p in prompt]]  # type: ignore[arg-type]
-        return complete(self._start(self._ids(prompt), **how))  # type: ignore[arg-type]
+            return batch.complete_all(self, [self._continue(self._ids(p), **how) for p in prompt])
+        return complete(self._start(self._ids(prompt), **how))
 
     def stream(self, prompt: Prompt = "", **settings: Any) -> Stream:
         """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
@@ -313,7 +315,10 @@ class Model:
             ids = [start]
         return ids
 
-    def _start(
+    def _start(self, ids: Sequence[int], **how: Any) -> Stream:
+        return Stream(self, self._continue(ids, **how))
+
+    def _continue(
         self,
         ids: Sequence[int],
         *,
@@ -322,8 +327,8 @@ class Model:
         logprobs: int | None = None,
         answers: bool = False,
         **sampling: Any,
-    ) -> Stream:
-        return Stream(
+    ) -> Continuation:
+        return Continuation(
             self,
             ids,
             max_tokens=max_tokens,

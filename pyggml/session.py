@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONG_STEP = 2_000_000_000
+LONG_STEP = 2_000_000_000
 """Multiply-adds above which a step may last long enough that Ctrl-C must be able to end it."""
 
 
@@ -125,12 +125,12 @@ class Session:
             self._busy.release()
 
     def _run(self, n: int, call: Callable[[], T]) -> T:
-        if n * self._model._n_weights < _LONG_STEP or threading.current_thread() is not threading.main_thread():
+        if n * self._model._n_weights < LONG_STEP or threading.current_thread() is not threading.main_thread():
             return call()
-        return _interruptible(call, lambda: self._native.cancel(True))
+        return interruptible(call, lambda: self._native.cancel(True))
 
 
-def _interruptible(call: Callable[[], T], stop: Callable[[], None]) -> T:
+def interruptible(call: Callable[[], T], stop: Callable[[], None]) -> T:
     """call() in a thread of its own, so that the main thread still meets its signals; stop() ends it early."""
     result: list[T] = []
     error: list[BaseException] = []

@@ -51,6 +51,7 @@ PY_FLOORS = {
     "scoring": 4,
     "model": 4,
     "generate": 4,
+    "batch": 4,
     "chat": 4,
     "grammar": 4,
     "recipes": 5,
