@@ -9,12 +9,12 @@
 typedef struct pgg_run {
   const pgg_plan *plan;
   const pgg_kv *kv;
-  int64_t n, wanted; /* rows of TOKENS and WANTED nodes; the wanted are the last of the tokens */
-  int64_t n_past;    /* position of the first token */
+  int64_t n, wanted;  /* rows of TOKENS and WANTED nodes; the wanted are the last of the tokens */
+  int64_t n_past;     /* position of the first token */
   const int32_t *ids; /* (n), or NULL */
   const float *rows;  /* (n, plan->n_input), or NULL */
   char *arena;
-  float *out; /* (wanted, cols) of the bound output node */
+  float *out;    /* (wanted, cols) of the bound output node */
   void *scratch; /* the backend's */
 } pgg_run;
 

@@ -13,9 +13,9 @@ struct pgg_session {
   pgg_kv kv;
   int64_t n_past, n_ctx;
   atomic_int cancel;
-  pgg_space *own;           /* of a keep_all plan: its nodes stay readable */
+  pgg_space *own;              /* of a keep_all plan: its nodes stay readable */
   int64_t last_n, last_wanted; /* rows of the last piece */
-  float *logits;            /* (output cols) of pgg_session_next */
+  float *logits;               /* (output cols) of pgg_session_next */
 };
 
 pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **out) {

@@ -10,9 +10,9 @@
 
 enum { STORE, ATTEND, MERGE, DONE };
 
-#define BLOCK_ROWS 64    /* queries of an item: the heads of a group times tokens */
-#define SPAN_ROWS 256    /* with more queries than this there are items enough without cutting the keys */
-#define SPAN_KEYS 512    /* keys of a span at least */
+#define BLOCK_ROWS 64 /* queries of an item: the heads of a group times tokens */
+#define SPAN_ROWS 256 /* with more queries than this there are items enough without cutting the keys */
+#define SPAN_KEYS 512 /* keys of a span at least */
 #define MAX_SPANS 32
 
 /* How a step is cut. */
@@ -133,8 +133,7 @@ static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, i
   const float *q = pgg_run_data(run, op->src[0]) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, op->src[0]), width = c->group * c->k_dim;
   if (tokens == 1) return q + t0 * stride;
-  for (int64_t t = 0; t < tokens; t++)
-    memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
+  for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
   return room;
 }
 

@@ -74,8 +74,8 @@ void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth)
   const float *table = table_of(run, rope), *x = pgg_run_data(run, src);
   float *y = pgg_run_data(run, rec->node);
   for (int64_t t = t0; t < t1; t++) {
-    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1],
-                    (int)rec->op.i[2], (int)rec->op.i[3]};
+    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1], (int)rec->op.i[2],
+                    (int)rec->op.i[3]};
     pgg_cpu_scratch_of(run)->kernels->rope(&how, x + t * pgg_run_stride(run, src),
                                            y + t * pgg_run_stride(run, rec->node));
   }

@@ -84,8 +84,7 @@ void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth) {
     pgg_team_range(cols, 64, ith, nth, &begin, &end);
     for (int64_t r = 0; r < rows && begin < end; r++) {
       const float *a = pgg_run_data(run, src[0]) + r * pgg_run_stride(run, src[0]) + begin, *b = NULL;
-      if (pgg_op_src_count(rec->op.kind) > 1)
-        b = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]) + begin;
+      if (pgg_op_src_count(rec->op.kind) > 1) b = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]) + begin;
       elements(pgg_cpu_scratch_of(run)->kernels, &rec->op, a, b, y + r * stride + begin, end - begin);
     }
     return;
