@@ -92,7 +92,12 @@ def busy(seconds: float = 1.0) -> float:
 
 
 def commit() -> str:
-    """The commit of this checkout, with + when it has changes; empty outside git."""
+    """The commit of this checkout, with + when it has changes; empty outside git.
+
+    PYGGML_BENCH_COMMIT states it where the installed package comes from another one.
+    """
+    if os.environ.get("PYGGML_BENCH_COMMIT"):
+        return os.environ["PYGGML_BENCH_COMMIT"]
     try:
         head = subprocess.run(["git", "-C", HERE, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
         state = subprocess.run(["git", "-C", HERE, "status", "--porcelain", "-uno"], capture_output=True, text=True)

@@ -25,7 +25,8 @@ def block(data: dict[str, Any], name: str) -> str:
         f"{card['cpu']}, {card['cores']} cores, level {card['isa']}{can}; {card['date'][:10]};",
         f"{', '.join(versions.values())}. A prompt of {first['prefill_tokens']} tokens, then {first['decode_tokens']}",
         "greedy ones; Llama-3.2-1B shape, random weights, f16 cache. Median (lowest - highest) of",
-        f"{first['rounds']} alternating rounds. All numbers: [{name}](bench/results/{name}); how: [bench](bench/README.md).",
+        f"{first['rounds']} alternating rounds. All numbers: [{name}](bench/results/{name});",
+        "how they are made: [bench](bench/README.md).",
     ]
     return "\n".join(lines) + "\n\n" + table(data["results"])
 

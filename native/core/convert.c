@@ -9,8 +9,8 @@
 typedef struct convert_job {
   const pgg_quant *quant;
   const pgg_kernels *kernels;
-  const float *x;       /* quantize: (rows, k) */
-  float *out;           /* dequantize: (rows, k) */
+  const float *x; /* quantize: (rows, k) */
+  float *out;     /* dequantize: (rows, k) */
   const char *blocks;
   char *blocks_out;
   const float *importance;
@@ -24,8 +24,7 @@ static pgg_status judge(const char *what, int type, int64_t rows, int64_t k, con
   const pgg_quant *q = *quant = pgg_quant_get(type);
   size_t bytes;
   if (!q) return pgg_fail(PGG_ETYPE, "%s: there is no tensor type %d", what, type);
-  if (rows < 0 || k < 0)
-    return pgg_fail(PGG_ESHAPE, "%s: shape (%lld, %lld)", what, (long long)rows, (long long)k);
+  if (rows < 0 || k < 0) return pgg_fail(PGG_ESHAPE, "%s: shape (%lld, %lld)", what, (long long)rows, (long long)k);
   if (k % q->info.elems)
     return pgg_fail(PGG_ESHAPE, "%s: rows of %lld values do not fit %s, whose blocks hold %d", what, (long long)k,
                     q->info.name, q->info.elems);
@@ -89,8 +88,7 @@ pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t
   const pgg_quant *quant;
   pgg_status status = judge("quantize", type, rows, k, x, y, &quant);
   if (status || (status = pgg_init())) return status;
-  if (!quant->encode)
-    return pgg_fail(PGG_EUNSUPPORTED, "quantize: %s cannot be written, only read", quant->info.name);
+  if (!quant->encode) return pgg_fail(PGG_EUNSUPPORTED, "quantize: %s cannot be written, only read", quant->info.name);
   for (int64_t c = 0; importance && c < k; c++)
     if (!(isfinite(importance[c]) && importance[c] >= 0))
       return pgg_fail(PGG_ENUMERIC, "quantize: importance of column %lld is %g, expected a finite number >= 0",
@@ -117,8 +115,7 @@ pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64
   const pgg_quant *quant;
   pgg_status status = judge("dequantize", type, rows, k, x, y, &quant);
   if (status || (status = pgg_init())) return status;
-  if (!quant->decode)
-    return pgg_fail(PGG_EUNSUPPORTED, "dequantize: %s has no decoding to floats", quant->info.name);
+  if (!quant->decode) return pgg_fail(PGG_EUNSUPPORTED, "dequantize: %s has no decoding to floats", quant->info.name);
   convert_job job = {.quant = quant,
                      .kernels = pgg_kernels_get(),
                      .out = y,

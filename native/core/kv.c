@@ -9,9 +9,7 @@
 
 #define HUGE_HEAD ((size_t)4 << 20) /* heads up to this are worth huge pages; larger ones would commit too much */
 
-static bool kv_type_ok(int type) {
-  return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0;
-}
+static bool kv_type_ok(int type) { return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0; }
 
 static pgg_status row_size(const pgg_kv_layer *layer, int type, const char *what, int64_t dim, size_t *bytes) {
   const pgg_type_info *info = pgg_type_get(type);

@@ -5,9 +5,9 @@
 #include "core/plan.h"
 
 typedef struct pgg_kv_span {
-  char *k, *v;             /* of this layer */
-  size_t k_row, v_row;     /* bytes of a position of one head */
-  size_t k_head, v_head;   /* bytes of a head */
+  char *k, *v;           /* of this layer */
+  size_t k_row, v_row;   /* bytes of a position of one head */
+  size_t k_head, v_head; /* bytes of a head */
 } pgg_kv_span;
 
 typedef struct pgg_kv {

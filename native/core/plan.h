@@ -10,7 +10,7 @@
 typedef struct pgg_backend pgg_backend;
 
 typedef struct pgg_node {
-  int64_t rows;   /* PGG_ROWS_TOKENS or PGG_ROWS_WANTED */
+  int64_t rows; /* PGG_ROWS_TOKENS or PGG_ROWS_WANTED */
   int64_t cols;
   int64_t stride; /* floats from row to row: cols rounded up to 64 bytes */
   int op;         /* that makes it */
@@ -54,12 +54,12 @@ struct pgg_plan {
   pgg_kv_layer *kv;
   int n_node, n_weight, n_op, n_kv;
   int cap_node, cap_weight, cap_op, cap_kv;
-  int output;       /* node, -1 */
-  int bound;        /* the output node if its rows are written straight to the caller's buffer, else -1 */
-  int n_embed;      /* embed ops */
-  int64_t n_vocab;  /* smallest table of the embed ops */
-  int64_t n_input;  /* columns of the input op, 0 */
-  bool any_order;   /* an attention op without causality */
+  int output;      /* node, -1 */
+  int bound;       /* the output node if its rows are written straight to the caller's buffer, else -1 */
+  int n_embed;     /* embed ops */
+  int64_t n_vocab; /* smallest table of the embed ops */
+  int64_t n_input; /* columns of the input op, 0 */
+  bool any_order;  /* an attention op without causality */
   bool frozen;
   pgg_limits limits;
   size_t arena_bytes; /* of the nodes */

@@ -25,8 +25,7 @@ struct pgg_sampler {
 };
 
 static bool window_on(const pgg_sampling *how) {
-  return how->repeat_last_n &&
-         (how->repeat_penalty != 1 || how->frequency_penalty != 0 || how->presence_penalty != 0);
+  return how->repeat_last_n && (how->repeat_penalty != 1 || how->frequency_penalty != 0 || how->presence_penalty != 0);
 }
 
 static pgg_status judge(const pgg_sampling *how, int64_t n_vocab) {
@@ -46,8 +45,7 @@ static pgg_status judge(const pgg_sampling *how, int64_t n_vocab) {
       return pgg_fail(PGG_EINVAL, "sampler: %s is %g, expected a finite number", all[i].name, (double)all[i].value);
   if (!(how->repeat_penalty > 0))
     return pgg_fail(PGG_EINVAL, "sampler: repeat_penalty is %g, expected > 0 (1 is off)", (double)how->repeat_penalty);
-  if (how->min_p > 1)
-    return pgg_fail(PGG_EINVAL, "sampler: min_p is %g, expected at most 1", (double)how->min_p);
+  if (how->min_p > 1) return pgg_fail(PGG_EINVAL, "sampler: min_p is %g, expected at most 1", (double)how->min_p);
   if (how->repeat_last_n < -1)
     return pgg_fail(PGG_EINVAL, "sampler: repeat_last_n is %d, expected -1 or more", how->repeat_last_n);
   return PGG_OK;

@@ -107,17 +107,16 @@ static pgg_status judge_rope(const pgg_plan *plan, const pgg_op *op) {
   pgg_status status;
   if ((status = of_tokens(plan, op, 0)) || (status = in_range(op, "n_head", op->i[0], 1, MAX_HEADS)) ||
       (status = in_range(op, "head_dim", op->i[1], 1, MAX_DIM)) ||
-      (status = has_cols(plan, op, 0, op->i[0], op->i[1])) ||
-      (status = in_range(op, "n_rot", op->i[2], 2, op->i[1])) || (status = in_range(op, "kind", op->i[3], 0, 1)) ||
-      (status = in_range(op, "n_ctx_orig", op->i[4], 0, INT32_MAX)) ||
-      (status = positive(op, "freq_base", op->f[0])) || (status = positive(op, "freq_scale", op->f[1])) ||
-      (status = finite_at_least(op, "ext_factor", op->f[2], 0)) || (status = positive(op, "attn_factor", op->f[3])))
+      (status = has_cols(plan, op, 0, op->i[0], op->i[1])) || (status = in_range(op, "n_rot", op->i[2], 2, op->i[1])) ||
+      (status = in_range(op, "kind", op->i[3], 0, 1)) ||
+      (status = in_range(op, "n_ctx_orig", op->i[4], 0, INT32_MAX)) || (status = positive(op, "freq_base", op->f[0])) ||
+      (status = positive(op, "freq_scale", op->f[1])) || (status = finite_at_least(op, "ext_factor", op->f[2], 0)) ||
+      (status = positive(op, "attn_factor", op->f[3])))
     return status;
   if (op->i[2] % 2) return pgg_fail(PGG_EINVAL, "%s: n_rot is %lld, expected an even number", op->name, (ll)op->i[2]);
   if (op->f[2] > 0) {
     if (op->i[4] < 1) return pgg_fail(PGG_EINVAL, "%s: YaRN needs n_ctx_orig, got %lld", op->name, (ll)op->i[4]);
-    if ((status = positive(op, "beta_fast", op->f[4])) || (status = positive(op, "beta_slow", op->f[5])))
-      return status;
+    if ((status = positive(op, "beta_fast", op->f[4])) || (status = positive(op, "beta_slow", op->f[5]))) return status;
     if (op->f[0] <= 1) return pgg_fail(PGG_EINVAL, "%s: YaRN needs freq_base > 1, got %g", op->name, (double)op->f[0]);
   }
   if (op->weight[0] < 0) return PGG_OK;
@@ -138,8 +137,7 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
   if ((status = in_range(op, "layer", op->i[0], 0, 65535)) || (status = in_range(op, "n_head", n_head, 1, MAX_HEADS)) ||
       (status = in_range(op, "n_head_kv", n_head_kv, 1, n_head)) ||
       (status = in_range(op, "k_dim", k_dim, 1, MAX_DIM)) || (status = in_range(op, "v_dim", v_dim, 1, MAX_DIM)) ||
-      (status = in_range(op, "causal", op->i[5], 0, 1)) ||
-      (status = in_range(op, "window", op->i[6], 0, INT32_MAX)) ||
+      (status = in_range(op, "causal", op->i[5], 0, 1)) || (status = in_range(op, "window", op->i[6], 0, INT32_MAX)) ||
       (status = finite_at_least(op, "softcap", op->f[1], 0)))
     return status;
   if (!isfinite(op->f[0])) return pgg_fail(PGG_EINVAL, "%s: scale is not finite", op->name);
@@ -209,9 +207,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_GLU:
       if ((status = in_range(op, "the activation", op->i[0], 0, 1))) return status;
       return same_shape(plan, op);
-    case PGG_OP_ROWS:
-      out->rows = PGG_ROWS_WANTED;
-      return of_tokens(plan, op, 0);
+    case PGG_OP_ROWS: out->rows = PGG_ROWS_WANTED; return of_tokens(plan, op, 0);
     case PGG_OP_SILU:
     case PGG_OP_GELU:
     case PGG_OP_GELU_ERF:

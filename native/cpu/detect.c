@@ -111,8 +111,8 @@ typedef struct level {
   int below; /* index of the level it starts from, -1: nothing */
   unsigned needs;
   const char *needs_text;
-  void (*fill)(pgg_kernels *);       /* NULL: not in this build */
-  unsigned extra_needs[2];           /* features of the extras, in order */
+  void (*fill)(pgg_kernels *); /* NULL: not in this build */
+  unsigned extra_needs[2];     /* features of the extras, in order */
   void (*extra[2])(pgg_kernels *);
 } level;
 
@@ -137,9 +137,19 @@ static const level levels[] = {
     {"scalar", -1, 0, "nothing", pgg_isa_scalar, {0}, {NULL}},
     {"avx2", 0, PGG_CPU_AVX2, "AVX2, FMA, F16C, BMI1 and BMI2", X86(pgg_isa_avx2), {0}, {NULL}},
     {"avxvnni", 1, PGG_CPU_AVX2 | PGG_CPU_AVXVNNI, "AVX2 and AVX-VNNI", X86(pgg_isa_avxvnni), {0}, {NULL}},
-    {"avx512", 1, PGG_CPU_AVX2 | PGG_CPU_AVX512 | PGG_CPU_AVX512VNNI, "AVX-512 F, BW, VL, DQ and VNNI",
-     X86(pgg_isa_avx512), {PGG_CPU_AVX512VBMI, 0}, {VBMI(pgg_isa_avx512_vbmi), NULL}},
-    {"neon", 0, PGG_CPU_NEON, "Advanced SIMD", ARM(pgg_isa_neon), {PGG_CPU_DOTPROD, PGG_CPU_I8MM},
+    {"avx512",
+     1,
+     PGG_CPU_AVX2 | PGG_CPU_AVX512 | PGG_CPU_AVX512VNNI,
+     "AVX-512 F, BW, VL, DQ and VNNI",
+     X86(pgg_isa_avx512),
+     {PGG_CPU_AVX512VBMI, 0},
+     {VBMI(pgg_isa_avx512_vbmi), NULL}},
+    {"neon",
+     0,
+     PGG_CPU_NEON,
+     "Advanced SIMD",
+     ARM(pgg_isa_neon),
+     {PGG_CPU_DOTPROD, PGG_CPU_I8MM},
      {ARM(pgg_isa_neon_dotprod), ARM(pgg_isa_neon_i8mm)}},
 };
 enum { N_LEVEL = (int)(sizeof levels / sizeof levels[0]) };
@@ -189,8 +199,7 @@ static void build_once(void) {
     build();
     atomic_store_explicit(&stage, 2, memory_order_release);
   } else {
-    while (atomic_load_explicit(&stage, memory_order_acquire) != 2) {
-    }
+    while (atomic_load_explicit(&stage, memory_order_acquire) != 2) {}
   }
 }
 
@@ -202,8 +211,7 @@ static pgg_status refuse(const char *who, const char *name) {
       strcat(list, levels[i].name);
     }
   const int i = find(name);
-  if (i < 0)
-    return pgg_fail(PGG_EUNSUPPORTED, "%s: unknown CPU level '%.60s'; available here: %s", who, name, list);
+  if (i < 0) return pgg_fail(PGG_EUNSUPPORTED, "%s: unknown CPU level '%.60s'; available here: %s", who, name, list);
   if (!levels[i].fill)
     return pgg_fail(PGG_EUNSUPPORTED, "%s: CPU level '%s' is for another architecture; available here: %s", who, name,
                     list);

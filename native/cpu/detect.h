@@ -5,9 +5,9 @@
 #include "cpu/kernels.h"
 
 enum {
-  PGG_CPU_AVX2 = 1 << 0,        /* AVX2, FMA, F16C, BMI1, BMI2 and the OS saves ymm */
-  PGG_CPU_AVXVNNI = 1 << 1,     /* VEX vpdpbusd */
-  PGG_CPU_AVX512 = 1 << 2,      /* F, BW, VL, DQ and the OS saves zmm */
+  PGG_CPU_AVX2 = 1 << 0,    /* AVX2, FMA, F16C, BMI1, BMI2 and the OS saves ymm */
+  PGG_CPU_AVXVNNI = 1 << 1, /* VEX vpdpbusd */
+  PGG_CPU_AVX512 = 1 << 2,  /* F, BW, VL, DQ and the OS saves zmm */
   PGG_CPU_AVX512VNNI = 1 << 3,
   PGG_CPU_AVX512VBMI = 1 << 4,
   PGG_CPU_AVX512BF16 = 1 << 5,

@@ -3,6 +3,4 @@
 #include "cpu/lanes_avxvnni.h"
 #include "cpu/products.inc"
 
-void pgg_isa_avxvnni(pgg_kernels *table) {
-  products_fill(table);
-}
+void pgg_isa_avxvnni(pgg_kernels *table) { products_fill(table); }

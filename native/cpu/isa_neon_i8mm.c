@@ -3,6 +3,4 @@
 #include "cpu/lanes_neon.h"
 #include "cpu/products.inc"
 
-void pgg_isa_neon_i8mm(pgg_kernels *table) {
-  products_fill(table);
-}
+void pgg_isa_neon_i8mm(pgg_kernels *table) { products_fill(table); }

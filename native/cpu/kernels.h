@@ -54,15 +54,15 @@ typedef struct pgg_kernels {
   /* by type id; every weight type (BLOCK, FLOAT) has gemv; gemm may be NULL: then the backend uses gemv per token */
   pgg_gemv_fn gemv[PGG_TYPE_LIMIT];
   pgg_gemm_fn gemm[PGG_TYPE_LIMIT];
-  int gemm_rows;                                             /* rows of a strip: cuts between threads are multiples */
-  int64_t gemm_min_n[PGG_TYPE_LIMIT];                        /* fewest tokens for which gemm beats gemv */
-  size_t (*gemm_scratch)(int type, int64_t k);               /* bytes per thread */
-  size_t (*panel_bytes)(int type, int64_t n, int64_t k);     /* 0: the level needs no panels for this type */
-  int64_t panel_tokens;                                      /* tokens in a panel */
+  int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
+  int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
+  size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
+  size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* 0: the level needs no panels for this type */
+  int64_t panel_tokens;                                  /* tokens in a panel */
   void (*pack_panels)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t p0, int64_t p1,
-                      void *panels);                         /* panels [p0, p1) of ceil(n / panel_tokens) */
+                      void *panels); /* panels [p0, p1) of ceil(n / panel_tokens) */
 
-  void (*act_encode)(const float *x, pgg_act *act, int64_t k); /* bytes equal to pgg_act_encode */
+  void (*act_encode)(const float *x, pgg_act *act, int64_t k);          /* bytes equal to pgg_act_encode */
   void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */
 
   void (*rms_norm)(const float *x, const float *w, float *y, int64_t n, float eps); /* one run */
@@ -74,7 +74,7 @@ typedef struct pgg_kernels {
   void (*gelu_erf)(const float *x, float *y, int64_t n); /* exact form */
   void (*glu)(const float *gate, const float *up, float *y, int64_t n, int gelu);
   void (*softmax)(const float *x, float *y, int64_t n);
-  void (*rope)(const pgg_rope *how, const float *x, float *y); /* one token, all heads; y may be x */
+  void (*rope)(const pgg_rope *how, const float *x, float *y);         /* one token, all heads; y may be x */
   void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16 or q8_0 */
   size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
   void (*attention)(const pgg_attn *job);

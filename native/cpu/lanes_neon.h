@@ -99,11 +99,13 @@ PGG_ALWAYS void l_transpose4(uint32x4_t *a, uint32x4_t *b, uint32x4_t *c, uint32
 PGG_ALWAYS void lb_transpose(lb v[8]) {
   uint32x4_t q[2][2][4]; /* dwords of a half row, rows of a half column */
   PGG_UNROLL(8)
-  for (int i = 0; i < 8; i++) for (int h = 0; h < 2; h++) q[h][i >> 2][i & 3] = vreinterpretq_u32_u8(v[i].v[h]);
+  for (int i = 0; i < 8; i++)
+    for (int h = 0; h < 2; h++) q[h][i >> 2][i & 3] = vreinterpretq_u32_u8(v[i].v[h]);
   for (int h = 0; h < 2; h++)
     for (int r = 0; r < 2; r++) l_transpose4(&q[h][r][0], &q[h][r][1], &q[h][r][2], &q[h][r][3]);
   PGG_UNROLL(8)
-  for (int j = 0; j < 8; j++) for (int r = 0; r < 2; r++) v[j].v[r] = vreinterpretq_u8_u32(q[j >> 2][r][j & 3]);
+  for (int j = 0; j < 8; j++)
+    for (int r = 0; r < 2; r++) v[j].v[r] = vreinterpretq_u8_u32(q[j >> 2][r][j & 3]);
 }
 PGG_ALWAYS void lf_transpose(lf v[8]) {
   lb w[8];

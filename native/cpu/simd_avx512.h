@@ -59,8 +59,7 @@ static inline void vf_store_f16(void *p, vf a) {
 static inline void vf_store_bf16(void *p, vf a) {
   const __m512i bits = _mm512_castps_si512(a), high = _mm512_srli_epi32(bits, 16);
   const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-  const __m512i even = _mm512_srli_epi32(
-      _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __m512i even = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
   const __m512i out = _mm512_mask_or_epi32(even, nan, high, _mm512_set1_epi32(0x40));
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(out));

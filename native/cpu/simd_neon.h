@@ -97,8 +97,10 @@ static inline void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = vuzp1q_f32(
 static inline void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = vzip1q_f32(even, odd), *b = vzip2q_f32(even, odd); }
 
 static inline void vf_transpose(vf r[4]) {
-  const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
-  const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
+  const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])),
+                    b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
+  const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])),
+                    d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
   r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
   r[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
   r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));

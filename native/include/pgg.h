@@ -143,7 +143,7 @@ enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
 PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
 PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* 0 while there is no output */
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
-PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan); /* scratch of the whole plan, shared by its sessions */
+PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the whole plan, shared by its sessions */
 /* Bytes of key/value cache for n_ctx positions in a type; 0 if the type cannot hold it. */
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
 
@@ -153,8 +153,8 @@ typedef struct pgg_op_time {
   int64_t calls;
   int64_t ns;
 } pgg_op_time;
-PGG_API pgg_status pgg_plan_profile(pgg_plan *plan, int on);                      /* on: zeroes and starts, 0: stops */
-PGG_API int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap);    /* returns the number of ops */
+PGG_API pgg_status pgg_plan_profile(pgg_plan *plan, int on);                   /* on: zeroes and starts, 0: stops */
+PGG_API int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap); /* returns the number of ops */
 
 /* ---- sessions ------------------------------------------------------------------------------------------ */
 
@@ -175,10 +175,10 @@ PGG_API void pgg_session_cancel(pgg_session *session, int on); /* any thread; a 
 PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                     int64_t n_wanted, float *out, int n_threads);
 /* One step of several sequences, so that weights are read once for all of them. sessions: n_session different ones of
- * this plan; counts: tokens of each; ids: all tokens, session after session; n_wanted: wanted rows of each, at the end of
- * its tokens; out (sum of n_wanted, cols): those rows, session after session. What a sequence attends to is its own, to
- * the bit. Only for plans fed by ids and without keep_all. A flag set by pgg_session_cancel on any of the sessions ends
- * the step for all. On any failure all sessions are as before the call. */
+ * this plan; counts: tokens of each; ids: all tokens, session after session; n_wanted: wanted rows of each, at the end
+ * of its tokens; out (sum of n_wanted, cols): those rows, session after session. What a sequence attends to is its own,
+ * to the bit. Only for plans fed by ids and without keep_all. A flag set by pgg_session_cancel on any of the sessions
+ * ends the step for all. On any failure all sessions are as before the call. */
 PGG_API pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
                                  const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads);
 /* After a step of a keep_all plan: the node's rows of the last piece computed. */
@@ -187,14 +187,14 @@ PGG_API pgg_status pgg_session_node(const pgg_session *session, int node, float 
 /* ---- sampling ------------------------------------------------------------------------------------------ */
 
 typedef struct pgg_sampling {
-  float temperature;        /* <= 0: greedy */
-  int32_t top_k;            /* <= 0: off */
-  float top_p;              /* >= 1: off */
-  float min_p;              /* <= 0: off */
-  float repeat_penalty;     /* 1: off */
-  float frequency_penalty;  /* 0: off */
-  float presence_penalty;   /* 0: off */
-  int32_t repeat_last_n;    /* window of the penalties; 0: off, -1: everything */
+  float temperature;       /* <= 0: greedy */
+  int32_t top_k;           /* <= 0: off */
+  float top_p;             /* >= 1: off */
+  float min_p;             /* <= 0: off */
+  float repeat_penalty;    /* 1: off */
+  float frequency_penalty; /* 0: off */
+  float presence_penalty;  /* 0: off */
+  int32_t repeat_last_n;   /* window of the penalties; 0: off, -1: everything */
   uint64_t seed;
 } pgg_sampling;
 

@@ -8,28 +8,28 @@
 
 static int check_failures;
 
-#define CHECK(cond, ...)                                        \
-  do {                                                          \
-    if (!(cond)) {                                              \
-      check_failures++;                                         \
-      printf("%s:%d: %s: ", __FILE__, __LINE__, #cond);         \
-      printf(__VA_ARGS__);                                      \
-      printf("\n");                                             \
-    }                                                           \
+#define CHECK(cond, ...)                                \
+  do {                                                  \
+    if (!(cond)) {                                      \
+      check_failures++;                                 \
+      printf("%s:%d: %s: ", __FILE__, __LINE__, #cond); \
+      printf(__VA_ARGS__);                              \
+      printf("\n");                                     \
+    }                                                   \
   } while (0)
 
-#define CHECK_OK(call)                                                                          \
-  do {                                                                                          \
-    pgg_status status_ = (call);                                                                \
-    CHECK(status_ == PGG_OK, "%s: %s", pgg_status_text(status_), pgg_last_error());             \
+#define CHECK_OK(call)                                                              \
+  do {                                                                              \
+    pgg_status status_ = (call);                                                    \
+    CHECK(status_ == PGG_OK, "%s: %s", pgg_status_text(status_), pgg_last_error()); \
   } while (0)
 
 /* The call fails with that status, and its message holds the text. */
-#define CHECK_FAILS(want, text, call)                                                           \
-  do {                                                                                          \
-    pgg_status status_ = (call);                                                                \
-    CHECK(status_ == (want), "got %s", pgg_status_text(status_));                               \
-    CHECK(strstr(pgg_last_error(), (text)) != NULL, "message: %s", pgg_last_error());           \
+#define CHECK_FAILS(want, text, call)                                                 \
+  do {                                                                                \
+    pgg_status status_ = (call);                                                      \
+    CHECK(status_ == (want), "got %s", pgg_status_text(status_));                     \
+    CHECK(strstr(pgg_last_error(), (text)) != NULL, "message: %s", pgg_last_error()); \
   } while (0)
 
 static inline int check_done(const char *name) {

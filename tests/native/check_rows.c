@@ -49,33 +49,24 @@ static float uniform(float lo, float hi) { return lo + (hi - lo) * (float)(bits3
 enum { PLAIN, WIDE, ZEROS, EQUAL, TINY, HUGE_MIX, BIG_TOP, SMALL, TIES, SPECIAL, N_FLAVOUR };
 
 static float value(int flavour, int64_t i) {
-  static const float odd[] = {0.0f,  -0.0f, 1e-40f, -1e-45f, 1e30f, -1e30f, 88.0f,     -88.0f,   89.0f,
-                              -89.0f, 104.0f, -104.0f, 1e-7f,  -1e-7f, FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN};
+  static const float odd[] = {0.0f,   -0.0f,   1e-40f, -1e-45f, 1e30f,   -1e30f,   88.0f,    -88.0f,    89.0f, -89.0f,
+                              104.0f, -104.0f, 1e-7f,  -1e-7f,  FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN};
   switch (flavour) {
-  case WIDE:
-    return uniform(-110.0f, 110.0f);
-  case ZEROS:
-    return i & 1 ? -0.0f : 0.0f;
-  case EQUAL:
-    return 3.25f;
-  case TINY:
-    return uniform(-1e-38f, 1e-38f);
-  case HUGE_MIX:
-    return i % 3 ? uniform(-1.0f, 1.0f) : uniform(-1e30f, 1e30f);
-  case BIG_TOP:
-    return i == 0 ? 1e30f : uniform(-1.0f, 1.0f);
-  case SMALL:
-    return uniform(-0.02f, 0.02f);
-  case TIES: { /* half way between two bf16, or two f16 */
-    const uint32_t u = 0x3f000000u | (i & 1 ? (bits32() & 0xff0000u) | 0x8000u : (bits32() & 0x7fe000u) | 0x1000u);
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-  }
-  case SPECIAL:
-    return i % 5 ? uniform(-4.0f, 4.0f) : odd[bits32() % (sizeof odd / sizeof odd[0])];
-  default:
-    return uniform(-6.0f, 6.0f);
+    case WIDE: return uniform(-110.0f, 110.0f);
+    case ZEROS: return i & 1 ? -0.0f : 0.0f;
+    case EQUAL: return 3.25f;
+    case TINY: return uniform(-1e-38f, 1e-38f);
+    case HUGE_MIX: return i % 3 ? uniform(-1.0f, 1.0f) : uniform(-1e30f, 1e30f);
+    case BIG_TOP: return i == 0 ? 1e30f : uniform(-1.0f, 1.0f);
+    case SMALL: return uniform(-0.02f, 0.02f);
+    case TIES: { /* half way between two bf16, or two f16 */
+      const uint32_t u = 0x3f000000u | (i & 1 ? (bits32() & 0xff0000u) | 0x8000u : (bits32() & 0x7fe000u) | 0x1000u);
+      float x;
+      memcpy(&x, &u, sizeof x);
+      return x;
+    }
+    case SPECIAL: return i % 5 ? uniform(-4.0f, 4.0f) : odd[bits32() % (sizeof odd / sizeof odd[0])];
+    default: return uniform(-6.0f, 6.0f);
   }
 }
 
@@ -90,8 +81,9 @@ enum { N_LENGTH = sizeof lengths / sizeof lengths[0] };
  * and infinity may be either. */
 static void close_to(const char *what, int flavour, int64_t n, int64_t i, float got, double want, double bound) {
   checks++;
-  if (isnan(want) ? isnan(got) : fabs(want) > FLT_MAX ? got == (want > 0 ? INFINITY : -INFINITY)
-                                                      : fabs((double)got - want) <= bound)
+  if (isnan(want)            ? isnan(got)
+      : fabs(want) > FLT_MAX ? got == (want > 0 ? INFINITY : -INFINITY)
+                             : fabs((double)got - want) <= bound)
     return;
   fail("%s flavour %d n %lld at %lld: %.9g, expected %.9g within %.3g", what, flavour, (long long)n, (long long)i,
        (double)got, want, bound);
@@ -122,9 +114,7 @@ static void same_floats(const char *what, int64_t n, const float *got, const flo
 /* ---- element by element -------------------------------------------------------------------------------- */
 
 static double true_silu(double x) { return x / (1.0 + exp(-x)); }
-static double true_gelu(double x) {
-  return x / (1.0 + exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)));
-}
+static double true_gelu(double x) { return x / (1.0 + exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x))); }
 static double true_gelu_erf(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 
 static void check_map(const pgg_kernels *t) {
@@ -253,8 +243,8 @@ static void check_finite(const pgg_kernels *t) {
 /* ---- rope, decoders, cache rows ------------------------------------------------------------------------ */
 
 static void check_rope(const pgg_kernels *t) {
-  static const int shapes[][2] = {{2, 2},   {8, 4},    {20, 20},  {48, 32},   {64, 64},  {66, 66},
-                                  {80, 20}, {96, 96},  {128, 64}, {128, 128}, {34, 30}, {576, 64}};
+  static const int shapes[][2] = {{2, 2},   {8, 4},   {20, 20},  {48, 32},   {64, 64}, {66, 66},
+                                  {80, 20}, {96, 96}, {128, 64}, {128, 128}, {34, 30}, {576, 64}};
   for (int neox = 0; neox < 2; neox++)
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
       for (int heads = 1; heads <= 3; heads++) {
@@ -385,11 +375,26 @@ static scene scene_new(const pgg_kernels *t, int type, int64_t nq, int64_t k_dim
     t->kv_store(type, row, s.v.p + (size_t)j * v_row, v_dim);
   }
   for (int64_t i = 0; i < nq; i++) ((int32_t *)s.first.p)[i] = (int32_t)k0, ((int32_t *)s.last.p)[i] = (int32_t)k1;
-  s.job = (pgg_attn){.q = (float *)s.q.p, .q_stride = q_stride, .nq = nq, .k = s.k.p, .v = s.v.p, .kv_type = type,
-                     .k_row = k_row, .v_row = v_row, .k_dim = k_dim, .v_dim = v_dim, .k0 = k0, .k1 = k1,
-                     .first = (int32_t *)s.first.p, .last = (int32_t *)s.last.p,
-                     .scale = 1.0f / sqrtf((float)k_dim), .softcap = 0.0f,
-                     .o = (float *)s.o.p, .top = (float *)s.top.p, .sum = (float *)s.sum.p, .scratch = s.scratch.p};
+  s.job = (pgg_attn){.q = (float *)s.q.p,
+                     .q_stride = q_stride,
+                     .nq = nq,
+                     .k = s.k.p,
+                     .v = s.v.p,
+                     .kv_type = type,
+                     .k_row = k_row,
+                     .v_row = v_row,
+                     .k_dim = k_dim,
+                     .v_dim = v_dim,
+                     .k0 = k0,
+                     .k1 = k1,
+                     .first = (int32_t *)s.first.p,
+                     .last = (int32_t *)s.last.p,
+                     .scale = 1.0f / sqrtf((float)k_dim),
+                     .softcap = 0.0f,
+                     .o = (float *)s.o.p,
+                     .top = (float *)s.top.p,
+                     .sum = (float *)s.sum.p,
+                     .scratch = s.scratch.p};
   free(row);
   return s;
 }
@@ -470,8 +475,8 @@ static void check_alone(const pgg_kernels *t, scene *s) {
 
 static void check_attention(const pgg_kernels *t) {
   static const int types[] = {PGG_F32, PGG_F16, PGG_BF16, PGG_Q8_0};
-  static const int dims[][2] = {{64, 64}, {128, 128}, {8, 8}, {20, 20}, {48, 48}, {80, 80}, {96, 96}, {192, 128},
-                                {32, 64}, {256, 256}, {3, 5}};
+  static const int dims[][2] = {{64, 64}, {128, 128}, {8, 8},   {20, 20},   {48, 48}, {80, 80},
+                                {96, 96}, {192, 128}, {32, 64}, {256, 256}, {3, 5}};
   static const int keys[] = {1, 2, 3, 7, 16, 17, 63, 64, 65, 100, 130, 257};
   static const int groups[] = {1, 2, 3, 4, 5, 6, 7, 8, 17};
   int turn = 0;
@@ -496,8 +501,10 @@ static void check_attention(const pgg_kernels *t) {
         check_scene("attention, window", &s, 1e-5);
         check_alone(t, &s);
         for (int64_t i = 0; i < nq; i++) /* some queries see nothing, others something odd */
-          if (i % 3 == 0) first[i] = last[i] = (int32_t)k1 - 1;
-          else first[i] = (int32_t)(bits32() % (uint32_t)k1), last[i] = first[i] + (int32_t)(bits32() % 80);
+          if (i % 3 == 0)
+            first[i] = last[i] = (int32_t)k1 - 1;
+          else
+            first[i] = (int32_t)(bits32() % (uint32_t)k1), last[i] = first[i] + (int32_t)(bits32() % 80);
         t->attention(&s.job);
         check_scene("attention, holes", &s, 1e-5);
         check_alone(t, &s);
@@ -619,8 +626,8 @@ static void bench_attention(const pgg_kernels *t, int type, int64_t nq, int64_t 
     best = fmin(best, now() - from);
   }
   printf("%-8s attention %-5s nq %3d dim %3d keys %5d: %7.1f us %6.1f GFLOP/s %6.2f Gvalue/s of cache\n", t->isa,
-         pgg_quant_get(type)->info.name, (int)nq, (int)dim, (int)n, best * 1e6,
-         4e-9 * (double)(nq * dim * n) / best, 2e-9 * (double)(dim * n) / best);
+         pgg_quant_get(type)->info.name, (int)nq, (int)dim, (int)n, best * 1e6, 4e-9 * (double)(nq * dim * n) / best,
+         2e-9 * (double)(dim * n) / best);
   scene_free(&s);
 }
 

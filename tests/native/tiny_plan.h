@@ -18,14 +18,28 @@ typedef struct tiny {
   int n;
 } tiny;
 
-enum { T_NORM, T_Q, T_K, T_V, T_O, T_FFN, T_GATE, T_UP, T_DOWN, T_LAYER, T_EMBD = 2 * T_LAYER, T_OUT_NORM, T_BIAS,
-       T_FACTORS, T_COUNT };
+enum {
+  T_NORM,
+  T_Q,
+  T_K,
+  T_V,
+  T_O,
+  T_FFN,
+  T_GATE,
+  T_UP,
+  T_DOWN,
+  T_LAYER,
+  T_EMBD = 2 * T_LAYER,
+  T_OUT_NORM,
+  T_BIAS,
+  T_FACTORS,
+  T_COUNT
+};
 #define TINY_EPS 1e-5f
 #define TINY_BASE 10000.0
 #define TINY_CAP 4.0
 
-static inline void tiny_weight(tiny *t, int at, int64_t rows, int64_t cols, float scale, float offset,
-                               uint64_t *seed) {
+static inline void tiny_weight(tiny *t, int at, int64_t rows, int64_t cols, float scale, float offset, uint64_t *seed) {
   t->rows[at] = rows;
   t->cols[at] = cols;
   t->f32[at] = malloc((size_t)(rows * cols) * sizeof(float));
@@ -242,7 +256,8 @@ static inline void tiny_reference(const tiny *t, const int32_t *ids, int n, doub
       ref_matmul(t, b + T_UP, h, up, NULL);
       for (int c = 0; c < t->n_ff; c++) {
         const double g = gate[c];
-        const double act = l ? 0.5 * g * (1 + tanh(0.7978845608028654 * (g + 0.044715 * g * g * g))) : g / (1 + exp(-g));
+        const double act =
+            l ? 0.5 * g * (1 + tanh(0.7978845608028654 * (g + 0.044715 * g * g * g))) : g / (1 + exp(-g));
         gate[c] = act * up[c];
       }
       ref_matmul(t, b + T_DOWN, gate, h, NULL);

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
-#define GEMV_GRAIN 16                /* rows: one cache line of results */
+#define GEMV_GRAIN 16                 /* rows: one cache line of results */
 #define GEMV_CHUNK ((size_t)32 << 10) /* bytes of weights that stay near while several tokens use them */
 
 bool pgg_cpu_takes_blocks(int type) { return pgg_type_get(type)->kind == PGG_KIND_BLOCK; }
