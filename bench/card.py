@@ -49,6 +49,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _flags() -> list[str]:
+    """Compiler flags of the widest vectors this CPU has: named, so that the probe is the same program everywhere."""
+    have = set(cpu_flags())
+    avx2 = ["avx2", "fma", "f16c"]
+    avx512 = ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"]
+    wanted = avx2 + avx512 if {*avx2, *avx512[:4], "avx512_vnni"} <= have else avx2 if {*avx2} <= have else []
+    return [f"-m{name}" for name in wanted]
+
+
 @functools.cache
 def _probe() -> str | None:
     """The built probe, or None without a C compiler."""
@@ -56,7 +65,7 @@ def _probe() -> str | None:
     if cc is None:
         return None
     program = Path(tempfile.mkdtemp(prefix="pyggml-probe-")) / "probe"
-    command = [cc, "-O2", "-march=native", str(HERE / "probe.c"), "-o", str(program), "-lpthread"]
+    command = [cc, "-O2", *_flags(), str(HERE / "probe.c"), "-o", str(program), "-lpthread"]
     got = subprocess.run(command, capture_output=True, text=True)
     if got.returncode:
         print(f"bench: probe.c does not build here, the card has no rates:\n{got.stderr[:500]}", file=sys.stderr)

@@ -1,6 +1,6 @@
 /* What this machine can do, as one JSON line: clock, multiply-adds per second of one core (f32, int8), bytes per second
  * read by 1 and by all threads on 4 KiB and on 2 MiB pages. Own loops, none of the package's code, so the numbers bound
- * any engine. Built by card.py with -O2 -march=native; used for benchmarks only.
+ * any engine. Built by card.py for the vectors of this CPU; used for benchmarks only.
  *   probe THREADS [quick]     quick: only the reads, in about a second */
 #define _GNU_SOURCE
 #include <pthread.h>
