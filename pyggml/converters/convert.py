@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,6 +51,7 @@ def convert(
     dtype: str = "auto",
     quantize: str | None = None,
     name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Converted:
     """Makes a GGUF of a model, or safetensors of a GGUF.
@@ -59,7 +60,8 @@ def convert(
     its config.json beside it (.safetensors .bin .pth .pt .onnx .npz), Meta's directory (params.json,
     consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors and config.json.
     dtype: "f32", "f16", "bf16", "q8_0", or "auto" (16-bit weights stay what they are, others become f32); norms,
-    biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M".
+    biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M". metadata: values to add or
+    to put in place of what was found, e.g. {"general.license": "mit"}.
 
     Nothing of a source is ever run. An existing dst is replaced when the new file is whole and verified.
     Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
@@ -81,6 +83,7 @@ def convert(
     meta = _general(source, family.arch, made, name, wanted) | family.metadata(c)
     embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
     meta |= vocab.metadata(source, c, embedding)
+    meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     verify.tokenizer({key: value for key, (value, _) in meta.items()}, source.folder)
     _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")

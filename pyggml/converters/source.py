@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors
@@ -167,8 +167,3 @@ def _numbered(folder: str, shard: re.Match[str]) -> list[dict[str, Stored]]:
             raise GGUFError(f"shard {clip(path)} is missing, {int(count)} belong together")
         parts.append(_READERS[f".{ending}"](path))
     return parts
-
-
-def names_of(parts: Iterable[dict[str, Stored]]) -> set[str]:
-    """All tensor names of some parts."""
-    return {name for part in parts for name in part}

@@ -36,14 +36,6 @@ class Stored:
     dtype: str
     read: Callable[[], NDArray[Any]]
 
-    @property
-    def size(self) -> int:
-        """Elements."""
-        total = 1
-        for dim in self.shape:
-            total *= dim
-        return total
-
 
 def check_shape(path: str, name: str, shape: Any, dtype: str) -> tuple[tuple[int, ...], int]:
     """A file's claim of a shape as (dims, bytes). Raises GGUFError where it cannot be true."""

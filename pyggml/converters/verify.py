@@ -3,14 +3,18 @@ what went in. A file that fails never reaches its name."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyggml import gguf
+from pyggml import arch, gguf
 from pyggml.converters.write import Made
-from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
+from pyggml.model import load
 from pyggml.tokenizer import Tokenizer, from_metadata
+
+log = logging.getLogger("pyggml")
 
 TEXTS = (
     "Hello, world!",
@@ -21,7 +25,10 @@ TEXTS = (
 
 
 def tensors(path: str, made: Sequence[Made]) -> None:
-    """Raises GGUFError where the written file lacks a tensor or holds it in another shape or type."""
+    """Raises GGUFError where the written file lacks a tensor or holds it in another shape or type.
+
+    Where the architecture can be run, the model is built over the file too: every shape is judged against the config.
+    """
     with gguf.open(path) as file:
         if len(file.tensors) != len(made):
             raise GGUFError(f"the new file holds {len(file.tensors)} tensors, {len(made)} were written")
@@ -29,6 +36,14 @@ def tensors(path: str, made: Sequence[Made]) -> None:
             info = file.tensors.get(each.name)
             if info is None or info.shape != each.shape or info.type is not each.type:
                 raise GGUFError(f"the new file does not hold {each.name} {each.shape} as {each.type}")
+        runs = file.arch in arch.names() and "tokenizer.ggml.model" in file.metadata
+    if runs:
+        try:
+            load(path, n_ctx=1).close()
+        except UnsupportedError as e:
+            log.warning("the new file cannot be run here: %s", e)
+        except PyggmlError as e:
+            raise GGUFError(f"config and weights do not fit together: {e}") from e
 
 
 def tokenizer(metadata: Mapping[str, Any], folder: str) -> Tokenizer | None:
@@ -63,7 +78,10 @@ def _published(path: str) -> Any:
     import tokenizers
 
     try:
-        return tokenizers.Tokenizer.from_file(path)
+        published = tokenizers.Tokenizer.from_file(path)
+        published.no_padding()
+        published.no_truncation()
+        return published
     except BaseException as e:  # a Rust panic is no Exception
         if isinstance(e, Exception) or type(e).__name__ == "PanicException":
             raise GGUFError(f"{path} cannot be used by the tokenizers library: {str(e)[:200]}") from None
