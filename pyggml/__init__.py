@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pyggml import gguf
 from pyggml._native import version as _version
+from pyggml.converters import convert
 from pyggml.embed import get_include
 from pyggml.errors import (
     ArgumentError,
@@ -53,6 +54,7 @@ __all__ = [
     "Tensor",
     "UnsupportedError",
     "__version__",
+    "convert",
     "dequantize",
     "estimate",
     "get_include",
