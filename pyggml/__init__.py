@@ -29,6 +29,7 @@ from pyggml.estimate import estimate
 from pyggml.generate import Completion
 from pyggml.info import info
 from pyggml.model import Model, load
+from pyggml.numeric import formats
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.session import Session
@@ -57,6 +58,7 @@ __all__ = [
     "convert",
     "dequantize",
     "estimate",
+    "formats",
     "get_include",
     "gguf",
     "info",
