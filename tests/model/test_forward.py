@@ -109,7 +109,7 @@ def test_thread_count_never_changes_a_bit(tmp_path, type):
     ("type", "bound"),
     [
         ("f16", 1e-3),
-        ("bf16", 1e-3),
+        ("bf16", 0.01),  # activations become bf16 where the CPU multiplies pairs: docs/adr/0008
         ("q8_0", 0.04),
         ("q6_k", 0.04),
         ("q4_k", 0.04),
