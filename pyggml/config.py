@@ -46,9 +46,9 @@ class Config:
     """The numbers of a model, in GGUF's words; made by from_metadata().
 
     n_vocab is 0 where the file names neither a vocabulary nor its size; the rows of token_embd decide in any case
-    (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert is the width of one expert, n_ff_shared
-    of the shared one that every token passes (0: not told). expert_gating: 0 not told, 1 softmax, 2 sigmoid, 3 softmax
-    of the chosen; expert_norm: whether chosen weights are made to sum to 1, None where the architecture decides.
+    (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert is the width of
+    one expert, n_ff_shared of the one every token passes (0: not told). expert_gating: 0 not told, 1 softmax,
+    2 sigmoid, 3 softmax of the chosen; expert_norm: chosen weights sum to 1, None where the architecture decides.
     sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type:
     0 none, 1 mean, 2 cls, 3 last, 4 rank.
     """
