@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "base/threads.h"
+#include "cpu/products.h"
 
 enum { SORT, PREPARE, PACK, HIDDEN, SUM, DONE };
 
-#define SLICE 64              /* rows of an expert in a piece of work for one token; divides EXPERT_STRIP */
+#define LEAST_SLICE 64        /* rows of an expert in a piece of work for one token; divides EXPERT_STRIP */
 #define GEMV_BYTES (32 << 10) /* of weights that stay near while several tokens use them */
+#define AHEAD 2048            /* bytes of the next piece that are asked for in time */
 
 pgg_share pgg_cpu_experts_share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
@@ -193,30 +195,52 @@ static void strip(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   hand_over(x, s, e, b, first, n, gate, width, acts);
 }
 
-/* One token: a few rows of one expert. Who finishes the last of a strip prepares it. */
-static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, int64_t r) {
-  const int64_t width = pgg_min_i64(SLICE, x->n_ff - r), pair = s->start[e], b = r / EXPERT_STRIP;
+/* Asks for the first lines of what comes next: a piece of work is so short that the way to its first bytes counts. */
+static void look_ahead(const pgg_experts_side *side, int64_t e, int64_t r) {
+  const char *p = row_of(side, e, r);
+  for (int i = 0; i < AHEAD; i += 64) PGG_PREFETCH(p + i);
+}
+
+/* One token: some rows of one expert. Who finishes the last of a strip prepares it. */
+static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, int64_t r, int64_t rows) {
+  const int64_t width = pgg_min_i64(rows, x->n_ff - r), pair = s->start[e], b = r / EXPERT_STRIP;
   const int64_t strip_width = pgg_min_i64(EXPERT_STRIP, x->n_ff - b * EXPERT_STRIP);
-  float gate[SLICE], up[SLICE], *h = s->row + pair * x->row_stride;
-  multiply(x, s, &x->side[0], e, r, width, 0, 1, s->token, gate, SLICE, NULL);
-  multiply(x, s, &x->side[1], e, r, width, 0, 1, s->token, up, SLICE, NULL);
+  float gate[EXPERT_STRIP], up[EXPERT_STRIP], *h = s->row + pair * x->row_stride;
+  look_ahead(&x->side[1], e, r);
+  multiply(x, s, &x->side[0], e, r, width, 0, 1, s->token, gate, EXPERT_STRIP, NULL);
+  multiply(x, s, &x->side[1], e, r, width, 0, 1, s->token, up, EXPERT_STRIP, NULL);
   x->kernels->glu(gate, up, h + r, width, x->gelu);
-  const int32_t slices = (int32_t)((strip_width + SLICE - 1) / SLICE);
+  const int32_t slices = (int32_t)((strip_width + rows - 1) / rows);
   if (atomic_fetch_add_explicit(&s->ready[pair * x->strips + b], 1, memory_order_acq_rel) + 1 == slices)
     hand_over(x, s, e, b, 0, 1, h + b * EXPERT_STRIP, strip_width, NULL);
 }
 
-static void hidden(const pgg_experts *x, const pgg_experts_sorted *s, char *own) {
-  const int64_t slices = (x->n_ff + SLICE - 1) / SLICE;
-  const int64_t end = x->n == 1 ? s->queue->n_active * slices : s->items[s->queue->n_active];
+/* One token: the chosen experts' rows in slices, about six for each thread. */
+static void hidden_of_one(const pgg_experts *x, const pgg_experts_sorted *s, int nth) {
+  int64_t rows = EXPERT_STRIP, slices = x->strips;
+  while (rows > LEAST_SLICE && slices * x->n_used < 6 * nth) {
+    rows /= 2;
+    slices = (x->n_ff + rows - 1) / rows;
+  }
+  const int64_t end = s->queue->n_active * slices;
+  int64_t item = atomic_fetch_add_explicit(&s->queue->hidden, 1, memory_order_relaxed);
+  while (item < end) {
+    const int64_t next = atomic_fetch_add_explicit(&s->queue->hidden, 1, memory_order_relaxed);
+    if (next < end) look_ahead(&x->side[0], s->order[next / slices], next % slices * rows);
+    slice(x, s, s->order[item / slices], item % slices * rows, rows);
+    item = next;
+  }
+}
+
+static void hidden(const pgg_experts *x, const pgg_experts_sorted *s, char *own, int nth) {
+  if (x->n == 1) {
+    hidden_of_one(x, s, nth);
+    return;
+  }
   int64_t i = 0;
   for (;;) {
     const int64_t item = atomic_fetch_add_explicit(&s->queue->hidden, 1, memory_order_relaxed);
-    if (item >= end) return;
-    if (x->n == 1) {
-      slice(x, s, s->order[item / slices], item % slices * SLICE);
-      continue;
-    }
+    if (item >= s->items[s->queue->n_active]) return;
     while (s->items[i + 1] <= item) i++;
     const int64_t at = item - s->items[i], e = s->order[i];
     const int64_t chunks = (s->items[i + 1] - s->items[i]) / x->strips;
@@ -279,7 +303,7 @@ void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth) {
       break;
     }
     case PACK: pack(&x, &sorted, own, ith, nth); break;
-    case HIDDEN: hidden(&x, &sorted, own); break;
+    case HIDDEN: hidden(&x, &sorted, own, nth); break;
     default: sum(&x, &sorted, pgg_run_data(run, rec->node), pgg_run_stride(run, rec->node), own, nth); break;
   }
 }
