@@ -69,7 +69,7 @@ static void test_logits(int type, int n_embd, int n_ff, double bound) {
 
 /* ---- attention alone ------------------------------------------------------------------------------------- */
 
-enum { DIM = 32, HEADS = 8, HEADS_KV = 2, LONG = 1300 };
+enum { DIM = 16, HEADS = 8, HEADS_KV = 2, LONG = 1300 };
 
 /* Tables for q, k and v and nothing else, so that every bit is attention's. The output has all tokens' rows. */
 static pgg_plan *attention_plan(const float *data, int n_batch, int window, int causal) {
