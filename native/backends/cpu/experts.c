@@ -24,7 +24,7 @@ pgg_share pgg_cpu_experts_share(const pgg_run *run, int op, int stage) {
   switch (stage) {
     case SORT: return PGG_SHARE_ONE;
     case PREPARE:
-      if (pgg_cpu_plan_of(run)->ops[op].acts_there || !pgg_cpu_experts_encodes(run->plan, o)) return PGG_SHARE_SKIP;
+      if (!pgg_cpu_experts_encodes(run->plan, o)) return PGG_SHARE_SKIP;
       return pgg_cpu_by_rows(run, src, run->plan->nodes[src].cols);
     case PACK: {
       const pgg_experts x = pgg_experts_of(run->plan, o, pgg_cpu_scratch_of(run)->kernels, pgg_run_rows(run, src));
@@ -285,7 +285,7 @@ void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth) {
   const int src = rec->op.src[0];
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
   char *own = scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
-  char *acts = scratch->base + scratch->acts;
+  char *acts = scratch->base + scratch->expert_acts;
   float *rows = pgg_run_data(run, src);
   const int64_t stride = pgg_run_stride(run, src);
   pgg_experts x = pgg_experts_of(plan, &rec->op, scratch->kernels, pgg_run_rows(run, src));

@@ -93,6 +93,10 @@ static void some_rows(const pgg_cpu_product *job, void *scratch, bool gemm, int6
   }
 }
 
+void pgg_cpu_multiply_rows(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1) {
+  some_rows(job, scratch, pgg_cpu_uses_gemm(job->kernels, job->type, job->n), r0, r1);
+}
+
 void pgg_cpu_multiply(const pgg_cpu_product *job, void *scratch, int ith, int nth) {
   const bool gemm = pgg_cpu_uses_gemm(job->kernels, job->type, job->n);
   const int64_t grain = gemm ? job->kernels->gemm_rows : GEMV_GRAIN;
