@@ -1,26 +1,26 @@
 /* Choosing a token. The chain, with llama.cpp's order and meaning: penalties over the last tokens -> top_k -> top_p
  * -> min_p -> temperature -> draw. Equal logits rank by lower id. The n-th draw of a seed is a function of both
- * (splitmix64), so the same seed gives the same text on any machine and thread count. Never a full sort: the part
- * that can be chosen is selected first. */
+ * (splitmix64), so the same seed gives the same text on any CPU level and thread count: what is summed over the whole
+ * vocabulary is summed in slots whose bits are the same on all levels. Which tokens are best: front.c. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
-
-typedef struct candidate {
-  float logit;
-  int32_t id;
-} candidate;
+#include "core/front.h"
+#include "cpu/kernels.h"
 
 struct pgg_sampler {
   pgg_sampling how;
   int64_t n_vocab;
   uint64_t draws;
-  candidate *list; /* (n_vocab) */
-  double *weights; /* (n_vocab) of the survivors, running sums */
-  int32_t *counts; /* (n_vocab) occurrences in the window */
-  int32_t *window; /* ring of the last ids; grows when the window is everything */
+  pgg_front front;
+  float *tops, *sums; /* of blocks of the row */
+  double *weights;    /* (n_vocab) of the survivors, running sums */
+  float *row;         /* (n_vocab) the logits after penalties */
+  int32_t *counts;    /* (n_vocab) occurrences in the window */
+  int32_t *window;    /* ring of the last ids; grows when the window is everything */
   int64_t cap, used, head;
 };
 
@@ -55,16 +55,21 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
   if (!how || !out) return pgg_fail(PGG_EINVAL, "sampler: how or sampler is NULL");
   *out = NULL;
   pgg_status status = judge(how, n_vocab);
-  if (status) return status;
+  if (status || (status = pgg_init())) return status;
   pgg_sampler *s = calloc(1, sizeof *s);
   if (!s) return pgg_fail(PGG_ENOMEM, "no memory for a sampler");
   s->how = *how;
   s->n_vocab = n_vocab;
-  bool ok = (s->list = malloc((size_t)n_vocab * sizeof *s->list)) != NULL &&
-            (s->weights = malloc((size_t)n_vocab * sizeof *s->weights)) != NULL;
+  pgg_front *f = &s->front;
+  const size_t n = (size_t)n_vocab, n_tops = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
+  f->n_vocab = n_vocab;
+  bool ok = (f->list = malloc(n * sizeof *f->list)) != NULL && (s->weights = malloc(n * sizeof *s->weights)) != NULL &&
+            (f->tops = s->tops = malloc(n_tops * sizeof *s->tops)) != NULL &&
+            (f->room = malloc(n_tops * sizeof *f->room)) != NULL &&
+            (s->sums = malloc((n / PGG_SUMS_BLOCK + 1) * sizeof *s->sums)) != NULL;
   if (ok && window_on(how)) {
     s->cap = how->repeat_last_n > 0 ? how->repeat_last_n : 256;
-    ok = (s->counts = calloc((size_t)n_vocab, sizeof *s->counts)) != NULL &&
+    ok = (s->counts = calloc(n, sizeof *s->counts)) != NULL && (s->row = malloc(n * sizeof *s->row)) != NULL &&
          (s->window = malloc((size_t)s->cap * sizeof *s->window)) != NULL;
   }
   if (!ok) {
@@ -77,7 +82,11 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
 
 void pgg_sampler_free(pgg_sampler *s) {
   if (!s) return;
-  free(s->list);
+  free(s->front.list);
+  free(s->front.room);
+  free(s->tops);
+  free(s->sums);
+  free(s->row);
   free(s->weights);
   free(s->counts);
   free(s->window);
@@ -131,102 +140,72 @@ static float penalised(const pgg_sampler *s, float logit, int32_t count) {
   return logit - (float)count * s->how.frequency_penalty - s->how.presence_penalty;
 }
 
-/* Every logit that can be chosen, penalties applied. Their number, or -1 with a message. */
-static int64_t collect(pgg_sampler *s, const float *logits, pgg_status *status) {
-  int64_t n = 0;
-  for (int64_t i = 0; i < s->n_vocab; i++) {
-    float x = logits[i];
-    if (x == -INFINITY) continue; /* forbidden by the caller */
-    if (isfinite(x) && s->counts) x = penalised(s, x, s->counts[i]);
-    if (!isfinite(x)) {
-      *status = pgg_fail(PGG_ENUMERIC, "logit of token %lld is %g%s; no token can be chosen", (long long)i, (double)x,
-                         isfinite(logits[i]) ? " after the penalties" : "");
-      return -1;
-    }
-    s->list[n++] = (candidate){x, (int32_t)i};
+/* The row to choose from: the logits themselves, or a copy in which the window's tokens are penalised. */
+static const float *penalise(pgg_sampler *s, const float *logits) {
+  if (!s->window || !s->used) return logits;
+  memcpy(s->row, logits, (size_t)s->n_vocab * sizeof *s->row);
+  for (int64_t i = 0; i < s->used; i++) { /* a token met again gets the same value again */
+    const int32_t id = s->window[i];
+    if (isfinite(logits[id])) s->row[id] = penalised(s, logits[id], s->counts[id]);
   }
-  if (!n) *status = pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite", (long long)s->n_vocab);
-  return n ? n : -1;
+  return s->row;
 }
 
-/* ---- selection ----------------------------------------------------------------------------------------- */
-
-static bool before(candidate a, candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
-
-static int compare(const void *a, const void *b) {
-  const candidate *x = a, *y = b;
-  return before(*x, *y) ? -1 : before(*y, *x) ? 1 : 0;
+/* What is wrong with a row that cannot be chosen from; -infinity is forbidden by the caller, and no fault. */
+static pgg_status refuse(const pgg_sampler *s, const float *logits, const float *row) {
+  for (int64_t i = 0; i < s->n_vocab; i++)
+    if (logits[i] != -INFINITY && !isfinite(row[i]))
+      return pgg_fail(PGG_ENUMERIC, "logit of token %lld is %g%s; no token can be chosen", (long long)i, (double)row[i],
+                      isfinite(logits[i]) ? " after the penalties" : "");
+  return pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite", (long long)s->n_vocab);
 }
 
-static void swap(candidate *a, candidate *b) {
-  candidate t = *a;
-  *a = *b;
-  *b = t;
+/* Penalties may have made -infinity of a finite logit, which is a fault and not a wish. */
+static bool sunk(const pgg_sampler *s, const float *logits, const float *row) {
+  if (row == logits) return false;
+  for (int64_t i = 0; i < s->used; i++)
+    if (row[s->window[i]] == -INFINITY && logits[s->window[i]] != -INFINITY) return true;
+  return false;
 }
 
-/* Moves the k best of list (n) to its front, in no order. Expected linear: the pivot is the median of three. */
-static void select_best(candidate *list, int64_t n, int64_t k) {
-  int64_t low = 0, high = n - 1;
-  while (low < high && k > low && k <= high) {
-    int64_t mid = low + (high - low) / 2;
-    if (before(list[mid], list[low])) swap(&list[mid], &list[low]);
-    if (before(list[high], list[low])) swap(&list[high], &list[low]);
-    if (before(list[high], list[mid])) swap(&list[high], &list[mid]);
-    const candidate pivot = list[mid];
-    int64_t i = low, j = high;
-    while (i <= j) {
-      while (before(list[i], pivot)) i++;
-      while (before(pivot, list[j])) j--;
-      if (i <= j) swap(&list[i++], &list[j--]);
-    }
-    if (k - 1 <= j)
-      high = j;
-    else if (k - 1 >= i)
-      low = i;
-    else
-      return;
-  }
+/* ---- cuts ---------------------------------------------------------------------------------------------- */
+
+/* Sorts the best until place i is in order; eightfold each time, so that all of it costs little more than the last. */
+static bool reach(pgg_front *f, int64_t i, int64_t limit) {
+  if (i >= limit) return false;
+  if (i >= f->sorted) pgg_front_sort(f, pgg_min_i64(limit, pgg_max_i64(64, f->sorted * 8)));
+  return i < f->sorted;
 }
 
-/* The sorted front of the list: grown eightfold until `enough` lies in it. */
-typedef struct front {
-  candidate *list;
-  int64_t n, sorted;
-} front;
-
-static void front_grow(front *f, int64_t to) {
-  if (to > f->n) to = f->n;
-  if (to <= f->sorted) return;
-  candidate *rest = f->list + f->sorted;
-  select_best(rest, f->n - f->sorted, to - f->sorted);
-  qsort(rest, (size_t)(to - f->sorted), sizeof *rest, compare);
-  f->sorted = to;
-}
-
-/* How many of the best share top_p of the whole probability. */
-static int64_t keep_top_p(front *f, float top_p) {
-  double sum = 0, seen = 0;
-  front_grow(f, 1);
-  const float top = f->list[0].logit;
-  for (int64_t i = 0; i < f->n; i++) sum += exp((double)f->list[i].logit - top);
-  for (int64_t i = 0; i < f->n; i++) {
-    if (i >= f->sorted) front_grow(f, pgg_max_i64(64, f->sorted * 8));
-    seen += exp((double)f->list[i].logit - top);
+/* How many of the best share top_p of the probability of the first `limit`; sum is that of their exp(logit - top). */
+static int64_t keep_top_p(pgg_front *f, int64_t limit, double sum, float top_p) {
+  double seen = 0;
+  int64_t i = 0;
+  for (; reach(f, i, limit); i++) {
+    seen += exp((double)f->list[i].logit - f->list[0].logit);
     if (seen >= (double)top_p * sum) return i + 1;
   }
-  return f->n;
+  return i;
 }
 
 /* Those whose probability is at least min_p of the best one's. */
-static int64_t keep_min_p(front *f, float min_p) {
-  front_grow(f, 1);
+static int64_t keep_min_p(pgg_front *f, int64_t limit, float min_p) {
   const double least = (double)f->list[0].logit + log((double)min_p);
-  for (int64_t i = 1; i < f->n; i++) {
-    if (i >= f->sorted) front_grow(f, pgg_max_i64(64, f->sorted * 8));
-    if ((double)f->list[i].logit < least) return i;
-  }
-  return f->n;
+  int64_t i = 1;
+  while (reach(f, i, limit) && (double)f->list[i].logit >= least) i++;
+  return i;
 }
+
+/* The sum of exp((logit - top) * by) over the row, of its blocks in order. */
+static double sum_row(pgg_sampler *s, float top, float by) {
+  double sum = 0;
+  const int64_t blocks = (s->n_vocab + PGG_SUMS_BLOCK - 1) / PGG_SUMS_BLOCK;
+  pgg_kernels_get()->weights(s->front.row, top, by, s->sums, NULL, s->n_vocab);
+  for (int64_t b = 0; b < blocks; b++) sum += s->sums[b];
+  return sum;
+}
+
+/* ---- drawing ------------------------------------------------------------------------------------------- */
 
 static double uniform(uint64_t seed, uint64_t draw) {
   uint64_t z = seed + (draw + 1) * 0x9E3779B97F4A7C15u;
@@ -236,7 +215,9 @@ static double uniform(uint64_t seed, uint64_t draw) {
   return (double)(z >> 11) * 0x1p-53;
 }
 
-static int32_t draw(pgg_sampler *s, const candidate *list, int64_t n) {
+/* Of the first n of the list. */
+static int32_t draw(pgg_sampler *s, int64_t n) {
+  const pgg_candidate *list = s->front.list;
   double sum = 0;
   float top = list[0].logit;
   for (int64_t i = 1; i < n; i++)
@@ -255,28 +236,77 @@ static int32_t draw(pgg_sampler *s, const candidate *list, int64_t n) {
   return list[low].id;
 }
 
+/* Of the whole row: first the block that holds the point, then the token. Rounding may leave the point behind the last
+ * weight of its block, which then is the one. */
+static int32_t draw_row(pgg_sampler *s, float top) {
+  const float by = fminf(1.0f / s->how.temperature, FLT_MAX);
+  const double at = uniform(s->how.seed, s->draws) * sum_row(s, top, by);
+  const int64_t blocks = (s->n_vocab + PGG_SUMS_BLOCK - 1) / PGG_SUMS_BLOCK;
+  double seen = 0;
+  int64_t block = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    if (!(s->sums[b] > 0)) continue;
+    block = b;
+    if (seen + s->sums[b] > at) break;
+    seen += s->sums[b];
+  }
+  const int64_t start = block * PGG_SUMS_BLOCK, n = pgg_min_i64(PGG_SUMS_BLOCK, s->n_vocab - start);
+  float weights[PGG_SUMS_BLOCK], sum;
+  pgg_kernels_get()->weights(s->front.row + start, top, by, &sum, weights, n);
+  int64_t last = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (!(weights[i] > 0)) continue;
+    last = i;
+    seen += weights[i];
+    if (seen > at) break;
+  }
+  return (int32_t)(start + last);
+}
+
+/* What the cuts leave is drawn from in order of rank, a whole row in order of ids. temperature > 0; best is the
+ * likeliest token. */
+static int32_t choose(pgg_sampler *s, int64_t best) {
+  const pgg_sampling *how = &s->how;
+  pgg_front *f = &s->front;
+  const float top = f->row[best];
+  const bool top_k = how->top_k > 0 && how->top_k < s->n_vocab, top_p = how->top_p < 1, min_p = how->min_p > 0;
+  if (!top_k && !top_p && !min_p) return draw_row(s, top);
+  int64_t limit = s->n_vocab;
+  f->n = f->sorted = 0;
+  f->whole = false;
+  if (top_k) {
+    pgg_front_gather(f, how->top_k);
+    pgg_front_sort(f, how->top_k);
+    limit = pgg_min_i64(f->n, how->top_k);
+  } else if (!top_p) {
+    const double least = (double)top + log((double)how->min_p);
+    float bound = (float)least; /* rounded up it would lose tokens */
+    if ((double)bound > least) bound = nextafterf(bound, -INFINITY);
+    pgg_front_above(f, bound);
+    pgg_front_sort(f, f->n);
+    f->whole = true; /* of what min_p can keep */
+  }
+  if (top_p) {
+    double sum = 0;
+    if (top_k)
+      for (int64_t i = 0; i < limit; i++) sum += exp((double)f->list[i].logit - top);
+    else
+      sum = sum_row(s, top, 1.0f);
+    limit = keep_top_p(f, limit, sum, how->top_p);
+  }
+  if (min_p) limit = keep_min_p(f, limit, how->min_p);
+  return draw(s, limit);
+}
+
 pgg_status pgg_sampler_next(pgg_sampler *s, const float *logits, int32_t *id) {
   if (!s || !logits || !id) return pgg_fail(PGG_EINVAL, "sampler, logits or id is NULL");
-  pgg_status status = PGG_OK;
-  int64_t n = collect(s, logits, &status);
-  if (n < 0) return status;
-  int32_t chosen;
-  if (s->how.temperature <= 0) {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-      if (s->list[i].logit > s->list[best].logit) best = i;
-    chosen = s->list[best].id;
-  } else {
-    front f = {s->list, n, 0};
-    if (s->how.top_k > 0 && s->how.top_k < n) {
-      front_grow(&f, s->how.top_k);
-      f.n = f.sorted;
-    }
-    if (s->how.top_p < 1) f.n = keep_top_p(&f, s->how.top_p);
-    if (s->how.min_p > 0) f.n = keep_min_p(&f, s->how.min_p);
-    chosen = draw(s, s->list, f.n);
-  }
-  if ((status = window_push(s, chosen))) return status;
+  const float *row = s->front.row = penalise(s, logits);
+  if (!pgg_kernels_get()->tops(row, s->tops, s->n_vocab) || sunk(s, logits, row)) return refuse(s, logits, row);
+  const int64_t best = pgg_front_best(&s->front);
+  if (best < 0) return refuse(s, logits, row);
+  const int32_t chosen = s->how.temperature <= 0 ? (int32_t)best : choose(s, best);
+  pgg_status status = window_push(s, chosen);
+  if (status) return status;
   s->draws++;
   *id = chosen;
   return PGG_OK;

@@ -1,6 +1,7 @@
 target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c
+  ${CMAKE_CURRENT_LIST_DIR}/front.c
   ${CMAKE_CURRENT_LIST_DIR}/kv.c
   ${CMAKE_CURRENT_LIST_DIR}/layout.c
   ${CMAKE_CURRENT_LIST_DIR}/leaf.c

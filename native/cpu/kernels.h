@@ -43,6 +43,8 @@ typedef struct pgg_attn {
   void *scratch; /* attn_scratch(nq, k_dim, v_dim) bytes, 64-byte aligned, private to the thread */
 } pgg_attn;
 
+enum { PGG_TOPS_BLOCK = 64, PGG_SUMS_BLOCK = 256 };
+
 typedef struct pgg_rope {
   const float *cos_sin; /* (n_rot / 2, 2) of this position, attention factor folded in */
   int n_head, head_dim, n_rot, neox;
@@ -81,6 +83,12 @@ typedef struct pgg_kernels {
   size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
   void (*attention)(const pgg_attn *job);
   int (*finite)(const float *x, int64_t n); /* 1 if all are */
+
+  /* Rows of logits; bits are those of the scalar level. tops (ceil(n / PGG_TOPS_BLOCK)): largest of each block, of no
+   * use if any x is NaN or +infinity: then 0. */
+  int (*tops)(const float *x, float *tops, int64_t n);
+  /* exp((x - top) * by), top >= x, by > 0: into weights (n) unless NULL; sums (ceil(n / PGG_SUMS_BLOCK)) of blocks. */
+  void (*weights)(const float *x, float top, float by, float *sums, float *weights, int64_t n);
 } pgg_kernels;
 
 /* The table in force; pgg_init must have succeeded. */

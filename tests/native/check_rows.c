@@ -240,6 +240,58 @@ static void check_finite(const pgg_kernels *t) {
   }
 }
 
+/* Maxima of blocks, and weights with the sums of theirs: exactly the scalar level's (a zero may have either sign), the
+ * weights also near to the true ones. */
+static void check_choosing(const pgg_kernels *t, const pgg_kernels *ref) {
+  static const float bad[] = {INFINITY, NAN};
+  for (int f = 0; f <= SMALL; f++)
+    for (int l = 0; l < N_LENGTH; l++) {
+      const int64_t n = lengths[l], n_top = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
+      const int64_t n_sum = (n + PGG_SUMS_BLOCK - 1) / PGG_SUMS_BLOCK;
+      guarded gx = guard_floats(n), gt = guard_floats(n_top), gs = guard_floats(n_sum), gw = guard_floats(n);
+      float *x = (float *)gx.p, *tops = (float *)gt.p, *sums = (float *)gs.p, *w = (float *)gw.p;
+      float sums_ref[8], w_ref[1000], top = -INFINITY;
+      fill(x, n, f);
+      if (n > 2) x[n / 2] = -INFINITY;
+      checks++;
+      if (!t->tops(x, tops, n)) fail("tops flavour %d n %lld: good values refused", f, (long long)n);
+      for (int64_t b = 0; b < n_top; b++) {
+        float most = -INFINITY;
+        for (int64_t i = b * PGG_TOPS_BLOCK; i < n && i < (b + 1) * PGG_TOPS_BLOCK; i++) most = fmaxf(most, x[i]);
+        checks++;
+        if (tops[b] != most)
+          fail("tops flavour %d n %lld: %g, expected %g", f, (long long)n, (double)tops[b], (double)most);
+        top = fmaxf(top, most);
+      }
+      for (int hot = 0; hot < 2; hot++) {
+        const float by = hot ? 0.3f : 1.25f;
+        t->weights(x, top, by, sums, w, n);
+        ref->weights(x, top, by, sums_ref, w_ref, n);
+        same_floats("weights", n, w, w_ref, n);
+        same_floats("sums of weights", n, sums, sums_ref, n_sum);
+        t->weights(x, top, by, sums, NULL, n);
+        same_floats("sums alone", n, sums, sums_ref, n_sum);
+        for (int64_t i = 0; i < n; i++) {
+          const double want = exp((double)((x[i] - top) * by));
+          close_to("weights", f, n, i, w[i], want, 3e-7 * want + 2e-38);
+        }
+        for (int64_t b = 0; b < n_sum; b++) {
+          double want = 0;
+          for (int64_t i = b * PGG_SUMS_BLOCK; i < n && i < (b + 1) * PGG_SUMS_BLOCK; i++) want += w_ref[i];
+          close_to("sums of weights", f, n, b, sums[b], want, 2e-6 * want);
+        }
+      }
+      for (int64_t i = 0; i < n; i++) {
+        const float keep = x[i];
+        x[i] = bad[i % 2];
+        checks++;
+        if (t->tops(x, tops, n)) fail("tops n %lld: missed %g at %lld", (long long)n, (double)x[i], (long long)i);
+        x[i] = keep;
+      }
+      test_unguard(gx), test_unguard(gt), test_unguard(gs), test_unguard(gw);
+    }
+}
+
 /* ---- rope, decoders, cache rows ------------------------------------------------------------------------ */
 
 static void check_rope(const pgg_kernels *t) {
@@ -584,7 +636,8 @@ static void check_slots(const pgg_kernels *t) {
   checks++;
   if (strcmp(t->isa, level_name) != 0) fail("table is named %s", t->isa);
   if (!t->rms_norm || !t->add || !t->mul || !t->scale || !t->silu || !t->gelu || !t->gelu_erf || !t->glu ||
-      !t->softmax || !t->rope || !t->kv_store || !t->attn_scratch || !t->attention || !t->finite)
+      !t->softmax || !t->rope || !t->kv_store || !t->attn_scratch || !t->attention || !t->finite || !t->tops ||
+      !t->weights)
     fail("an empty slot");
 }
 
@@ -600,6 +653,7 @@ static int check_level(const char *name) {
   check_norm(t);
   check_softmax(t);
   check_finite(t);
+  check_choosing(t, ref);
   check_rope(t);
   check_decode(t);
   check_store(t, ref);

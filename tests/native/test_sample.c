@@ -2,7 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "bench_sample.h"
 #include "check.h"
+#include "sample_reference.h"
 
 static const pgg_sampling plain = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .seed = 1};
 
@@ -147,6 +149,17 @@ static void test_refusals(void) {
   for (int i = 0; i < 4; i++) logits[i] = -INFINITY;
   CHECK_FAILS(PGG_ENUMERIC, "none of the 4", pgg_sampler_next(s, logits, &id));
   CHECK(id == 7, "a token was made up");
+  logits[0] = 1, logits[1] = -3e38f;
+  {
+    pgg_sampling sinks = plain;
+    pgg_sampler *t = NULL;
+    const int32_t one = 1;
+    sinks.repeat_penalty = 9;
+    CHECK_OK(pgg_sampler_new(&sinks, 4, &t));
+    CHECK_OK(pgg_sampler_accept(t, &one, 1));
+    CHECK_FAILS(PGG_ENUMERIC, "token 1 is -inf after the penalties", pgg_sampler_next(t, logits, &id));
+    pgg_sampler_free(t);
+  }
   CHECK_FAILS(PGG_EINVAL, "position 0 is 4, expected 0 to 3", pgg_sampler_accept(s, &bad, 1));
   pgg_sampler_free(s);
   how.temperature = NAN;
@@ -247,7 +260,17 @@ static void test_eager(void) {
   CHECK(pgg_alloc(SIZE_MAX - 5) == NULL, "all of memory");
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "--bench")) {
+    bench_sample();
+    return check_done("test_sample");
+  }
+  /* ctest names a level; it is forced by PYGGML_ISA */
+  if (argc > 1 && !pgg_kernels_level(argv[1])) return 77;
+  CHECK_OK(pgg_init());
+  CHECK(argc < 2 || !strcmp(pgg_isa(), argv[1]), "the level in force is %s", pgg_isa());
+  test_reference();
+  if (argc > 1) return check_done("test_sample");
   test_chain();
   test_large();
   test_penalties();

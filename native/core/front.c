@@ -1,0 +1,128 @@
+/* The best of a row. A value among the k best lies in a block whose maximum is at least the k-th largest maximum, so
+ * that bound, found among few maxima, leaves few blocks to read. No arithmetic on logits: nothing is ever rounded. */
+#include "core/front.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "cpu/kernels.h"
+
+static int64_t n_tops(const pgg_front *f) { return (f->n_vocab + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK; }
+
+int64_t pgg_front_best(const pgg_front *f) {
+  const int64_t blocks = n_tops(f);
+  int64_t at = 0;
+  for (int64_t b = 1; b < blocks; b++)
+    if (f->tops[b] > f->tops[at]) at = b;
+  if (f->tops[at] == -INFINITY) return -1;
+  int64_t i = at * PGG_TOPS_BLOCK;
+  while (f->row[i] != f->tops[at]) i++;
+  return i;
+}
+
+/* ---- gathering ----------------------------------------------------------------------------------------- */
+
+/* The k-th largest of x (n), k <= n; x is permuted. Expected linear: the pivot is the median of three. */
+static float kth_largest(float *x, int64_t n, int64_t k) {
+  int64_t low = 0, high = n - 1;
+  while (low < high) {
+    const float a = x[low], b = x[low + (high - low) / 2], c = x[high];
+    const float small = a < b ? a : b, large = a < b ? b : a;
+    const float pivot = c < small ? small : c > large ? large : c;
+    int64_t i = low, j = high;
+    while (i <= j) {
+      while (x[i] > pivot) i++;
+      while (x[j] < pivot) j--;
+      if (i > j) break;
+      const float t = x[i];
+      x[i++] = x[j];
+      x[j--] = t;
+    }
+    if (k - 1 <= j)
+      high = j;
+    else if (k - 1 >= i)
+      low = i;
+    else
+      break;
+  }
+  return x[k - 1];
+}
+
+/* A bound that at least k logits reach: the k-th largest of maxima, each of so many blocks that few are left to
+ * search. -infinity where there are too few blocks. */
+static float bound(const pgg_front *f, int64_t k) {
+  const int64_t blocks = n_tops(f);
+  if (k > blocks) return -INFINITY;
+  const int64_t group = pgg_max_i64(1, blocks / pgg_max_i64(3 * k, 64)), n = (blocks + group - 1) / group;
+  for (int64_t g = 0, b = 0; g < n; g++) {
+    float top = f->tops[b];
+    for (const int64_t end = pgg_min_i64(b + group, blocks); b < end; b++) top = f->tops[b] > top ? f->tops[b] : top;
+    f->room[g] = top;
+  }
+  return kth_largest(f->room, n, k);
+}
+
+void pgg_front_above(pgg_front *f, float least) {
+  const int64_t blocks = n_tops(f);
+  f->n = f->sorted = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    if (f->tops[b] < least || f->tops[b] == -INFINITY) continue;
+    const int64_t end = pgg_min_i64((b + 1) * PGG_TOPS_BLOCK, f->n_vocab);
+    for (int64_t i = b * PGG_TOPS_BLOCK; i < end; i++)
+      if (f->row[i] >= least && f->row[i] != -INFINITY) f->list[f->n++] = (pgg_candidate){f->row[i], (int32_t)i};
+  }
+  f->whole = least == -INFINITY;
+}
+
+void pgg_front_gather(pgg_front *f, int64_t k) { pgg_front_above(f, bound(f, pgg_min_i64(k, f->n_vocab))); }
+
+/* ---- sorting ------------------------------------------------------------------------------------------- */
+
+static bool before(pgg_candidate a, pgg_candidate b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+static int compare(const void *a, const void *b) {
+  const pgg_candidate *x = a, *y = b;
+  return before(*x, *y) ? -1 : before(*y, *x) ? 1 : 0;
+}
+
+static void swap(pgg_candidate *a, pgg_candidate *b) {
+  pgg_candidate t = *a;
+  *a = *b;
+  *b = t;
+}
+
+/* Moves the k best of list (n) to its front, in no order. Expected linear: the pivot is the median of three. */
+static void select_best(pgg_candidate *list, int64_t n, int64_t k) {
+  int64_t low = 0, high = n - 1;
+  while (low < high && k > low && k <= high) {
+    int64_t mid = low + (high - low) / 2;
+    if (before(list[mid], list[low])) swap(&list[mid], &list[low]);
+    if (before(list[high], list[low])) swap(&list[high], &list[low]);
+    if (before(list[high], list[mid])) swap(&list[high], &list[mid]);
+    const pgg_candidate pivot = list[mid];
+    int64_t i = low, j = high;
+    while (i <= j) {
+      while (before(list[i], pivot)) i++;
+      while (before(pivot, list[j])) j--;
+      if (i <= j) swap(&list[i++], &list[j--]);
+    }
+    if (k - 1 <= j)
+      high = j;
+    else if (k - 1 >= i)
+      low = i;
+    else
+      return;
+  }
+}
+
+void pgg_front_sort(pgg_front *f, int64_t k) {
+  if (k > f->n && !f->whole) pgg_front_gather(f, k);
+  k = pgg_min_i64(k, f->n);
+  if (k <= f->sorted) return;
+  pgg_candidate *rest = f->list + f->sorted;
+  select_best(rest, f->n - f->sorted, k - f->sorted);
+  qsort(rest, (size_t)(k - f->sorted), sizeof *rest, compare);
+  f->sorted = k;
+}
