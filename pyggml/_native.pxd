@@ -207,6 +207,8 @@ cdef extern from "pgg.h" nogil:
     void pgg_sampler_free(pgg_sampler *sampler) noexcept
     pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n) noexcept
     pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
+    pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,
+                                    int64_t n_top, int32_t *top_ids, double *top_logprobs) noexcept
     pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                 int n_threads, int32_t *id) noexcept
     pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,

@@ -415,6 +415,17 @@ cdef class Sampler:
         check(pgg_sampler_next(self.p, &view[0], &token))
         return token
 
+    def logprobs(self, logits, int32_t token, int64_t n_top):
+        cdef const float[::1] view = logits
+        cdef double logprob = 0
+        if view.shape[0] != self.n_vocab:
+            raise _errors.ShapeError(f"sampler: expected {self.n_vocab} logits, got {view.shape[0]}")
+        n_top = max(0, min(n_top, self.n_vocab))
+        cdef int32_t[::1] ids = np.empty(n_top + 1, np.int32)
+        cdef double[::1] values = np.empty(n_top + 1, np.float64)
+        check(pgg_sampler_logprobs(self.p, &view[0], token, &logprob, n_top, &ids[0], &values[0]))
+        return logprob, tuple([(ids[i], values[i]) for i in range(n_top)])
+
 
 cdef class Session:
     cdef pgg_session *p

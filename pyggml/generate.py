@@ -129,11 +129,7 @@ class Continuation:
             return session.next(self.sampler, feed)
         logits = session.step(feed)
         token = int(self.sampler.next(logits))
-        wide = logits.astype(np.float64)
-        wide -= wide.max()
-        wide -= np.log(np.exp(wide).sum())
-        best = np.argsort(-wide, kind="stable")[: self.n_logprobs]
-        self._logprobs.append(TokenLogprob(token, float(wide[token]), tuple((int(i), float(wide[i])) for i in best)))
+        self._logprobs.append(TokenLogprob(token, *self.sampler.logprobs(logits, token, self.n_logprobs)))
         return token
 
     def take(self, token: int) -> str:

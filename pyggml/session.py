@@ -97,6 +97,10 @@ class Session:
 
     def check(self, ids: Sequence[int]) -> NDArray[np.int32]:
         """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past."""
+        # every token but a prompt's: the short way
+        one = type(ids) is list and len(ids) == 1 and type(ids[0]) is int
+        if one and 0 <= ids[0] < self._model.n_vocab and self.n_past < self.n_ctx:
+            return np.array(ids, np.int32)
         wide = np.asarray(ids)
         if wide.ndim != 1 or wide.size == 0 or wide.dtype.kind not in "iu":
             raise ArgumentError(f"token ids: expected a non-empty list of integers, got {_shown(ids)}")

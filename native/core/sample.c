@@ -311,3 +311,34 @@ pgg_status pgg_sampler_next(pgg_sampler *s, const float *logits, int32_t *id) {
   *id = chosen;
   return PGG_OK;
 }
+
+pgg_status pgg_sampler_logprobs(pgg_sampler *s, const float *logits, int32_t id, double *logprob, int64_t n_top,
+                                int32_t *top_ids, double *top_logprobs) {
+  if (!s || !logits || !logprob || (n_top && (!top_ids || !top_logprobs)))
+    return pgg_fail(PGG_EINVAL, "logprobs: sampler, logits or room for the answer is NULL");
+  if (id < 0 || id >= s->n_vocab)
+    return pgg_fail(PGG_EINVAL, "logprobs: id is %d, expected 0 to %lld", id, (long long)s->n_vocab - 1);
+  if (n_top < 0 || n_top > s->n_vocab)
+    return pgg_fail(PGG_EINVAL, "logprobs: n_top is %lld, expected 0 to %lld", (long long)n_top, (long long)s->n_vocab);
+  pgg_front *f = &s->front;
+  f->row = logits;
+  if (!pgg_kernels_get()->tops(logits, s->tops, s->n_vocab)) return refuse(s, logits, logits);
+  const int64_t best = pgg_front_best(f);
+  if (best < 0) return refuse(s, logits, logits);
+  const double top = logits[best], shift = log(sum_row(s, logits[best], 1.0f));
+  *logprob = (double)logits[id] - top - shift;
+  if (!n_top) return PGG_OK;
+  pgg_front_gather(f, n_top);
+  pgg_front_sort(f, n_top);
+  for (int64_t i = 0; i < f->sorted; i++) {
+    top_ids[i] = f->list[i].id;
+    top_logprobs[i] = (double)f->list[i].logit - top - shift;
+  }
+  int64_t at = f->sorted; /* all that can be chosen is named: the forbidden follow */
+  for (int32_t i = 0; at < n_top; i++)
+    if (logits[i] == -INFINITY) {
+      top_ids[at] = i;
+      top_logprobs[at++] = -INFINITY;
+    }
+  return PGG_OK;
+}

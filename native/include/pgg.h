@@ -206,6 +206,10 @@ PGG_API void pgg_sampler_free(pgg_sampler *sampler);
 PGG_API pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n); /* feeds the window */
 /* Chooses a token of logits (n_vocab) and accepts it. PGG_ENUMERIC if no logit is finite or any is NaN/+inf. */
 PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id);
+/* Natural log-probability of id, penalties and cuts left aside, and of the n_top likeliest: top_ids, top_logprobs
+ * (n_top), best first, equal ones by lower id. n_top is at most n_vocab; a token that is forbidden has -infinity. */
+PGG_API pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,
+                                        int64_t n_top, int32_t *top_ids, double *top_logprobs);
 /* One call a token: feeds ids (n), then chooses the next. */
 PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                     int n_threads, int32_t *id);

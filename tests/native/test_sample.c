@@ -107,6 +107,39 @@ static void test_large(void) {
   free(logits);
 }
 
+static void test_logprobs(void) {
+  enum { V = 3000, TOP = 200 };
+  static float logits[V];
+  static int32_t ids[V];
+  static double values[V];
+  double one, sum = 0;
+  uint64_t seed = 9;
+  pgg_sampler *s = NULL;
+  for (int i = 0; i < V; i++) sum += exp(logits[i] = floorf(check_random(&seed) * 60) / 8);
+  CHECK_OK(pgg_sampler_new(&plain, V, &s));
+  CHECK_OK(pgg_sampler_logprobs(s, logits, 17, &one, TOP, ids, values));
+  CHECK(fabs(one - (logits[17] - log(sum))) < 2e-6, "%g", one);
+  for (int i = 0; i < TOP; i++) {
+    int better = 0; /* of place i exactly i are better */
+    for (int j = 0; j < V; j++) better += logits[j] > logits[ids[i]] || (logits[j] == logits[ids[i]] && j < ids[i]);
+    CHECK(better == i, "place %d: token %d is the %dth", i, ids[i], better);
+    CHECK(fabs(values[i] - (logits[ids[i]] - log(sum))) < 2e-6, "place %d: %g", i, values[i]);
+  }
+  for (int i = 0; i < V; i++)
+    if (i != 5 && i != 9) logits[i] = -INFINITY;
+  logits[5] = 1, logits[9] = 1;
+  CHECK_OK(pgg_sampler_logprobs(s, logits, 0, &one, 4, ids, values));
+  CHECK(one == -INFINITY && ids[0] == 5 && ids[1] == 9 && ids[2] == 0 && ids[3] == 1, "forbidden ones come last");
+  CHECK(fabs(values[1] - log(0.5)) < 1e-6 && values[3] == -INFINITY, "%g %g", values[1], values[3]);
+  CHECK_OK(pgg_sampler_logprobs(s, logits, 5, &one, V, ids, values));
+  CHECK(ids[V - 1] == V - 1, "all of them");
+  CHECK_FAILS(PGG_EINVAL, "id is 3000", pgg_sampler_logprobs(s, logits, V, &one, 0, NULL, NULL));
+  CHECK_FAILS(PGG_EINVAL, "n_top is 3001", pgg_sampler_logprobs(s, logits, 0, &one, V + 1, ids, values));
+  logits[8] = NAN;
+  CHECK_FAILS(PGG_ENUMERIC, "token 8 is nan", pgg_sampler_logprobs(s, logits, 5, &one, 1, ids, values));
+  pgg_sampler_free(s);
+}
+
 static void test_penalties(void) {
   enum { V = 4 };
   const float logits[V] = {2.0f, 1.9f, -1.0f, 0};
@@ -273,6 +306,7 @@ int main(int argc, char **argv) {
   if (argc > 1) return check_done("test_sample");
   test_chain();
   test_large();
+  test_logprobs();
   test_penalties();
   test_refusals();
   test_seed();

@@ -1,5 +1,6 @@
 """The public calls on the bundled model: what they promise, and what they refuse."""
 
+import contextlib
 import json
 import logging
 
@@ -132,6 +133,31 @@ def test_logprobs(m):
         assert lp.top[0][0] == lp.id
         assert lp.logprob == pytest.approx(lp.top[0][1])
         assert lp.logprob <= 0
+
+
+def test_logprobs_are_those_of_the_logits(m):
+    ids = m.tokenize("Once upon a")
+    c = m.generate(ids, max_tokens=4, temperature=1.5, top_k=3, seed=5, repeat_penalty=1.3, logprobs=20)
+    for i, lp in enumerate(c.logprobs):
+        wide = m.logits([*ids, *c.tokens[:i]])[-1].astype(np.float64)
+        wide -= wide.max()
+        wide -= np.log(np.exp(wide).sum())
+        assert lp.logprob == pytest.approx(wide[lp.id], abs=1e-3)  # of other rows in a batch: not the same bits
+        assert [v for _, v in lp.top] == pytest.approx(sorted(wide, reverse=True)[:20], abs=1e-3)
+
+
+@pytest.mark.parametrize("bad", [-1, 10**9, True, 1.0])
+def test_a_single_bad_id_is_refused(m, bad):
+    with contextlib.closing(m.session()) as s, pytest.raises(pyggml.ArgumentError):
+        s.step([bad])
+
+
+def test_a_full_context_is_refused_token_by_token(m):
+    with contextlib.closing(m.session(n_ctx=2)) as s:
+        s.step([1])
+        s.step([2])
+        with pytest.raises(pyggml.ContextFull):
+            s.step([3])
 
 
 def test_score_is_the_log_of_softmax(m):
