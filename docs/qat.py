@@ -111,26 +111,58 @@ def divergence(teacher: Any, net: Any, batch: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.kl_div(got, want, reduction="batchmean", log_target=True)
 
 
-def experiment(folder: Path, valid: str, text: str, types: list[str], steps: int, rate: float) -> dict[str, Any]:
-    """Perplexities by what was trained and by the file's type, and the part of each type's loss that came back."""
-    ids = tokens(folder, text)
-    print(f"{len(ids)} training tokens, {steps} steps of {BATCH} x {LENGTH}", flush=True)
-    published = {kind: perplexity(folder, kind, valid) for kind in ("f32", *types)}
-    rows: list[dict[str, Any]] = [{"against": None, "loss": None, "perplexity": published}]
-    for goal, loss in [("f32", "text")] + [(kind, loss) for loss in ("text", "teacher") for kind in types]:
-        with tempfile.TemporaryDirectory() as scratch:
-            start = time.perf_counter()
-            train(folder, ids, goal, loss, steps, rate, Path(scratch))
-            seconds = round(time.perf_counter() - start, 1)
-            wanted = ("f32", *types) if goal == "f32" else (goal,)
-            got = {kind: perplexity(Path(scratch), kind, valid) for kind in wanted}
-        back = {kind: part(published["f32"], published[kind], got[kind]) for kind in wanted if kind != "f32"}
-        rows.append({"against": goal, "loss": loss, "perplexity": got, "taken_back": back, "seconds": seconds})
-        print(rows[-1], flush=True)
-    return {
-        "types": types, "steps": steps, "rate": rate, "batch": BATCH, "length": LENGTH, "training_tokens": len(ids),
-        "steps_per_rounding": {kind: SHARED if kind in SLOW_TYPES else 1 for kind in types}, "rows": rows,
+def experiment(folder: Path, books: list[Path], valid: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Perplexities by what was trained and by the file's type, and the part of each type's loss that came back.
+
+    Every row is written to options.json when it is ready; a stopped run with the same settings goes on from there.
+    """
+    held_out, types = valid.read_text(encoding="utf-8"), options.type
+    ids = tokens(folder, training_text(books, held_out))
+    print(f"{len(ids)} training tokens, {options.steps} steps of {BATCH} x {LENGTH}", flush=True)
+    figures: dict[str, Any] = {
+        "model": folder.name, "valid": valid.name, "books": len(books), "training_tokens": len(ids), "types": types,
+        "steps": options.steps, "rate": options.rate, "batch": BATCH, "length": LENGTH,
+        "steps_per_rounding": {kind: SHARED if kind in SLOW_TYPES else 1 for kind in types},
     }  # fmt: skip
+    rows = earlier(options.json, figures)
+    goals = [(None, None), ("f32", "text")] + [(kind, loss) for loss in ("text", "teacher") for kind in types]
+    for goal, loss in goals:
+        if any((row["against"], row["loss"]) == (goal, loss) for row in rows):
+            continue
+        row: dict[str, Any] = {"against": goal, "loss": loss}
+        wanted = (goal,) if goal in types else ("f32", *types)
+        if goal is None:
+            row["perplexity"] = {kind: perplexity(folder, kind, held_out) for kind in wanted}
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                start = time.perf_counter()
+                train(folder, ids, goal, loss, options.steps, options.rate, Path(scratch))
+                row["seconds"] = round(time.perf_counter() - start, 1)
+                row["perplexity"] = {kind: perplexity(Path(scratch), kind, held_out) for kind in wanted}
+            base, got = rows[0]["perplexity"], row["perplexity"]
+            row["taken_back"] = {kind: part(base["f32"], base[kind], got[kind]) for kind in wanted if kind != "f32"}
+        rows.append(row)
+        print(row, flush=True)
+        if options.json:
+            record(options.json, figures | {"rows": rows})
+    return figures | {"rows": rows}
+
+
+def earlier(file: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a stopped run with these settings."""
+    if file is None or not file.exists():
+        return []
+    found = json.loads(file.read_text("ascii"))["results"]
+    return found["rows"] if {key: found.get(key) for key in settings} == settings else []
+
+
+def record(file: Path, figures: dict[str, Any]) -> None:
+    """Writes figures with the card of this machine (bench/card.py)."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+    from card import card
+
+    machine = card(measure=False) | {"torch": torch.__version__}
+    file.write_text(json.dumps({"card": machine, "results": figures}, indent=1) + "\n", "ascii")
 
 
 def part(exact: float, rounded: float, trained: float) -> float:
@@ -163,19 +195,9 @@ def main() -> None:
     parser.add_argument("--type", nargs="+", default=["q2_k", "q4_0"])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--json", type=Path, help="also write the figures with the card of the machine (bench/card.py)")
+    parser.add_argument("--json", type=Path, help="where figures are kept; a stopped run goes on from it")
     options = parser.parse_args()
-    valid = options.valid.read_text(encoding="utf-8")
-    text = training_text(options.train, valid)
-    figures = experiment(options.folder, valid, text, options.type, options.steps, options.rate)
-    print(table(figures))
-    if options.json:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
-        from card import card
-
-        machine = card(measure=False) | {"torch": torch.__version__}
-        model = {"model": options.folder.name, "valid": options.valid.name, "books": len(options.train)}
-        options.json.write_text(json.dumps({"card": machine, "results": model | figures}, indent=1) + "\n", "ascii")
+    print(table(experiment(options.folder, options.train, options.valid, options)))
 
 
 if __name__ == "__main__":
