@@ -26,10 +26,11 @@ from pyggml.errors import (
 )
 from pyggml.estimate import estimate
 from pyggml.generate import Completion
+from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.quant import QuantType
-from pyggml.recipes import quantize_file
+from pyggml.recipes import Recipe, Rule, quantize_file
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -47,6 +48,8 @@ __all__ = [
     "OutOfMemory",
     "PyggmlError",
     "QuantType",
+    "Recipe",
+    "Rule",
     "Session",
     "ShapeError",
     "TemplateError",
@@ -59,6 +62,8 @@ __all__ = [
     "gguf",
     "info",
     "load",
+    "merge_file",
     "quantize",
     "quantize_file",
+    "split_file",
 ]

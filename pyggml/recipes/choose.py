@@ -96,6 +96,18 @@ def parse(text: str) -> tuple[str, bool]:
     raise ArgumentError(f"unknown recipe {text[:60]!r}; {hint} 'pure:TYPE' puts one type everywhere")
 
 
+def as_pure(text: str) -> str:
+    """The recipe that puts a mix's own type everywhere.
+
+    >>> as_pure("q4_k_m"), as_pure("pure:q8_0"), as_pure("nvfp4")
+    ('pure:q4_k', 'pure:q8_0', 'pure:nvfp4')
+    """
+    name = text.strip().upper()
+    if ALIASES.get(name, name) in MIXES:
+        return f"pure:{MIXES[ALIASES.get(name, name)].base}"
+    return f"pure:{parse(text if ':' in text else f'pure:{text}')[0]}"
+
+
 def file_type(base: str) -> int:
     """general.file_type of a mix, or of a file that is mostly of one type."""
     name = base.upper()

@@ -25,7 +25,7 @@ from pyggml.recipes.recipe import Recipe, RulesLike, as_rules
 
 log = logging.getLogger("pyggml")
 
-_PIECE = 16 << 20  # values converted at once
+_PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
 _OWN_KEYS = ("general.file_type", "general.quantization_version")
 
 PathLike = str | os.PathLike[str]

@@ -65,8 +65,9 @@ class Skeleton:
         a = self.arch
         meta: dict[str, object] = {
             "general.architecture": a, f"{a}.context_length": 64, f"{a}.embedding_length": self.k,
-            f"{a}.block_count": self.n_layer, f"{a}.feed_forward_length": self.k, f"{a}.attention.head_count": self.n_head,
-            f"{a}.attention.head_count_kv": self.n_head_kv, f"{a}.attention.layer_norm_rms_epsilon": 1e-5,
+            f"{a}.block_count": self.n_layer, f"{a}.feed_forward_length": self.k,
+            f"{a}.attention.head_count": self.n_head, f"{a}.attention.head_count_kv": self.n_head_kv,
+            f"{a}.attention.layer_norm_rms_epsilon": 1e-5,
             f"{a}.attention.layer_norm_epsilon": 1e-5, f"{a}.rope.dimension_count": 32, f"{a}.vocab_size": 2,
         }  # fmt: skip
         if self.n_expert:
@@ -74,8 +75,9 @@ class Skeleton:
             meta |= {f"{a}.expert_feed_forward_length": self.k, f"{a}.expert_shared_feed_forward_length": self.k}
         if a == "deepseek2":
             meta |= {
-                f"{a}.leading_dense_block_count": 1, f"{a}.attention.kv_lora_rank": 64, f"{a}.attention.q_lora_rank": 0, f"{a}.attention.key_length": 96,
-                f"{a}.attention.value_length": 64, f"{a}.expert_shared_count": 1, f"{a}.expert_weights_scale": 1.0,
+                f"{a}.leading_dense_block_count": 1, f"{a}.attention.kv_lora_rank": 64, f"{a}.attention.q_lora_rank": 0,
+                f"{a}.attention.key_length": 96, f"{a}.attention.value_length": 64,
+                f"{a}.expert_shared_count": 1, f"{a}.expert_weights_scale": 1.0,
             }  # fmt: skip
         return meta
 
