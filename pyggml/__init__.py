@@ -30,7 +30,7 @@ from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.quant import QuantType
-from pyggml.recipes import Recipe, Rule, quantize_file
+from pyggml.recipes import Recipe, Rule, load_recipe, quantize_file, strategy
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -62,8 +62,10 @@ __all__ = [
     "gguf",
     "info",
     "load",
+    "load_recipe",
     "merge_file",
     "quantize",
     "quantize_file",
     "split_file",
+    "strategy",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pyggml.cli import show
 from pyggml.errors import ArgumentError
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure
+from pyggml.recipes.recipe import byte_size
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
@@ -64,6 +64,9 @@ def quantize(
     leave_output: Annotated[
         bool, typer.Option("--leave-output-tensor", help="Leave the output matrix as it is.")
     ] = False,
+    recipe_file: Annotated[
+        Path | None, typer.Option("--recipe", help="A TOML file of a recipe, in place of TYPE.")
+    ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="The mix's own type everywhere.")] = False,
     override_kv: Annotated[
         list[str] | None,
@@ -76,7 +79,11 @@ def quantize(
     threads: Annotated[int, typer.Option("--threads", "-t", help="0: the cores this process may use.")] = 0,
 ) -> None:
     recipe: Any = type or "Q4_K_M"
-    if pure:
+    if recipe_file is not None:
+        if type or pure:
+            raise ArgumentError("give a TYPE or --recipe, not both")
+        recipe = pyggml.load_recipe(recipe_file)
+    elif pure:
         recipe = as_pure(recipe)
     rules = _patterns([*(tensor_type or ()), *_lines(tensor_type_file)], "--tensor-type")
     kept = _patterns(keep or (), "--keep", bare=True)
@@ -114,7 +121,7 @@ def split(
     """
     with stoppable(), show.progress("splitting") as progress:
         paths = pyggml.split_file(
-            src, prefix, max_size=None if max_size is None else size(max_size), max_tensors=max_tensors,
+            src, prefix, max_size=None if max_size is None else byte_size(max_size), max_tensors=max_tensors,
             metadata_alone=metadata_alone, progress=progress,
         )  # fmt: skip
     for path in paths:
@@ -180,19 +187,6 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def size(text: str) -> int:
-    """Bytes of "4GiB", "500M" (units of 1000), "1.5g", "4096".
-
-    >>> size("4GiB"), size("500M"), size("1.5 kib"), size("12")
-    (4294967296, 500000000, 1536, 12)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    if not found or (found[3] and not found[2]):
-        raise ArgumentError(f"size {text!r}: expected a number and a unit, like 4GiB, 500M or 1000000")
-    unit = (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")
-    return int(float(found[1]) * unit)
 
 
 def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyggml.Rule]:

@@ -86,6 +86,19 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
     return sorted(found)
 
 
+def byte_size(value: int | str) -> int:
+    """Bytes of a number or of text with a unit; K, M, G and T are powers of 1000, KiB ... of 1024.
+
+    >>> byte_size("4GiB"), byte_size("500M"), byte_size("1.5 kib"), byte_size(12)
+    (4294967296, 500000000, 1536, 12)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(value).lower())
+    if not found or (found[3] and not found[2]):
+        raise ArgumentError(f"size {value!r}: expected a number and a unit, like 4GiB, 500M or 1000000")
+    unit = (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")
+    return int(float(found[1]) * unit)
+
+
 RulesLike = Mapping[str, Any] | Iterable[Rule]
 
 
@@ -109,7 +122,8 @@ class Recipe:
     base: a mix ("Q4_K_M") or "pure:TYPE". rules: the first whose match and layers fit wins over the base. keep: the
     same, but also for vectors and before all others; a Rule without a type keeps what is there. output_type and
     embedding_type: of the output matrix and the token embedding (a tied embedding is both;
-    the latter wins). note: why it is so.
+    the latter wins). note: why it is so. max_size: most bytes of the tensors; where base makes more, the first of
+    smaller that fits is taken instead, without rules and output types.
 
     >>> r = Recipe("Q4_K_M", rules=[Rule("attention_value", "q6_k", layers="first 4")])
     >>> r.output_type = "q8_0"
@@ -130,6 +144,14 @@ class Recipe:
     output_type: str | None = None
     embedding_type: str | None = None
     note: str = ""
+    max_size: int | None = None
+    smaller: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raises ArgumentError or UnsupportedError for types that are not known."""
+        for kind in (self.output_type, self.embedding_type):
+            if kind is not None:
+                QuantType.parse(kind)
 
     def to_toml(self) -> str:
         """The recipe as a file that load() reads."""
@@ -138,6 +160,10 @@ class Recipe:
             value = getattr(self, key)
             if value:
                 lines.append(f"{key} = {_quoted(str(value))}")
+        if self.max_size is not None:
+            lines.append(f"max_size = {self.max_size}")
+        if self.smaller:
+            lines.append(f"smaller = [{', '.join(map(_quoted, self.smaller))}]")
         for key, rules in (("rules", self.rules), ("keep", self.keep)):
             for rule in rules:
                 lines += ["", f"[[{key}]]", f"match = {_quoted(rule.match)}"]

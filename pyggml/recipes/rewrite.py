@@ -81,13 +81,14 @@ def quantize_file(
     {'q4_k'}
     """
     how = Recipe(recipe) if isinstance(recipe, str) else replace(recipe)
+    how.check()
     how.rules = [*as_rules(rules), *how.rules]
     how.keep = [*as_rules(keep), *how.keep]
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
     weights = dict(imatrix or {})
     with gguf.open(src) as file:
-        chosen = choose(how, file.tensors.values(), Numbers.from_metadata(file.metadata), imatrix is not None)
+        how, chosen = _fit(how, file, imatrix is not None)
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
         _judge(file.tensors, changes, allow_requantize, dry_run)
         if dry_run:
@@ -102,6 +103,23 @@ def quantize_file(
                 pieces = _pieces(info, kind, _importance(weights.get(name), info), n_threads)
                 out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
+
+
+def _fit(how: Recipe, file: gguf.GGUFFile, has_imatrix: bool) -> tuple[Recipe, dict[str, Choice]]:
+    """The recipe, or the first of its smaller mixes that stays below its max_size, and what it chooses."""
+    numbers = Numbers.from_metadata(file.metadata)
+    chosen = choose(how, file.tensors.values(), numbers, has_imatrix)
+    if how.max_size is None:
+        return how, chosen
+    sizes = []
+    for recipe in (how, *(Recipe(base, keep=how.keep) for base in how.smaller)):
+        chosen = choose(recipe, file.tensors.values(), numbers, has_imatrix)
+        sizes.append(sum(_change(info, chosen[name]).nbytes for name, info in file.tensors.items()))
+        if sizes[-1] <= how.max_size:
+            return recipe, chosen
+    raise ArgumentError(
+        f"no mix of this recipe fits {how.max_size:,} bytes: {how.base} needs {sizes[0]:,}, the smallest {min(sizes):,}"
+    )
 
 
 def _change(info: TensorInfo, choice: Choice) -> Change:
