@@ -30,7 +30,7 @@ from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.quant import QuantType
-from pyggml.recipes import Recipe, Rule, load_recipe, quantize_file, strategy
+from pyggml.recipes import Imatrix, Recipe, Rule, compare, imatrix, load_recipe, quantize_file, strategy
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -43,6 +43,7 @@ __all__ = [
     "Completion",
     "ContextFull",
     "GGUFError",
+    "Imatrix",
     "Model",
     "NumericError",
     "OutOfMemory",
@@ -56,10 +57,12 @@ __all__ = [
     "Tensor",
     "UnsupportedError",
     "__version__",
+    "compare",
     "dequantize",
     "estimate",
     "get_include",
     "gguf",
+    "imatrix",
     "info",
     "load",
     "load_recipe",

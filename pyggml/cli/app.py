@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pyggml
-from pyggml.cli import files, show, talk
+from pyggml.cli import files, measure, show, talk
 from pyggml.errors import ArgumentError
 
 app = typer.Typer(
@@ -202,3 +202,4 @@ def bench(
 
 
 files.register(app)
+measure.register(app)

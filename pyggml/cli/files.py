@@ -67,6 +67,9 @@ def quantize(
     recipe_file: Annotated[
         Path | None, typer.Option("--recipe", help="A TOML file of a recipe, in place of TYPE.")
     ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option("--imatrix", help="Importance weights, as `pyggml imatrix` or llama.cpp writes them.")
+    ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="The mix's own type everywhere.")] = False,
     override_kv: Annotated[
         list[str] | None,
@@ -93,8 +96,8 @@ def quantize(
         kept.append(pyggml.Rule("output"))
     with stoppable(), show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
-            src, dst, recipe, rules=rules, keep=kept, output_type=output_type, embedding_type=embedding_type,
-            metadata=dict(map(_override, override_kv or ())), allow_requantize=allow_requantize, dry_run=dry_run,
+            src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
+            embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())), allow_requantize=allow_requantize, dry_run=dry_run,
             n_threads=threads, progress=progress,
         )  # fmt: skip
     if dry_run:

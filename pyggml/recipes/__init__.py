@@ -1,8 +1,22 @@
-"""Recipes: which tensor of a file becomes which type, and the streaming rewrite of a file by such a recipe."""
+"""Recipes: what a file's tensors become and what it costs: mixes, measuring, choosing by budget, rewriting."""
 
+from pyggml.recipes.comparison import Comparison, compare
 from pyggml.recipes.files import load_recipe, parse_recipe
+from pyggml.recipes.importance import Imatrix, imatrix
 from pyggml.recipes.recipe import Recipe, Rule
 from pyggml.recipes.rewrite import Change, quantize_file
-from pyggml.recipes.strategy import strategy
+from pyggml.recipes.strategies import strategy
 
-__all__ = ["Change", "Recipe", "Rule", "load_recipe", "parse_recipe", "quantize_file", "strategy"]
+__all__ = [
+    "Change",
+    "Comparison",
+    "Imatrix",
+    "Recipe",
+    "Rule",
+    "compare",
+    "imatrix",
+    "load_recipe",
+    "parse_recipe",
+    "quantize_file",
+    "strategy",
+]

@@ -20,6 +20,7 @@ from pyggml.errors import ArgumentError, NumericError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.quant import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse
+from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.mixes import WANTS_IMATRIX
 from pyggml.recipes.recipe import Recipe, RulesLike, as_rules
 
@@ -48,7 +49,7 @@ def quantize_file(
     dst: PathLike,
     recipe: str | Recipe = "Q4_K_M",
     *,
-    imatrix: Mapping[str, Any] | None = None,
+    imatrix: Mapping[str, Any] | PathLike | None = None,
     rules: RulesLike | None = None,
     keep: RulesLike | None = None,
     output_type: str | QuantType | None = None,
@@ -66,7 +67,7 @@ def quantize_file(
     fit a type's block gets the next that does. rules: {name or regex: type}, the first that matches a tensor's name
     wins over the recipe; keep: the same for vectors too, a type of "" leaves what is there; both before the recipe's
     own. output_type, embedding_type: of the output matrix and the token embedding.
-    imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}.
+    imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
     metadata: {key: value} to set, None removes a key. allow_requantize: accept a source that is already quantized
     (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
 
@@ -86,7 +87,7 @@ def quantize_file(
     how.keep = [*as_rules(keep), *how.keep]
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
-    weights = dict(imatrix or {})
+    weights = _weights(imatrix)
     with gguf.open(src) as file:
         how, chosen = _fit(how, file, imatrix is not None)
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
@@ -103,6 +104,12 @@ def quantize_file(
                 pieces = _pieces(info, kind, _importance(weights.get(name), info), n_threads)
                 out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
+
+
+def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:
+    if imatrix is None or isinstance(imatrix, Mapping):
+        return imatrix or {}
+    return Imatrix.load(imatrix)
 
 
 def _fit(how: Recipe, file: gguf.GGUFFile, has_imatrix: bool) -> tuple[Recipe, dict[str, Choice]]:
