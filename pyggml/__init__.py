@@ -30,7 +30,18 @@ from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.quant import QuantType
-from pyggml.recipes import Imatrix, Recipe, Rule, compare, imatrix, load_recipe, quantize_file, strategy
+from pyggml.recipes import (
+    Imatrix,
+    Recipe,
+    Rule,
+    Sensitivity,
+    compare,
+    imatrix,
+    load_recipe,
+    quantize_file,
+    sensitivity,
+    strategy,
+)
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -51,6 +62,7 @@ __all__ = [
     "QuantType",
     "Recipe",
     "Rule",
+    "Sensitivity",
     "Session",
     "ShapeError",
     "TemplateError",
@@ -69,6 +81,7 @@ __all__ = [
     "merge_file",
     "quantize",
     "quantize_file",
+    "sensitivity",
     "split_file",
     "strategy",
 ]

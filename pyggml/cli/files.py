@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ _QUANTIZE_HELP = """Write a model with its weights in other types.
     pyggml quantize in.gguf out.gguf Q4_K_M
 
     pyggml quantize in.gguf out.gguf q4_k_m --tensor-type 'ffn_down=q6_k' --output-type q8_0 --imatrix im.gguf
+
+    pyggml quantize in.gguf out.gguf --target-bpw 4.5 --text calibration.txt
 
 TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case) or pure:TYPE. Patterns name layers as people do
 (attention_value, feed_forward_down, norm, router, lm_head) or are regular expressions over tensor names.
@@ -70,6 +73,21 @@ def quantize(
     imatrix: Annotated[
         Path | None, typer.Option("--imatrix", help="Importance weights, as `pyggml imatrix` or llama.cpp writes them.")
     ] = None,
+    target_bpw: Annotated[
+        float | None, typer.Option("--target-bpw", help="Choose a type per tensor: bits per weight of the whole.")
+    ] = None,
+    target_size: Annotated[
+        str | None, typer.Option("--target-size", help="Choose a type per tensor: size of the file, e.g. 4GiB.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", "-f", help="What a target is measured on; default: the model's own text.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None, typer.Option("--sensitivity", help="What `pyggml sensitivity` measured, in place of measuring.")
+    ] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option("--save-recipe", help="Write what was chosen as a recipe file.")
+    ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="The mix's own type everywhere.")] = False,
     override_kv: Annotated[
         list[str] | None,
@@ -97,9 +115,15 @@ def quantize(
     with stoppable(), show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
-            embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())), allow_requantize=allow_requantize, dry_run=dry_run,
+            embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())),
+            target_bpw=target_bpw, target_size=target_size, sensitivity=sensitivity,
+            text=None if text is None else read(text),
+            allow_requantize=allow_requantize, dry_run=dry_run,
             n_threads=threads, progress=progress,
         )  # fmt: skip
+    if save_recipe is not None:
+        rules = [pyggml.Rule(f"^{re.escape(row.name)}$", row.new) for row in rows if row.new != row.old]
+        save_recipe.write_text(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml(), encoding="utf-8")
     if dry_run:
         table(rows)
     print(total(rows))
@@ -192,6 +216,14 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def read(path: Path) -> str:
+    """A text file, or one clear error."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ArgumentError(f"cannot read {path}: {e}") from None
+
+
 def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyggml.Rule]:
     rules = []
     for text in texts:
@@ -207,11 +239,7 @@ def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyg
 def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ArgumentError(f"cannot read {path}: {e}") from None
-    return [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+    return [word for line in read(path).splitlines() for word in line.partition("#")[0].split()]
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands that measure models on text: imatrix, compare. They read options, call one public function, print."""
+"""The commands that measure models on text: imatrix, compare, sensitivity. Each calls one public function, prints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 
 import pyggml
 from pyggml.cli import show
-from pyggml.cli.files import stoppable
-from pyggml.errors import ArgumentError
+from pyggml.cli.files import read, stoppable
 
 ModelArg = Annotated[Path, typer.Argument(help="A GGUF file.")]
 Text = Annotated[Path, typer.Option("--text", "-f", "--file", help="A text file, UTF-8.")]
@@ -71,15 +70,45 @@ def compare(
     print(f"largest logit change {c.logit_change:.3f}   ({c.n} positions)")
 
 
-def read(path: Path) -> str:
-    """A text file, or one clear error."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ArgumentError(f"cannot read {path}: {e}") from None
+def sensitivity(
+    model: ModelArg,
+    text: Annotated[
+        Path | None, typer.Option("--text", "-f", "--file", help="A text file; default: the model's own text.")
+    ] = None,
+    near: Annotated[float, typer.Option("--near", help="Bits per weight that matter most.")] = 4.5,
+    types: Annotated[str | None, typer.Option("--types", help="Candidates, e.g. q3_k,q4_k,q6_k.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep the result for quantize --sensitivity.")
+    ] = None,
+    chunks: Annotated[int, typer.Option("--chunks", help="Chunks of text to run each tensor on.")] = 4,
+    ctx: Context = 512,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """What each tensor loses at each type: weighted error, and KL of the predictions for the types nearest to --near.
+
+    pyggml sensitivity model-f16.gguf --text calibration.txt -o costs.json
+    """
+    words = None if text is None else read(text)
+    kinds = None if types is None else [kind.strip() for kind in types.split(",")]
+    with stoppable(), pyggml.load(model, n_threads=threads) as loaded, show.progress("measuring") as progress:
+        found = pyggml.sensitivity(
+            loaded, words, near=near, types=kinds, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
+            progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        found.save(out)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(cost) for cost in found.tensors.values()], indent=1))
+        return
+    ranked = sorted(found.tensors.values(), key=lambda cost: -max(cost.kl.values(), default=0.0))
+    for cost in ranked:
+        measured = "  ".join(f"{kind} {value:.2e}" for kind, value in cost.kl.items())
+        errors = "  ".join(f"{kind} {value:.1e}" for kind, value in cost.error.items() if kind not in cost.kl)
+        print(f"{show.plain(cost.name):<32} KL {measured}   error {errors}")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (imatrix, compare):
+    for command in (imatrix, compare, sensitivity):
         app.command()(command)

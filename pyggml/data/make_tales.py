@@ -94,7 +94,7 @@ def metadata(directory: Path, c: dict[str, Any]) -> dict[str, tuple[Any, str | N
     }
 
 
-def main(directory: Path, dst: Path) -> None:
+def main(directory: Path, dst: Path, weights: str = "q8_0") -> None:
     c = json.loads((directory / "config.json").read_text())
     heads = {"attn_q": c["num_attention_heads"], "attn_k": c["num_key_value_heads"]}
     with pyggml.gguf.Writer(dst) as out:
@@ -104,7 +104,7 @@ def main(directory: Path, dst: Path) -> None:
             to = gguf_name(name)
             part = to.split(".")[2] if to.startswith("blk.") else ""
             made = pairs(values, heads[part]) if part in heads else values
-            tensor = pyggml.quantize(made, "q8_0" if made.ndim == 2 else "f32")
+            tensor = pyggml.quantize(made, weights if made.ndim == 2 else "f32")
             out.add_tensor(to, tensor.shape, tensor.type, tensor.raw)
 
 

@@ -1,6 +1,7 @@
 """Recipes: what a file's tensors become and what it costs: mixes, measuring, choosing by budget, rewriting."""
 
 from pyggml.recipes.comparison import Comparison, compare
+from pyggml.recipes.costs import Sensitivity, sensitivity
 from pyggml.recipes.files import load_recipe, parse_recipe
 from pyggml.recipes.importance import Imatrix, imatrix
 from pyggml.recipes.recipe import Recipe, Rule
@@ -13,10 +14,12 @@ __all__ = [
     "Imatrix",
     "Recipe",
     "Rule",
+    "Sensitivity",
     "compare",
     "imatrix",
     "load_recipe",
     "parse_recipe",
     "quantize_file",
+    "sensitivity",
     "strategy",
 ]

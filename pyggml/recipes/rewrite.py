@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,10 @@ from pyggml.quant import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.mixes import WANTS_IMATRIX
-from pyggml.recipes.recipe import Recipe, RulesLike, as_rules
+from pyggml.recipes.recipe import Recipe, RulesLike, as_rules, byte_size
+
+if TYPE_CHECKING:
+    from pyggml.recipes.costs import Sensitivity
 
 log = logging.getLogger("pyggml")
 
@@ -55,6 +58,10 @@ def quantize_file(
     output_type: str | QuantType | None = None,
     embedding_type: str | QuantType | None = None,
     metadata: Mapping[str, Any] | None = None,
+    target_bpw: float | None = None,
+    target_size: int | str | None = None,
+    text: str | None = None,
+    sensitivity: Sensitivity | PathLike | None = None,
     allow_requantize: bool = False,
     dry_run: bool = False,
     n_threads: int = 0,
@@ -68,6 +75,9 @@ def quantize_file(
     wins over the recipe; keep: the same for vectors too, a type of "" leaves what is there; both before the recipe's
     own. output_type, embedding_type: of the output matrix and the token embedding.
     imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
+    target_bpw, target_size ("4GiB"): choose a type for every matrix so that the whole predicts best in so many bits per
+    weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (None:
+    text the model writes itself), or takes a sensitivity made before or its file, and uses the imatrix it found.
     metadata: {key: value} to set, None removes a key. allow_requantize: accept a source that is already quantized
     (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
 
@@ -88,8 +98,13 @@ def quantize_file(
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
     weights = _weights(imatrix)
+    if target_bpw is not None or target_size is not None:
+        from pyggml.recipes.measured import measured
+
+        bytes_wanted = None if target_size is None else byte_size(target_size)
+        how, weights = measured(src, how, target_bpw, bytes_wanted, text, sensitivity, weights, n_threads, progress)
     with gguf.open(src) as file:
-        how, chosen = _fit(how, file, imatrix is not None)
+        how, chosen = _fit(how, file, bool(weights))
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
         _judge(file.tensors, changes, allow_requantize, dry_run)
         if dry_run:
@@ -101,7 +116,7 @@ def quantize_file(
             _copy_metadata(out, file.metadata, own, dict(metadata or {}))
             for name, info in file.tensors.items():
                 kind = chosen[name].type
-                pieces = _pieces(info, kind, _importance(weights.get(name), info), n_threads)
+                pieces = encoded(info, kind, columns_of(weights.get(name), info), n_threads)
                 out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
 
@@ -186,7 +201,7 @@ class _Counter:
                 self.progress(self.done, self.total)
 
 
-def _importance(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
+def columns_of(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
     """(1 or n_expert, k) weights of the columns."""
     if values is None:
         return None
@@ -202,7 +217,7 @@ def _importance(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
     return made.reshape(-1, k)
 
 
-def _pieces(
+def encoded(
     info: TensorInfo, kind: QuantType, importance: NDArray[np.float32] | None, n_threads: int
 ) -> Iterator[NDArray[np.uint8]]:
     """The tensor's bytes in its new type, a few rows at a time."""
