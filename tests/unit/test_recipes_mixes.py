@@ -177,3 +177,35 @@ def test_options_against_llama_cpp(name, tmp_path):
         assert name == "odd-6"
         return
     assert ours(skeleton, Recipe("Q4_K_S", rules=[Rule("ffn_gate", "q8_0"), Rule("attn_output", "q6_k")])) == want
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "llama__tied", "mixtral"])
+def test_our_files_load_in_llama_cpp(name, shared, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp")
+    import numpy as np
+    from oracle import llama_quantize
+
+    import pyggml
+
+    folder = shared / "conformance" / name
+    told = np.load(folder / "reference.npz")
+    ids, want = told["prompt_1"].tolist(), told["logits_1"]
+    source = folder / "model-f32.gguf"
+
+    def error(path):
+        model = llama_cpp.Llama(str(path), verbose=False, logits_all=True, n_ctx=64, n_threads=1)
+        model.eval(ids)
+        got = np.array(model.scores[: len(ids)])
+        model.close()
+        return float(np.sqrt(np.mean((got - want) ** 2)))
+
+    for mix in MIXES:
+        try:
+            pyggml.quantize_file(source, tmp_path / "ours.gguf", mix)
+        except UnsupportedError:
+            continue  # its encoder is not there
+        mine = error(tmp_path / "ours.gguf")
+        assert np.isfinite(mine), mix
+        if llama_quantize.quantize(source, tmp_path / "theirs.gguf", mix) is not None:
+            assert mine <= 1.2 * error(tmp_path / "theirs.gguf") + 1e-3, mix  # rounding is a matter of luck
