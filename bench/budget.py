@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,10 +30,7 @@ def source_of(path: Path, folder: Path) -> Path:
     """A GGUF: the path itself, or the tales model in f32."""
     if path.is_file():
         return path
-    sys.path.insert(0, str(Path(pyggml.__file__).parent / "data"))
-    import make_tales
-
-    make_tales.main(path, folder / "source.gguf", "f32")
+    pyggml.convert(path, folder / "source.gguf", dtype="f32")
     return folder / "source.gguf"
 
 

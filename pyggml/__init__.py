@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pyggml import gguf
 from pyggml._native import version as _version
+from pyggml.converters import convert
 from pyggml.embed import get_include
 from pyggml.errors import (
     ArgumentError,
@@ -29,6 +30,7 @@ from pyggml.generate import Completion
 from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
+from pyggml.numeric import formats
 from pyggml.quant import QuantType
 from pyggml.recipes import (
     Imatrix,
@@ -70,8 +72,10 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compare",
+    "convert",
     "dequantize",
     "estimate",
+    "formats",
     "get_include",
     "gguf",
     "imatrix",

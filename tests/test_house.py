@@ -45,6 +45,7 @@ PY_FLOORS = {
     "sample": 2,
     "stops": 2,
     "tokenizer": 2,
+    "numeric": 2,
     "arch": 3,
     "weights": 3,
     "session": 4,

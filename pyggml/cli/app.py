@@ -11,6 +11,7 @@ import typer
 
 import pyggml
 from pyggml.cli import files, measure, show, talk
+from pyggml.cli.converting import convert
 from pyggml.errors import ArgumentError
 
 app = typer.Typer(
@@ -39,6 +40,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same text."
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="Text that ends the generation; may be repeated.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Tokens per second, on stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+app.command()(convert)
 
 
 @app.callback(invoke_without_command=True)

@@ -174,14 +174,8 @@ def test_commands(src, tmp_path):
 
 @pytest.mark.slow
 def test_it_beats_the_fixed_mix_of_the_same_size(shared, tmp_path):
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.spec_from_file_location("make_tales", Path(pyggml.__file__).parent / "data" / "make_tales.py")
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
     src = tmp_path / "tales.gguf"
-    maker.main(shared / "models" / "tales", src, "f32")
+    pyggml.convert(shared / "models" / "tales", src, dtype="f32")
     text = (shared / "models" / "tales" / "valid.txt").read_text()
     with pyggml.load(src) as model:
         pyggml.imatrix(model, text[:60_000]).save(tmp_path / "im.gguf")
