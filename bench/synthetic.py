@@ -1,12 +1,13 @@
 """Writes a GGUF of a real shape with random weights and a real vocabulary, for timing only.
 
     python bench/synthetic.py OUT.gguf --type q4_k [--vocab ../shared/vocab/ggml-vocab-llama-bpe.gguf] [--layers 16]
+    python bench/synthetic.py OUT.gguf --type q4_k --experts        (8 layers, 1024 wide, 4 of 32 experts of 512)
 
-The shape is Llama-3.2-1B's (16 layers, 2048 wide, 32 heads over 8, 8192 feed-forward, tied head, 128,256 tokens).
-Weights are not encoded from floats: quantized blocks get random bits under scales chosen so that a weight has a
-standard deviation near 0.02 and every value is finite. Speed does not depend on the bits; the text is noise. Each
-tensor is cut from one pool of random blocks, so the file streams through little memory. q4_0 and q4_k have a q6_k head,
-as usual.
+Without --experts the shape is Llama-3.2-1B's (16 layers, 2048 wide, 32 heads over 8, 8192 feed-forward, tied head,
+128,256 tokens). Weights are not encoded from floats: quantized blocks get random bits under scales chosen so that a
+weight has a standard deviation near 0.02 and every value is finite. Speed does not depend on the bits; the text is
+noise. Each tensor is cut from one pool of random blocks, so the file streams through little memory. q4_0 and q4_k have
+a q6_k head, as usual.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ class Shape:
     n_ff: int = 8192
     n_ctx: int = 8192
     rope_freq_base: float = 500000.0
+    n_expert: int = 0
+    n_expert_used: int = 0
+
+
+EXPERTS = Shape(n_layer=8, n_embd=1024, n_head=16, n_head_kv=4, n_ff=512, n_expert=32, n_expert_used=4)
 
 
 def _halves(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -122,6 +128,9 @@ def write(path: str, kind: str, vocab: Path, shape: Shape, seed: int = 0) -> Non
             "vocab_size": n_vocab,
         }.items():
             out.add(f"llama.{key}", value)
+        if shape.n_expert:
+            out.add("llama.expert_count", shape.n_expert)
+            out.add("llama.expert_used_count", shape.n_expert_used)
         for key in source.metadata:
             if key.startswith("tokenizer."):
                 out.copy(source.metadata, key)
@@ -129,6 +138,11 @@ def write(path: str, kind: str, vocab: Path, shape: Shape, seed: int = 0) -> Non
         def matrix(name: str, rows: int, cols: int, of: str) -> None:
             elems = {"f16": 1, "q8_0": 32, "q4_0": 32}.get(of, 256)
             out.add_tensor(name, (rows, cols), of, stream(of, rows * cols // elems * sizes[of]))
+
+        def stack(name: str, rows: int, cols: int) -> None:
+            elems = {"f16": 1, "q8_0": 32, "q4_0": 32}.get(kind, 256)
+            nbytes = shape.n_expert * rows * cols // elems * sizes[kind]
+            out.add_tensor(name, (shape.n_expert, rows, cols), kind, stream(kind, nbytes))
 
         def norm(name: str) -> None:
             out.add_tensor(name, (shape.n_embd,), "f32", np.ones(shape.n_embd, np.float32))
@@ -143,6 +157,13 @@ def write(path: str, kind: str, vocab: Path, shape: Shape, seed: int = 0) -> Non
             matrix(f"blk.{i}.attn_k.weight", kv, shape.n_embd, kind)
             matrix(f"blk.{i}.attn_v.weight", kv, shape.n_embd, kind)
             matrix(f"blk.{i}.attn_output.weight", shape.n_embd, shape.n_embd, kind)
+            if shape.n_expert:
+                router = rng.normal(0.0, 0.02, (shape.n_expert, shape.n_embd)).astype(np.float32)
+                out.add_tensor(f"blk.{i}.ffn_gate_inp.weight", router.shape, "f32", router)
+                stack(f"blk.{i}.ffn_gate_exps.weight", shape.n_ff, shape.n_embd)
+                stack(f"blk.{i}.ffn_up_exps.weight", shape.n_ff, shape.n_embd)
+                stack(f"blk.{i}.ffn_down_exps.weight", shape.n_embd, shape.n_ff)
+                continue
             matrix(f"blk.{i}.ffn_gate.weight", shape.n_ff, shape.n_embd, kind)
             matrix(f"blk.{i}.ffn_up.weight", shape.n_ff, shape.n_embd, kind)
             matrix(f"blk.{i}.ffn_down.weight", shape.n_embd, shape.n_ff, kind)
@@ -154,13 +175,15 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--type", choices=sorted(HEAD), default="q4_k")
     parser.add_argument("--vocab", type=Path, default=VOCAB, help="a GGUF with the vocabulary to copy")
-    parser.add_argument("--layers", type=int, default=Shape.n_layer)
+    parser.add_argument("--layers", type=int, help="default: 16, 8 with --experts")
+    parser.add_argument("--experts", action="store_true", help="a mixture of experts")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if not args.vocab.is_file():
         raise SystemExit(f"there is no vocabulary {args.vocab}: name one with --vocab")
     start = time.perf_counter()
-    write(args.out, args.type, args.vocab, Shape(n_layer=args.layers), args.seed)
+    shape = EXPERTS if args.experts else Shape()
+    write(args.out, args.type, args.vocab, replace(shape, n_layer=args.layers or shape.n_layer), args.seed)
     print(f"{args.out}: {os.path.getsize(args.out) / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
 
 

@@ -58,6 +58,7 @@ PY_FLOORS = {
     "recipes": 5,
     "converters": 5,
     "embed": 5,
+    "torch": 5,
     "info": 5,
     "estimate": 5,
     "__init__": 6,

@@ -130,6 +130,13 @@ static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_node *node) {
       plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)node->cols;
       break;
     }
+    case PGG_OP_EXPERTS: /* three products of each chosen expert */
+      for (int i = 0; i < 3; i++) {
+        const pgg_weight *w = &plan->weights[op->weight[i]];
+        plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->rows * (double)w->cols /
+                      (double)op->i[0] * (double)(plan->nodes[op->src[1]].cols / 2);
+      }
+      break;
     case PGG_OP_ATTENTION:
       if (!op->i[5]) plan->any_order = true;
       plan->macs_past += (double)(op->i[1] * (op->i[3] + op->i[4]));

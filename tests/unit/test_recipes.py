@@ -32,6 +32,27 @@ def test_pure_puts_every_matrix_into_one_type(src, tmp_path):
         assert len(m.generate([256, 5], max_tokens=3, temperature=0).tokens) <= 3
 
 
+def test_experts_are_quantized_and_routers_kept(tmp_path):
+    src = tiny.write(
+        tmp_path / "src.gguf", "qwen2moe", n_embd=256, n_head=8, head_dim=32, n_ff=64, n_expert=5, n_expert_used=2,
+        n_ff_shared=256,
+    )  # fmt: skip
+    dst = tmp_path / "dst.gguf"
+    kinds = {r.name: r.new for r in pyggml.quantize_file(src.path, dst, "pure:Q4_K")}
+    assert kinds["blk.0.ffn_gate_exps.weight"] == kinds["blk.0.ffn_up_exps.weight"] == "q4_k"
+    assert kinds["blk.0.ffn_down_exps.weight"] == "q5_0"  # rows of 64 hold no block of 256
+    assert kinds["blk.0.ffn_gate_inp.weight"] == kinds["blk.1.ffn_gate_inp_shexp.weight"] == "f32"
+    with pyggml.gguf.open(dst) as file:
+        info = file.tensors["blk.1.ffn_up_exps.weight"]
+        assert tuple(info.shape) == (5, 64, 256)
+        want = pyggml.quantize(src.weights["blk.1.ffn_up_exps.weight"], "q4_k")
+        assert np.array_equal(info.data, want.raw.reshape(-1))
+    ids = [256, *range(40)]
+    with pyggml.load(src.path, kv_type="f32") as a, pyggml.load(dst, kv_type="f32") as b:
+        x, y = a.logits(ids), b.logits(ids)
+        assert 0 < np.abs(x - y).max() < 0.5 * np.abs(x).max()  # two blocks of random weights: noise, not nonsense
+
+
 def test_dry_run_writes_nothing(src, tmp_path):
     rows = pyggml.quantize_file(src.path, tmp_path / "dst.gguf", "pure:q8_0", dry_run=True)
     assert not (tmp_path / "dst.gguf").exists()

@@ -12,6 +12,9 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
     case PGG_OP_MATMUL: return pgg_cpu_matmul_share(run, op, stage);
     case PGG_OP_ATTENTION: return pgg_cpu_attention_share(run, op, stage);
     case PGG_OP_ROPE: return pgg_cpu_rope_share(run, op, stage);
+    case PGG_OP_ROUTE:
+    case PGG_OP_GATE: return pgg_cpu_route_share(run, op, stage);
+    case PGG_OP_EXPERTS: return pgg_cpu_experts_share(run, op, stage);
     default: return pgg_cpu_rows_share(run, op, stage);
   }
 }
@@ -21,6 +24,9 @@ static pgg_status stage_of(const pgg_run *run, int op, int stage, int ith, int n
     case PGG_OP_MATMUL: pgg_cpu_matmul(run, op, stage, ith, nth); break;
     case PGG_OP_ATTENTION: pgg_cpu_attention(run, op, stage, ith, nth); break;
     case PGG_OP_ROPE: pgg_cpu_rope_stage(run, op, stage, ith, nth); break;
+    case PGG_OP_ROUTE:
+    case PGG_OP_GATE: pgg_cpu_route(run, op, ith, nth); break;
+    case PGG_OP_EXPERTS: pgg_cpu_experts(run, op, stage, ith, nth); break;
     default: pgg_cpu_rows(run, op, ith, nth); break;
   }
   return PGG_OK; /* kernels cannot fail */

@@ -30,6 +30,10 @@ static pgg_status judge_types(const pgg_plan *plan) {
   const pgg_kernels *kernels = pgg_kernels_get();
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
+    if (op->kind == PGG_OP_EXPERTS) {
+      pgg_status status = pgg_cpu_experts_judge(plan, op, kernels);
+      if (status) return status;
+    }
     if (op->kind != PGG_OP_EMBED && op->kind != PGG_OP_MATMUL) continue;
     const pgg_weight *w = &plan->weights[op->weight[0]];
     bool known = op->kind == PGG_OP_EMBED ? kernels->decode[w->type] != NULL : kernels->gemv[w->type] != NULL;
@@ -58,6 +62,10 @@ pgg_status pgg_cpu_compile(pgg_plan *plan) {
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
     if (op->kind == PGG_OP_ROPE) note_rope(plan, notes, i);
+    if (op->kind == PGG_OP_EXPERTS) {
+      notes->ops[i].acts_there = acts_of == op->src[0];
+      if (pgg_cpu_experts_encodes(plan, op)) acts_of = op->src[0];
+    }
     if (op->kind != PGG_OP_MATMUL) continue;
     const int src = op->src[0], type = plan->weights[op->weight[0]].type;
     notes->ops[i].acts_there = acts_of == src;
@@ -88,7 +96,7 @@ static void more(size_t *have, size_t need) {
 static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
   const pgg_cpu_plan *notes = plan->compiled;
   const int64_t n = plan->limits.n_batch;
-  size_t acts = 0, panels = 0, ropes = 0, partials = 0, own = 0;
+  size_t acts = 0, panels = 0, ropes = 0, partials = 0, experts = 0, own = 0;
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
     if (op->kind == PGG_OP_MATMUL) {
@@ -99,6 +107,10 @@ static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
     } else if (op->kind == PGG_OP_ATTENTION) {
       more(&partials, pgg_cpu_attention_partials(plan, op));
       more(&own, pgg_cpu_attention_scratch(plan, op, s->kernels));
+    } else if (op->kind == PGG_OP_EXPERTS) {
+      more(&acts, (size_t)n * (size_t)pgg_act_blocks(plan->weights[op->weight[0]].cols) * sizeof(pgg_act));
+      more(&experts, pgg_cpu_experts_shared(plan, op, s->kernels));
+      more(&own, pgg_cpu_experts_own(plan, op, s->kernels));
     }
   }
   for (int i = 0; i < notes->n_rope; i++)
@@ -107,7 +119,8 @@ static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
   s->panels = pgg_align_up(s->acts + acts, PAGE);
   s->ropes = pgg_align_up(s->panels + panels, PAGE);
   s->partials = pgg_align_up(s->ropes + ropes, PAGE);
-  s->threads = pgg_align_up(s->partials + partials, PAGE);
+  s->experts = pgg_align_up(s->partials + partials, PAGE);
+  s->threads = pgg_align_up(s->experts + experts, PAGE);
   s->thread_bytes = pgg_align_up(own, PAGE);
   s->bytes = s->threads + (size_t)s->n_threads * s->thread_bytes;
 }

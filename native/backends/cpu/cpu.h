@@ -62,7 +62,7 @@ typedef struct pgg_cpu_scratch {
   int n_threads;
   char *base;
   size_t bytes;
-  size_t acts, panels, ropes, partials, threads; /* offsets */
+  size_t acts, panels, ropes, partials, experts, threads; /* offsets */
   size_t thread_bytes;
   pgg_cpu_tail *tails; /* (plan->n_op) */
 } pgg_cpu_scratch;
@@ -86,6 +86,10 @@ pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage);
 void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth);
 pgg_share pgg_cpu_rows_share(const pgg_run *run, int op, int stage);
 void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth);
+pgg_share pgg_cpu_route_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_route(const pgg_run *run, int op, int ith, int nth);
+pgg_share pgg_cpu_experts_share(const pgg_run *run, int op, int stage);
+void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth);
 
 /* A stage that goes over the rows of a node, cols values each. */
 pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols);
@@ -93,6 +97,11 @@ pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols);
 /* Bytes attention needs: partial results shared by threads, and scratch of each. */
 size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op);
 size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
+/* Experts: whether x is prepared in blocks, whether sizes fit, bytes of shared scratch and of each thread's. */
+bool pgg_cpu_experts_encodes(const pgg_plan *plan, const pgg_op *op);
+pgg_status pgg_cpu_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
+size_t pgg_cpu_experts_shared(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
+size_t pgg_cpu_experts_own(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
 int64_t pgg_cpu_rope_stride(const pgg_op *op); /* floats of a position's cos and sin */
 
 #endif
