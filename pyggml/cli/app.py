@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pyggml
-from pyggml.cli import show, talk
+from pyggml.cli import files, measure, show, talk
 from pyggml.cli.converting import convert
 from pyggml.errors import ArgumentError
 
@@ -187,31 +187,6 @@ def perplexity(
 
 
 @app.command()
-def quantize(
-    src: ModelArg,
-    dst: Annotated[Path, typer.Argument(help="The file to write.")],
-    recipe: Annotated[str, typer.Argument(help='"pure:Q4_K": every matrix in one type.')],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    allow_requantize: Annotated[bool, typer.Option("--allow-requantize")] = False,
-    threads: Threads = None,
-) -> None:
-    """Write a file with its matrices in another type."""
-    with show.progress("quantizing") as progress:
-        rows = pyggml.quantize_file(
-            src,
-            dst,
-            recipe,
-            allow_requantize=allow_requantize,
-            dry_run=dry_run,
-            n_threads=threads or 0,
-            progress=progress,
-        )
-    for row in rows if dry_run else ():
-        print(f"{row.name:<40} {row.old:>8} -> {row.new:<8} {row.nbytes:>14,}")
-    print(f"{len(rows)} tensors, {sum(r.nbytes for r in rows):,} bytes")
-
-
-@app.command()
 def bench(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file; default: the bundled model.")] = None,
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt.")] = 512,
@@ -228,3 +203,7 @@ def bench(
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:
         page.show(loaded, prompt, generate, repeat, profile, as_json)
+
+
+files.register(app)
+measure.register(app)
