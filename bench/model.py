@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from typing import Any
 
@@ -14,9 +16,7 @@ class Pyggml(worker.Engine):
 
     name = "pyggml"
 
-    def __init__(
-        self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1
-    ) -> None:
+    def __init__(self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1) -> None:
         import pyggml
 
         self.lib = pyggml
@@ -93,5 +93,20 @@ class Pyggml(worker.Engine):
         return {"weights": held.weights, "kv_cache": held.kv_cache, "scratch": held.scratch}
 
 
+def tokenizer_bytes(path: str) -> int:
+    """How much this process grows by a file's vocabulary and the tokenizer built from it."""
+    import pyggml
+    from pyggml.tokenizer import from_metadata
+
+    before = worker.rss()["anonymous"]
+    with pyggml.gguf.open(path) as file:
+        made = from_metadata(file.metadata)
+        made.encode("Once upon a time")
+        return int(worker.rss()["anonymous"] - before)
+
+
 if __name__ == "__main__":
-    worker.serve(Pyggml)
+    if sys.argv[1] == "--tokenizer":
+        print(json.dumps({"bytes": tokenizer_bytes(sys.argv[2])}))
+    else:
+        worker.serve(Pyggml)

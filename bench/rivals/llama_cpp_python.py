@@ -23,9 +23,7 @@ class LlamaCpp(worker.Engine):
 
     name = "llama.cpp"
 
-    def __init__(
-        self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1
-    ) -> None:
+    def __init__(self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1) -> None:
         import llama_cpp
 
         self.lib = llama_cpp

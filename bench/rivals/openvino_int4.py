@@ -19,9 +19,7 @@ class OpenVino(worker.Engine):
 
     name = "openvino"
 
-    def __init__(
-        self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1
-    ) -> None:
+    def __init__(self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1) -> None:
         import openvino
         import openvino_genai
 
