@@ -48,11 +48,11 @@ def as_record(bench: dict[str, Any]) -> records.Record | None:
         return None
     stats = bench["stats"]
     gmac = facts["gmac_s"] * stats["median"]  # per call
-    limit = None
+    bounds: list[records.Limit] = []
     if "share" in facts:
         unit = "GMAC/s" if facts["bound"] == "peak" else "GB/s"
-        limit = (facts["bound"], facts["limit"], unit, facts["share"] * facts["limit"])
+        bounds = [(facts["bound"], facts["limit"], unit, facts["share"] * facts["limit"])]
     return records.record(
-        "kernels", "product", [gmac / stats["max"], gmac / stats["median"], gmac / stats["min"]], "GMAC/s", limit,
+        "kernels", "product", [gmac / stats["max"], gmac / stats["median"], gmac / stats["min"]], "GMAC/s", bounds,
         model=facts["shape"], variant=facts["type"], threads=facts["threads"], n=facts["n"],
     )  # fmt: skip

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from records import Limit
+
 KV_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-Limit = tuple[str, float, str, float]
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,6 @@ def product_share(macs: float, nbytes: float, seconds: float, peak: float, bandw
     """
     compute, memory = macs / peak, nbytes / bandwidth
     return ("peak", compute / seconds) if compute >= memory else ("read", memory / seconds)
-
-
-def middle(probes: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of several probes, per rate: those before and behind an item."""
-    names = [n for n in (probes[0] if probes else {}) if all(n in p for p in probes)]
-    return {n: sum(p[n] for p in probes) / len(probes) for n in names}
 
 
 def summary(w: Work) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 
 SCHEMA = 2
 Record = dict[str, Any]
+Limit = tuple[str, float, str, float]
+"""(name, value, unit, reached)"""
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "section": str,  # card, speed, thread, depth, batch, load, memory, small, kernels
@@ -33,7 +35,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "min": (int, float),
     "max": (int, float),
     "limit": (dict, type(None)),  # {"name": of the rates, "value", "unit", "reached": what the median makes of it}
-    "share": (int, float, type(None)),  # reached / value
+    "share": (int, float, type(None)),  # reached / value, the median of all rounds
+    "shares": list,  # of each round, against the machine's rates beside it
 }
 
 
@@ -56,16 +59,22 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}") if not isinstance(value, int) else value
 
 
-def record(section: str, what: str, values: Sequence[float], unit: str, limit: Any = None, **more: Any) -> Record:
-    """A checked record. limit: (name, value, unit, reached), or None."""
+def record(
+    section: str, what: str, values: Sequence[float], unit: str, limits: Sequence[Limit] = (), **more: Any
+) -> Record:
+    """A checked record. limits: what bounded each value; none where nothing is known to."""
     made: Record = {
         "section": section, "what": what, "model": "", "engine": "pyggml", "variant": "", "threads": 1, "n": 0,
-        "depth": 0, "batch": 1, "kv": "f16", "unit": unit, **more, **spread(values), "limit": None, "share": None,
+        "depth": 0, "batch": 1, "kv": "f16", "unit": unit, **more, **spread(values),
+        "limit": None, "share": None, "shares": [],
     }  # fmt: skip
-    if limit is not None and limit[1]:
-        name, value, of, reached = limit
-        made["limit"] = {"name": name, "value": value, "unit": of, "reached": rounded(reached)}
-        made["share"] = rounded(reached / value)
+    if limits:
+        value, reached = (
+            rounded(statistics.median(column)) for column in zip(*((x[1], x[3]) for x in limits), strict=True)
+        )
+        made["limit"] = {"name": limits[0][0], "value": value, "unit": limits[0][2], "reached": reached}
+        made["shares"] = [rounded(x[3] / x[1]) for x in limits]
+        made["share"] = rounded(statistics.median(made["shares"]))
     check(made)
     return made
 
@@ -121,7 +130,7 @@ def load(path: Path) -> dict[str, Any]:
 def merged(results: Sequence[dict[str, Any]]) -> list[Record]:
     """Records of several results; where two measured the same thing, the later one stands."""
     keep: dict[tuple[Any, ...], Record] = {}
-    measured = ("values", "median", "min", "max", "limit", "share")
+    measured = ("values", "median", "min", "max", "limit", "share", "shares")
     for data in results:
         for made in data["records"]:
             keep[tuple(made[name] for name in FIELDS if name not in measured)] = made

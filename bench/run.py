@@ -39,6 +39,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="SECTION", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--models", type=Path, default=HERE / "models", help="folder of the synthetic models")
     parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared", help="vocabulary and small models")
+    parser.add_argument("--files", nargs="+", choices=sections.FILES, default=[], help="of the section speed")
     parser.add_argument("--rounds", type=int, default=3, help="counted rounds of every item")
     parser.add_argument("--threads", type=int, default=card.cores())
     parser.add_argument("--minutes", type=float, default=25, help="no item begins later")
@@ -105,6 +106,7 @@ def main() -> None:
         quick=args.quick,
         end=0.0,
         engines=engines,
+        kinds=tuple(args.files),
         pythons={"openvino": args.openvino} if args.openvino else {},
     )
     for text in problems:

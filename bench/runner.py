@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import card
-import limits
 import records
 from worker import Missing, Worker
 
@@ -51,12 +50,14 @@ class Runner:
     end: float  # monotonic; no new item starts behind it
     engines: tuple[str, ...]
     pythons: dict[str, str]
+    kinds: tuple[str, ...] = ()  # files of the speed section, where they are named
     patience: float = 180.0
     found: list[records.Record] = field(default_factory=list)
     beside: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     save: Callable[[], None] = lambda: None
+    probes: list[dict[str, float]] = field(default_factory=list)  # of the item that runs
 
     # ---- engines ---------------------------------------------------------------------------------------------
 
@@ -104,55 +105,56 @@ class Runner:
         job: Callable[[Worker], float],
         seconds: float,
         warm: Callable[[Worker], object] | None = None,
-    ) -> dict[Who, list[float]]:
+        threads: int | None = None,
+    ) -> Taken:
         """job of every engine in turn -> its values. Ends behind rounds, or after seconds; warm is not counted.
 
-        Engines that fail leave the item, with a word in problems.
+        The machine is probed before each counted round. Engines that fail leave the item, with a word in problems.
         """
-        taken: dict[Who, list[float]] = {who: [] for who in workers}
+        taken = Taken({who: [] for who in workers})
         stop = time.monotonic() + seconds
         for turn in range(-1 if warm else 0, self.rounds):
             if turn > 0 and time.monotonic() > min(stop, self.end):
                 break
-            names = [who for who in taken if who in workers]
+            names = [who for who in taken.values if who in workers]
+            if turn >= 0 and names:
+                taken.probes.append(self.probe(threads or self.threads))
             at = turn % len(names) if names else 0
             for who in names[at:] + names[:at]:
                 try:
                     if turn < 0 and warm:
                         warm(workers[who])
                     else:
-                        taken[who].append(job(workers[who]))
+                        taken.values[who].append(job(workers[who]))
                 except Missing as error:
                     self.problem(f"{what}: {who}: {error}")
                     workers.pop(who).close()
-        return {who: values for who, values in taken.items() if values}
+        taken.values = {who: values for who, values in taken.values.items() if values}
+        self.probes += taken.probes
+        return taken
 
     @contextlib.contextmanager
     def item(self, section: str, name: str, threads: int | None = None) -> Iterator[list[Pending]]:
-        """Probes before and behind, then the figures that were put into the list, as records."""
+        """A section's part: the figures that were put into the list become records, with the probes of its rounds."""
         threads = threads or self.threads
         start = time.monotonic()
         if start > self.end:
             raise OutOfTime(f"{section} {name}: no time left")
         print(f"{section} {name} ...", file=sys.stderr, flush=True)
-        probes = [self.probe(threads)]
+        self.probes = [self.probe(threads)]
         pending: list[Pending] = []
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         yield pending
-        probes.append(self.probe(threads))
-        rates = limits.middle(probes)
         for p in pending:
-            limit = p.limit(rates) if p.limit else None
-            self.found.append(
-                records.record(section, p.what, p.values, p.unit, limit, **{"threads": threads, **p.more})
-            )
+            more = {"threads": threads, **p.more}
+            self.found.append(records.record(section, p.what, p.values, p.unit, p.limits(), **more))
         self.beside.append(
             {
                 "section": section,
                 "item": name,
                 "seconds": round(time.monotonic() - start, 1),
                 "load": load,
-                "rates": probes,
+                "rates": self.probes,
             }
         )
         self.save()
@@ -174,13 +176,29 @@ class OutOfTime(RuntimeError):
 
 @dataclass
 class Pending:
-    """A figure whose limit is known only when the item's probes are."""
+    """A figure on its way to a record; limit makes of a value and the rates beside it what bounds it."""
 
     what: str
     values: list[float]
     unit: str
     more: dict[str, Any]
-    limit: Callable[[dict[str, float]], limits.Limit | None] | None = None
+    limit: Callable[[float, dict[str, float]], records.Limit | None] | None = None
+    probes: list[dict[str, float]] = field(default_factory=list)
+
+    def limits(self) -> list[records.Limit]:
+        """One for each value, from the probe before its round."""
+        if self.limit is None:
+            return []
+        found = [self.limit(value, rates) for value, rates in zip(self.values, self.probes, strict=False)]
+        return [limit for limit in found if limit]
+
+
+@dataclass
+class Taken:
+    """Values of each engine, and the machine's rates before each round."""
+
+    values: dict[Who, list[float]]
+    probes: list[dict[str, float]] = field(default_factory=list)
 
 
 def resident(path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import limits
 import numpy as np
-from runner import HERE, Pending, Runner, Who
+from records import Limit
+from runner import HERE, Pending, Runner, Taken, Who, resident
 from worker import Missing, Worker
 
 FILES = ["q4_k_m", "q4_0", "q8_0", "q5_0", "q5_k", "q6_k", "iq4_xs", "f16", "bf16"]
@@ -22,11 +23,12 @@ MAPPED, COPIED, LLAMA = Who("pyggml", "mapped"), Who("pyggml", "copied"), Who("l
 OPENVINO = Who("openvino")
 DECODE = 64
 SIZES = (1, 2, 4, 8, 16)
+Bound = Callable[[float, dict[str, float]], "Limit | None"]
 
 
 def files(run: Runner) -> list[str]:
     """Names of the model files this run reads."""
-    return [f"1b-{kind}" for kind in (FILES[:3] if run.quick else FILES)]
+    return [f"1b-{kind}" for kind in run.kinds or (FILES[:3] if run.quick else FILES)]
 
 
 def tokens(w: limits.Work, n: int, seed: int = 0) -> list[int]:
@@ -39,43 +41,40 @@ def rate(n: int, ask: Callable[[Worker], dict[str, Any]]) -> Callable[[Worker], 
     return lambda engine: n / float(ask(engine)["seconds"])
 
 
-def put_prefill(
-    pending: list[Pending], taken: dict[Who, list[float]], w: limits.Work, threads: int, **more: Any
-) -> None:
+def put_prefill(pending: list[Pending], taken: Taken, w: limits.Work, threads: int, **more: Any) -> None:
     """Prefill rates as figures; the share is of the peak."""
-    for who, values in taken.items():
-        mid = float(np.median(values))
-        like = who.engine != "openvino"  # other weights: no share
-        pending.append(
-            Pending(
-                "prefill", values, "tokens/s", {"engine": who.engine, "variant": who.variant, **more},
-                (lambda rates, mid=mid: limits.prefill_limit(w, mid, rates, threads)) if like else None,
-            )
-        )  # fmt: skip
+
+    def bound(value: float, rates: dict[str, float]) -> Limit | None:
+        return limits.prefill_limit(w, value, rates, threads)
+
+    put(pending, "prefill", taken, bound, **more)
 
 
 def put_decode(
     pending: list[Pending],
-    taken: dict[Who, list[float]],
+    taken: Taken,
     w: limits.Work,
     threads: int,
     depth: int = 0,
     kv: str = "f16",
     **more: Any,
 ) -> None:
-    """Decode rates as figures; the share is of the read bandwidth."""
-    for who, values in taken.items():
-        mid = float(np.median(values))
-        like = who.engine != "openvino"
-        at = depth + DECODE / 2
-        pending.append(
-            Pending(
-                "decode", values, "tokens/s",
-                {"engine": who.engine, "variant": who.variant, "n": DECODE, "depth": depth, "kv": kv, **more},
-                (lambda rates, mid=mid, variant=who.variant: limits.decode_limit(
-                    w, mid, rates, threads, variant, at, kv)) if like else None,
-            )
-        )  # fmt: skip
+    """Decode rates as figures; the share is of the read bandwidth on the engine's kind of pages."""
+    for who, values in taken.values.items():
+
+        def bound(value: float, rates: dict[str, float], who: Who = who) -> Limit | None:
+            return limits.decode_limit(w, value, rates, threads, who.variant, depth + DECODE / 2, kv)
+
+        one = Taken({who: values}, taken.probes)
+        put(pending, "decode", one, bound, n=DECODE, depth=depth, kv=kv, **more)
+
+
+def put(pending: list[Pending], what: str, taken: Taken, bound: Bound, **more: Any) -> None:
+    """Rates of all engines as figures. OpenVINO's weights are others, so it gets no share."""
+    for who, values in taken.values.items():
+        named = {"engine": who.engine, "variant": who.variant, **more}
+        how = None if who.engine == "openvino" else bound
+        pending.append(Pending(what, values, "tokens/s", named, how, taken.probes))
 
 
 def prefill_job(ids: list[int]) -> Callable[[Worker], float]:
@@ -127,9 +126,9 @@ def thread(run: Runner) -> None:
         options = {"n_ctx": 1024, "threads": 1}
         with run.item("thread", name, 1) as out, run.together([MAPPED, COPIED, LLAMA], run.path(name), **options) as e:
             ids = tokens(w, 512)
-            taken = run.alternate(f"{name} decode, 1 thread", e, decode_job(ids), 40, warm=warm_up(ids[:64]))
+            taken = run.alternate(f"{name} decode, 1 thread", e, decode_job(ids), 40, warm_up(ids[:64]), 1)
             put_decode(out, taken, w, 1, model=name)
-            taken = run.alternate(f"{name} prefill, 1 thread", e, prefill_job(ids), 30)
+            taken = run.alternate(f"{name} prefill, 1 thread", e, prefill_job(ids), 30, threads=1)
             put_prefill(out, taken, w, 1, model=name, n=512)
 
 
@@ -145,24 +144,27 @@ def depth(run: Runner) -> None:
             run.alternate(f"{name} {kv} warm", e, prefill_job(ids[:64]), 0)
             past = 0
             for d in depths:
-                if d == 0:
-                    put_decode(
-                        out, run.alternate(f"{name} {kv} 0", e, decode_job(ids), 20), w, run.threads, 0, kv, model=name
-                    )
-                    continue
-                for who, engine in list(e.items()):  # not alternating: each fills its own cache once
-                    try:
-                        engine.ask("prefill" if past == 0 else "feed", ids=ids[past:d])
-                    except Missing as error:
-                        run.problem(f"{name} {kv} depth {d}: {who}: {error}")
-                        e.pop(who).close()
+                job = decode_job(ids) if d == 0 else _at(d, "decode", n=DECODE)
+                fill(run, e, ids[past:d], f"{name} {kv} depth {d}", past)
                 past = d
-                taken = run.alternate(f"{name} {kv} {d}", e, _at(d, "decode", n=DECODE), 30)
+                taken = run.alternate(f"{name} {kv} {d}", e, job, 30)
                 put_decode(out, taken, w, run.threads, d, kv, model=name)
-            taken = run.alternate(
-                f"{name} {kv} prefill at {past}", e, _at(past, "feed", ids=ids[past : past + 512]), 40
-            )
-            put_prefill(out, taken, w, run.threads, model=name, n=512, depth=past, kv=kv)
+            if kv == "f16":  # llama.cpp takes half a minute for 512 tokens at 8k on q8_0, and no goal asks for it
+                job = _at(past, "feed", ids=ids[past : past + 512])
+                taken = run.alternate(f"{name} {kv} prefill at {past}", e, job, 45)
+                put_prefill(out, taken, w, run.threads, model=name, n=512, depth=past, kv=kv)
+
+
+def fill(run: Runner, engines: dict[Who, Worker], ids: list[int], what: str, past: int) -> None:
+    """Brings every cache to past + len(ids) positions. Not timed, so not in turns."""
+    for who, engine in list(engines.items()):
+        try:
+            if ids:
+                engine.ask("truncate", n=past)
+                engine.ask("fill", ids=ids)
+        except Missing as error:
+            run.problem(f"{what}: {who}: {error}")
+            engines.pop(who).close()
 
 
 def _at(past: int, do: str, **request: Any) -> Callable[[Worker], float]:
@@ -188,20 +190,20 @@ def batch(run: Runner) -> None:
             ids = [tokens(w, prompt, seed) for seed in range(size)]
             job = rate(size * n, lambda engine, ids=ids, size=size: engine.ask("batch", size=size, ids=ids, n=n))
             warm = lambda engine, ids=ids, size=size: engine.ask("batch", size=size, ids=ids, n=2)  # noqa: E731
-            for who, values in run.alternate(f"batch {size}", e, job, 25, warm=warm).items():
-                mid = float(np.median(values))
-                out.append(Pending(
-                    "batch", values, "tokens/s",
-                    {"engine": who.engine, "variant": who.variant, "model": name, "n": n, "batch": size},
-                    (lambda rates, step=mid / size: limits.decode_limit(w, step, rates, run.threads, "mapped", 32, "f16"))
-                    if who.engine != "openvino" else None,
-                ))  # fmt: skip
+            taken = run.alternate(f"batch {size}", e, job, 25, warm=warm)
+
+            def bound(value: float, rates: dict[str, float], size: int = size) -> Limit | None:
+                positions = size * (prompt + n / 2)
+                return limits.decode_limit(w, value / size, rates, run.threads, "mapped", positions, "f16")
+
+            put(out, "batch", taken, bound, model=name, n=n, batch=size)
 
 
 def load(run: Runner) -> None:
     """Loading, and the way from nothing to the first token of a 5-token prompt, in new processes, the file resident."""
     name = "1b-q4_k_m"
     path = run.path(name)
+    resident(path)
     with run.item("load", name) as out:
         times: dict[tuple[str, Who], list[float]] = {}
         whos = [MAPPED, COPIED, Who("llama.cpp", "public"), OPENVINO]
@@ -226,6 +228,7 @@ def memory(run: Runner) -> None:
     path = run.path(name)
     w = limits.work(str(path))
     ids = tokens(w, 512)
+    resident(path)
     with run.item("memory", name) as out:
         for who in (MAPPED, COPIED, LLAMA, OPENVINO):
             more = {"engine": who.engine, "variant": who.variant, "model": name}
@@ -283,10 +286,10 @@ def small(run: Runner) -> None:
                 run.together([ours, theirs], path, **options) as e,
             ):
                 warm = lambda engine: engine.ask("generate", prompt=prompt, n=n)  # noqa: E731
-                rounds, run.rounds = run.rounds, max(run.rounds, 5)
-                taken = run.alternate(f"{name} {threads}t", e, job, 20, warm=warm)
+                rounds, run.rounds = run.rounds, 5 if run.quick else 15
+                taken = run.alternate(f"{name} {threads}t", e, job, 20, warm=warm, threads=threads)
                 run.rounds = rounds
-                for who, values in taken.items():
+                for who, values in taken.values.items():
                     more = {"engine": who.engine, "variant": who.variant, "model": name, "n": n}
                     out.append(Pending("generate", values, "tokens/s", more))
                 if counted["layer"]:

@@ -1,6 +1,6 @@
 """An engine in a process of its own, driven by lines of JSON, so that engines alternate while each keeps its model.
 
-A script in bench/engines or bench/rivals derives from `Engine` and ends with `worker.serve(ItsClass)`; the other side is
+model.py and the scripts of rivals/ derive from `Engine` and end with `worker.serve(TheirClass)`; the other side is
 `Worker`. Seconds are measured in the engine's process. An engine that lacks a way raises NotImplementedError, and the
 answer then names it as missing instead of failing. Standard library only: rivals run in environments of their own.
 """
@@ -43,6 +43,10 @@ class Engine:
     def feed(self, ids: list[int]) -> None:
         """Feeds ids behind what is there and computes the logits of the last."""
         raise NotImplementedError
+
+    def fill(self, ids: list[int]) -> None:
+        """Brings the cache to hold len(ids) more positions, by the shortest way; not timed."""
+        self.feed(ids)
 
     def truncate(self, n: int) -> None:
         """Forgets everything from position n on."""
@@ -93,7 +97,7 @@ def serve(engine_type: type[Engine]) -> None:
         answers.flush()
         line = sys.stdin.readline()
         if not line:
-            return
+            os._exit(0)  # without the libraries' own teardown, which some do not survive
         request = json.loads(line)
         try:
             answer = _answer(engine, request.pop("do"), request)

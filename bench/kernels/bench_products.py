@@ -1,9 +1,10 @@
-"""Products of every type at the shapes of 1B and 8B models, n = 1 to 512: `pytest bench/kernels [--full] [--threads N]`.
+"""Products of every type at the shapes of 1B and 8B models, n = 1 to 512: `pytest bench/kernels [--full]`.
 
-`_native.matmul` prepares the activations and multiplies, as a step does for the first matrix of a group; its call is part
-of the time (a few microseconds). Up to n = 32 the weights are cold: calls walk over distinct matrices of more bytes than
-the last cache holds, on 2 MiB pages. The share is of the roofline: the longer of reading the weights and multiplying at
-the peak, over the time it took. Cases are ordered by weight; those the time no longer allows are skipped and say so.
+`_native.matmul` prepares the activations and multiplies, as a step does for the first matrix of a group; its call is a
+part of the time (a few microseconds). Up to n = 32 the weights are cold: calls walk over distinct matrices of more
+bytes than the last cache holds, on 2 MiB pages. The share is of the roofline: the longer of reading the weights and
+multiplying at the peak, over the time it took. Cases stand in the order of their use; those the time no longer allows
+are skipped and say so.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class LlamaCpp(worker.Engine):
         params = lib.llama_context_default_params()
         params.n_ctx = self.n_ctx * self.n_seq
         params.n_batch = params.n_ubatch = UBATCH
-        params.n_seq_max = self.n_seq
+        params.n_seq_max = max(self.n_seq, 2)  # fill() borrows the second
+        params.kv_unified = self.n_seq == 1
         params.n_threads = params.n_threads_batch = self.threads
         params.type_k = params.type_v = CACHES[self.kv]
         if self.kv != "f16":
@@ -68,6 +69,22 @@ class LlamaCpp(worker.Engine):
             if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(tokens, len(part))):
                 raise RuntimeError("llama_decode failed")
         self.last = self._likeliest()
+
+    def fill(self, ids: list[int]) -> None:
+        # Each piece alone, as a second sequence at its own positions, then handed to the first: decoding and prompts
+        # behind it cost the same, and filling 8k positions does not take minutes.
+        memory = self.lib.llama_get_memory(self.context)
+        past = self.lib.llama_memory_seq_pos_max(memory, 0) + 1
+        batch = self.lib.llama_batch_init(UBATCH, 0, 1)
+        try:
+            for start in range(0, len(ids), UBATCH):
+                part = ids[start : start + UBATCH]
+                self._step(batch, [(token, past + start + i, 1) for i, token in enumerate(part)])
+                self.lib.llama_memory_seq_cp(memory, 1, 0, -1, -1)
+                self.lib.llama_memory_seq_rm(memory, 1, -1, -1)
+        finally:
+            self.lib.llama_batch_free(batch)
+        self.last = ids[-1]
 
     def _clear(self) -> None:
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)

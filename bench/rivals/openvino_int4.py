@@ -2,8 +2,8 @@
 
 Its own environment: pip install openvino-genai. Settings as its documents advise for speed on a CPU: activations in
 groups of 128, pinned threads. Not the same file as the others: 4-bit matrices, an 8-bit head, larger groups. A pipeline
-owns its sequence, so every call is a new generation: prefill is the time to the first token, decode what its own counters
-say of the tokens behind it. No depth and no truncation.
+owns its sequence, so every call is a new generation: prefill is the time to the first token, decode what its own
+counters say of the tokens behind it. No depth and no truncation.
 """
 
 from __future__ import annotations
