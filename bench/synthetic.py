@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 VOCAB = Path(__file__).resolve().parents[2] / "shared" / "vocab" / "ggml-vocab-llama-bpe.gguf"
 POOL = 1 << 20  # bytes of random blocks
+DISTINCT = 512  # different blocks among them; random bytes are rarely valid in some types
 DEVIATION = (0.008, 0.04)  # of the values of a kept block
 
 Bytes = NDArray[np.uint8]
@@ -89,19 +90,21 @@ def random_blocks(kind: str, nbytes: int, seed: int = 0) -> Bytes:
     rng = np.random.default_rng(seed)
     type_id, elems, size = sizes_of(kind)
     n = max(nbytes // size, 1)
+    wanted = min(n, DISTINCT)
     if elems == 1:  # a float: its bytes are its exponent
         x = rng.normal(0.0, 0.02, (1, n)).astype(np.float32)
         return _native.quantize(type_id, x).reshape(-1)
     kept: list[Bytes] = []
     found = 0
-    while found < n:
+    while found < wanted:
         raw = rng.integers(0, 256, (4096, size), np.uint8)
         with np.errstate(all="ignore"):
             spread = _native.dequantize(type_id, raw, len(raw), elems).std(axis=1)
         good = raw[(spread > DEVIATION[0]) & (spread < DEVIATION[1])]  # False for NaN
         kept.append(good)
         found += len(good)
-    return np.concatenate(kept)[:n].reshape(-1)
+    distinct = np.concatenate(kept)[:wanted]
+    return (distinct if wanted == n else distinct[rng.integers(0, wanted, n)]).reshape(-1)
 
 
 def write(path: str, kind: str, vocab: Path, shape: Shape, seed: int = 0) -> None:
