@@ -61,7 +61,8 @@ def bars(ax: Any, records: Sequence[Record], what: str, threads: int) -> bool:
     ax.set_xticks(range(len(models)), [m.removeprefix("1b-") for m in models])
     name = "prefill of 512" if what == "prefill" else "decode of 64"
     ax.set_title(f"{name}, tokens/s, {threads} threads (line: the limit beside it)", fontsize=10)
-    ax.legend(frameon=False)
+    ax.set_ylim(0, 1.25 * ax.get_ylim()[1])
+    ax.legend(frameon=False, loc="upper center", ncols=3)
     return True
 
 
