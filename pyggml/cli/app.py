@@ -192,6 +192,8 @@ def bench(
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate.")] = 64,
     repeat: Annotated[int, typer.Option("--repeat", "-r")] = 3,
+    depth: Annotated[int, typer.Option("--depth", "-d", help="Positions in the cache before the prompt.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", "-b", help="Also so many sequences in one step.")] = 1,
     profile: Annotated[bool, typer.Option("--profile", help="Time per op.")] = False,
     as_json: AsJson = False,
     threads: Threads = None,
@@ -202,7 +204,7 @@ def bench(
     from pyggml.cli import bench as page
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:
-        page.show(loaded, prompt, generate, repeat, profile, as_json)
+        page.show(loaded, prompt, generate, repeat, profile, as_json, depth, batch)
 
 
 files.register(app)

@@ -86,6 +86,10 @@ def test_bench():
     assert "matmul" in done.stdout
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 2, "--json").stdout)
     assert len(facts["prompt_per_second"]) == 2
+    more = ("--depth", 32, "--batch", 3)
+    facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
+    assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
+    assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
 
 
 def test_chat_remembers(path):
