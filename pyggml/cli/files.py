@@ -18,6 +18,7 @@ from pyggml.errors import ArgumentError
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure
 from pyggml.recipes.recipe import byte_size
+from pyggml.replacing import replacing
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
@@ -30,7 +31,7 @@ _QUANTIZE_HELP = """Write a model with its weights in other types.
 
     pyggml quantize in.gguf out.gguf --target-bpw 4.5 --text calibration.txt
 
-TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case) or pure:TYPE. Patterns name layers as people do
+TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case), bits (W4A8) or pure:TYPE. Patterns name layers as people do
 (attention_value, feed_forward_down, norm, router, lm_head) or are regular expressions over tensor names.
 """
 
@@ -123,7 +124,8 @@ def quantize(
         )  # fmt: skip
     if save_recipe is not None:
         rules = [pyggml.Rule(f"^{re.escape(row.name)}$", row.new) for row in rows if row.new != row.old]
-        save_recipe.write_text(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml(), encoding="utf-8")
+        with replacing(save_recipe, ArgumentError) as out:
+            out.write(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml().encode())
     if dry_run:
         table(rows)
     print(total(rows))

@@ -1,4 +1,4 @@
-"""The commands that measure models on text: imatrix, compare, sensitivity. Each calls one public function, prints."""
+"""The commands that measure models on text: imatrix, compare, sensitivity, report. Each calls public functions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 import pyggml
 from pyggml.cli import show
 from pyggml.cli.files import read, stoppable
+from pyggml.recipes import report as drawing
+from pyggml.recipes import survey
 
 ModelArg = Annotated[Path, typer.Argument(help="A GGUF file.")]
 Text = Annotated[Path, typer.Option("--text", "-f", "--file", help="A text file, UTF-8.")]
@@ -108,7 +110,48 @@ def sensitivity(
         print(f"{show.plain(cost.name):<32} KL {measured}   error {errors}")
 
 
+def report(
+    model: ModelArg,
+    text: Text,
+    out: Annotated[Path, typer.Option("--output", "-o", help=".html, .png, .svg or .pdf.")] = Path("report.html"),
+    recipes: Annotated[
+        str | None, typer.Option("--recipes", help="Mixes or pure:TYPE, joined by commas; default: all.")
+    ] = None,
+    importance: Annotated[
+        Path | None, typer.Option("--importance", help="Another text; every recipe is made with and without it.")
+    ] = None,
+    shown: Annotated[str | None, typer.Option("--show", help="The recipe whose tensors are drawn.")] = None,
+    ctx: Context = 512,
+    chunks: Chunks = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model in many recipes, measure each on text, and draw bits against KL, types and errors by tensor.
+
+    pyggml report model-f16.gguf --text held-out.txt --importance calibration.txt -o report.html
+    """
+    words, other = read(text), None if importance is None else read(importance)
+    names = None if recipes is None else [name.strip() for name in recipes.split(",")]
+    drawing.check(out)
+    with stoppable(), show.progress("recipes") as progress:
+        rows = survey.survey(
+            model, words, names, importance=other, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
+            progress=progress,
+        )  # fmt: skip
+    drawing.write_report(rows, out, shown=shown, title=model.name)
+    if as_json:
+        print(json.dumps([row.as_dict() for row in rows], indent=1))
+        return
+    for row in rows:
+        f, how = row.found, "importance" if row.importance else ""
+        print(
+            f"{row.recipe:<10} {how:<10} {row.bits_per_weight:6.3f} bits   perplexity {f.perplexity_b:9.4f}   "
+            f"KL {f.kl_mean:.3e}   same top {f.same_top:.2%}"
+        )
+    print(out)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (imatrix, compare, sensitivity):
+    for command in (imatrix, compare, sensitivity, report):
         app.command()(command)

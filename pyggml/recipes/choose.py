@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
 from pyggml.recipes.mixes import ALIASES, FALLBACK, FLOATS, MIXES, ROWS
 from pyggml.recipes.recipe import Recipe, Rule
@@ -76,10 +77,10 @@ class Numbers:
 
 
 def parse(text: str) -> tuple[str, bool]:
-    """("Q4_K_M", False) of a mix in any case, ("q4_k", True) of "pure:TYPE".
+    """("Q4_K_M", False) of a mix in any case or of bits like W4A8, ("q4_k", True) of "pure:TYPE".
 
-    >>> parse("q4_k"), parse("pure:Q4_K"), parse("FP16")
-    (('Q4_K_M', False), ('q4_k', True), ('F16', False))
+    >>> parse("q4_k"), parse("pure:Q4_K"), parse("FP16"), parse("W8A8")
+    (('Q4_K_M', False), ('q4_k', True), ('F16', False), ('Q8_0', False))
     """
     head, colon, rest = text.strip().partition(":")
     if colon and head.strip().lower() == "pure":
@@ -88,7 +89,7 @@ def parse(text: str) -> tuple[str, bool]:
             raise UnsupportedError(f"type {kind.name} holds no weights; a file cannot be made of it")
         return kind.name, True
     name = text.strip().upper()
-    name = ALIASES.get(name, name)
+    name = notation(name).recipe if is_notation(name) else ALIASES.get(name, name)
     if name in MIXES:
         return name, False
     near = difflib.get_close_matches(name[:40], [*MIXES, *ALIASES], n=3)

@@ -27,6 +27,7 @@ from pyggml.recipes.comparison import kl
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.rewrite import columns_of, encoded
 from pyggml.recipes.watch import Stored, Trial, chunks_of, log_softmax
+from pyggml.replacing import replacing
 
 if TYPE_CHECKING:
     from pyggml.model import Model
@@ -80,11 +81,8 @@ class Sensitivity:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON."""
         text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
-        try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(text + "\n")
-        except OSError as e:
-            raise ArgumentError(f"cannot write {os.fspath(path)}: {e}") from None
+        with replacing(path, ArgumentError) as out:
+            out.write(text.encode() + b"\n")
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Sensitivity:

@@ -70,10 +70,11 @@ def quantize_file(
     """Writes src to dst with its matrices in other types and returns what became of each tensor.
 
     recipe: a mix in any case ("Q4_K_M", "iq4_xs"): norms, routers, vectors and other small things stay, the rest gets
-    the types that llama.cpp gives it; "pure:Q4_K" puts every matrix into one type; or a Recipe. A row that does not
-    fit a type's block gets the next that does. rules: {name or regex: type}, the first that matches a tensor's name
-    wins over the recipe; keep: the same for vectors too, a type of "" leaves what is there; both before the recipe's
-    own. output_type, embedding_type: of the output matrix and the token embedding.
+    the types that llama.cpp gives it; "W4A8" is the mix of so many bits; "pure:Q4_K" puts every matrix into one type;
+    or a Recipe. A row that does not fit a type's block gets the next that does.
+    rules: {name or regex: type}, the first that matches a tensor's name wins over the recipe; keep: the same for
+    vectors too, a type of "" leaves what is there; both before the recipe's own. output_type, embedding_type: of the
+    output matrix and the token embedding.
     imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
     target_bpw, target_size ("4GiB"): choose a type for every matrix so that the whole predicts best in so many bits per
     weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (None:

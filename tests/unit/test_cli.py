@@ -50,6 +50,7 @@ def test_inspect(path):
     assert facts["tensors"]["blk.0.attn_q.weight"]["shape"] == [64, 64]
     assert facts["parameters"]["total"] == sum(math.prod(t["shape"]) for t in facts["tensors"].values())
     assert facts["metadata"]["llama.block_count"] == 2
+    assert facts["tensors"]["blk.0.attn_q.weight"]["computed"] == "W32A32"
 
 
 def test_info():

@@ -107,6 +107,7 @@ def test_keep_wins_and_may_name_vectors():
 def test_names_and_file_types():
     assert parse(" q4_k ") == ("Q4_K_M", False)
     assert parse("Pure: q4_k ") == ("q4_k", True)
+    assert parse("w8a8") == ("Q8_0", False)
     assert [file_type(x) for x in ("Q4_K_M", "q4_k", "iq2_s", "mxfp4", "bf16", "f32", "q3_k")] == [
         15, 15, 28, 38, 32, 0, 12,
     ]  # fmt: skip
