@@ -78,7 +78,10 @@ def run(
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Continue a text, streaming. One argument is a prompt unless it ends in .gguf."""
+    """Continue a text, streaming. One argument is a prompt unless it ends in .gguf.
+
+    pyggml run model.gguf "Once upon a time" -n 100 --temperature 0.7
+    """
     path, prompt = _model_and_prompt(args or [])
     if prompt is None:
         prompt = sys.stdin.read().rstrip("\n")
@@ -116,7 +119,10 @@ def chat(
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Talk with a model; the conversation is remembered. /reset forgets it, /exit or Ctrl-D ends."""
+    """Talk with a model; the conversation is remembered. /reset forgets it, /exit or Ctrl-D ends.
+
+    pyggml chat model.gguf --system "Answer in one sentence."
+    """
     if model is None:
         raise ArgumentError(
             "the bundled model is a story teller without a chat template; give a .gguf file to chat with"
@@ -130,7 +136,10 @@ def chat(
 
 @app.command()
 def inspect(model: ModelArg, as_json: AsJson = False, ctx: Context = None, kv_type: KvType = "f16") -> None:
-    """Metadata, tensors, parameters and memory of a file, from its header only."""
+    """Metadata, tensors, parameters and memory of a file, from its header only.
+
+    pyggml inspect model.gguf --json
+    """
     from pyggml.cli import inspect as page
 
     page.show(model, as_json, ctx, kv_type)
@@ -138,7 +147,10 @@ def inspect(model: ModelArg, as_json: AsJson = False, ctx: Context = None, kv_ty
 
 @app.command()
 def info(as_json: AsJson = False) -> None:
-    """What this installation found: CPU level, threads, types, architectures, devices, versions."""
+    """What this installation found: CPU level, threads, types, architectures, devices, versions.
+
+    pyggml info --json
+    """
     facts = pyggml.info()
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -156,7 +168,10 @@ def tokenize(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Token ids of a text, and what each stands for."""
+    """Token ids of a text, and what each stands for.
+
+    pyggml tokenize model.gguf "Once upon a time"
+    """
     text = sys.stdin.read() if text is None else text
     with pyggml.load(model) as loaded:
         ids = loaded.tokenize(text, add_special=not no_special, parse_special=not no_special)
@@ -176,7 +191,10 @@ def perplexity(
     threads: Threads = None,
     kv_type: KvType = "f16",
 ) -> None:
-    """Perplexity of a text, counted as llama.cpp counts it."""
+    """Perplexity of a text, counted as llama.cpp counts it.
+
+    pyggml perplexity model.gguf held-out.txt
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -200,7 +218,10 @@ def bench(
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Tokens per second of prompt and generation."""
+    """Tokens per second of prompt and generation.
+
+    pyggml bench model.gguf --depth 2048 --batch 8
+    """
     from pyggml.cli import bench as page
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:

@@ -9,6 +9,9 @@ import sys
 import pytest
 from converters import checkpoint
 from model import tiny
+from typer.main import get_command
+
+from pyggml.cli.app import app
 
 
 def cli(*args, stdin="", timeout=60):
@@ -132,4 +135,14 @@ def test_convert(tmp_path):
     bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
     assert bad.returncode != 0
     assert "no model" in bad.stderr
-    assert "Example:" in cli("convert", "--help").stdout
+
+
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in app.registered_commands])
+def test_help_has_an_example_that_parses(command):
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    examples = [line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["pyggml", command]]
+    assert examples, done.stdout
+    known = {option for p in get_command(app).commands[command].params for option in p.opts}
+    for example in examples:
+        assert {word for word in example if word.startswith("-")} <= known
