@@ -111,24 +111,32 @@ def imatrix(
     """
     chunks = chunks_of(model, text, n_ctx, n_chunk)
     sums: dict[str, NDArray[np.float64]] = {}
-    counts: dict[str, int] = {}
+    counts: dict[str, NDArray[np.float64]] = {}
+
+    def note(names: Sequence[str], x: NDArray[np.float32], expert: int = 0, n_expert: int = 1) -> None:
+        squares = np.einsum("ij,ij->j", x, x, dtype=np.float64)
+        if not np.isfinite(squares).all():
+            raise ArgumentError(f"imatrix: what {names[0]} reads is not finite; the model is damaged")
+        for name in names:
+            if name not in sums:
+                sums[name], counts[name] = np.zeros((n_expert, x.shape[1])), np.zeros(n_expert)
+            sums[name][expert] += squares
+            counts[name][expert] += len(x)
+
     with Trial(model, len(chunks[0]), watch=True) as trial:
         for number, chunk in enumerate(chunks):
             at = 0
             for logits in trial.steps(chunk):
                 n, at = min(trial.n_step, len(chunk) - at), at + len(logits)
                 for names, x in trial.inputs(n, len(logits)):
-                    squares = np.einsum("ij,ij->j", x, x, dtype=np.float64)
-                    if not np.isfinite(squares).all():
-                        raise ArgumentError(f"imatrix: what {names[0]} reads is not finite; the model is damaged")
-                    for name in names:
-                        sums[name] = sums[name] + squares if name in sums else squares
-                        counts[name] = counts.get(name, 0) + len(x)
+                    note(names, x)
+                for names, expert, n_expert, x in trial.expert_inputs(n):
+                    note(names, x, expert, n_expert)
             if progress is not None:
                 progress(number + 1, len(chunks))
     return Imatrix(
-        {name: total.astype(np.float32)[None] for name, total in sums.items()},
-        {name: np.array([n], np.float32) for name, n in counts.items()},
+        {name: total.astype(np.float32) for name, total in sums.items()},
+        {name: n.astype(np.float32) for name, n in counts.items()},
         [dataset], len(chunks), len(chunks[0]),
     )  # fmt: skip
 

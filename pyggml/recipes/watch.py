@@ -35,12 +35,25 @@ class Stored:
     data: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """A mixture of experts: the nodes it reads, its stacks and its activation."""
+
+    x: int
+    routing: int
+    gate: Weight
+    up: Weight
+    down: Weight
+    act: str
+
+
 class _Noting(Graph):
     """A graph that remembers which node each matrix is multiplied with."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inputs: dict[int, tuple[int, list[str]]] = {}
+        self.mixtures: list[_Experts] = []
         self.width = 0
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
@@ -48,6 +61,12 @@ class _Noting(Graph):
         if w.name not in names:
             names.append(w.name)
         return super().matmul(w, x, bias, m, name)
+
+    def experts(
+        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
+    ) -> Node:
+        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act))
+        return super().experts(x, routing, gate, up, down, act, name)
 
     def _op(self, *args: Any, **kwargs: Any) -> Node:
         node = super()._op(*args, **kwargs)
@@ -69,7 +88,7 @@ class Trial:
         graph = _Noting()
         tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
         out = arch.find(model.config.arch).build(graph, model.config, Weights(tensors, model.config.n_layer))
-        self._inputs = graph.inputs
+        self._inputs, self._mixtures = graph.inputs, graph.mixtures
         self.n_vocab = out.cols
         self.n_step = min(512, n_ctx)
         if watch:
@@ -104,6 +123,20 @@ class Trial:
             if rows:
                 yield names, self._session.node(node, rows)
 
+    def expert_inputs(self, n: int) -> Iterator[tuple[list[str], int, int, NDArray[np.float32]]]:
+        """After a step of n tokens: (names of stacks, expert, of so many, rows it read), for experts that were chosen.
+
+        What `down` reads exists nowhere as a node, so it is computed from the decoded gate and up of the expert.
+        """
+        for mix in self._mixtures:
+            x, routing = self._session.node(mix.x, n), self._session.node(mix.routing, n)
+            chosen = routing[:, : routing.shape[1] // 2].astype(np.int64)
+            for e in np.unique(chosen).tolist():
+                rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
+                yield [mix.gate.name, mix.up.name], e, mix.gate.n_stack, rows
+                gate, up = (rows @ _matrix(w, e).T for w in (mix.gate, mix.up))
+                yield [mix.down.name], e, mix.down.n_stack, _ACTS[mix.act](gate) * up
+
     def close(self) -> None:
         """Frees the cache and the plan's scratch."""
         self._session.close()
@@ -113,6 +146,27 @@ class Trial:
 
     def __exit__(self, *what: object) -> None:
         self.close()
+
+
+def _matrix(w: Weight, index: int) -> NDArray[np.float32]:
+    """One matrix of a stack, decoded: (rows, cols)."""
+    raw = np.frombuffer(w.data, np.uint8)
+    nbytes = raw.size // w.n_stack
+    return _native.dequantize(w.type_id, raw[index * nbytes : (index + 1) * nbytes], w.rows, w.cols, 0)
+
+
+def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = x * np.reciprocal(1 + np.exp(-np.clip(x, -80, None)))
+    return made
+
+
+def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
+    made: NDArray[np.float32] = np.float32(0.5) * x * (1 + np.tanh(inner))
+    return made
+
+
+_ACTS = {"silu": _silu, "gelu": _gelu}
 
 
 def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | None = None) -> list[list[int]]:

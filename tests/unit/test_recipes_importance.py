@@ -13,6 +13,7 @@ from model import tiny
 from oracle import transformer
 
 import pyggml
+from pyggml.graph import Graph
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.watch import Trial
 
@@ -85,6 +86,53 @@ def test_files(made, tmp_path, form):
     assert set(again) == set(im)
     for name in im:
         np.testing.assert_allclose(again[name], im[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("act", ["silu", "gelu"])
+def test_what_experts_read_gives_what_they_made(tmp_path, act, monkeypatch):
+    """The rows that expert_inputs gives, through down and weighed, are the op's own result."""
+    made = tiny.write(tmp_path / "moe.gguf", n_layer=1, n_expert=5, n_expert_used=2)
+    if act == "gelu":
+        plain = Graph.experts
+        monkeypatch.setattr(Graph, "experts", lambda *a, name: plain(*a[:6], act, name))
+    with pyggml.load(made.path) as model, Trial(model, 40, watch=True) as trial:
+        (mix,) = trial._mixtures
+        mix = dataclasses.replace(mix, act=act)
+        trial._mixtures = [mix]
+        list(trial.steps(IDS[:40]))
+        routing = trial._session.node(mix.routing, 40)
+        want = trial._session.node(mix.routing + 1, 40)
+        got = np.zeros_like(want)
+        down = made.weights["blk.0.ffn_down_exps.weight"].reshape(5, 64, -1)
+        for names, e, n_expert, h in trial.expert_inputs(40):
+            assert n_expert == 5
+            if "down" in names[0]:
+                at, slot = np.nonzero(routing[:, :2] == e)
+                got[at] += routing[at, 2 + slot][:, None] * (h @ down[e].T)
+        np.testing.assert_allclose(got, want, atol=2e-5 * np.abs(want).max())
+
+
+def test_experts_of_a_model(tmp_path):
+    made = tiny.write(tmp_path / "moe.gguf", n_layer=2, n_expert=4, n_expert_used=2)
+    with pyggml.load(made.path) as model:
+        im = pyggml.imatrix(model, IDS, n_ctx=48)
+    counts = im.counts["blk.1.ffn_down_exps.weight"]
+    assert counts.sum() == 2 * len(IDS)
+    assert im["blk.1.ffn_gate_exps.weight"].shape == (4 * 64,)
+    im.save(tmp_path / "im.gguf")
+    assert Imatrix.load(tmp_path / "im.gguf").sums["blk.1.ffn_up_exps.weight"].shape == (4, 64)
+    plain, weighed = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    pyggml.quantize_file(made.path, plain, "pure:q4_1")
+    pyggml.quantize_file(made.path, weighed, "pure:q4_1", imatrix=tmp_path / "im.gguf")
+    name = "blk.1.ffn_gate_exps.weight"
+    losses = []
+    for path in (plain, weighed):
+        with pyggml.gguf.open(path) as file:
+            info = file.tensors[name]
+            got = pyggml.dequantize(info.data, info.type, info.shape)
+        d = got - made.weights[name].reshape(4, -1, 64)
+        losses.append((im[name].reshape(4, 1, 64) * d * d).sum())
+    assert losses[1] < losses[0]
 
 
 def test_experts_keep_their_slices():
