@@ -94,7 +94,11 @@ def test_what_experts_read_gives_what_they_made(tmp_path, act, monkeypatch):
     made = tiny.write(tmp_path / "moe.gguf", n_layer=1, n_expert=5, n_expert_used=2)
     if act == "gelu":
         plain = Graph.experts
-        monkeypatch.setattr(Graph, "experts", lambda *a: plain(*a[:6], act, a[7]))
+
+        def experts(g, x, routing, gate, up, down, _, name):
+            return plain(g, x, routing, gate, up, down, act, name)
+
+        monkeypatch.setattr(Graph, "experts", experts)
     with pyggml.load(made.path) as model, Trial(model, 40, watch=True) as trial:
         (mix,) = trial._mixtures
         mix = dataclasses.replace(mix, act=act)
