@@ -9,6 +9,9 @@ import sys
 import pytest
 from converters import checkpoint
 from model import tiny
+from typer.main import get_command
+
+from pyggml.cli.app import app
 
 
 def cli(*args, stdin="", timeout=60):
@@ -50,6 +53,7 @@ def test_inspect(path):
     assert facts["tensors"]["blk.0.attn_q.weight"]["shape"] == [64, 64]
     assert facts["parameters"]["total"] == sum(math.prod(t["shape"]) for t in facts["tensors"].values())
     assert facts["metadata"]["llama.block_count"] == 2
+    assert facts["tensors"]["blk.0.attn_q.weight"]["computed"] == "W32A32"
 
 
 def test_info():
@@ -86,6 +90,10 @@ def test_bench():
     assert "matmul" in done.stdout
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 2, "--json").stdout)
     assert len(facts["prompt_per_second"]) == 2
+    more = ("--depth", 32, "--batch", 3)
+    facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
+    assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
+    assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
 
 
 def test_chat_remembers(path):
@@ -127,4 +135,14 @@ def test_convert(tmp_path):
     bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
     assert bad.returncode != 0
     assert "no model" in bad.stderr
-    assert "Example:" in cli("convert", "--help").stdout
+
+
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in app.registered_commands])
+def test_help_has_an_example_that_parses(command):
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    examples = [line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["pyggml", command]]
+    assert examples, done.stdout
+    known = {option for p in get_command(app).commands[command].params for option in p.opts}
+    for example in examples:
+        assert {word for word in example if word.startswith("-")} <= known
