@@ -60,6 +60,11 @@ def test_two_steps_of_the_experiment(qat: Any, tmp_path: Path, monkeypatch: Any,
     assert capsys.readouterr().out.count("\n| as published |") == 2
 
 
+def test_the_page_shows_the_recorded_figures(qat: Any, repo_root: Path) -> None:
+    recorded = json.loads((repo_root / "bench" / "results" / "qat-2026-11-21.json").read_text())
+    assert qat.table(recorded["results"]) in (repo_root / "docs" / "QAT.md").read_text()
+
+
 def test_the_part_taken_back(qat: Any) -> None:
     assert qat.part(10.0, 12.0, 12.0) == 0
     assert qat.part(10.0, 12.0, 10.0) == pytest.approx(1)
