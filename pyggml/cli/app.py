@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -157,6 +158,24 @@ def info(as_json: AsJson = False) -> None:
         return
     for key, value in facts.items():
         print(f"{key:>14}  {show.flat(value)}")
+
+
+@app.command()
+def formats(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names; without any: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every number format: bits, block, sign/exponent/mantissa, range of a code, bits per weight, and where it lives.
+
+    pyggml formats q4_k nf4 fp8_e4m3 --json
+    """
+    rows = pyggml.formats()
+    wanted = [name.lower() for name in names or ()]
+    unknown = [name for name in wanted if name not in {row.name for row in rows}]
+    if unknown:
+        raise ArgumentError(f"no format is called {unknown[0]!r}; `pyggml formats` lists them all")
+    rows = type(rows)(row for row in rows if not wanted or row.name in wanted)
+    print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) if as_json else rows)
 
 
 @app.command()

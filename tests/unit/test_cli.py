@@ -11,6 +11,7 @@ from converters import checkpoint
 from model import tiny
 from typer.main import get_command
 
+import pyggml
 from pyggml.cli.app import app
 
 
@@ -61,6 +62,24 @@ def test_info():
     facts = json.loads(cli("info", "--json").stdout)
     assert facts["isa"] in facts["isa_levels"]
     assert "q4_k" in facts["types"]
+
+
+def test_formats():
+    everything = json.loads(cli("formats", "--json").stdout)
+    assert [f["name"] for f in everything] == [f.name for f in pyggml.formats()]
+    some = cli("formats", "NF4", "q4_k")
+    assert some.returncode == 0, some.stderr
+    head, q4_k, nf4 = some.stdout.splitlines()
+    assert "s/e/m" in head
+    assert q4_k.split()[0] == "q4_k"
+    assert "4.5" in q4_k.split()
+    assert nf4.split()[0] == "nf4"
+    bf16 = json.loads(cli("formats", "bf16", "--json").stdout)
+    assert [(f["exponent"], f["mantissa"], f["sign"], f["block"]) for f in bf16] == [(8, 7, True, 1)]
+    bad = cli("formats", "q4")
+    assert bad.returncode == 1
+    assert "'q4'" in bad.stderr
+    assert not bad.stdout
 
 
 def test_tokenize(path):
