@@ -56,6 +56,7 @@ typedef struct pgg_kernels {
   pgg_gemm_fn gemm[PGG_TYPE_LIMIT];
   int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
   int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
+  int64_t gemm_same_n[PGG_TYPE_LIMIT];                   /* up to so many tokens gemm gives gemv's bits (0: never) */
   size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
   size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* 0: the level needs no panels for this type */
   int64_t panel_tokens;                                  /* tokens in a panel */

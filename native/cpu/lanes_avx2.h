@@ -241,6 +241,28 @@ PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
 }
 PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm256_sub_epi32(a, _mm256_slli_epi32(b, n)); }
 
+
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS ld ld_load(const uint8_t *p) { return lb_row(p); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) { lb_store(p, a); }
+#if defined(LANES_VNNI)
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm256_dpbusd_avx_epi32(acc, w, a); }
+#else
+PGG_ALWAYS ld ld_add(ld a, ld b) { return _mm256_add_epi32(a, b); }
+#endif
+/* lane g holds group g */
+PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = s[0];
+  } else {
+    const __m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+    out[0] = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(s[0], s[1], 0x88), order);
+    out[1] = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(s[0], s[1], 0xdd), order);
+  }
+}
+
 #include "cpu/lanes_act_avx2.h"
 
 #endif

@@ -226,6 +226,33 @@ PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
 /* a - (b << n) */
 PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm512_sub_epi32(a, _mm512_slli_epi32(b, (unsigned)n)); }
 
+
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS ld ld_load(const uint8_t *p) { return _mm512_load_si512(p); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) { _mm512_store_si512(p, a); }
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm512_dpbusd_epi32(acc, w, a); }
+/* 4 x 4 qwords in each half: lanes 0, 1 hold group 0, then 2, 4, 6; in the second half 1, 3, 5, 7 */
+PGG_ALWAYS void lb_fold(lb v[4]) {
+  const __m512i low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0), high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+  const __m512i a = _mm512_unpacklo_epi64(v[0], v[1]), b = _mm512_unpackhi_epi64(v[0], v[1]);
+  const __m512i c = _mm512_unpacklo_epi64(v[2], v[3]), d = _mm512_unpackhi_epi64(v[2], v[3]);
+  v[0] = _mm512_permutex2var_epi64(a, low, c);
+  v[1] = _mm512_permutex2var_epi64(b, low, d);
+  v[2] = _mm512_permutex2var_epi64(a, high, c);
+  v[3] = _mm512_permutex2var_epi64(b, high, d);
+}
+/* Values of groups 0..7 (of 32), or 0..7 and 8..15 (of 16), the same in both halves, to the lanes of lb_fold. */
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 5, 5, 3, 3, 1, 1, 6, 6, 4, 4, 2, 2, 0, 0), s[0]);
+  } else {
+    const __m512i even = _mm512_set_epi32(22, 22, 18, 18, 6, 6, 2, 2, 20, 20, 16, 16, 4, 4, 0, 0);
+    out[0] = _mm512_permutex2var_ps(s[0], even, s[1]);
+    out[1] = _mm512_permutex2var_ps(s[0], _mm512_add_epi32(even, _mm512_set1_epi32(1)), s[1]);
+  }
+}
+
 #include "cpu/lanes_act_avx2.h"
 
 #endif

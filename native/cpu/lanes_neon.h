@@ -223,6 +223,26 @@ PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
 }
 PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { L_BOTH(ld, vsubq_s32(a.v[h], vshlq_s32(b.v[h], vdupq_n_s32(n)))); }
 
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
+
+PGG_ALWAYS ld ld_load(const uint8_t *p) { L_BOTH(ld, vld1q_s32((const int32_t *)(const void *)p + 4 * h)); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) {
+  for (int h = 0; h < 2; h++) vst1q_s32((int32_t *)(void *)p + 4 * h, a.v[h]);
+}
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return ld_tile_dot(acc, w, a); }
+/* lane g holds group g */
+PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = s[0];
+  } else {
+    for (int h = 0; h < 2; h++) {
+      out[0].v[h] = vuzp1q_f32(s[h].v[0], s[h].v[1]);
+      out[1].v[h] = vuzp2q_f32(s[h].v[0], s[h].v[1]);
+    }
+  }
+}
+
 /* ---- activations --------------------------------------------------------------------------------------- */
 
 PGG_ALWAYS uint32_t l_act_top(const float *x) {

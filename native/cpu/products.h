@@ -35,7 +35,12 @@
 #define PGG_SAME_PLACE(a, b) 0
 #endif
 
-enum { PANEL_TOKENS = 6, STRETCH = PGG_ACT_LEN };
+enum {
+  PANEL_TOKENS = 6,
+  STRETCH = PGG_ACT_LEN,
+  DOT_AHEAD = 6144, /* bytes of weights fetched ahead; 4 to 9 KiB measured best on Zen 5 */
+  FEW_MOST = 8      /* most tokens of few.inc, where a level has it */
+};
 
 /* How a type subtracts: not at all, d_min * small integer (mins counted in the integers), or a float per group. */
 enum { MINS_NONE, MINS_INT, MINS_FLOAT };
@@ -107,6 +112,21 @@ PGG_ALWAYS pgg_panel_form pgg_panel(int group, int mins, int wide) {
   f.sums = f.start + STRETCH / group * PANEL_TOKENS * 4;
   f.d = f.sums + (mins == MINS_NONE ? 0 : STRETCH / group * PANEL_TOKENS * (mins == MINS_INT ? 2 : 4));
   f.bytes = (f.d + PANEL_TOKENS * 4 + 63) / 64 * 64;
+  return f;
+}
+
+/* One token's stretch for few tokens (few.inc), vector bytes a vector:
+ *   codes  int8 (256), folded
+ *   start  i32 (32 / group, lanes), where start is not 0: -start * sum of a lane
+ *   sums   f32 (32 / group, lanes), where the type has mins: sum of a lane */
+typedef struct pgg_few_form {
+  int start, sums, bytes;
+} pgg_few_form;
+PGG_ALWAYS pgg_few_form pgg_few(int vector, int group, int start, int mins) {
+  pgg_few_form f;
+  f.start = STRETCH;
+  f.sums = f.start + (start ? 32 / group * vector : 0);
+  f.bytes = (f.sums + (mins == MINS_NONE ? 0 : 32 / group * vector) + 63) / 64 * 64;
   return f;
 }
 

@@ -3,7 +3,7 @@
  *
  *   check_products           all levels that run here
  *   check_products avx2      one level; 77 if this CPU lacks it
- *   check_products --bench [isa]   speed instead (bench_products.h) */
+ *   check_products --bench [isa]   speed instead, --batches: of small batches (bench_products.h) */
 #define _DEFAULT_SOURCE 1
 #include <math.h>
 #include <stdio.h>
@@ -131,9 +131,15 @@ static void run_gemm(bench *b, int64_t rows, int64_t n) {
 
 static int same_bits(float a, float b) { return memcmp(&a, &b, 4) == 0; }
 
+/* What gemm must give for n tokens: gemv's bits while they are few. */
+static float (*want_of(bench *b, int n))[MAX_ROWS] {
+  return n <= b->k->gemm_same_n[b->q->info.id] ? b->gemv : b->gemm;
+}
+
 /* Cuts of rows and counts of tokens must give the bits of the whole. */
 static void check_cuts(bench *b) {
-  static const int rows_of[] = {1, 2, 3, 31, 32, 33, 70}, n_of[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 64};
+  static const int rows_of[] = {1, 2, 3, 31, 32, 33, 70};
+  static const int n_of[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 23, 24, 25, 33, 64};
   const int type = b->q->info.id;
   for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0]; i++) {
     const int rows = rows_of[i];
@@ -151,7 +157,7 @@ static void check_cuts(bench *b) {
     int bad = 0;
     run_gemm(b, rows, n);
     for (int t = 0; t < n; t++)
-      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], b->gemm[t % TRUE_N][r]);
+      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], want_of(b, n)[t % TRUE_N][r]);
     if (bad) FAIL("gemm k %d: %d values of rows %d n %d differ from the whole", (int)b->len, bad, rows, n);
   }
   /* second strip by itself, as another thread would get it */
@@ -163,7 +169,7 @@ static void check_cuts(bench *b) {
     run_gemm(b, MAX_ROWS - first, TRUE_N);
     b->w = whole;
     for (int t = 0; t < TRUE_N; t++)
-      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], b->gemm[t][r]);
+      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], want_of(b, TRUE_N)[t][r]);
     if (bad) FAIL("gemm k %d: %d values differ when rows are cut at %d", (int)b->len, bad, first);
   }
 }
@@ -173,7 +179,7 @@ static void compute(bench *b) {
   for (int t = 0; t < TRUE_N; t++)
     b->k->gemv[type](b->w.p, b->row_bytes, b->acts.p + (size_t)t * b->act_stride, b->gemv[t], MAX_ROWS, b->len);
   if (!b->k->gemm[type]) return;
-  run_gemm(b, MAX_ROWS, TRUE_N);
+  run_gemm(b, MAX_ROWS, MAX_N);
   for (int t = 0; t < TRUE_N; t++) memcpy(b->gemm[t], b->y + t * Y_STRIDE, sizeof b->gemm[t]);
 }
 
@@ -340,13 +346,14 @@ static void check_level(const char *isa) {
 int main(int argc, char **argv) {
   const char *names[16];
   const int count = pgg_isa_list(names, 16);
-  const int speed = argc > 1 && strcmp(argv[1], "--bench") == 0;
+  const int batches = argc > 1 && strcmp(argv[1], "--batches") == 0;
+  const int speed = argc > 1 && (batches || strcmp(argv[1], "--bench") == 0);
   const char *only = argc > 1 + speed ? argv[1 + speed] : NULL;
   if (only && !pgg_kernels_level(only)) {
     fprintf(stderr, "level %s does not run here\n", only);
     return SKIPPED;
   }
-  if (speed) return bench_products(only);
+  if (speed) return bench_products(only, batches);
   for (int i = 0; i < count; i++)
     if (!only || strcmp(only, names[i]) == 0) check_level(names[i]);
   return failures != 0;
