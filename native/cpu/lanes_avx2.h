@@ -251,6 +251,10 @@ PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm256_dpbusd_avx_epi32(ac
 #else
 PGG_ALWAYS ld ld_add(ld a, ld b) { return _mm256_add_epi32(a, b); }
 #endif
+#define LANES_FOLDED_NIBBLES 0
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
+}
 /* lane g holds group g */
 PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
 PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {

@@ -242,6 +242,35 @@ PGG_ALWAYS void lb_fold(lb v[4]) {
   v[2] = _mm512_permutex2var_epi64(a, high, c);
   v[3] = _mm512_permutex2var_epi64(b, high, d);
 }
+/* The same of 128 bytes, each 32 of which are the low nibbles of one group and the high nibbles of the next. */
+#define LANES_FOLDED_NIBBLES 1
+PGG_ALWAYS void lb_folded_nibbles(const uint8_t *p, lb v[4]) {
+  const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
+  const __m512i first = _mm512_set_epi64(12, 8, 4, 0, 12, 8, 4, 0);
+  const __m512i shift = _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0), low = _mm512_set1_epi8(15);
+  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
+    const __m512i at = _mm512_add_epi64(first, _mm512_set1_epi64(j));
+    v[j] = _mm512_and_si512(_mm512_srlv_epi64(_mm512_permutex2var_epi64(a, at, b), shift), low);
+  }
+}
+/* 32 bytes whose bit g is the fifth bit of group g */
+PGG_ALWAYS void lb_folded_bits(const uint8_t *p, lb v[4]) {
+  const __m512i turn = _mm512_set_epi64(61, 63, 1, 3, 62, 0, 2, 4), bit = _mm512_set1_epi8(16);
+  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
+    const __m512i x = _mm512_rolv_epi64(_mm512_set1_epi64((long long)pgg_load_u64(p + 8 * j)), turn);
+    v[j] = _mm512_ternarylogic_epi64(v[j], x, bit, 0xf8); /* v | (x & bit) */
+  }
+}
+/* Four sums, each added in the order of lf_sum. */
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  const __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+  const __m512 b = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+  const __m512i first = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+  __m512 s = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+  s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x55));
+  _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, s)));
+}
 /* Values of groups 0..7 (of 32), or 0..7 and 8..15 (of 16), the same in both halves, to the lanes of lb_fold. */
 PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
   if (group == 32) {

@@ -230,6 +230,10 @@ PGG_ALWAYS void ld_store(uint8_t *p, ld a) {
   for (int h = 0; h < 2; h++) vst1q_s32((int32_t *)(void *)p + 4 * h, a.v[h]);
 }
 PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return ld_tile_dot(acc, w, a); }
+#define LANES_FOLDED_NIBBLES 0
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
+}
 /* lane g holds group g */
 PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
 PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {

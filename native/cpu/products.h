@@ -39,7 +39,7 @@ enum {
   PANEL_TOKENS = 6,
   STRETCH = PGG_ACT_LEN,
   DOT_AHEAD = 6144, /* bytes of weights fetched ahead; 4 to 9 KiB measured best on Zen 5 */
-  FEW_MOST = 8      /* most tokens of few.inc, where a level has it */
+  FEW_MOST = 24     /* most tokens of few.inc, where a level has it */
 };
 
 /* How a type subtracts: not at all, d_min * small integer (mins counted in the integers), or a float per group. */
@@ -57,6 +57,10 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
   X(IQ3_S, iq3_s, 32, 0, 8, NONE)
 #define PGG_LANE_TYPES(X)           \
+  X(Q4_K, q4_k, 32, 0, 4, INT)      \
+  X(Q5_K, q5_k, 32, 0, 5, INT)      \
+  PGG_FOLDED_TYPES(X)
+#define PGG_FOLDED_TYPES(X)         \
   X(Q4_0, q4_0, 32, 8, 4, NONE)     \
   X(Q4_1, q4_1, 32, 0, 4, FLOAT)    \
   X(Q5_0, q5_0, 32, 16, 5, NONE)    \
@@ -64,8 +68,6 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q8_0, q8_0, 32, 0, 8, NONE)     \
   X(Q2_K, q2_k, 16, 0, 2, INT)      \
   X(Q3_K, q3_k, 16, 4, 3, NONE)     \
-  X(Q4_K, q4_k, 32, 0, 4, INT)      \
-  X(Q5_K, q5_k, 32, 0, 5, INT)      \
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
