@@ -16,14 +16,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-HOT = re.compile(r"^(tile_\w+|gemv_(?!reference)\w+)$")
+HOT = re.compile(r"^(tile_\w+|few_\w+|gemv_(?!reference)\w+)$")
 PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|sdot|smull|fmla|mla\b")
 ON_STACK = re.compile(r"\(%(rsp|rbp)\b|\[(sp|x29)\b")
 VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 # Stack moves allowed per product, by object and kind of function; none elsewhere. AVX2 sums in int16 first: three sets
-# of accumulators do not fit sixteen registers, so the float ones are in memory between groups. In gemv the sixteen
-# also hold constants and scales; a few reloads a stretch hide behind memory.
-LIMIT = {("isa_avx2", "tile"): 0.35, ("isa_avx2", "gemv"): 0.5, ("isa_avxvnni", "gemv"): 0.5}
+# of accumulators do not fit sixteen registers, so the float ones are in memory between groups. The eight vectors of a
+# folded stretch and the sums of a few tokens do not fit them either: part of them is read from the first cache, where
+# the activations are anyway. AVX-512 keeps all in registers, but mxfp4 and nvfp4
+# collect their scales in memory.
+LIMIT = {
+    ("isa_avx2", "tile"): 0.35,
+    ("isa_avx2", "gemv"): 0.5,
+    ("isa_avxvnni", "gemv"): 0.5,
+    ("isa_avx512", "few"): 0.4,
+    ("isa_avx2", "few"): 2.0,
+    ("isa_avxvnni", "few"): 2.0,
+}
 
 
 @dataclass

@@ -107,11 +107,6 @@ PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_m
 PGG_ALWAYS __m512 l_join_ps(__m256 a, __m256 b) { return _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1); }
 PGG_ALWAYS lf lf_set1(float x) { return _mm512_set1_ps(x); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return l_join_ps(_mm256_set1_ps(x0), _mm256_set1_ps(x1)); }
-/* p[0] in the first four lanes, p[1] in the next */
-PGG_ALWAYS lf lf_quarters(const float *p) {
-  const __m512i index = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-  return _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(p)));
-}
 PGG_ALWAYS lf lf_load(const float *p) { return _mm512_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm512_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm512_add_ps(a, b); }
@@ -125,11 +120,6 @@ PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) {
   const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)h0);
   const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)h1);
   return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1));
-}
-/* the half at p0 in all lanes of the first half, that at p1 in the second */
-PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
-  const __m256i a = _mm256_set1_epi16((short)pgg_load_u16(p0)), b = _mm256_set1_epi16((short)pgg_load_u16(p1));
-  return _mm512_cvtph_ps(_mm256_blend_epi32(a, b, 0xf0));
 }
 PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(l_two_u64(b0, b1)));
@@ -177,60 +167,11 @@ PGG_ALWAYS ld ld_splat(const int32_t *p) { return _mm512_set1_epi32(*p); }
 #endif
 PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm512_dpwssd_epi32(acc, w, a); }
 
-/* ---- gemv ---------------------------------------------------------------------------------------------- */
-
-/* Scales of a stretch as int16: eight in every 128-bit lane, groups 0..7 in low, 8..15 in high. */
-typedef struct ls {
-  __m512i low, high;
-} ls;
-PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
-  ls s;
-  s.low = _mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)low)));
-  s.high = _mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)high)));
-  return s;
-}
-/* index of int16 number n, for a whole 128-bit lane */
-#define L_WORD(n) ((n) * 2 | ((n) * 2 + 1) << 8) * 0x10001
-PGG_ALWAYS __m512i l_pick(int n0, int n1, int n2, int n3) {
-  const int i0 = L_WORD(n0), i1 = L_WORD(n1), i2 = L_WORD(n2), i3 = L_WORD(n3);
-  return _mm512_set_epi32(i3, i3, i3, i3, i2, i2, i2, i2, i1, i1, i1, i1, i0, i0, i0, i0);
-}
-/* acc += scale * codes . act of groups g, g + 1; one scale per 32, then one per 16. Codes below 128 keep the sums of
- * two products in int16. */
-PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
-  const __m512i scale = _mm512_shuffle_epi8(s.low, l_pick(g, g, g + 1, g + 1));
-  return _mm512_dpwssd_epi32(acc, _mm512_maddubs_epi16(codes, act), scale);
-}
-PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
-  const int n = 2 * (g & 3);
-  const __m512i scale = _mm512_shuffle_epi8(g < 4 ? s.low : s.high, l_pick(n, n + 1, n + 2, n + 3));
-  return _mm512_dpwssd_epi32(acc, _mm512_maddubs_epi16(codes, act), scale);
-}
-/* (codes - offset) . act */
-PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
-  const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, act);
-  if (offset == 0) return dot;
-  return _mm512_sub_epi32(dot, _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8((char)offset), act));
-}
-PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_dot_offset(lb_flip(codes), act, 128); }
-/* sum of 16 signed bytes times 16 int16, over 8 lanes; then 8 unsigned bytes, each for two of the int16 */
-PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
-  const __m256i words = _mm256_cvtepi8_epi16(l_two_u64(low, high));
-  return _mm512_zextsi256_si512(_mm256_madd_epi16(words, _mm256_loadu_si256((const __m256i *)(const void *)sums)));
-}
-PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
-  const __m128i bytes = _mm_cvtsi64_si128((long long)m);
-  const __m256i words = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes));
-  return _mm512_zextsi256_si512(_mm256_madd_epi16(words, _mm256_loadu_si256((const __m256i *)(const void *)sums)));
-}
-/* a - (b << n) */
-PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm512_sub_epi32(a, _mm512_slli_epi32(b, (unsigned)n)); }
-
-
 /* ---- few tokens ---------------------------------------------------------------------------------------- */
 
 PGG_ALWAYS ld ld_load(const uint8_t *p) { return _mm512_load_si512(p); }
 PGG_ALWAYS void ld_store(uint8_t *p, ld a) { _mm512_store_si512(p, a); }
+PGG_ALWAYS ld ld_negate(ld a) { return _mm512_sub_epi32(_mm512_setzero_si512(), a); }
 PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm512_dpbusd_epi32(acc, w, a); }
 /* 4 x 4 qwords in each half: lanes 0, 1 hold group 0, then 2, 4, 6; in the second half 1, 3, 5, 7 */
 PGG_ALWAYS void lb_fold(lb v[4]) {

@@ -56,9 +56,9 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
   X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
   X(IQ3_S, iq3_s, 32, 0, 8, NONE)
-#define PGG_LANE_TYPES(X)           \
-  X(Q4_K, q4_k, 32, 0, 4, INT)      \
-  X(Q5_K, q5_k, 32, 0, 5, INT)      \
+#define PGG_LANE_TYPES(X)      \
+  X(Q4_K, q4_k, 32, 0, 4, INT) \
+  X(Q5_K, q5_k, 32, 0, 5, INT) \
   PGG_FOLDED_TYPES(X)
 #define PGG_FOLDED_TYPES(X)         \
   X(Q4_0, q4_0, 32, 8, 4, NONE)     \

@@ -132,9 +132,8 @@ static void run_gemm(bench *b, int64_t rows, int64_t n) {
 static int same_bits(float a, float b) { return memcmp(&a, &b, 4) == 0; }
 
 /* What gemm must give for n tokens: gemv's bits while they are few. */
-static float (*want_of(bench *b, int n))[MAX_ROWS] {
-  return n <= b->k->gemm_same_n[b->q->info.id] ? b->gemv : b->gemm;
-}
+static float (*want_of(bench *b, int n))
+    [MAX_ROWS] { return n <= b->k->gemm_same_n[b->q->info.id] ? b->gemv : b->gemm; }
 
 /* Cuts of rows and counts of tokens must give the bits of the whole. */
 static void check_cuts(bench *b) {
@@ -169,7 +168,8 @@ static void check_cuts(bench *b) {
     run_gemm(b, MAX_ROWS - first, TRUE_N);
     b->w = whole;
     for (int t = 0; t < TRUE_N; t++)
-      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], want_of(b, TRUE_N)[t][r]);
+      for (int r = first; r < MAX_ROWS; r++)
+        bad += !same_bits(b->y[t * Y_STRIDE + r - first], want_of(b, TRUE_N)[t][r]);
     if (bad) FAIL("gemm k %d: %d values differ when rows are cut at %d", (int)b->len, bad, first);
   }
 }
