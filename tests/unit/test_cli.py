@@ -7,7 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from converters import checkpoint
 from model import tiny
+from typer.main import get_command
+
+from pyggml.cli.app import app
 
 
 def cli(*args, stdin="", timeout=60):
@@ -49,6 +53,7 @@ def test_inspect(path):
     assert facts["tensors"]["blk.0.attn_q.weight"]["shape"] == [64, 64]
     assert facts["parameters"]["total"] == sum(math.prod(t["shape"]) for t in facts["tensors"].values())
     assert facts["metadata"]["llama.block_count"] == 2
+    assert facts["tensors"]["blk.0.attn_q.weight"]["computed"] == "W32A32"
 
 
 def test_info():
@@ -85,6 +90,10 @@ def test_bench():
     assert "matmul" in done.stdout
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 2, "--json").stdout)
     assert len(facts["prompt_per_second"]) == 2
+    more = ("--depth", 32, "--batch", 3)
+    facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
+    assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
+    assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
 
 
 def test_chat_remembers(path):
@@ -114,3 +123,26 @@ def test_errors_are_one_line(args, text):
 def test_version_and_help():
     assert cli("--version").stdout.strip()
     assert "quantize" in cli("--help").stdout
+
+
+def test_convert(tmp_path):
+    src = checkpoint.folder(tmp_path / "src")
+    checkpoint.safetensors(src / "model.safetensors", checkpoint.tensors())
+    done = cli("convert", src, tmp_path / "x.gguf", "--dtype", "F16")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("llama: 21 tensors")
+    assert cli("tokenize", tmp_path / "x.gguf", "the", "--json").stdout.strip() == "[259, 257]"
+    bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
+    assert bad.returncode != 0
+    assert "no model" in bad.stderr
+
+
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in app.registered_commands])
+def test_help_has_an_example_that_parses(command):
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    examples = [line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["pyggml", command]]
+    assert examples, done.stdout
+    known = {option for p in get_command(app).commands[command].params for option in p.opts}
+    for example in examples:
+        assert {word for word in example if word.startswith("-")} <= known
