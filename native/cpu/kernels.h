@@ -12,7 +12,7 @@ typedef void (*pgg_gemv_fn)(const void *w, size_t row_bytes, const void *act, fl
 /* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n).
  * acts: n prepared rows, act_stride bytes apart (pgg_act or floats, as the type needs), 64-byte aligned.
  * panels: the same activations packed by pack_panels (NULL where the level needs none). With acts NULL they are loose
- * panels instead, each made by pack_panel and panel_bytes(type, 1, k) from the last; bits are then those of many tokens.
+ * panels, each made by pack_panel and panel_bytes(type, 1, k) from the last; bits are then those of many tokens.
  * scratch: scratch_bytes(k) bytes, 64-byte aligned, private to the thread. Bits do not depend on how rows are cut
  * into calls as long as cuts are multiples of gemm_rows. */
 typedef struct pgg_gemm {
