@@ -18,7 +18,7 @@
 #define PGG_PRAGMA_(x) _Pragma(#x)
 #define PGG_PREFETCH(p) __builtin_prefetch(p)
 #define PGG_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) /* into the second cache */
-#define PGG_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets where p points */
+#define PGG_OPAQUE(p) __asm__("" : "+r"(p))             /* the compiler forgets where p points */
 #define PGG_SAME_PLACE(a, b) (__builtin_constant_p((a) == (b)) && (a) == (b))
 #elif defined(_MSC_VER)
 #define PGG_ALWAYS static __forceinline
