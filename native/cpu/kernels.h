@@ -11,7 +11,8 @@ typedef void (*pgg_gemv_fn)(const void *w, size_t row_bytes, const void *act, fl
 
 /* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n).
  * acts: n prepared rows, act_stride bytes apart (pgg_act or floats, as the type needs), 64-byte aligned.
- * panels: the same activations packed by pack_panels (NULL where the level needs none).
+ * panels: the same activations packed by pack_panels (NULL where the level needs none). With acts NULL they are loose
+ * panels, each made by pack_panel and panel_bytes(type, 1, k) from the last; bits are then those of many tokens.
  * scratch: scratch_bytes(k) bytes, 64-byte aligned, private to the thread. Bits do not depend on how rows are cut
  * into calls as long as cuts are multiples of gemm_rows. */
 typedef struct pgg_gemm {
@@ -58,11 +59,15 @@ typedef struct pgg_kernels {
   int bf16_acts;                                         /* products of bf16 weights round activations to bf16 */
   int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
   int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
+  int64_t gemm_same_n[PGG_TYPE_LIMIT];                   /* up to so many tokens gemm gives gemv's bits (0: never) */
+  int64_t panel_min_n[PGG_TYPE_LIMIT];                   /* gemm_min_n for loose panels */
   size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
   size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* 0: the level needs no panels for this type */
   int64_t panel_tokens;                                  /* tokens in a panel */
   void (*pack_panels)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t p0, int64_t p1,
                       void *panels); /* panels [p0, p1) of ceil(n / panel_tokens) */
+  /* one loose panel of n <= panel_tokens; may be done in parts of whole blocks of 256 of k, one after another */
+  void (*pack_panel)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, void *panel);
 
   void (*act_encode)(const float *x, pgg_act *act, int64_t k);          /* bytes equal to pgg_act_encode */
   void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */
