@@ -131,6 +131,11 @@ typedef struct level {
 #else
 #define VBMI(fn) NULL
 #endif
+#if defined(PGG_HAVE_AVX512_BF16)
+#define BF16(fn) fn
+#else
+#define BF16(fn) NULL
+#endif
 
 /* slowest first; the last one that runs is the automatic choice */
 static const level levels[] = {
@@ -142,8 +147,8 @@ static const level levels[] = {
      PGG_CPU_AVX2 | PGG_CPU_AVX512 | PGG_CPU_AVX512VNNI,
      "AVX-512 F, BW, VL, DQ and VNNI",
      X86(pgg_isa_avx512),
-     {PGG_CPU_AVX512VBMI, 0},
-     {VBMI(pgg_isa_avx512_vbmi), NULL}},
+     {PGG_CPU_AVX512VBMI, PGG_CPU_AVX512BF16},
+     {VBMI(pgg_isa_avx512_vbmi), BF16(pgg_isa_avx512_bf16)}},
     {"neon",
      0,
      PGG_CPU_NEON,

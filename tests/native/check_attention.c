@@ -153,60 +153,72 @@ static void check_scene(const char *what, const scene *s, double bound) {
   free(score), free(sum), free(row);
 }
 
-/* Each query alone, with keys of the others poisoned, must give the bits it gave in company. */
+/* Many queries of a cache that is not f32 may take a form with a bound of its own (kernels.h); below, all are floats.
+ */
+enum { MANY = 16 };
+static int is_loose(const scene *s) { return s->type != PGG_F32 && s->nq >= MANY && !strcmp(level_name, "avx512"); }
+static double bound_of(const scene *s) { return is_loose(s) ? 4e-3 : 1e-5; }
+
+/* Each query alone (or in company of itself where the number of queries chooses the form), with keys of the others
+ * poisoned, must give the bits it gave in company. */
 static void check_alone(const pgg_kernels *t, scene *s) {
-  const size_t o_bytes = (size_t)(s->nq * s->v_dim) * sizeof(float);
-  float *o = malloc(o_bytes), *top = malloc((size_t)s->nq * 4), *sum = malloc((size_t)s->nq * 4);
+  const int64_t copies = is_loose(s) ? MANY : 1;
+  const int poison = is_loose(s) ? 0x55 : 0xff; /* 0xff is NaN in every float type, 0x55 large and finite */
+  const size_t o_row = (size_t)s->v_dim * sizeof(float);
   const size_t k_bytes = s->job.k_row * (size_t)s->k1, v_bytes = s->job.v_row * (size_t)s->k1;
   char *k = malloc(k_bytes), *v = malloc(v_bytes);
-  memcpy(o, s->o.p, o_bytes), memcpy(top, s->top.p, (size_t)s->nq * 4), memcpy(sum, s->sum.p, (size_t)s->nq * 4);
+  float *o = malloc((size_t)copies * o_row), top[MANY], sum[MANY];
+  int32_t first[MANY], last[MANY];
   memcpy(k, s->k.p, k_bytes), memcpy(v, s->v.p, v_bytes);
   for (int64_t i = 0; i < s->nq; i++) {
     pgg_attn one = s->job;
     int64_t hi = pgg_min_i64(s->job.last[i], s->k1);
-    one.q += i * one.q_stride, one.first += i, one.last += i, one.nq = 1;
-    one.o += i * s->v_dim, one.top += i, one.sum += i;
+    for (int64_t c = 0; c < copies; c++) first[c] = s->job.first[i], last[c] = s->job.last[i];
+    one.q += i * one.q_stride, one.q_stride = 0, one.nq = copies;
+    one.first = first, one.last = last, one.o = o, one.top = top, one.sum = sum;
     if (i & 1) one.k1 = pgg_max_i64(hi, s->k0 + 1); /* a step ends where the token is */
     for (int64_t j = 0; j < s->k1; j++) {
       const int seen = j >= s->job.first[i] && j < hi && j >= s->k0;
       if (seen) continue;
-      memset(s->k.p + (size_t)j * s->job.k_row, 0xff, s->job.k_row); /* NaN in every float type */
-      memset(s->v.p + (size_t)j * s->job.v_row, 0xff, s->job.v_row);
+      memset(s->k.p + (size_t)j * s->job.k_row, 0xff, s->job.k_row);
+      memset(s->v.p + (size_t)j * s->job.v_row, poison, s->job.v_row);
     }
     t->attention(&one);
     memcpy(s->k.p, k, k_bytes), memcpy(s->v.p, v, v_bytes);
+    for (int64_t c = 0; c < copies; c++) {
+      same_bytes("attention alone: o", i, o + c * s->v_dim, s->job.o + i * s->v_dim, o_row);
+      same_bytes("attention alone: top", i, top + c, s->job.top + i, sizeof *top);
+      same_bytes("attention alone: sum", i, sum + c, s->job.sum + i, sizeof *sum);
+    }
   }
-  same_bytes("attention alone: o", s->nq, s->o.p, o, o_bytes);
-  same_bytes("attention alone: top", s->nq, s->top.p, top, (size_t)s->nq * 4);
-  same_bytes("attention alone: sum", s->nq, s->sum.p, sum, (size_t)s->nq * 4);
-  free(o), free(top), free(sum), free(k), free(v);
+  free(o), free(k), free(v);
 }
 
 static void check_attention(const pgg_kernels *t) {
   static const int dims[][2] = {{64, 64}, {128, 128}, {8, 8},   {20, 20},   {48, 48}, {80, 80},
                                 {96, 96}, {192, 128}, {32, 64}, {256, 256}, {3, 5}};
   static const int keys[] = {1, 2, 3, 7, 16, 17, 63, 64, 65, 100, 130, 257};
-  static const int groups[] = {1, 2, 3, 4, 5, 6, 7, 8, 17};
+  static const int groups[] = {1, 2, 3, 4, 5, 6, 7, 8, 17, 19, 32};
   int turn = 0;
   for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++)
     for (size_t n = 0; n < sizeof keys / sizeof keys[0]; n++)
       for (int y = 0; y < N_KV_TYPES; y++) {
         const int type = kv_types[y];
-        const int64_t nq = groups[turn++ % 9], k0 = turn % 3 ? 0 : 5, k1 = k0 + keys[n];
+        const int64_t nq = groups[turn++ % 11], k0 = turn % 3 ? 0 : 5, k1 = k0 + keys[n];
         if (type == PGG_Q8_0 && (dims[d][0] % 32 || dims[d][1] % 32)) continue;
         scene s = scene_new(t, type, nq, dims[d][0], dims[d][1], k0, k1, 4.0f);
         int32_t *first = (int32_t *)s.first.p, *last = (int32_t *)s.last.p;
         t->attention(&s.job);
-        check_scene("attention, all keys", &s, 1e-5);
+        check_scene("attention, all keys", &s, bound_of(&s));
         s.job.softcap = 5.0f;
         for (int64_t i = 0; i < nq; i++) last[i] = (int32_t)(k1 - nq + 1 + i < k0 ? k0 : k1 - nq + 1 + i); /* causal */
         t->attention(&s.job);
-        check_scene("attention, causal, soft cap", &s, 1e-5);
+        check_scene("attention, causal, soft cap", &s, bound_of(&s));
         check_alone(t, &s);
         s.job.softcap = 0.0f;
         for (int64_t i = 0; i < nq; i++) first[i] = last[i] - 9 + (int32_t)(i % 3); /* window, partly outside */
         t->attention(&s.job);
-        check_scene("attention, window", &s, 1e-5);
+        check_scene("attention, window", &s, bound_of(&s));
         check_alone(t, &s);
         for (int64_t i = 0; i < nq; i++) /* some queries see nothing, others something odd */
           if (i % 3 == 0)
@@ -214,17 +226,45 @@ static void check_attention(const pgg_kernels *t) {
           else
             first[i] = (int32_t)(bits32() % (uint32_t)k1), last[i] = first[i] + (int32_t)(bits32() % 80);
         t->attention(&s.job);
-        check_scene("attention, holes", &s, 1e-5);
+        check_scene("attention, holes", &s, bound_of(&s));
         check_alone(t, &s);
         scene_free(&s);
       }
   /* many queries over many blocks, as a prompt */
   for (int y = 0; y < N_KV_TYPES; y++) {
-    scene s = scene_new(t, kv_types[y], 66, 64, 64, 0, 200, 4.0f);
-    for (int64_t i = 0; i < 66; i++) ((int32_t *)s.last.p)[i] = (int32_t)(135 + i / 2 * 2);
+    scene s = scene_new(t, kv_types[y], 96, 64, 64, 3, 300, 4.0f);
+    for (int64_t i = 0; i < 96; i++) ((int32_t *)s.last.p)[i] = (int32_t)(200 + i / 2 * 2);
     t->attention(&s.job);
-    check_scene("attention, prompt", &s, 1e-5);
+    check_scene("attention, prompt", &s, bound_of(&s));
     check_alone(t, &s);
+    scene_free(&s);
+  }
+}
+
+/* NaN and infinity in a cache of 16 bits: a query that sees them is lost, one that does not is right. */
+static void check_attention_poisoned(const pgg_kernels *t) {
+  for (int where = 0; where < 3; where++) { /* key, value, query */
+    scene s = scene_new(t, PGG_F16, 20, 64, 64, 0, 300, 4.0f);
+    const uint16_t bad = where == 1 ? 0x7c00 : 0x7e00;
+    int32_t *last = (int32_t *)s.last.p;
+    for (int64_t i = 0; i < 20; i++) last[i] = i < 10 ? 140 : 290;
+    if (where == 0) memcpy(s.k.p + 200 * s.job.k_row + 6, &bad, 2);
+    if (where == 1) memcpy(s.v.p + 141 * s.job.v_row + 6, &bad, 2);
+    if (where == 2) ((float *)s.q.p)[12 * s.job.q_stride] = NAN;
+    t->attention(&s.job);
+    for (int64_t i = 0; i < 20; i++) {
+      const float *o = s.job.o + i * 64;
+      const int lost = where == 2 ? i == 12 : i >= 10;
+      checks++;
+      if (lost && (where == 1 ? isfinite(o[3]) : !isnan(o[3])))
+        fail("attention: poison %d missed by query %d", where, (int)i);
+      if (!lost && !isfinite(o[3])) fail("attention: poison %d reached query %d", where, (int)i);
+    }
+    if (where != 2) { /* the queries in front, as if nothing were there */
+      s.nq = 10;
+      check_scene("attention, poison behind", &s, 4e-3);
+      s.nq = 20;
+    }
     scene_free(&s);
   }
 }
@@ -327,6 +367,7 @@ static int check_level(const char *name) {
   check_store(t, ref);
   check_attention(t);
   check_attention_hostile(t);
+  check_attention_poisoned(t);
   printf("%s: %s\n", name, failures == before ? "ok" : "FAILED");
   return 1;
 }
