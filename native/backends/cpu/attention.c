@@ -10,9 +10,13 @@
 
 enum { STORE, ATTEND, MERGE, DONE };
 
-#define BLOCK_ROWS 64 /* queries of an item: the heads of a group times tokens */
-#define SPAN_ROWS 256 /* with more queries than this there are items enough without cutting the keys */
-#define SPAN_KEYS 512 /* keys of a span at least */
+/* Queries of an item: the heads of a group times tokens. Many share the work of turning a block of keys into what is
+ * multiplied; few leave items enough for every thread. */
+#define BLOCK_ROWS 64
+#define BLOCK_ROWS_MOST 256
+#define BLOCK_ITEMS 64 /* items a part should make before they grow */
+#define SPAN_ROWS 256  /* with more queries than this there are items enough without cutting the keys */
+#define SPAN_KEYS 512  /* keys of a span at least */
 #define MAX_SPANS 32
 
 /* How a sequence's part of a step is cut. */
@@ -25,14 +29,18 @@ typedef struct cut {
   int64_t each, floats; /* of partial results: of an item's span, of the whole part */
 } cut;
 
-static int64_t block_tokens(int64_t group) { return pgg_max_i64(1, BLOCK_ROWS / group); }
+/* Tokens of an item of a part of n tokens; does not shrink with n. */
+static int64_t block_tokens(const pgg_op *op, int64_t n) {
+  const int64_t wanted = pgg_min_i64(n * op->i[1] / BLOCK_ITEMS, BLOCK_ROWS_MOST);
+  return pgg_min_i64(n, pgg_max_i64(1, pgg_max_i64(wanted, BLOCK_ROWS) / (op->i[1] / op->i[2])));
+}
 
 /* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
 static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
 
 static cut cut_of(const pgg_part *part, const pgg_op *op) {
   cut c = {.part = part, .group = op->i[1] / op->i[2], .k_dim = op->i[3], .v_dim = op->i[4], .n_head_kv = op->i[2]};
-  c.tokens = pgg_min_i64(part->n, block_tokens(c.group));
+  c.tokens = block_tokens(op, part->n);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
   c.keys = part->n_past + part->n;
   c.span = c.keys;
@@ -53,13 +61,16 @@ static int64_t most_spans(const pgg_plan *plan) {
   return pgg_min_i64(MAX_SPANS, (plan->limits.n_ctx + SPAN_KEYS - 1) / SPAN_KEYS);
 }
 
+/* Most tokens of a part whose keys are cut. */
+static int64_t span_tokens(const pgg_plan *plan, const pgg_op *op) {
+  return pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
+}
+
 /* Room for one sequence's spans, as many tokens as are ever cut into them. */
 size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op) {
   const int64_t group = op->i[1] / op->i[2], spans = most_spans(plan);
   if (spans < 2) return 0;
-  int64_t tokens = pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
-  int64_t each = pgg_min_i64(tokens, block_tokens(group));
-  int64_t blocks = (tokens + each - 1) / each;
+  const int64_t tokens = span_tokens(plan, op), each = block_tokens(op, tokens), blocks = (tokens + each - 1) / each;
   return (size_t)(op->i[2] * blocks * spans * partial_floats(each * group, op->i[4])) * sizeof(float);
 }
 
@@ -89,18 +100,18 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
 }
 
 /* The spans of one item. */
-static size_t own_partials(const pgg_plan *plan, int64_t rows, int64_t v_dim) {
-  const int64_t spans = most_spans(plan);
-  return spans < 2 || plan->limits.n_batch < 2 ? 0 : (size_t)(spans * partial_floats(rows, v_dim)) * sizeof(float);
+static size_t own_partials(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t spans = most_spans(plan), tokens = block_tokens(op, span_tokens(plan, op));
+  if (spans < 2 || plan->limits.n_batch < 2) return 0;
+  return (size_t)(spans * partial_floats(tokens * (op->i[1] / op->i[2]), op->i[4])) * sizeof(float);
 }
 
 size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const int64_t group = op->i[1] / op->i[2];
-  const int64_t rows = group * pgg_min_i64(plan->limits.n_batch, block_tokens(group));
+  const int64_t rows = op->i[1] / op->i[2] * block_tokens(op, plan->limits.n_batch);
   item_memory memory;
   char none[1];
   size_t bytes = item_layout(none, rows, op->i[3], op->i[4], &memory);
-  bytes += own_partials(plan, rows, op->i[4]);
+  bytes += own_partials(plan, op);
   return bytes + (kernels->attn_scratch ? kernels->attn_scratch(rows, op->i[3], op->i[4]) : 0);
 }
 
