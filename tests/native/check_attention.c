@@ -2,10 +2,10 @@
  * not be touched, so a read or write behind it stops the program.
  *
  *   check_attention          all levels that run here        check_attention avx2   that level; 77 if it is not here
- *   check_attention --bench [level]   rates: prompt tiles in GMAC/s, decode in GB/s of cache */
+ *   check_attention --bench [level [type]]   rates: prompt tiles in GMAC/s, decode in GB/s of cache */
 #include "values.h"
 
-static const int kv_types[] = {PGG_F32, PGG_F16, PGG_BF16, PGG_Q8_0};
+static const int kv_types[] = {PGG_F32, PGG_F16, PGG_BF16, PGG_Q8_0, PGG_Q4_0};
 enum { N_KV_TYPES = sizeof kv_types / sizeof kv_types[0] };
 
 /* ---- cache rows ---------------------------------------------------------------------------------------- */
@@ -15,7 +15,7 @@ static void check_store(const pgg_kernels *t, const pgg_kernels *ref) {
     for (int l = 0; l < N_LENGTH; l++)
       for (int y = 0; y < N_KV_TYPES; y++) {
         const int type = kv_types[y];
-        const int64_t n = type == PGG_Q8_0 ? (lengths[l] + 31) / 32 * 32 : lengths[l];
+        const int64_t n = type == PGG_Q8_0 || type == PGG_Q4_0 ? (lengths[l] + 31) / 32 * 32 : lengths[l];
         const pgg_quant *q = pgg_quant_get(type);
         const size_t bytes = (size_t)(n / q->info.elems) * (size_t)q->info.bytes;
         guarded gx = guard_floats(n), gr = test_guard(bytes), gw = test_guard(bytes), gb = guard_floats(n);
@@ -31,20 +31,23 @@ static void check_store(const pgg_kernels *t, const pgg_kernels *ref) {
           double want = x[i], bound = 0;
           if (type == PGG_F16) want = pgg_f16_to_f32(pgg_f32_to_f16(x[i]));
           if (type == PGG_BF16) want = pgg_bf16_to_f32(pgg_f32_to_bf16(x[i]));
-          if (type == PGG_Q8_0) {
+          if (q->info.elems > 1) {
+            const double steps = type == PGG_Q8_0 ? 127.0 : 8.0; /* of the largest value */
             double top = 0;
             int bad = 0;
             for (int64_t j = i / 32 * 32; j < i / 32 * 32 + 32; j++) {
               if (!isfinite(x[j])) bad = 1;
               if (fabs(x[j]) > top) top = fabs(x[j]);
             }
-            const float d = pgg_f16_to_f32(pgg_f32_to_f16((float)(top / 127.0)));
+            const float d = pgg_f16_to_f32(pgg_f32_to_f16((float)(top / steps)));
             if (bad) want = NAN;
-            /* half a step, and what rounding d to a half moves 127 steps; d itself is infinite above 65504 */
-            bound = top / 127.0 * 0.5001 + 127.0 * fabs((double)d - top / 127.0) + 1e-37;
+            /* half a step, at the end of q4_0 that has no +8 a whole one; and what rounding d to a half moves all
+             * steps; d itself is infinite above 65504 */
+            bound = top / steps * (type == PGG_Q8_0 ? 0.5001 : 1.0001) + steps * fabs((double)d - top / steps) + 1e-37;
             if (!bad && isinf(d)) {
               checks++;
-              if (isfinite(back[i])) fail("kv_store q8_0: %g stored as the finite %g", (double)x[i], (double)back[i]);
+              if (isfinite(back[i]))
+                fail("kv_store %s: %g stored as the finite %g", q->info.name, (double)x[i], (double)back[i]);
               continue;
             }
           }
@@ -157,7 +160,11 @@ static void check_scene(const char *what, const scene *s, double bound) {
  */
 enum { MANY = 16 };
 static int is_loose(const scene *s) { return s->type != PGG_F32 && s->nq >= MANY && !strcmp(level_name, "avx512"); }
-static double bound_of(const scene *s) { return is_loose(s) ? 4e-3 : 1e-5; }
+static double bound_of(const scene *s) {
+  return is_loose(s)                                                                     ? 4e-3
+         : (s->type == PGG_Q8_0 || s->type == PGG_Q4_0) && !strcmp(level_name, "avx512") ? 2e-4
+                                                                                         : 1e-5;
+}
 
 /* Each query alone (or in company of itself where the number of queries chooses the form), with keys of the others
  * poisoned, must give the bits it gave in company. */
@@ -205,7 +212,7 @@ static void check_attention(const pgg_kernels *t) {
       for (int y = 0; y < N_KV_TYPES; y++) {
         const int type = kv_types[y];
         const int64_t nq = groups[turn++ % 11], k0 = turn % 3 ? 0 : 5, k1 = k0 + keys[n];
-        if (type == PGG_Q8_0 && (dims[d][0] % 32 || dims[d][1] % 32)) continue;
+        if (pgg_quant_get(type)->info.elems > 1 && (dims[d][0] % 32 || dims[d][1] % 32)) continue;
         scene s = scene_new(t, type, nq, dims[d][0], dims[d][1], k0, k1, 4.0f);
         int32_t *first = (int32_t *)s.first.p, *last = (int32_t *)s.last.p;
         t->attention(&s.job);
@@ -344,14 +351,17 @@ static void bench_decode(const pgg_kernels *t, int type, int64_t dim, int64_t n)
   test_unguard(g), scene_free(&s);
 }
 
-static void bench_level(const pgg_kernels *t) {
+/* type: of the cache, or NULL for all */
+static void bench_level(const pgg_kernels *t, const char *type) {
   for (int y = 0; y < N_KV_TYPES; y++) {
+    if (type && strcmp(type, pgg_quant_get(kv_types[y])->info.name)) continue;
     bench_prompt(t, kv_types[y], 64, 64, 512);
     bench_prompt(t, kv_types[y], 64, 64, 8192);
     bench_prompt(t, kv_types[y], 256, 64, 8192);
     bench_prompt(t, kv_types[y], 256, 128, 8192);
   }
   for (int y = 0; y < N_KV_TYPES; y++) {
+    if (type && strcmp(type, pgg_quant_get(kv_types[y])->info.name)) continue;
     bench_decode(t, kv_types[y], 64, 8192);
     bench_decode(t, kv_types[y], 128, 8192);
   }
@@ -377,7 +387,8 @@ int main(int argc, char **argv) {
   const int n = pgg_isa_list(names, 16);
   if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
     for (int i = 0; i < n; i++)
-      if (argc < 3 || strcmp(argv[2], names[i]) == 0) bench_level(pgg_kernels_level(names[i]));
+      if (argc < 3 || strcmp(argv[2], names[i]) == 0)
+        bench_level(pgg_kernels_level(names[i]), argc > 3 ? argv[3] : NULL);
     return 0;
   }
   if (only) {
