@@ -149,8 +149,17 @@ static void walk_on(walk *w, const pgg_op *op) {
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
+/* Keys of 4-bit blocks are stored turned, and queries turned the same way: scores stay, errors shrink
+ * (docs/adr/0008-attention-in-16-bits.md). */
+static bool turned(int type) { return type == PGG_Q4_0; }
+
+static char *memory_of(const pgg_cpu_scratch *scratch, int ith) {
+  return scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
+}
+
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int nth) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
+  float *room = (float *)(void *)memory_of(pgg_cpu_scratch_of(run), ith); /* a key at least */
   const int ks = rec->op.src[1], vs = rec->op.src[2];
   const int64_t n_head_kv = rec->op.i[2], k_dim = rec->op.i[3], v_dim = rec->op.i[4];
   int64_t t0, t1;
@@ -165,7 +174,12 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int n
       const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
       const size_t pos = (size_t)(part->n_past + t - part->first);
       for (int64_t h = 0; h < n_head_kv; h++) {
-        kernels->kv_store(type, k + h * k_dim, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
+        const float *key = k + h * k_dim;
+        if (turned(type)) {
+          key = memcpy(room, key, (size_t)k_dim * sizeof *key);
+          kernels->kv_turn(room, k_dim);
+        }
+        kernels->kv_store(type, key, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
         kernels->kv_store(type, v + h * v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, v_dim);
       }
     }
@@ -190,10 +204,13 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
 /* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
+  const bool turn = turned(c->part->kv->type);
   const float *q = pgg_run_data(run, op->src[0]) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, op->src[0]), width = c->group * c->k_dim;
-  if (tokens == 1) return q + t0 * stride;
+  if (tokens == 1 && !turn) return q + t0 * stride;
   for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
+  for (int64_t i = 0; turn && i < tokens * c->group; i++)
+    pgg_cpu_scratch_of(run)->kernels->kv_turn(room + i * c->k_dim, c->k_dim);
   return room;
 }
 
@@ -244,7 +261,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const int64_t h = item / apart % c->n_head_kv;
   const int64_t block = c->blocks - 1 - item / apart / c->n_head_kv; /* later tokens see more: they begin */
   const int64_t b0 = block * c->tokens, tokens = pgg_min_i64(c->tokens, part->n - b0), rows = tokens * c->group;
-  char *mine = scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
+  char *mine = memory_of(scratch, ith);
   item_memory mem;
   size_t before = w->way == BY_ITEM ? (size_t)(c->spans * c->each) * sizeof(float) : 0; /* its spans come first */
   item_layout(mine + before, c->tokens * c->group, c->k_dim, c->v_dim, &mem);
