@@ -54,8 +54,9 @@ def load(
 
     n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
-    or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
-    copy. Raises GGUFError for a broken file, UnsupportedError for a model or device that cannot be run.
+    or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
+    progress(bytes_done, bytes_total) follows the copy. Raises GGUFError for a broken file, UnsupportedError for a model
+    or device that cannot be run.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
