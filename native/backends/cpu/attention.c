@@ -150,20 +150,20 @@ static void walk_on(walk *w, const pgg_op *op) {
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
 /* Keys of 4-bit blocks are stored turned, and queries turned the same way: scores stay, errors shrink
- * (docs/adr/0008-attention-in-16-bits.md). */
+ * (docs/adr/0011-attention-in-16-bits.md). */
 static bool turned(int type) { return type == PGG_Q4_0; }
 
-static char *memory_of(const pgg_cpu_scratch *scratch, int ith) {
-  return scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
+static char *memory_of(const pgg_run *run) {
+  const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
+  return scratch->base + scratch->threads + (size_t)run->ith * scratch->thread_bytes;
 }
 
-static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int nth) {
+/* Heads [h0, h1) of tokens [t0, t1). */
+static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
-  float *room = (float *)(void *)memory_of(pgg_cpu_scratch_of(run), ith); /* a key at least */
+  float *room = (float *)(void *)memory_of(run); /* a key at least */
   const int ks = rec->op.src[1], vs = rec->op.src[2];
-  const int64_t n_head_kv = rec->op.i[2], k_dim = rec->op.i[3], v_dim = rec->op.i[4];
-  int64_t t0, t1;
-  pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+  const int64_t k_dim = rec->op.i[3], v_dim = rec->op.i[4];
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
     const pgg_kv_span *kv = &part->kv->layers[rec->kv];
@@ -173,7 +173,7 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int n
       const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
       const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
       const size_t pos = (size_t)(part->n_past + t - part->first);
-      for (int64_t h = 0; h < n_head_kv; h++) {
+      for (int64_t h = h0; h < h1; h++) {
         const float *key = k + h * k_dim;
         if (turned(type)) {
           key = memcpy(room, key, (size_t)k_dim * sizeof *key);
@@ -250,7 +250,7 @@ static float *result_of(const pgg_run *run, const pgg_plan_op_rec *rec, const cu
   return row + (h * c->group + i % c->group) * c->v_dim;
 }
 
-static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item, int ith) {
+static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item) {
   const cut *c = &w->c;
   const pgg_op *op = &rec->op;
   const pgg_part *part = c->part;
@@ -261,7 +261,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const int64_t h = item / apart % c->n_head_kv;
   const int64_t block = c->blocks - 1 - item / apart / c->n_head_kv; /* later tokens see more: they begin */
   const int64_t b0 = block * c->tokens, tokens = pgg_min_i64(c->tokens, part->n - b0), rows = tokens * c->group;
-  char *mine = memory_of(scratch, ith);
+  char *mine = memory_of(run);
   item_memory mem;
   size_t before = w->way == BY_ITEM ? (size_t)(c->spans * c->each) * sizeof(float) : 0; /* its spans come first */
   item_layout(mine + before, c->tokens * c->group, c->k_dim, c->v_dim, &mem);
@@ -325,14 +325,18 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
 pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
   switch (stage) {
-    case STORE: return pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]);
+    case STORE: {
+      const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+      const pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
+      return share == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]) : share;
+    }
     case ATTEND: return PGG_SHARE_ANY;
     case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     default: return PGG_SHARE_END;
   }
 }
 
-static void attend_all(const pgg_run *run, int op, int ith) {
+static void attend_all(const pgg_run *run, int op) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   pgg_cpu_tail *tail = &pgg_cpu_scratch_of(run)->tails[op];
   const pgg_part *last = run->parts + run->n_part - 1;
@@ -343,7 +347,7 @@ static void attend_all(const pgg_run *run, int op, int ith) {
       if (w.c.part == last) return;
       walk_on(&w, &rec->op);
     }
-    attend(run, rec, &w, item - w.items, ith);
+    attend(run, rec, &w, item - w.items);
   }
 }
 
@@ -365,12 +369,19 @@ static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
 void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   if (stage == STORE) {
-    store(run, rec, ith, nth);
+    int64_t t0, t1;
+    pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+    store(run, rec, t0, t1, 0, rec->op.i[2]);
   } else if (stage == ATTEND) {
-    attend_all(run, op, ith);
+    attend_all(run, op);
   } else {
     int64_t begin, end;
     pgg_team_range(run->n * rec->op.i[1], 1, ith, nth, &begin, &end);
     merge_range(run, rec, begin, end);
   }
+}
+
+void pgg_cpu_attention_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  store(run, rec, 0, run->n, c0 * (rec->op.i[2] / n), c1 * (rec->op.i[2] / n));
 }
