@@ -72,7 +72,8 @@ def test_truncated_session_continues_as_if_never_fed(made):
         assert relative(again, m.logits(IDS[:20])[-1]) < 1e-5
 
 
-@pytest.mark.parametrize(("kv_type", "bound"), [("f16", 1e-2), ("bf16", 2e-2), ("q8_0", 3e-2), ("q4_0", 0.5)])
+# f16: up to 3.2e-3 where weights and values are multiplied as bf16 pairs (docs/adr/0011), below 2e-3 in floats
+@pytest.mark.parametrize(("kv_type", "bound"), [("f16", 5e-3), ("bf16", 2e-2), ("q8_0", 3e-2), ("q4_0", 0.5)])
 def test_cache_types_stay_near_f32(made, kv_type, bound):
     if kv_type[0] == "q" and made.oracle["head_dim"] % 32:
         with pytest.raises(pyggml.PyggmlError, match=kv_type):
