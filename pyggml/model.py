@@ -54,9 +54,10 @@ def load(
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
     n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
-    n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0".
-    mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
-    copy. Raises GGUFError for a broken file, UnsupportedError for a model or device that cannot be run.
+    n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
+    or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
+    progress(bytes_done, bytes_total) follows the copy. Raises GGUFError for a broken file, UnsupportedError for a model
+    or device that cannot be run.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -115,7 +116,7 @@ class Model:
             if self._plan.kv_bytes(QuantType.parse(kv_type).id, self.n_ctx) == 0:
                 raise UnsupportedError(
                     f"kv_type {kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
-                    "use f32, f16 or bf16, or q8_0 where the head size is a multiple of 32"
+                    "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
                 )
             self.n_vocab = out.cols
             self._check_vocab()

@@ -16,8 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-HOT = re.compile(r"^(tile_\w+|few_\w+|gemv_(?!reference)\w+)$")
-PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|vdpbf16ps|sdot|smull|fmla|mla\b")
+HOT = re.compile(r"^(tile_\w+|few_\w+|gemv_(?!reference)\w+|pair_tile_\d|byte_block_\w+|attend_\d)$")
+PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vdpbf16ps|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|sdot|smull|fmla|mla\b")
 ON_STACK = re.compile(r"\(%(rsp|rbp)\b|\[(sp|x29)\b")
 VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 # Stack moves allowed per product: object, beginning of the function's name, limit; the longest beginning counts, and

@@ -30,11 +30,13 @@ typedef void (*pgg_gemm_fn)(const pgg_gemm *job);
 
 /* Attention of one KV head: nq query rows (its group's heads times tokens) against keys [k0, k1) of its cache.
  * Query i sees keys first[i] <= j < last[i]. Writes unnormalised partials (online softmax): o (nq, v_dim),
- * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top). */
+ * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top).
+ * An f32 cache is attended in floats. Others may take 16-bit forms (attention_pairs.inc: outputs within 2^-8 of the
+ * largest value) from 16 queries on, integer ones a byte form below (attention_bytes.inc). */
 typedef struct pgg_attn {
   const float *q; /* (nq, k_dim), rows q_stride floats apart; not yet scaled */
   int64_t q_stride, nq;
-  const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type */
+  const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type; what is read ahead behind them is not used */
   int kv_type;
   size_t k_row, v_row; /* bytes */
   int64_t k_dim, v_dim, k0, k1;
@@ -82,7 +84,8 @@ typedef struct pgg_kernels {
   void (*glu)(const float *gate, const float *up, float *y, int64_t n, int gelu);
   void (*softmax)(const float *x, float *y, int64_t n);
   void (*rope)(const pgg_rope *how, const float *x, float *y);         /* one token, all heads; y may be x */
-  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16 or q8_0 */
+  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16, q8_0, q4_0 */
+  void (*kv_turn)(float *x, int64_t n); /* Hadamard, in place: keys of a q4_0 cache and their queries */
   size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
   void (*attention)(const pgg_attn *job);
   int (*finite)(const float *x, int64_t n); /* 1 if all are */

@@ -29,7 +29,7 @@ Threads = Annotated[
 Context = Annotated[
     int | None, typer.Option("--ctx", "-c", help="Context in tokens; default: what the model was trained for.")
 ]
-KvType = Annotated[str, typer.Option("--kv-type", help="Type of the key/value cache: f32, f16, bf16, q8_0.")]
+KvType = Annotated[str, typer.Option("--kv-type", help="Type of the key/value cache: f32, f16, bf16, q8_0, q4_0.")]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")]
