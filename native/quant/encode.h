@@ -18,6 +18,21 @@
 #define ENCODES_Q4_K 0,
 #define ENCODES_Q3_K 0,
 #define ENCODES_Q2_K 0,
+#define ENCODES_IQ4_NL 0,
+#define ENCODES_IQ4_XS 0,
+#define ENCODES_TQ1_0 0,
+#define ENCODES_TQ2_0 0,
+#define ENCODES_MXFP4 0,
+#define ENCODES_NVFP4 0,
+#define ENCODES_Q1_0 0,
+#define ENCODES_Q2_0 0,
+#define ENCODES_IQ2_XXS 0,
+#define ENCODES_IQ2_XS 0,
+#define ENCODES_IQ2_S 0,
+#define ENCODES_IQ3_XXS 0,
+#define ENCODES_IQ3_S 0,
+#define ENCODES_IQ1_S 0,
+#define ENCODES_IQ1_M 0,
 
 #define PGG_ENCODE_PICK(none, picked, ...) picked
 #define PGG_ENCODE_CALL(...) PGG_ENCODE_PICK(__VA_ARGS__)

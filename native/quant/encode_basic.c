@@ -90,16 +90,15 @@ static grid plain_affine(const float *x, float steps) {
 }
 
 static grid weighted(const float *x, const float *w, int lo, int hi, bool affine) {
+  const pgg_fit_range range = {LEN, lo, hi, affine, NULL};
   grid g = {0, 0, 0.0f, 0.0f};
-  pgg_fit_one(x, w, lo, hi, affine, &g.d, &g.m);
+  pgg_fit_one(x, w, &range, &g.d, &g.m);
   g.inverse = reciprocal(pgg_f16_to_f32(g.d));
   g.offset = pgg_f16_to_f32(g.m);
   return g;
 }
 
 /* ---- types --------------------------------------------------------------------------------------------- */
-
-static void put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
 
 /* q of each value, shifted to be >= 0 and cut off as ggml does: (int)(v + bias). */
 static void round_up(const float *x, const grid *g, float bias, float last, int *q) {
@@ -125,29 +124,29 @@ static void put_fifth(uint8_t *qh, const int *q) {
 static void pack_q4_0(pgg_q4_0 *b, const float *x, const grid *g) {
   int q[LEN];
   round_up(x, g, 8.5f, 15.0f, q);
-  put_u16(b->d, g->d), put_nibbles(b->qs, q);
+  pgg_put_u16(b->d, g->d), put_nibbles(b->qs, q);
 }
 
 static void pack_q4_1(pgg_q4_1 *b, const float *x, const grid *g) {
   int q[LEN];
   round_up(x, g, 0.5f, 15.0f, q);
-  put_u16(b->d, g->d), put_u16(b->m, g->m), put_nibbles(b->qs, q);
+  pgg_put_u16(b->d, g->d), pgg_put_u16(b->m, g->m), put_nibbles(b->qs, q);
 }
 
 static void pack_q5_0(pgg_q5_0 *b, const float *x, const grid *g) {
   int q[LEN];
   round_up(x, g, 16.5f, 31.0f, q);
-  put_u16(b->d, g->d), put_fifth(b->qh, q), put_nibbles(b->qs, q);
+  pgg_put_u16(b->d, g->d), put_fifth(b->qh, q), put_nibbles(b->qs, q);
 }
 
 static void pack_q5_1(pgg_q5_1 *b, const float *x, const grid *g) {
   int q[LEN];
   round_up(x, g, 0.5f, 31.0f, q);
-  put_u16(b->d, g->d), put_u16(b->m, g->m), put_fifth(b->qh, q), put_nibbles(b->qs, q);
+  pgg_put_u16(b->d, g->d), pgg_put_u16(b->m, g->m), put_fifth(b->qh, q), put_nibbles(b->qs, q);
 }
 
 static void pack_q8_0(pgg_q8_0 *b, const float *x, const grid *g) {
-  put_u16(b->d, g->d);
+  pgg_put_u16(b->d, g->d);
   for (int i = 0; i < LEN; i++) b->qs[i] = (int8_t)round_away(clamp(x[i] * g->inverse, -127.0f, 127.0f));
 }
 

@@ -17,6 +17,7 @@ typedef struct problem {
   float x[FIT_LEN], w[FIT_LEN];       /* (16 values, 16 lanes) */
   float sw[FIT_LANES], sx[FIT_LANES]; /* sums of w and w * x of the lane's sub-block */
   int exponent;                       /* true value = x * 2^exponent */
+  pgg_fit_steps steps;                /* of the book, if there is one */
 } problem;
 
 /* A candidate: d and dmin are halves divided by 2^exponent. */
@@ -49,15 +50,19 @@ static void share(const problem *p, float *v) { /* both lanes of a sub-block of 
   for (int l = 0; l < FIT_LANES; l += 2) v[l] = v[l + 1] = v[l] + v[l + 1];
 }
 
-/* Rounds every value to scale * q - min and gives each lane the weighted squared error of its sub-block. */
-static void errors(const problem *p, const float *scale, const float *min, float *error) {
+static inline float rounded(const problem *p, const bool book, float v, float lo, float hi) {
+  return book ? pgg_book_nearest(&p->steps, v) : clamp(pgg_round_even(v), lo, hi);
+}
+
+static inline void errors_of(const problem *p, const bool book, const float *scale, const float *min, float *error) {
   const float lo = (float)p->shape->q_lo, hi = (float)p->shape->q_hi;
   float inverse[FIT_LANES], e[FIT_LANES] = {0};
   invert(scale, inverse);
   for (int i = 0; i < FIT_LEN; i += FIT_LANES) {
+    PGG_LANES
     for (int l = 0; l < FIT_LANES; l++) {
-      float q = clamp(pgg_round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi);
-      float r = scale[l] * q - min[l] - p->x[i + l];
+      const float q = rounded(p, book, (p->x[i + l] + min[l]) * inverse[l], lo, hi);
+      const float r = scale[l] * q - min[l] - p->x[i + l];
       e[l] += p->w[i + l] * r * r;
     }
   }
@@ -65,14 +70,24 @@ static void errors(const problem *p, const float *scale, const float *min, float
   share(p, error);
 }
 
-/* The same rounding; sums of w*q, w*q*q and w*x*q. */
-static void sums(const problem *p, const float *scale, const float *min, float *sq, float *sqq, float *sxq) {
+/* Rounds every value to scale * q - min and gives each lane the weighted squared error of its sub-block. */
+static void errors(const problem *p, const float *scale, const float *min, float *error) {
+  if (p->shape->book) {
+    errors_of(p, true, scale, min, error);
+  } else {
+    errors_of(p, false, scale, min, error);
+  }
+}
+
+static inline void sums_of(const problem *p, const bool book, const float *scale, const float *min, float *sq,
+                           float *sqq, float *sxq) {
   const float lo = (float)p->shape->q_lo, hi = (float)p->shape->q_hi;
   float inverse[FIT_LANES], a[FIT_LANES] = {0}, b[FIT_LANES] = {0}, c[FIT_LANES] = {0};
   invert(scale, inverse);
   for (int i = 0; i < FIT_LEN; i += FIT_LANES) {
+    PGG_LANES
     for (int l = 0; l < FIT_LANES; l++) {
-      float q = clamp(pgg_round_even((p->x[i + l] + min[l]) * inverse[l]), lo, hi), wq = p->w[i + l] * q;
+      const float q = rounded(p, book, (p->x[i + l] + min[l]) * inverse[l], lo, hi), wq = p->w[i + l] * q;
       a[l] += wq;
       b[l] += wq * q;
       c[l] += wq * p->x[i + l];
@@ -80,6 +95,15 @@ static void sums(const problem *p, const float *scale, const float *min, float *
   }
   memcpy(sq, a, sizeof a), memcpy(sqq, b, sizeof b), memcpy(sxq, c, sizeof c);
   share(p, sq), share(p, sqq), share(p, sxq);
+}
+
+/* The same rounding; sums of w*q, w*q*q and w*x*q. */
+static void sums(const problem *p, const float *scale, const float *min, float *sq, float *sqq, float *sxq) {
+  if (p->shape->book) {
+    sums_of(p, true, scale, min, sq, sqq, sxq);
+  } else {
+    sums_of(p, false, scale, min, sq, sqq, sxq);
+  }
 }
 
 /* ---- 1: free scale and minimum of each sub-block -------------------------------------------------------- */
@@ -246,7 +270,8 @@ static void exact(const problem *p, trial *best) {
   float top = 0.0f;
   for (int i = 0; i < FIT_LEN; i++) top = fabsf(p->x[i]) > fabsf(top) ? p->x[i] : top;
   for (int q = shape->q_lo; q <= shape->q_hi; q++) {
-    if (q != 0) judge_level(p, (double)top / (end * q), (float)end, 0.0, 0.0f, best);
+    if (q == 0 || (shape->book && !memchr(shape->book->value, (uint8_t)q, 16))) continue;
+    judge_level(p, (double)top / (end * q), (float)end, 0.0, 0.0f, best);
   }
   for (int m = 1; m <= shape->min_hi; m++) judge_level(p, 0.0, 0.0f, -(double)top / m, (float)m, best);
   trial t = *best;
@@ -356,11 +381,10 @@ static void search(const problem *p, int sides, trial *best) {
 
 /* ---- entry ---------------------------------------------------------------------------------------------- */
 
-/* False when a value is not finite. */
-static bool prepare(problem *p, const float *x, const float *importance) {
+bool pgg_fit_prepare(const float *x, const float *importance, int n, float most, float *out, float *w, int *exponent) {
   float top = 0.0f, heaviest = 0.0f, mean = 0.0f;
   bool finite = true, weighted = importance != NULL;
-  for (int i = 0; i < FIT_LEN; i++) {
+  for (int i = 0; i < n; i++) {
     const float a = fabsf(x[i]);
     finite = finite && a <= FLT_MAX;
     if (a > top) top = a;
@@ -369,25 +393,31 @@ static bool prepare(problem *p, const float *x, const float *importance) {
     if (importance[i] > heaviest) heaviest = importance[i];
   }
   if (!finite) return false;
+  if (top > most) top = most;
+  weighted = weighted && heaviest > 0.0f;
+  (void)frexpf(top, exponent);
+  if (*exponent < -120) *exponent = -120;
+  const double down = ldexp(1.0, -*exponent);
+  for (int i = 0; i < n; i++) out[i] = (float)(clamp(x[i], -most, most) * down), w[i] = 1.0f;
+  if (!weighted) return true;
+  for (int i = 0; i < n; i++) mean += importance[i] / heaviest;
+  mean /= (float)n;
+  for (int i = 0; i < n; i++) w[i] = importance[i] / heaviest + 1e-6f * mean;
+  return true;
+}
+
+static bool prepare(problem *p, const float *x, const float *importance) {
   /* The largest value that this format can hold; what is beyond saturates. */
   const pgg_fit_shape *shape = p->shape;
   const float most = 65504.0f * (float)(shape->scale_lo < 0 ? -shape->scale_lo : shape->scale_hi) *
                      (float)(shape->q_lo < 0 ? -shape->q_lo : shape->q_hi);
-  if (top > most) top = most;
-  weighted = weighted && heaviest > 0.0f;
-  (void)frexpf(top, &p->exponent);
-  if (p->exponent < -120) p->exponent = -120;
-  if (weighted) {
-    for (int i = 0; i < FIT_LEN; i++) mean += importance[i] / heaviest;
-    mean /= FIT_LEN;
-  }
+  float v[FIT_LEN], w[FIT_LEN];
+  if (!pgg_fit_prepare(x, importance, FIT_LEN, most, v, w, &p->exponent)) return false;
   memset(p->sw, 0, sizeof p->sw), memset(p->sx, 0, sizeof p->sx);
   for (int i = 0; i < FIT_LEN; i++) {
     const int l = i / PER, at = i % PER * FIT_LANES + l;
-    p->x[at] = ldexpf(clamp(x[i], -most, most), -p->exponent);
-    /* A trace of the mean weight keeps sub-blocks of weight 0 sensible. */
-    p->w[at] = weighted ? importance[i] / heaviest + 1e-6f * mean : 1.0f;
-    p->sw[l] += p->w[at], p->sx[l] += p->w[at] * p->x[at];
+    p->x[at] = v[i], p->w[at] = w[i];
+    p->sw[l] += w[i], p->sx[l] += w[i] * v[i];
   }
   share(p, p->sw), share(p, p->sx);
   return true;
@@ -398,6 +428,7 @@ void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *impo
   trial best;
   memset(fit, 0, sizeof *fit);
   sides[0].shape = shape;
+  if (shape->book) sides[0].steps = pgg_book_steps(shape->book);
   if (!prepare(&sides[0], x, importance)) {
     fit->d = 0x7e00;
     return;
@@ -419,8 +450,9 @@ void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *impo
     fit->scale[l / lanes] = (int)best.scale[l];
     fit->min[l / lanes] = (int)best.min[l];
     for (int i = 0; i < PER; i++) {
-      float q = clamp(pgg_round_even((p->x[i * FIT_LANES + l] + m) * inverse), (float)shape->q_lo, (float)shape->q_hi);
-      fit->q[l * PER + i] = (int8_t)q;
+      const float v = (p->x[i * FIT_LANES + l] + m) * inverse;
+      fit->q[l * PER + i] = (int8_t)(shape->book ? pgg_book_place(&p->steps, v)
+                                                 : clamp(pgg_round_even(v), (float)shape->q_lo, (float)shape->q_hi));
     }
   }
 }

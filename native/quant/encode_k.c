@@ -5,8 +5,6 @@
 #include "quant/encode.h"
 #include "quant/encode_fit.h"
 
-static void put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
-
 /* 2-bit plane of q2_k and q3_k. */
 static void put_2bit(uint8_t *qs, int i, int q) { qs[(i >> 7) * 32 + (i & 31)] |= (uint8_t)(q << (i >> 5 & 3) * 2); }
 
@@ -24,7 +22,7 @@ static void put_scales(uint8_t *p, const int *scale, const int *min) { /* the in
 static void pack_q2_k(pgg_q2_k *b, const pgg_fit *f) {
   for (int s = 0; s < 16; s++) b->scales[s] = (uint8_t)(f->scale[s] | f->min[s] << 4);
   for (int i = 0; i < 256; i++) put_2bit(b->qs, i, f->q[i]);
-  put_u16(b->d, f->d), put_u16(b->dmin, f->dmin);
+  pgg_put_u16(b->d, f->d), pgg_put_u16(b->dmin, f->dmin);
 }
 
 static void pack_q3_k(pgg_q3_k *b, const pgg_fit *f) {
@@ -38,13 +36,13 @@ static void pack_q3_k(pgg_q3_k *b, const pgg_fit *f) {
     put_2bit(b->qs, i, v & 3);
     b->hmask[i & 31] |= (uint8_t)(v >> 2 << (i >> 5));
   }
-  put_u16(b->d, f->d);
+  pgg_put_u16(b->d, f->d);
 }
 
 static void pack_q4_k(pgg_q4_k *b, const pgg_fit *f) {
   put_scales(b->scales, f->scale, f->min);
   for (int i = 0; i < 256; i++) put_nibble(b->qs, i, f->q[i]);
-  put_u16(b->d, f->d), put_u16(b->dmin, f->dmin);
+  pgg_put_u16(b->d, f->d), pgg_put_u16(b->dmin, f->dmin);
 }
 
 static void pack_q5_k(pgg_q5_k *b, const pgg_fit *f) {
@@ -53,7 +51,7 @@ static void pack_q5_k(pgg_q5_k *b, const pgg_fit *f) {
     put_nibble(b->qs, i, f->q[i] & 15);
     b->qh[i & 31] |= (uint8_t)(f->q[i] >> 4 << (i >> 5));
   }
-  put_u16(b->d, f->d), put_u16(b->dmin, f->dmin);
+  pgg_put_u16(b->d, f->d), pgg_put_u16(b->dmin, f->dmin);
 }
 
 static void pack_q6_k(pgg_q6_k *b, const pgg_fit *f) {
@@ -63,12 +61,12 @@ static void pack_q6_k(pgg_q6_k *b, const pgg_fit *f) {
     b->ql[half * 64 + (i & 63)] |= (uint8_t)((v & 15) << (j >> 1) * 4);
     b->qh[half * 32 + (i & 31)] |= (uint8_t)(v >> 4 << j * 2);
   }
-  put_u16(b->d, f->d);
+  pgg_put_u16(b->d, f->d);
 }
 
 #define ENCODER(name, ...)                                                                \
   void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance) { \
-    static const pgg_fit_shape shape = {__VA_ARGS__};                                     \
+    static const pgg_fit_shape shape = {__VA_ARGS__, NULL};                               \
     pgg_##name *b = row;                                                                  \
     memset(row, 0, (size_t)(k / FIT_LEN) * sizeof *b);                                    \
     for (int64_t i = 0; i < k; i += FIT_LEN) {                                            \

@@ -1,18 +1,22 @@
-/* Weighted least-squares search for one scale, and a minimum if the format has one, over 32 values.
+/* Weighted least-squares search for one scale, and a minimum if the format has one, over 32 or 64 values.
  * Many starts are tried at once: a lane is a start, so loops are elementwise and sums keep their order. Each start is
  * stored as halves, rounded to and refitted a few times; then the neighbourhood of the best is searched.
  * Values are first scaled by a power of two below 1 and weights to at most 1, so that no square overflows.
  * Source: own. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "quant/encode_fit.h"
 
-enum { LEN = 32, LANES = 16, TURNS = 3 };
+enum { MOST = 64, LANES = 16, TURNS = 3 };
 
 typedef struct search {
-  float x[LEN], w[LEN];
+  float x[MOST], w[MOST];
   float sw, sx, lo, hi;
+  int len;
+  const pgg_fit_book *book;
+  pgg_fit_steps steps;
   double up, down; /* true value = x * up; down = 1 / up; powers of two */
   bool affine;
   int n; /* lanes filled */
@@ -24,21 +28,38 @@ static float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? 
 
 static float as_half(const search *s, float f) { return (float)(pgg_f16_to_f32(pgg_fit_half(f * s->up)) * s->down); }
 
+/* Rounds every value in every lane; q from the book or from [lo, hi]. */
+static inline void rounding(const search *s, const float *inverse, const bool book, float *error, float *sq, float *sqq,
+                            float *sxq) {
+  const pgg_fit_steps steps = s->steps;
+  const float lo = s->lo, hi = s->hi;
+  float e[LANES] = {0}, a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0};
+  for (int i = 0; i < s->len; i++) {
+    const float x = s->x[i], w = s->w[i];
+    PGG_LANES
+    for (int l = 0; l < LANES; l++) {
+      const float v = (x - s->m[l]) * inverse[l];
+      const float q = book ? pgg_book_nearest(&steps, v) : clamp(pgg_round_even(v), lo, hi);
+      const float wq = w * q, r = s->d[l] * q + s->m[l] - x;
+      e[l] += w * r * r;
+      a[l] += wq, b[l] += wq * q, c[l] += wq * x;
+    }
+  }
+  memcpy(error, e, sizeof e), memcpy(sq, a, sizeof a), memcpy(sqq, b, sizeof b), memcpy(sxq, c, sizeof c);
+}
+
 /* Judges all lanes and leaves in d, m the best pair for the q they rounded to. */
 static void turn(search *s) {
-  float inverse[LANES], error[LANES] = {0}, sq[LANES] = {0}, sqq[LANES] = {0}, sxq[LANES] = {0};
+  float inverse[LANES], error[LANES], sq[LANES], sqq[LANES], sxq[LANES];
   for (int l = 0; l < LANES; l++) {
     s->d[l] = as_half(s, s->d[l]);
     if (s->affine) s->m[l] = as_half(s, s->m[l]);
     inverse[l] = fabsf(s->d[l]) > 1e-30f ? 1.0f / s->d[l] : 0.0f;
   }
-  for (int i = 0; i < LEN; i++) {
-    for (int l = 0; l < LANES; l++) {
-      const float q = clamp(pgg_round_even((s->x[i] - s->m[l]) * inverse[l]), s->lo, s->hi), wq = s->w[i] * q;
-      const float r = s->d[l] * q + s->m[l] - s->x[i];
-      error[l] += s->w[i] * r * r;
-      sq[l] += wq, sqq[l] += wq * q, sxq[l] += wq * s->x[i];
-    }
+  if (s->book) {
+    rounding(s, inverse, true, error, sq, sqq, sxq);
+  } else {
+    rounding(s, inverse, false, error, sq, sqq, sxq);
   }
   for (int l = 0; l < LANES; l++) {
     if (error[l] < s->least) s->least = error[l], s->best_d = s->d[l], s->best_m = s->m[l];
@@ -69,7 +90,7 @@ static void start(search *s, float least_weight) {
   static const float cuts[] = {0.0f, 0.04f, 0.09f, 0.17f, 0.3f}; /* parts of the span, from either end */
   enum { CUTS = sizeof cuts / sizeof *cuts, FINE = 22, STEPS = 28 };
   float low = INFINITY, high = -INFINITY;
-  for (int i = 0; i < LEN; i++) {
+  for (int i = 0; i < s->len; i++) {
     if (s->w[i] < least_weight) continue;
     if (s->x[i] < low) low = s->x[i];
     if (s->x[i] > high) high = s->x[i];
@@ -89,13 +110,20 @@ static void start(search *s, float least_weight) {
     const float below = cuts[i / CUTS], above = cuts[i % CUTS];
     add(s, span * (1.0f - below - above) / (s->hi - s->lo), low + span * below);
   }
+  for (int k = 0; s->book && k < 16; k++) add(s, top / s->book->value[k], 0.0f); /* flat rows: some half fits best */
 }
 
-void pgg_fit_one(const float *x, const float *w, int lo, int hi, bool affine, uint16_t *d, uint16_t *m) {
-  search s = {.lo = (float)lo, .hi = (float)hi, .affine = affine, .least = INFINITY};
-  const float most = 65504.0f * (float)(hi > -lo ? hi : -lo);
+void pgg_fit_one(const float *x, const float *w, const pgg_fit_range *range, uint16_t *d, uint16_t *m) {
+  search s = {.lo = (float)range->lo,
+              .hi = (float)range->hi,
+              .len = range->n,
+              .affine = range->affine,
+              .book = range->book,
+              .least = INFINITY};
+  const float most = 65504.0f * (s.hi > -s.lo ? s.hi : -s.lo);
   float top = 0.0f, heaviest = 0.0f;
-  for (int i = 0; i < LEN; i++) {
+  if (s.book) s.steps = pgg_book_steps(s.book);
+  for (int i = 0; i < s.len; i++) {
     if (fabsf(x[i]) > top) top = fabsf(x[i]);
     if (w[i] > heaviest) heaviest = w[i];
   }
@@ -103,13 +131,13 @@ void pgg_fit_one(const float *x, const float *w, int lo, int hi, bool affine, ui
   (void)frexpf(top < most ? top : most, &exponent);
   if (exponent < -120) exponent = -120;
   s.up = ldexp(1.0, exponent), s.down = ldexp(1.0, -exponent);
-  for (int i = 0; i < LEN; i++) {
+  for (int i = 0; i < s.len; i++) {
     s.x[i] = (float)(clamp(x[i], -most, most) * s.down);
     s.w[i] = w[i] / heaviest;
     s.sw += s.w[i], s.sx += s.w[i] * s.x[i];
   }
   start(&s, 0.0f);
-  start(&s, s.sw / LEN);
+  start(&s, s.sw / (float)s.len);
   flush(&s);
   for (int round = 0; round < 4; round++) { /* then around the best */
     const float least = s.least, near_d = s.best_d, near_m = s.best_m;
@@ -117,5 +145,5 @@ void pgg_fit_one(const float *x, const float *w, int lo, int hi, bool affine, ui
     if (!(s.least < least)) break;
   }
   *d = pgg_fit_half(s.best_d * s.up);
-  *m = affine ? pgg_fit_half(s.best_m * s.up) : 0;
+  *m = s.affine ? pgg_fit_half(s.best_m * s.up) : 0;
 }
