@@ -39,8 +39,18 @@
 /* have where ENCODES_<NAME> is defined (it shifts the list by one), else lack. */
 #define PGG_ENCODES(NAME, have, lack) PGG_ENCODE_CALL(ENCODES_##NAME have, lack, lack)
 
+/* The encoders are compiled once for every CPU level: encode.c is the portable one, cpu/encode_<level>.c define
+ * PGG_ENCODE_LEVEL. The text is the same and so are the bytes: nothing is contracted or reordered. */
+#ifdef PGG_ENCODE_LEVEL
+#define PGG_ENCODE_JOIN_(name, level) pgg_encode_##name##_##level
+#define PGG_ENCODE_JOIN(name, level) PGG_ENCODE_JOIN_(name, level)
+#define PGG_ENCODER(name) PGG_ENCODE_JOIN(name, PGG_ENCODE_LEVEL)
+#else
+#define PGG_ENCODER(name) pgg_encode_##name
+#endif
+
 #define QUANT(id, NAME, name, elems, bytes, sub, kind) \
-  void pgg_encode_##name(const float *x, void *row, int64_t k, const float *importance);
+  void PGG_ENCODER(name)(const float *x, void *row, int64_t k, const float *importance);
 #include "quant_types.def"
 #undef QUANT
 

@@ -1,5 +1,5 @@
 /* The searches behind the encoders: two-level scales for 256 values (K types) and one scale for 32 values (basic
- * types with importance). Inside quant/ only. */
+ * types with importance). Inside the encoders only (encode_all.inc); their functions are in the .inc files. */
 #ifndef PGG_ENCODE_FIT_H
 #define PGG_ENCODE_FIT_H
 #include "quant/quant.h"
@@ -66,25 +66,14 @@ typedef struct pgg_fit {
   int8_t q[FIT_LEN];    /* with a book: the place in it */
 } pgg_fit;
 
-/* Minimises sum w * (x - y)^2 over the 256 values, w = importance or 1. All-zero and tiny values give zeros; values
- * too large for a half scale saturate; anything not finite gives d = NaN and zeros. */
-void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *importance, pgg_fit *fit);
-
-/* One grid x ~ d * q + m, q in [lo, hi] or in the book (m stays 0 unless affine), for n = 32 or 64 finite values with
- * weights >= 0, some positive: the least sum w * (x - y)^2 found. */
+/* One grid x ~ d * q + m, q in [lo, hi] or in the book (m stays 0 unless affine), for n = 32 or 64 values. */
 typedef struct pgg_fit_range {
   int n, lo, hi;
   bool affine;
   const pgg_fit_book *book;
 } pgg_fit_range;
-void pgg_fit_one(const float *x, const float *w, const pgg_fit_range *range, uint16_t *d, uint16_t *m);
 
-/* What every search starts from: out = x * 2^-exponent with the largest magnitude (cut at most) in [0.5, 1), weights at
- * most 1 with a trace of their mean, so that values of weight 0 stay sensible. False if a value is not finite. */
-bool pgg_fit_prepare(const float *x, const float *importance, int n, float most, float *out, float *w, int *exponent);
-
-/* Nearest half within the finite range, and not zero unless f is: a scale must neither overflow nor vanish. */
-uint16_t pgg_fit_half(double f);
+static inline float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 /* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
 static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }

@@ -26,8 +26,4 @@ typedef struct pgg_grid_fit {
   uint8_t shift[32]; /* of each 8 values, 1: + */
 } pgg_grid_fit;
 
-/* One row of k values, a multiple of 256; pack writes each block of so many bytes, which it must fill. */
-void pgg_grid_row(const pgg_grid_shape *shape, const float *x, int64_t k, const float *importance, void *row,
-                  size_t bytes, void (*pack)(void *block, const pgg_grid_fit *fit));
-
 #endif
