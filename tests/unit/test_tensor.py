@@ -80,3 +80,15 @@ def test_importance_helps_what_it_weighs():
     plain = pyggml.quantize(X, "q2_k").dequantize()
     led = pyggml.quantize(X, "q2_k", importance=weights).dequantize()
     assert ((led - X) ** 2 * weights).sum() < ((plain - X) ** 2 * weights).sum()
+
+
+@pytest.mark.parametrize("kind", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])
+def test_effort_lowers_the_error(kind):
+    plain = pyggml.quantize(X, kind).dequantize()
+    best = pyggml.quantize(X, kind, effort="best").dequantize()
+    assert ((best - X) ** 2).sum() < ((plain - X) ** 2).sum()
+
+
+def test_effort_is_a_known_word():
+    with pytest.raises(pyggml.ArgumentError, match="effort"):
+        pyggml.quantize(X, "q4_0", effort="most")
