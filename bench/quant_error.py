@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from oracle import quants  # type: ignore[import-not-found] # noqa: E402
+from oracle import quants  # noqa: E402
 
 from pyggml import QuantType, _native  # noqa: E402
 
