@@ -28,8 +28,6 @@ from oracle import quants  # noqa: E402
 from pyggml import QuantType, _native  # noqa: E402
 
 K = 4096
-#: llama.cpp asserts that these have importance.
-NEEDS = {"iq1_s", "iq2_xxs", "iq2_xs"}
 START, END = "<!-- table: bench/quant_error.py -->", "<!-- end of table -->"
 
 
@@ -64,7 +62,7 @@ def compare(kind: QuantType, x: quants.F32, importance: quants.F32 | None) -> tu
     """(our error, llama.cpp's, whether our decoder gives the published decoder's bits)."""
     lib = quants.ggml()
     assert lib is not None, "pip install llama-cpp-python"
-    given = np.ones(K, np.float32) if importance is None and kind.name in NEEDS else importance
+    given = np.ones(K, np.float32) if importance is None and kind.name in quants.NEEDS_IMPORTANCE else importance
     theirs = quants.ggml_quantize(lib, kind.id, (kind.elems, kind.bytes), x, given)
     ours = _native.quantize(kind.id, x, importance)
     y = [quants.decode(kind.name, raw.reshape(-1, kind.bytes)).reshape(x.shape) for raw in (ours, theirs)]

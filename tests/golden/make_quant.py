@@ -25,8 +25,6 @@ NO_WORSE = [
     *("mxfp4", "nvfp4", "tq1_0", "tq2_0", "q1_0", "q2_0"),
     *("iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"),
 ]
-# llama.cpp asserts that these have importance; without, it is given equal weights.
-NEEDS_WEIGHTS = ["iq1_s", "iq2_xxs", "iq2_xs"]
 # Sizes the package does not know, or counts otherwise.
 EXTRA = {"q8_1": (32, 36), "q2_0": (64, 18), "q1_0": (128, 18), "nvfp4": (64, 36)}
 EXTRA_IDS = {"nvfp4": 40, "q1_0": 41, "q2_0": 42}
@@ -58,7 +56,7 @@ def main() -> None:
         for name in NO_WORSE:
             errors[name][case] = {}
             for kind, weights in (("plain", None), ("weighted", importance)):
-                given = np.ones_like(importance) if weights is None and name in NEEDS_WEIGHTS else weights
+                given = np.ones_like(importance) if weights is None and name in quants.NEEDS_IMPORTANCE else weights
                 raw = quants.ggml_quantize(lib, ids[name], sizes[name], x, given)
                 y = quants.decode(name, raw.reshape(-1, sizes[name][1])).reshape(x.shape)
                 errors[name][case][kind] = quants.squared_error(x, y, weights).tolist()
