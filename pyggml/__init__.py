@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pyggml import gguf
 from pyggml._native import version as _version
+from pyggml.converters import convert
 from pyggml.embed import get_include
 from pyggml.errors import (
     ArgumentError,
@@ -26,10 +27,23 @@ from pyggml.errors import (
 )
 from pyggml.estimate import estimate
 from pyggml.generate import Completion
+from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
+from pyggml.numeric import formats
 from pyggml.quant import QuantType
-from pyggml.recipes import quantize_file
+from pyggml.recipes import (
+    Imatrix,
+    Recipe,
+    Rule,
+    Sensitivity,
+    compare,
+    imatrix,
+    load_recipe,
+    quantize_file,
+    sensitivity,
+    strategy,
+)
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -42,23 +56,36 @@ __all__ = [
     "Completion",
     "ContextFull",
     "GGUFError",
+    "Imatrix",
     "Model",
     "NumericError",
     "OutOfMemory",
     "PyggmlError",
     "QuantType",
+    "Recipe",
+    "Rule",
+    "Sensitivity",
     "Session",
     "ShapeError",
     "TemplateError",
     "Tensor",
     "UnsupportedError",
     "__version__",
+    "compare",
+    "convert",
     "dequantize",
     "estimate",
+    "formats",
     "get_include",
     "gguf",
+    "imatrix",
     "info",
     "load",
+    "load_recipe",
+    "merge_file",
     "quantize",
     "quantize_file",
+    "sensitivity",
+    "split_file",
+    "strategy",
 ]

@@ -126,6 +126,9 @@ cdef extern from "pgg.h" nogil:
         PGG_OP_GLU
         PGG_OP_SOFTMAX
         PGG_OP_ROWS
+        PGG_OP_ROUTE
+        PGG_OP_EXPERTS
+        PGG_OP_GATE
         PGG_OP_COUNT
 
     const char *pgg_op_name(int kind) noexcept

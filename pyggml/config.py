@@ -46,7 +46,9 @@ class Config:
     """The numbers of a model, in GGUF's words; made by from_metadata().
 
     n_vocab is 0 where the file names neither a vocabulary nor its size; the rows of token_embd decide in any case
-    (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert the width of one expert.
+    (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert is the width of
+    one expert, n_ff_shared of the one every token passes (0: not told). expert_gating: 0 not told, 1 softmax,
+    2 sigmoid, 3 softmax of the chosen; expert_norm: chosen weights sum to 1, None where the architecture decides.
     sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type:
     0 none, 1 mean, 2 cls, 3 last, 4 rank.
     """
@@ -68,6 +70,10 @@ class Config:
     n_expert: int = 0
     n_expert_used: int = 0
     n_ff_expert: int = 0
+    n_ff_shared: int = 0
+    expert_gating: int = 0
+    expert_norm: bool | None = None
+    expert_scale: float = 1.0
     sliding_window: int = 0
     attn_logit_softcap: float = 0.0
     logit_softcap: float = 0.0
@@ -198,6 +204,10 @@ def _read(r: _Reader) -> Config:
         n_expert=n_expert,
         n_expert_used=n_expert_used,
         n_ff_expert=n_ff_expert or (n_ff if n_expert else 0),
+        n_ff_shared=r.integer("expert_shared_feed_forward_length", _MAX_FF, 0, least=0),
+        expert_gating=r.integer("expert_gating_func", 4, 0, least=0),
+        expert_norm=r.flag("expert_weights_norm", False) if r.value("expert_weights_norm") is not None else None,
+        expert_scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
         sliding_window=r.integer("attention.sliding_window", _MAX_CTX, 0, least=0),
         attn_logit_softcap=r.number("attn_logit_softcapping", 0.0, zero=True),
         logit_softcap=r.number("final_logit_softcapping", 0.0, zero=True),

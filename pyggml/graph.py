@@ -16,17 +16,22 @@ from pyggml.errors import ShapeError
 
 _ROPE_KINDS = {"norm": 0, "neox": 1}
 _GLU_KINDS = {"silu": 0, "gelu": 1}
+_GATINGS = {"softmax": 0, "sigmoid": 1, "softmax_chosen": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A named matrix (rows, cols) or vector (1, cols) in its stored type; data holds exactly its bytes."""
+    """A named matrix (rows, cols) or vector (1, cols) in its stored type; data holds exactly its bytes.
+
+    n_stack > 1: so many matrices of one shape, one after another; rows counts those of one.
+    """
 
     name: str
     type_id: int
     rows: int
     cols: int
     data: Any
+    n_stack: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class Graph:
             return -1
         index = self._weights.get(w.name)
         if index is None:
-            index = self._weights[w.name] = self.plan.weight(w.name, w.type_id, w.data, w.rows, w.cols)
+            index = self._weights[w.name] = self.plan.weight(w.name, w.type_id, w.data, w.rows * w.n_stack, w.cols)
         return index
 
     def _op(
@@ -178,6 +183,43 @@ class Graph:
         """exp(x) / sum of exp(x), row by row."""
         return self._op("softmax", name, (x,))
 
+    def route(
+        self,
+        logits: Node,
+        n_used: int,
+        *,
+        gating: str = "softmax",
+        norm: bool = False,
+        scale: float = 1.0,
+        bias: Weight | None = None,
+        name: str = "",
+    ) -> Node:
+        """Chooses n_used experts a row from logits (rows, n_expert) -> (rows, 2 * n_used): ids, then weights.
+
+        gating: "softmax" over all experts, "sigmoid", or "softmax_chosen" over those chosen. norm makes the weights of
+        a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone.
+        """
+        return self._op("route", name, (logits,), (bias,), (n_used, _GATINGS[gating], int(norm)), (scale,))
+
+    def experts(
+        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
+    ) -> Node:
+        """The weighted sum over the chosen experts of down(act(gate(x)) * up(x)) -> (rows, down.rows).
+
+        gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); routing is what route()
+        made.
+        """
+        for w, rows, cols in ((gate, gate.rows, x.cols), (up, gate.rows, x.cols), (down, down.rows, gate.rows)):
+            if (w.n_stack, w.rows, w.cols) != (gate.n_stack, rows, cols):
+                raise ShapeError(
+                    f"{w.name} is ({w.n_stack}, {w.rows}, {w.cols}), expected ({gate.n_stack}, {rows}, {cols})"
+                )
+        return self._op("experts", name or _stem(down), (x, routing), (gate, up, down), (gate.n_stack, _GLU_KINDS[act]))
+
+    def gate(self, x: Node, by: Node, name: str = "") -> Node:
+        """x (rows, cols) * sigmoid(by), by (rows, 1)."""
+        return self._op("gate", name, (x, by))
+
     def wanted(self, x: Node, name: str = "wanted") -> Node:
         """Only the rows whose result the caller asked for."""
         return self._op("rows", name, (x,))
@@ -194,6 +236,8 @@ Build = Callable[[Graph, Any, Any], Node]
 
 def _expect(w: Weight, rows: int | None, cols: int) -> None:
     """Where the model's own numbers say what a matrix must be, the message should name the matrix."""
+    if w.n_stack != 1:
+        raise ShapeError(f"{w.name} is a stack of {w.n_stack} matrices, expected one")
     if w.cols != cols or (rows is not None and w.rows != rows):
         raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({'m' if rows is None else rows}, {cols})")
 

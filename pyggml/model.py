@@ -22,6 +22,7 @@ from pyggml.config import Config
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
+from pyggml.memory import Memory
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 from pyggml.session import Session
@@ -274,6 +275,20 @@ class Model:
         """The file's tensors by name, as views."""
         self._check_open()
         return {name: Tensor(info.data, info.type, info.shape) for name, info in self._file.tensors.items()}
+
+    def memory(self) -> Memory:
+        """Bytes held now: weights, the caches of open sessions, scratch.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     held = m.memory()
+        >>> held.total == held.weights + held.kv_cache + held.scratch, held.kv_cache
+        (True, 0)
+        """
+        self._check_open()
+        weights = sum(info.nbytes for info in self._file.tensors.values())
+        cache = sum(session.kv_bytes for session in list(self._sessions))
+        return Memory(weights, cache, self._plan.arena_bytes)
 
     # ---- life ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyggml import _native
-from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.errors import GGUFError, ShapeError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.graph import Weight
 
@@ -37,6 +37,10 @@ class Block:
     def get(self, name: str) -> Weight | None:
         """A weight of this layer, or None."""
         return self.weights.get(f"blk.{self.index}.{name}")
+
+    def stack(self, name: str, n: int, rows: int, cols: int) -> Weight:
+        """n matrices (rows, cols) kept in one tensor of this layer."""
+        return self.weights.stack(f"blk.{self.index}.{name}", n, rows, cols)
 
 
 class Weights:
@@ -65,14 +69,28 @@ class Weights:
         info = self._tensors.get(name)
         if info is None:
             return None
-        if not info.type.is_weight:
-            raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
         if len(info.shape) > 2:
             raise UnsupportedError(f"tensor {name} has shape {info.shape}; a matrix or a vector was expected")
-        self._taken.add(name)
         rows, cols = (1, info.shape[0]) if len(info.shape) == 1 else info.shape
-        data = self._data[name] if self._data else info.data
-        return Weight(name, info.type.id, rows, cols, data)
+        return self._take(name, info, 1, rows, cols)
+
+    def stack(self, name: str, n: int, rows: int, cols: int) -> Weight:
+        """A tensor of shape (n, rows, cols): the matrices of n experts.
+
+        Raises GGUFError if it is missing, ShapeError where its shape is another.
+        """
+        info = self._tensors.get(name)
+        if info is None:
+            raise GGUFError(f"tensor {name} is missing from the file; it should hold the matrices of {n} experts")
+        if tuple(info.shape) != (n, rows, cols):
+            raise ShapeError(f"{name} is {tuple(info.shape)}, expected ({n}, {rows}, {cols})")
+        return self._take(name, info, n, rows, cols)
+
+    def _take(self, name: str, info: TensorInfo, n: int, rows: int, cols: int) -> Weight:
+        if not info.type.is_weight:
+            raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
+        self._taken.add(name)
+        return Weight(name, info.type.id, rows, cols, self._data[name] if self._data else info.data, n)
 
     def __getitem__(self, name: str) -> Weight:
         weight = self.get(name)

@@ -24,13 +24,22 @@ typedef struct pgg_run {
   char *arena;
   float *out;    /* (wanted, cols) of the bound output node */
   void *scratch; /* the backend's */
+  int nth;       /* threads of the team */
+  int ith;       /* of this thread; here and below each thread has its own copy of the record */
+  char *own;     /* memory of this thread's nodes, NULL where it works alone */
 } pgg_run;
 
 static inline int64_t pgg_run_rows(const pgg_run *run, int node) {
   return run->plan->nodes[node].rows == PGG_ROWS_WANTED ? run->wanted : run->n;
 }
+/* Each thread makes this node for itself: so few rows that waiting for another would take longer. */
+static inline bool pgg_run_own(const pgg_run *run, int node) {
+  return run->own && pgg_run_rows(run, node) <= run->plan->nodes[node].own_rows;
+}
 static inline float *pgg_run_data(const pgg_run *run, int node) {
-  return node == run->plan->bound ? run->out : (float *)(void *)(run->arena + run->plan->nodes[node].offset);
+  const pgg_node *it = &run->plan->nodes[node];
+  if (node == run->plan->bound) return run->out;
+  return (float *)(void *)(pgg_run_own(run, node) ? run->own + it->own_offset : run->arena + it->offset);
 }
 static inline int64_t pgg_run_stride(const pgg_run *run, int node) {
   return node == run->plan->bound ? run->plan->nodes[node].cols : run->plan->nodes[node].stride;
@@ -50,13 +59,18 @@ typedef enum pgg_share {
   PGG_SHARE_ONE,    /* the first thread does it alone */
   PGG_SHARE_TOKENS, /* each thread its rows of pgg_team_range(n, 1), and it touches no other thread's rows */
   PGG_SHARE_WANTED, /* the same for the wanted rows */
+  PGG_SHARE_EACH,   /* every thread does all of it, and writes memory of its own only: own nodes, own scratch */
+  PGG_SHARE_CHUNKS, /* the columns of its node are cut into equal chunks, which threads take as they come */
+  PGG_SHARE_ALONG,  /* as the stage before it, a thread its own chunks: it reads no other thread's columns of what
+                       stages in this row wrote. Layout keeps their nodes apart (`joined`), so nobody waits. */
   PGG_SHARE_ANY,    /* as the stage likes: it reads what any thread wrote */
   PGG_SHARE_FENCED  /* as ANY, and it writes scratch that an earlier stage may still be reading */
 } pgg_share;
 
 struct pgg_backend {
   const char *name;
-  pgg_status (*compile)(pgg_plan *plan); /* at freeze: may refuse; sets plan->compiled */
+  /* At freeze, before nodes have places: may refuse; sets plan->compiled, own_rows of nodes and joined of ops. */
+  pgg_status (*compile)(pgg_plan *plan);
   void (*discard)(pgg_plan *plan);
   /* Scratch of one space for n_threads threads. reserve makes *scratch fit and leaves it alone where it does. */
   size_t (*scratch_bytes)(const pgg_plan *plan, int n_threads);
@@ -65,6 +79,9 @@ struct pgg_backend {
   void (*begin)(const pgg_run *run, int n_threads); /* before the threads start on a piece */
   pgg_share (*share)(const pgg_run *run, int op, int stage);
   pgg_status (*stage)(const pgg_run *run, int op, int stage, int ith, int nth);
+  /* Stages that are cut into chunks: how many, and the work of chunks [c0, c1) of n. */
+  int (*chunks)(const pgg_run *run, int op, int stage);
+  pgg_status (*columns)(const pgg_run *run, int op, int stage, int c0, int c1, int n);
 };
 
 /* The backend of plans; defined by the backend that is built in. */

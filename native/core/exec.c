@@ -17,22 +17,41 @@ void pgg_space_free(const pgg_plan *plan, pgg_space *space) {
   if (!space) return;
   plan->backend->release(space->scratch);
   pgg_free(space->arena, space->arena_bytes);
+  pgg_free(space->own, (size_t)space->n_threads * plan->own_bytes);
+  free(space->claims);
   free(space);
+}
+
+/* Memory of each thread's own nodes; a thread alone has none. */
+static pgg_status own_ready(const pgg_plan *plan, pgg_space *space, int n_threads) {
+  if (n_threads < 2 || n_threads <= space->n_threads || !plan->own_bytes) return PGG_OK;
+  const size_t bytes = (size_t)n_threads * plan->own_bytes;
+  char *own = pgg_alloc(bytes);
+  if (!own) return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes of scratch", bytes);
+  pgg_free(space->own, (size_t)space->n_threads * plan->own_bytes);
+  space->own = own;
+  space->n_threads = n_threads;
+  return PGG_OK;
 }
 
 /* A space fit for n_threads in *slot. It is replaced only when complete: a fork may happen at any moment. */
 static pgg_status space_ready(const pgg_plan *plan, pgg_space **slot, int n_threads) {
   if (!*slot) {
     pgg_space *space = calloc(1, sizeof *space);
-    if (!space) return pgg_fail(PGG_ENOMEM, "no memory for scratch");
+    if (space) space->claims = calloc(2 * (size_t)plan->n_op + 1, sizeof *space->claims);
+    if (!space || !space->claims) {
+      free(space);
+      return pgg_fail(PGG_ENOMEM, "no memory for scratch");
+    }
     space->arena_bytes = plan->arena_bytes;
     if (plan->arena_bytes && !(space->arena = pgg_alloc(plan->arena_bytes))) {
-      free(space);
+      pgg_space_free(plan, space);
       return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes of scratch", plan->arena_bytes);
     }
     *slot = space;
   }
-  return plan->backend->reserve(plan, &(*slot)->scratch, n_threads);
+  pgg_status status = own_ready(plan, *slot, n_threads);
+  return status ? status : plan->backend->reserve(plan, &(*slot)->scratch, n_threads);
 }
 
 typedef struct exec_job {
@@ -79,50 +98,173 @@ static pgg_status meet(exec_job *job, pgg_team *team, int ith, unsigned *turn) {
   return job->verdict[mine];
 }
 
-/* Stages since the last barrier. */
-typedef struct chain {
-  pgg_share share; /* PGG_SHARE_SKIP: none yet */
-  int first, last; /* ops */
-} chain;
+/* ---- the order of stages, and where threads must wait -------------------------------------------------- */
 
-static bool must_wait(const pgg_plan *plan, const chain *c, pgg_share share, int op) {
-  if (c->share == PGG_SHARE_SKIP) return false;
-  if (share == PGG_SHARE_FENCED || share != c->share) return true;
-  if (share == PGG_SHARE_ONE) return false;
-  if (share == PGG_SHARE_ANY) return c->last == op || plan->ops[op].after_any >= c->first;
-  return plan->ops[op].after_rows >= c->first;
+#define MOST_ALONG 12 /* stages that go along with each other; a longer row is cut */
+
+typedef struct exec_stage {
+  int op, stage;
+} exec_stage;
+
+/* What runs next: one stage, or a row of stages that go along with the first. */
+typedef struct exec_step {
+  pgg_share share;
+  bool wait; /* for all threads, before it */
+  int n;
+  exec_stage row[MOST_ALONG];
+} exec_step;
+
+typedef struct exec_walk {
+  const pgg_run *run;
+  exec_stage next;
+  /* Stages since the last barrier: the share of those that write what others see (SKIP: none), whether there are
+   * others, and their ops. */
+  pgg_share share;
+  bool each;
+  int first, last; /* first -1: none at all */
+} exec_walk;
+
+static exec_walk walk_begin(const pgg_run *run) {
+  return (exec_walk){.run = run, .share = PGG_SHARE_SKIP, .first = -1, .last = -1};
 }
 
-static void run_ops(exec_job *job, pgg_team *team, int ith, int nth) {
-  const pgg_plan *plan = job->plan;
-  const pgg_backend *backend = plan->backend;
-  chain c = {PGG_SHARE_SKIP, 0, 0};
-  unsigned turn = 0;
-  for (int op = 0; op < plan->n_op; op++) {
-    if (pgg_run_rows(&job->run, plan->ops[op].node) == 0) continue;
-    int64_t begin = job->profile && ith == 0 ? pgg_now_ns() : 0;
-    for (int stage = 0;; stage++) {
-      pgg_share share = backend->share(&job->run, op, stage);
+/* Moves to the next stage with something to do; END behind the last. */
+static pgg_share look(exec_walk *w) {
+  const pgg_plan *plan = w->run->plan;
+  for (; w->next.op < plan->n_op; w->next = (exec_stage){w->next.op + 1, 0}) {
+    if (pgg_run_rows(w->run, plan->ops[w->next.op].node) == 0) continue;
+    for (;; w->next.stage++) {
+      pgg_share share = plan->backend->share(w->run, w->next.op, w->next.stage);
       if (share == PGG_SHARE_END) break;
-      if (share == PGG_SHARE_SKIP) continue;
-      if (nth == 1) {
-        if (stage == 0 && poll(job)) return;
-      } else if (must_wait(plan, &c, share, op)) {
-        if (meet(job, team, ith, &turn)) return;
-        c.share = PGG_SHARE_SKIP;
-      }
-      if (share == PGG_SHARE_FENCED) share = PGG_SHARE_ANY;
-      if (c.share == PGG_SHARE_SKIP) c = (chain){share, op, op};
-      c.last = op;
-      if (share == PGG_SHARE_ONE && ith != 0) continue;
-      pgg_status status = backend->stage(&job->run, op, stage, ith, share == PGG_SHARE_ONE ? 1 : nth);
+      if (share != PGG_SHARE_SKIP) return share;
+    }
+  }
+  return PGG_SHARE_END;
+}
+
+/* Reads what others wrote since the last barrier. */
+static bool reads_fresh(const exec_walk *w, int op) {
+  const pgg_plan *plan = w->run->plan;
+  for (int i = 0; i < pgg_op_src_count(plan->ops[op].op.kind); i++) {
+    const int src = plan->ops[op].op.src[i];
+    if (src >= 0 && plan->nodes[src].op >= w->first && !pgg_run_own(w->run, src)) return true;
+  }
+  return false;
+}
+
+static bool must_wait(const exec_walk *w, pgg_share share, int op) {
+  const pgg_plan_op_rec *rec = &w->run->plan->ops[op];
+  if (w->first < 0) return false;
+  if (share == PGG_SHARE_EACH) return w->share != PGG_SHARE_SKIP && (w->last == op || reads_fresh(w, op));
+  if (w->share == PGG_SHARE_SKIP) return rec->after_rows >= w->first; /* what each thread still reads stays as it is */
+  if (share == PGG_SHARE_FENCED || share == PGG_SHARE_CHUNKS || share != w->share) return true;
+  if (share == PGG_SHARE_ONE) return w->each && rec->after_rows >= w->first;
+  if (share == PGG_SHARE_ANY) return w->last == op || rec->after_any >= w->first;
+  return rec->after_rows >= w->first;
+}
+
+static bool walk_next(exec_walk *w, exec_step *step) {
+  pgg_share share = look(w);
+  if (share == PGG_SHARE_END) return false;
+  if (share == PGG_SHARE_ALONG) share = PGG_SHARE_CHUNKS; /* something else came between: taken anew */
+  const int op = w->next.op;
+  step->wait = w->run->nth > 1 && must_wait(w, share, op);
+  if (step->wait) *w = (exec_walk){.run = w->run, .next = w->next, .share = PGG_SHARE_SKIP, .first = -1};
+  if (share == PGG_SHARE_FENCED) share = PGG_SHARE_ANY;
+  if (w->first < 0) w->first = op;
+  if (share == PGG_SHARE_EACH)
+    w->each = true;
+  else
+    w->share = share;
+  step->share = share;
+  step->n = 0;
+  do {
+    step->row[step->n++] = w->next;
+    w->last = w->next.op;
+    w->next.stage++;
+  } while (share == PGG_SHARE_CHUNKS && step->n < MOST_ALONG && look(w) == PGG_SHARE_ALONG);
+  return true;
+}
+
+/* ---- running them -------------------------------------------------------------------------------------- */
+
+/* Chunks of a long step: few at a time, so that a stage finds in the cache what the one before it wrote. */
+#define NEAR_CHUNKS 32
+#define FIXED_EIGHTHS 4 /* of a row of stages: what threads take without asking */
+
+typedef struct exec_thread {
+  exec_job *job;
+  pgg_run run;
+  pgg_team *team;
+  unsigned turn;   /* barriers passed */
+  int rows_passed; /* rows of stages that were taken by chunks */
+  int64_t since;   /* when the profile was last written; 0: no profile */
+  int counted;     /* the last op whose call is in the profile */
+} exec_thread;
+
+/* The time since the last call belongs to this op. */
+static void profile(exec_thread *me, int op) {
+  pgg_plan_op_rec *rec = &me->job->plan->ops[op];
+  const int64_t now = pgg_now_ns();
+  atomic_fetch_add_explicit(&rec->ns, now - me->since, memory_order_relaxed);
+  if (op > me->counted) atomic_fetch_add_explicit(&rec->calls, 1, memory_order_relaxed);
+  if (op > me->counted) me->counted = op;
+  me->since = now;
+}
+
+static void chunks_do(exec_thread *me, const exec_step *step, int c0, int c1, int n) {
+  const pgg_backend *backend = me->job->plan->backend;
+  const int width = me->run.n == 1 ? n : (n + NEAR_CHUNKS - 1) / NEAR_CHUNKS;
+  for (int c = c0; c < c1; c += width) {
+    const int end = c + width < c1 ? c + width : c1;
+    for (int i = 0; i < step->n; i++) {
+      pgg_status status = backend->columns(&me->run, step->row[i].op, step->row[i].stage, c, end, n);
+      if (status) job_fail(me->job, status);
+      if (me->since) profile(me, step->row[i].op);
+    }
+  }
+}
+
+/* A part for each thread for sure, in one piece; the rest in ever smaller bites, because threads are never equally
+ * fast. */
+static void chunks_share(exec_thread *me, const exec_step *step) {
+  const int nth = me->run.nth, n = me->job->plan->backend->chunks(&me->run, step->row[0].op, step->row[0].stage);
+  pgg_chunk_claim *claim = &(*me->job->slot)->claims[me->rows_passed++];
+  if (nth == 1) {
+    chunks_do(me, step, 0, n, n);
+    return;
+  }
+  const int each = n * FIXED_EIGHTHS / 8 / nth, fixed = each * nth;
+  if (each) chunks_do(me, step, me->run.ith * each, (me->run.ith + 1) * each, n);
+  for (;;) {
+    int c = atomic_load_explicit(claim, memory_order_relaxed), bite;
+    do {
+      bite = (n - fixed - c) / (2 * nth);
+      if (bite < 1) bite = 1;
+      if (fixed + c >= n) return;
+    } while (!atomic_compare_exchange_weak_explicit(claim, &c, c + bite, memory_order_relaxed, memory_order_relaxed));
+    chunks_do(me, step, fixed + c, fixed + c + bite, n);
+  }
+}
+
+static void run_ops(exec_thread *me) {
+  exec_job *job = me->job;
+  const pgg_plan *plan = job->plan;
+  const pgg_run *run = &me->run;
+  exec_walk w = walk_begin(run);
+  exec_step step;
+  if (job->profile && run->ith == 0) me->since = pgg_now_ns();
+  while (walk_next(&w, &step)) {
+    if (run->nth == 1 ? poll(job) != PGG_OK : step.wait && meet(job, me->team, run->ith, &me->turn)) return;
+    const exec_stage it = step.row[0];
+    if (step.share == PGG_SHARE_CHUNKS) {
+      chunks_share(me, &step);
+    } else if (step.share != PGG_SHARE_ONE || run->ith == 0) {
+      const bool whole = step.share == PGG_SHARE_ONE || step.share == PGG_SHARE_EACH;
+      pgg_status status = plan->backend->stage(run, it.op, it.stage, whole ? 0 : run->ith, whole ? 1 : run->nth);
       if (status) job_fail(job, status);
     }
-    if (begin) {
-      pgg_plan_op_rec *rec = &job->plan->ops[op];
-      atomic_fetch_add_explicit(&rec->ns, pgg_now_ns() - begin, memory_order_relaxed);
-      atomic_fetch_add_explicit(&rec->calls, 1, memory_order_relaxed);
-    }
+    for (int i = 0; me->since && i < step.n; i++) profile(me, step.row[i].op);
   }
 }
 
@@ -146,8 +288,12 @@ static void prepare(exec_job *job, int nth) {
     job_fail(job, status);
     return;
   }
-  job->run.arena = (*job->slot)->arena;
-  job->run.scratch = (*job->slot)->scratch;
+  const pgg_space *space = *job->slot;
+  job->run.arena = space->arena;
+  job->run.scratch = space->scratch;
+  job->run.nth = nth;
+  for (int i = 0; i < 2 * job->plan->n_op && nth > 1; i++)
+    atomic_store_explicit(&space->claims[i], 0, memory_order_relaxed);
   job->plan->backend->begin(&job->run, nth);
 }
 
@@ -159,7 +305,11 @@ static void job_main(void *ctx, pgg_team *team, int ith, int nth) {
   }
   pgg_team_barrier(team);
   if (job->verdict[1]) return;
-  run_ops(job, team, ith, nth);
+  exec_thread me = {.job = job, .run = job->run, .team = team, .counted = -1};
+  me.run.ith = ith;
+  if (nth > 1 && job->plan->own_bytes) me.run.own = (*job->slot)->own + (size_t)ith * job->plan->own_bytes;
+  run_ops(&me);
+  if (ith == 0 && job->piece->n_barrier) *job->piece->n_barrier = (int)me.turn;
   pgg_team_barrier(team);
   if (ith == 0 && !poll(job)) copy_output(&job->run);
 }

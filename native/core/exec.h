@@ -3,10 +3,15 @@
 #define PGG_EXEC_H
 #include "core/backend.h"
 
-/* The arena and the backend's scratch of one running piece. */
+typedef _Atomic int pgg_chunk_claim; /* the next chunk that belongs to no thread in particular */
+
+/* The arena, the threads' own memory and the backend's scratch of one running piece. */
 struct pgg_space {
   char *arena;
   size_t arena_bytes;
+  char *own; /* (n_threads, plan->own_bytes) */
+  int n_threads;
+  pgg_chunk_claim *claims; /* (2 * plan->n_op) */
   void *scratch;
 };
 void pgg_space_free(const pgg_plan *plan, pgg_space *space); /* NULL is fine */
@@ -21,6 +26,7 @@ typedef struct pgg_piece {
   float *out;                      /* (wanted, cols of the output node), or NULL */
   const atomic_int *const *cancel; /* (n_cancel) flags, each of which ends it */
   int n_cancel;
+  int *n_barrier; /* how often the team met while it ran the ops, or NULL */
 } pgg_piece;
 
 pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads);

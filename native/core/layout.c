@@ -1,5 +1,7 @@
 /* Freezing: where each node lives in the arena, and which ops must wait for which. A node lives from the op that makes
- * it to the last that reads it; nodes whose lives do not meet share memory. Largest first, lowest free place. */
+ * it to the last that reads it; nodes whose lives do not meet share memory. Largest first, lowest free place. Nodes
+ * that each thread may make for itself have a second place, in that thread's memory. */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -25,7 +27,15 @@ static int lower_first(const void *a_, const void *b_) {
   return a->node - b->node;
 }
 
-static bool lives_meet(const pgg_node *a, const pgg_node *b) { return a->op <= b->last_use && b->op <= a->last_use; }
+/* When an op runs, as far as memory is concerned: ops that threads pass through without waiting are one moment. */
+static void number_moments(const pgg_plan *plan, int *moments) {
+  for (int i = 0, moment = 0; i < plan->n_op; i++) moments[i] = i && plan->ops[i].joined ? moment : ++moment;
+  moments[plan->n_op] = INT_MAX; /* the output is read after all of them */
+}
+
+static bool lives_meet(const int *moments, const pgg_node *a, const pgg_node *b) {
+  return moments[a->op] <= moments[b->last_use] && moments[b->op] <= moments[a->last_use];
+}
 
 static pgg_status measure(pgg_plan *plan) {
   for (int i = 0; i < plan->n_node; i++) {
@@ -35,45 +45,63 @@ static pgg_status measure(pgg_plan *plan) {
         node->bytes > SIZE_MAX / 4)
       return pgg_fail(PGG_ESHAPE, "%s: %d rows of %lld columns are larger than memory can be",
                       plan->ops[node->op].op.name, plan->limits.n_batch, (long long)node->cols);
+    node->own_bytes = (size_t)(pgg_min_i64(node->own_rows, plan->limits.n_batch) * node->stride) * sizeof(float);
   }
   return PGG_OK;
 }
 
-static pgg_status place(pgg_plan *plan) {
-  int n = plan->n_node;
-  placing *order = malloc(((size_t)n + 1) * sizeof *order), *taken = malloc(((size_t)n + 1) * sizeof *taken);
-  pgg_status status = PGG_OK;
-  if (!order || !taken) {
-    status = pgg_fail(PGG_ENOMEM, "no memory to lay out %d nodes", n);
-    goto done;
-  }
-  for (int i = 0; i < n; i++) order[i] = (placing){i, plan->nodes[i].bytes, 0};
+typedef struct lists {
+  int *moments;
+  placing *order, *taken; /* (n_node) */
+} lists;
+
+/* Places the nodes whose sizes are in desk->order, largest first; *total is what they need together. */
+static pgg_status place(const pgg_plan *plan, lists *desk, int n, size_t *total) {
+  placing *order = desk->order, *taken = desk->taken;
+  *total = 0;
   qsort(order, (size_t)n, sizeof *order, larger_first);
-  size_t total = 0;
   for (int i = 0; i < n; i++) {
-    pgg_node *me = &plan->nodes[order[i].node];
-    if (!me->bytes) continue;
+    const pgg_node *me = &plan->nodes[order[i].node];
+    if (!order[i].bytes) continue;
     int n_taken = 0;
     for (int j = 0; j < i; j++)
-      if (plan->limits.keep_all || lives_meet(me, &plan->nodes[order[j].node])) taken[n_taken++] = order[j];
+      if (plan->limits.keep_all || lives_meet(desk->moments, me, &plan->nodes[order[j].node]))
+        taken[n_taken++] = order[j];
     qsort(taken, (size_t)n_taken, sizeof *taken, lower_first);
     size_t at = 0;
     for (int j = 0; j < n_taken; j++) {
-      if (at + me->bytes <= taken[j].offset) break;
+      if (at + order[i].bytes <= taken[j].offset) break;
       size_t end = taken[j].offset + taken[j].bytes;
       if (end > at) at = end;
     }
-    if (at > SIZE_MAX / 2) {
-      status = pgg_fail(PGG_ESHAPE, "the plan needs more scratch than memory can be");
-      goto done;
-    }
-    me->offset = order[i].offset = at;
-    if (at + me->bytes > total) total = at + me->bytes;
+    if (at > SIZE_MAX / 2) return pgg_fail(PGG_ESHAPE, "the plan needs more scratch than memory can be");
+    order[i].offset = at;
+    if (at + order[i].bytes > *total) *total = at + order[i].bytes;
   }
-  plan->arena_bytes = total;
+  return PGG_OK;
+}
+
+static pgg_status place_all(pgg_plan *plan) {
+  const int n = plan->n_node;
+  const size_t more = (size_t)n + 1;
+  lists desk = {malloc(((size_t)plan->n_op + 1) * sizeof *desk.moments), malloc(more * sizeof *desk.order),
+                malloc(more * sizeof *desk.taken)};
+  pgg_status status = PGG_OK;
+  if (!desk.moments || !desk.order || !desk.taken) {
+    status = pgg_fail(PGG_ENOMEM, "no memory to lay out %d nodes", n);
+    goto done;
+  }
+  number_moments(plan, desk.moments);
+  for (int i = 0; i < n; i++) desk.order[i] = (placing){i, plan->nodes[i].bytes, 0};
+  if ((status = place(plan, &desk, n, &plan->arena_bytes))) goto done;
+  for (int i = 0; i < n; i++) plan->nodes[desk.order[i].node].offset = desk.order[i].offset;
+  for (int i = 0; i < n; i++) desk.order[i] = (placing){i, plan->nodes[i].own_bytes, 0};
+  if ((status = place(plan, &desk, n, &plan->own_bytes))) goto done;
+  for (int i = 0; i < n; i++) plan->nodes[desk.order[i].node].own_offset = desk.order[i].offset;
 done:
-  free(order);
-  free(taken);
+  free(desk.moments);
+  free(desk.order);
+  free(desk.taken);
   return status;
 }
 
@@ -114,7 +142,7 @@ pgg_status pgg_layout_freeze(pgg_plan *plan) {
   plan->bound = bound_output(plan);
   pgg_status status = measure(plan);
   if (!status && plan->output != plan->bound) plan->nodes[plan->output].last_use = plan->n_op;
-  if (!status) status = place(plan);
+  if (!status) status = place_all(plan);
   if (status) return status;
   for (int i = 0; i < plan->n_op; i++) {
     plan->ops[i].after_any = last_clash(plan, i, false);

@@ -130,6 +130,13 @@ static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_node *node) {
       plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)node->cols;
       break;
     }
+    case PGG_OP_EXPERTS: /* three products of each chosen expert */
+      for (int i = 0; i < 3; i++) {
+        const pgg_weight *w = &plan->weights[op->weight[i]];
+        plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->rows * (double)w->cols /
+                      (double)op->i[0] * (double)(plan->nodes[op->src[1]].cols / 2);
+      }
+      break;
     case PGG_OP_ATTENTION:
       if (!op->i[5]) plan->any_order = true;
       plan->macs_past += (double)(op->i[1] * (op->i[3] + op->i[4]));
@@ -186,7 +193,7 @@ pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) {
   if (plan->output < 0) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
   if ((status = pgg_init())) return status;
   plan->limits = *limits;
-  if ((status = pgg_layout_freeze(plan)) || (status = plan->backend->compile(plan))) return status;
+  if ((status = plan->backend->compile(plan)) || (status = pgg_layout_freeze(plan))) return status;
   int single = pgg_threads_default();
   plan->gate.n = single < PGG_MAX_SPACES - 1 ? single : PGG_MAX_SPACES - 1;
   plan->frozen = true;
@@ -210,7 +217,8 @@ int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->n_input 
 
 size_t pgg_plan_arena_bytes(const pgg_plan *plan) {
   if (!plan || !plan->frozen) return 0;
-  return plan->arena_bytes + plan->backend->scratch_bytes(plan, pgg_threads_default());
+  const int threads = pgg_threads_default();
+  return plan->arena_bytes + (size_t)threads * plan->own_bytes + plan->backend->scratch_bytes(plan, threads);
 }
 
 pgg_status pgg_plan_profile(pgg_plan *plan, int on) {

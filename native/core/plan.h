@@ -17,6 +17,9 @@ typedef struct pgg_node {
   int last_use;   /* last op that reads it; its own op if none */
   size_t offset;  /* bytes in the arena */
   size_t bytes;   /* of n_batch rows; 0 for the output node when it is bound to the caller's buffer */
+  /* With so few rows each thread of a team makes the node for itself, in memory of its own. 0: never. */
+  int64_t own_rows;
+  size_t own_offset, own_bytes; /* in that memory */
 } pgg_node;
 
 typedef struct pgg_weight {
@@ -36,6 +39,7 @@ typedef struct pgg_plan_op_rec {
   /* The last op before this one that must be finished by all threads before this one starts, -1 if none:
    * when threads divide both freely, and when both are divided by rows in the same way. */
   int after_any, after_rows;
+  bool joined; /* threads may pass from the op before to this one without waiting: neither reuses the other's memory */
   _Atomic int64_t calls, ns;
 } pgg_plan_op_rec;
 
@@ -63,6 +67,7 @@ struct pgg_plan {
   bool frozen;
   pgg_limits limits;
   size_t arena_bytes; /* of the nodes */
+  size_t own_bytes;   /* of the nodes that each thread makes for itself */
   double macs;        /* work of one token, attention apart, in multiply-adds of small integers */
   double macs_past;   /* more of them for each position looked at */
   const pgg_backend *backend;

@@ -9,6 +9,8 @@
 #define MAX_COLS ((int64_t)1 << 30)
 #define MAX_HEADS 65536
 #define MAX_DIM 65536
+#define MAX_EXPERTS 16384
+#define MAX_USED 1024
 
 static const unsigned char src_counts[] = {
 #define OP(NAME, name, n_src, n_weight, n_int, n_float) n_src,
@@ -156,6 +158,66 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
   return PGG_OK;
 }
 
+static pgg_status judge_route(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int64_t n_expert = out->cols;
+  pgg_status status;
+  if ((status = in_range(op, "the number of experts", n_expert, 1, MAX_EXPERTS)) ||
+      (status = in_range(op, "n_used", op->i[0], 1, pgg_min_i64(n_expert, MAX_USED))) ||
+      (status = in_range(op, "gating", op->i[1], 0, 2)) || (status = in_range(op, "norm", op->i[2], 0, 1)) ||
+      (status = positive(op, "scale", op->f[0])))
+    return status;
+  out->cols = 2 * op->i[0];
+  if (op->weight[0] < 0) return PGG_OK;
+  if ((status = has_vector(plan, op, 0, n_expert))) return status;
+  const pgg_weight *w = &plan->weights[op->weight[0]];
+  for (int64_t i = 0; i < w->cols; i++)
+    if (!isfinite(w->vec[i]))
+      return pgg_fail(PGG_ENUMERIC, "%s: value %lld of %s is %g, expected a finite number", op->name, (ll)i, w->name,
+                      (double)w->vec[i]);
+  return PGG_OK;
+}
+
+/* A stack of n_expert matrices (rows, cols); rows 0: any number, which is returned in *rows. */
+static pgg_status has_stack(const pgg_plan *plan, const pgg_op *op, int slot, int64_t *rows, int64_t cols) {
+  pgg_status status = has_weight(plan, op, slot);
+  if (status) return status;
+  const int64_t n_expert = op->i[0];
+  const pgg_weight *w = &plan->weights[op->weight[slot]];
+  if (w->rows % n_expert)
+    return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows, which %lld experts do not divide", op->name, w->name,
+                    (ll)w->rows, (ll)n_expert);
+  if (w->cols != cols || (*rows && w->rows / n_expert != *rows))
+    return pgg_fail(PGG_ESHAPE, "%s: weight %s has (%lld, %lld) for each of %lld experts, expected (%lld, %lld)",
+                    op->name, w->name, (ll)(w->rows / n_expert), (ll)w->cols, (ll)n_expert,
+                    (ll)(*rows ? *rows : w->rows / n_expert), (ll)cols);
+  *rows = w->rows / n_expert;
+  return in_range(op, "the number of rows of an expert", *rows, 1, MAX_COLS);
+}
+
+static pgg_status judge_experts(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const pgg_node *x = &plan->nodes[op->src[0]], *routing = &plan->nodes[op->src[1]];
+  const pgg_op *route = &plan->ops[routing->op].op;
+  int64_t n_ff = 0, m = 0;
+  pgg_status status;
+  if (route->kind != PGG_OP_ROUTE || plan->nodes[route->src[0]].cols != op->i[0])
+    return pgg_fail(PGG_EINVAL, "%s: input %s does not choose among %lld experts", op->name, route->name, (ll)op->i[0]);
+  if (routing->rows != x->rows)
+    return pgg_fail(PGG_ESHAPE, "%s: inputs differ: %s has rows of %s, %s of %s", op->name, node_name(plan, op->src[0]),
+                    rows_name(x->rows), route->name, rows_name(routing->rows));
+  if ((status = in_range(op, "the activation", op->i[1], 0, 1)) || (status = has_stack(plan, op, 0, &n_ff, x->cols)) ||
+      (status = has_stack(plan, op, 1, &n_ff, x->cols)) || (status = has_stack(plan, op, 2, &m, n_ff)))
+    return status;
+  out->cols = m;
+  return PGG_OK;
+}
+
+static pgg_status judge_gate(const pgg_plan *plan, const pgg_op *op) {
+  const pgg_node *x = &plan->nodes[op->src[0]], *by = &plan->nodes[op->src[1]];
+  if (by->rows == x->rows && by->cols == 1) return PGG_OK;
+  return pgg_fail(PGG_ESHAPE, "%s: input %s is (%s, %lld), expected (%s, 1)", op->name, node_name(plan, op->src[1]),
+                  rows_name(by->rows), (ll)by->cols, rows_name(x->rows));
+}
+
 static pgg_status judge_first(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   pgg_status status;
   out->rows = PGG_ROWS_TOKENS;
@@ -207,6 +269,9 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_GLU:
       if ((status = in_range(op, "the activation", op->i[0], 0, 1))) return status;
       return same_shape(plan, op);
+    case PGG_OP_ROUTE: return judge_route(plan, op, out);
+    case PGG_OP_EXPERTS: return judge_experts(plan, op, out);
+    case PGG_OP_GATE: return judge_gate(plan, op);
     case PGG_OP_ROWS: out->rows = PGG_ROWS_WANTED; return of_tokens(plan, op, 0);
     case PGG_OP_SILU:
     case PGG_OP_GELU:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOT = re.compile(r"^(tile_\w+|gemv_(?!reference)\w+)$")
-PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|sdot|smull|fmla|mla\b")
+PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddubsw|vpmaddwd|vfn?madd\w+ps|vdpbf16ps|sdot|smull|fmla|mla\b")
 ON_STACK = re.compile(r"\(%(rsp|rbp)\b|\[(sp|x29)\b")
 VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 # Stack moves allowed per product, by object and kind of function; none elsewhere. AVX2 sums in int16 first: three sets

@@ -131,6 +131,11 @@ typedef struct level {
 #else
 #define VBMI(fn) NULL
 #endif
+#if defined(PGG_HAVE_AVX512_BF16)
+#define BF16(fn) fn
+#else
+#define BF16(fn) NULL
+#endif
 
 /* slowest first; the last one that runs is the automatic choice */
 static const level levels[] = {
@@ -142,8 +147,8 @@ static const level levels[] = {
      PGG_CPU_AVX2 | PGG_CPU_AVX512 | PGG_CPU_AVX512VNNI,
      "AVX-512 F, BW, VL, DQ and VNNI",
      X86(pgg_isa_avx512),
-     {PGG_CPU_AVX512VBMI, 0},
-     {VBMI(pgg_isa_avx512_vbmi), NULL}},
+     {PGG_CPU_AVX512VBMI, PGG_CPU_AVX512BF16},
+     {VBMI(pgg_isa_avx512_vbmi), BF16(pgg_isa_avx512_bf16)}},
     {"neon",
      0,
      PGG_CPU_NEON,
@@ -155,6 +160,7 @@ static const level levels[] = {
 enum { N_LEVEL = (int)(sizeof levels / sizeof levels[0]) };
 
 static pgg_kernels tables[N_LEVEL]; /* written once by build, read only after */
+static pgg_kernels bare[N_LEVEL];   /* the same without extras */
 static unsigned features;
 static int automatic = -1; /* level of automatic choice, -1 if PYGGML_ISA names none that runs */
 static char asked[64];     /* PYGGML_ISA as it was at the first call */
@@ -177,6 +183,7 @@ static void build(void) {
     if (levels[i].below >= 0) tables[i] = tables[levels[i].below];
     tables[i].isa = levels[i].name;
     levels[i].fill(&tables[i]);
+    bare[i] = tables[i];
     for (int e = 0; e < 2; e++)
       if (levels[i].extra[e] && (features & levels[i].extra_needs[e])) levels[i].extra[e](&tables[i]);
     best = i;
@@ -267,4 +274,13 @@ const pgg_kernels *pgg_kernels_level(const char *isa) {
   build_once();
   const int i = find(isa);
   return i >= 0 && runs(i) ? &tables[i] : NULL;
+}
+
+const pgg_kernels *pgg_kernels_bare(const char *isa) {
+  const pgg_kernels *table = pgg_kernels_level(isa);
+  if (!table) return NULL;
+  for (int e = 0; e < 2; e++)
+    if (levels[table - tables].extra[e] && (features & levels[table - tables].extra_needs[e]))
+      return &bare[table - tables];
+  return NULL;
 }

@@ -23,6 +23,7 @@ void pgg_isa_avx2(pgg_kernels *table);         /* over scalar */
 void pgg_isa_avxvnni(pgg_kernels *table);      /* over avx2 */
 void pgg_isa_avx512(pgg_kernels *table);       /* over avx2 */
 void pgg_isa_avx512_vbmi(pgg_kernels *table);  /* extra of avx512 */
+void pgg_isa_avx512_bf16(pgg_kernels *table);  /* extra of avx512 */
 void pgg_isa_neon(pgg_kernels *table);         /* over scalar */
 void pgg_isa_neon_dotprod(pgg_kernels *table); /* extra of neon */
 void pgg_isa_neon_i8mm(pgg_kernels *table);    /* extra of neon, over dotprod */

@@ -54,6 +54,8 @@ typedef struct pgg_kernels {
   /* by type id; every weight type (BLOCK, FLOAT) has gemv; gemm may be NULL: then the backend uses gemv per token */
   pgg_gemv_fn gemv[PGG_TYPE_LIMIT];
   pgg_gemm_fn gemm[PGG_TYPE_LIMIT];
+  pgg_gemm_fn gemv_many[PGG_TYPE_LIMIT];                 /* a few tokens by acts, bits of gemv; NULL: gemv per token */
+  int bf16_acts;                                         /* products of bf16 weights round activations to bf16 */
   int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
   int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
   size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
@@ -87,5 +89,7 @@ typedef struct pgg_kernels {
 const pgg_kernels *pgg_kernels_get(void);
 /* A level's table for tests, NULL if it does not run here. "scalar" is the reference. */
 const pgg_kernels *pgg_kernels_level(const char *isa);
+/* The same level without what newer CPUs add to it, for tests of both forms; NULL if nothing was added. */
+const pgg_kernels *pgg_kernels_bare(const char *isa);
 
 #endif

@@ -17,6 +17,7 @@
 #define PGG_UNROLL(n) PGG_PRAGMA_(GCC unroll n)
 #define PGG_PRAGMA_(x) _Pragma(#x)
 #define PGG_PREFETCH(p) __builtin_prefetch(p)
+#define PGG_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) /* into the second cache */
 #define PGG_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets where p points */
 #define PGG_SAME_PLACE(a, b) (__builtin_constant_p((a) == (b)) && (a) == (b))
 #elif defined(_MSC_VER)
@@ -24,6 +25,7 @@
 #define PGG_APART static __declspec(noinline)
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
+#define PGG_PREFETCH_FAR(p) ((void)0)
 #define PGG_OPAQUE(p) ((void)0)
 #define PGG_SAME_PLACE(a, b) 0
 #else
@@ -31,6 +33,7 @@
 #define PGG_APART static
 #define PGG_UNROLL(n)
 #define PGG_PREFETCH(p) ((void)0)
+#define PGG_PREFETCH_FAR(p) ((void)0)
 #define PGG_OPAQUE(p) ((void)0)
 #define PGG_SAME_PLACE(a, b) 0
 #endif

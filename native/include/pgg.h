@@ -132,7 +132,8 @@ typedef struct pgg_limits {
 
 PGG_API pgg_status pgg_plan_new(pgg_plan **plan);
 PGG_API void pgg_plan_free(pgg_plan *plan); /* after its sessions; NULL is fine */
-/* Registers a matrix or vector (rows 1); data (rows, cols) is borrowed. Sets *index. */
+/* Registers a matrix or vector (rows 1); data (rows, cols) is borrowed. Sets *index. The matrices of n experts are one
+ * of n times their rows. */
 PGG_API pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
                                    int64_t cols, int *index);
 PGG_API pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node);

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pyggml.errors import UnsupportedError
 from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
     from pyggml.config import Config
     from pyggml.weights import Block, Weights
+
+_GATINGS = {0: "softmax", 1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}  # expert_gating_func; 0: not told
 
 
 def rope_of(c: Config, w: Weights, kind: str) -> Rope:
@@ -66,6 +69,42 @@ def gated_ffn(g: Graph, c: Config, blk: Block, x: Node, act: str = "silu") -> No
     up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), c.n_ff)
     hidden = g.glu(gate, up, act, name=f"blk.{blk.index}.ffn_act")
     return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"), c.n_embd)
+
+
+def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, norm: bool, act: str = "silu") -> Node:
+    """Each token through n_expert_used of n_expert gated feed-forwards, and through the shared one where there is one.
+
+    norm: whether the chosen weights sum to 1, unless the file says.
+    """
+    if c.expert_gating not in _GATINGS:
+        raise UnsupportedError(f"{c.arch}.expert_gating_func is {c.expert_gating}, which is not supported")
+    b = f"blk.{blk.index}"
+    routing = g.route(
+        g.matmul(blk["ffn_gate_inp.weight"], x, m=c.n_expert),
+        c.n_expert_used,
+        gating=_GATINGS[c.expert_gating],
+        norm=norm if c.expert_norm is None else c.expert_norm,
+        scale=c.expert_scale,
+        name=f"{b}.ffn_route",
+    )
+    y = g.experts(
+        x,
+        routing,
+        blk.stack("ffn_gate_exps.weight", c.n_expert, c.n_ff_expert, c.n_embd),
+        blk.stack("ffn_up_exps.weight", c.n_expert, c.n_ff_expert, c.n_embd),
+        blk.stack("ffn_down_exps.weight", c.n_expert, c.n_embd, c.n_ff_expert),
+        act,
+        name=f"{b}.ffn_exps",
+    )
+    if blk.get("ffn_gate_inp_shexp.weight") is None:
+        return y
+    n_ff = c.n_ff_shared or c.n_ff
+    hidden = g.glu(
+        g.matmul(blk["ffn_gate_shexp.weight"], x, m=n_ff), g.matmul(blk["ffn_up_shexp.weight"], x, m=n_ff), act,
+        name=f"{b}.ffn_act_shexp",
+    )  # fmt: skip
+    shared = g.matmul(blk["ffn_down_shexp.weight"], hidden, m=c.n_embd)
+    return y + g.gate(shared, g.matmul(blk["ffn_gate_inp_shexp.weight"], x, m=1), name=f"{b}.ffn_shexp")
 
 
 def head(g: Graph, c: Config, w: Weights, x: Node) -> Node:

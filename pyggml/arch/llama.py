@@ -1,14 +1,13 @@
-"""Llama 1-3, Mistral 7B, Yi, SmolLM2: dense decoder, RMS norm, grouped-query attention, SwiGLU.
+"""Llama 1-3, Mistral 7B, Yi, SmolLM2, and Mixtral: RMS norm, grouped-query attention, SwiGLU, dense or by experts.
 
-Q and K rows are stored for rope on neighbouring pairs. Papers: arXiv 2302.13971, 2310.06825.
+Q and K rows are stored for rope on neighbouring pairs. Papers: arXiv 2302.13971, 2310.06825, 2401.04088.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyggml.arch.layers import attention, gated_ffn, head, rope_of
-from pyggml.errors import UnsupportedError
+from pyggml.arch.layers import attention, gated_ffn, head, moe_ffn, rope_of
 from pyggml.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -18,15 +17,13 @@ if TYPE_CHECKING:
 NAMES = ("llama",)
 
 
-def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm") -> Node:
-    """Token ids -> logits of the wanted rows."""
-    if c.n_expert:
-        raise UnsupportedError(f"{c.arch} with {c.n_expert} experts: the mixture-of-experts op is not there yet")
+def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm", expert_norm: bool = True) -> Node:
+    """Token ids -> logits of the wanted rows. expert_norm: whether the weights of a token's experts sum to 1."""
     rope = rope_of(c, w, rope_kind)
     x = g.embed(w["token_embd.weight"], c.n_embd)
     for blk in w.blocks():
         h = g.rms_norm(x, blk["attn_norm.weight"], c.norm_eps)
         x = x + attention(g, c, blk, h, rope)
         h = g.rms_norm(x, blk["ffn_norm.weight"], c.norm_eps)
-        x = x + gated_ffn(g, c, blk, h)
+        x = x + (moe_ffn(g, c, blk, h, expert_norm) if c.n_expert else gated_ffn(g, c, blk, h))
     return head(g, c, w, x)

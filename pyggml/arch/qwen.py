@@ -1,5 +1,6 @@
-"""Qwen2 / 2.5 and Qwen3 dense decoders. Delta to llama: rope on halves; biases of q, k, v (Qwen2) and per-head norms
-of q and k (Qwen3) come with their tensors. Papers: arXiv 2407.10671, 2505.09388.
+"""Qwen2 / 2.5 and Qwen3, dense and by experts. Delta to llama: rope on halves; biases of q, k, v (Qwen2) and per-head
+norms of q and k (Qwen3) come with their tensors. Qwen2's experts keep their weights as softmax made them and are joined
+by a shared one; Qwen3's weights sum to 1. Papers: arXiv 2407.10671, 2505.09388.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from pyggml.config import Config
     from pyggml.weights import Weights
 
-NAMES = ("qwen2", "qwen3")
+NAMES = ("qwen2", "qwen2moe", "qwen3", "qwen3moe")
 
 
 def build(g: Graph, c: Config, w: Weights) -> Node:
     """Token ids -> logits of the wanted rows."""
-    return llama.build(g, c, w, rope_kind="neox")
+    return llama.build(g, c, w, rope_kind="neox", expert_norm=c.arch != "qwen2moe")

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 import pyggml
-from pyggml.cli import show, talk
+from pyggml.cli import files, measure, show, talk
+from pyggml.cli.converting import convert
 from pyggml.errors import ArgumentError
 
 app = typer.Typer(
@@ -39,6 +40,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same text."
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="Text that ends the generation; may be repeated.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Tokens per second, on stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+app.command()(convert)
 
 
 @app.callback(invoke_without_command=True)
@@ -183,36 +187,13 @@ def perplexity(
 
 
 @app.command()
-def quantize(
-    src: ModelArg,
-    dst: Annotated[Path, typer.Argument(help="The file to write.")],
-    recipe: Annotated[str, typer.Argument(help='"pure:Q4_K": every matrix in one type.')],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    allow_requantize: Annotated[bool, typer.Option("--allow-requantize")] = False,
-    threads: Threads = None,
-) -> None:
-    """Write a file with its matrices in another type."""
-    with show.progress("quantizing") as progress:
-        rows = pyggml.quantize_file(
-            src,
-            dst,
-            recipe,
-            allow_requantize=allow_requantize,
-            dry_run=dry_run,
-            n_threads=threads or 0,
-            progress=progress,
-        )
-    for row in rows if dry_run else ():
-        print(f"{row.name:<40} {row.old:>8} -> {row.new:<8} {row.nbytes:>14,}")
-    print(f"{len(rows)} tensors, {sum(r.nbytes for r in rows):,} bytes")
-
-
-@app.command()
 def bench(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file; default: the bundled model.")] = None,
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate.")] = 64,
     repeat: Annotated[int, typer.Option("--repeat", "-r")] = 3,
+    depth: Annotated[int, typer.Option("--depth", "-d", help="Positions in the cache before the prompt.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", "-b", help="Also so many sequences in one step.")] = 1,
     profile: Annotated[bool, typer.Option("--profile", help="Time per op.")] = False,
     as_json: AsJson = False,
     threads: Threads = None,
@@ -223,4 +204,8 @@ def bench(
     from pyggml.cli import bench as page
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:
-        page.show(loaded, prompt, generate, repeat, profile, as_json)
+        page.show(loaded, prompt, generate, repeat, profile, as_json, depth, batch)
+
+
+files.register(app)
+measure.register(app)

@@ -1,6 +1,6 @@
 """The Tokenizer: text <-> ids with the file's own rules for BOS, EOS, special tokens and the first blank.
 
-The models are in spm.py and bpe.py, the bytes of each token in decode.py.
+The models are in spm.py, bpe.py, wpm.py and published.py, the bytes of each token in decode.py.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ..errors import ArgumentError, UnsupportedError
+from ..errors import ArgumentError, GGUFError, UnsupportedError
 from . import pretokenizers
 from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pieces, without_special
 from .special import end_of_generation
 from .vocab import UNKNOWN, Vocab, read_vocab
 
-MODELS = ("llama", "gpt2")
+MODELS = ("llama", "gpt2", "bert")
 
 
 class Encoder(Protocol):
@@ -137,7 +137,9 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
         if vocab.model == "llama":
             return _spm(vocab)
         if vocab.model == "gpt2":
-            return _bpe(vocab)
+            return _bpe(vocab, metadata)
+        if vocab.model == "bert":
+            return _wpm(vocab, metadata)
     raise UnsupportedError(f"tokenizer.ggml.model {vocab.model[:80]!r} is not supported; supported: {' '.join(MODELS)}")
 
 
@@ -165,13 +167,23 @@ def _spm(vocab: Vocab) -> Tokenizer:
     )
 
 
-def _bpe(vocab: Vocab) -> Tokenizer:
+def _bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
+    from . import published
     from .bpe import BpeEncoder
 
-    pre = pretokenizers.find(vocab.pre)
+    encoder: Encoder
+    if vocab.pre == published.PRE:
+        description = metadata.get(published.KEY)
+        if not isinstance(description, str):
+            raise GGUFError(f"tokenizer.ggml.pre is {published.PRE!r}, but {published.KEY} is missing")
+        pre = pretokenizers.Pre(())
+        encoder = published.PublishedEncoder(description, vocab)
+    else:
+        pre = pretokenizers.find(vocab.pre)
+        encoder = BpeEncoder(vocab, pre)
     return Tokenizer(
         vocab,
-        BpeEncoder(vocab, pre),
+        encoder,
         bpe_pieces(vocab),
         vocab.pre or "default",
         bos=vocab.ids["bos"],
@@ -180,6 +192,29 @@ def _bpe(vocab: Vocab) -> Tokenizer:
         add_bos=pre.add_bos if vocab.add_bos is None else vocab.add_bos,
         add_eos=vocab.add_eos is True,
         add_space_prefix=False,  # byte-level text has no dummy blank to add or to strip
+    )
+
+
+def _wpm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
+    from .wpm import WpmEncoder, normalizer_flags
+
+    def default(name: str, token: int) -> int | None:
+        return vocab.ids[name] if name in vocab.declared else (token if token < len(vocab.raw) else None)
+
+    unk = default("unk", 100)
+    if unk is None:
+        raise GGUFError("tokenizer.ggml.unknown_token_id is missing: a WordPiece vocabulary needs it")
+    return Tokenizer(
+        vocab,
+        WpmEncoder(vocab, unk, *normalizer_flags(metadata)),
+        spm_pieces(vocab),
+        vocab.pre,
+        bos=vocab.ids["bos"] if "bos" in vocab.declared else default("cls", 101),
+        eos=vocab.ids["eos"] if "eos" in vocab.declared else default("sep", 102),
+        unk=unk,
+        add_bos=vocab.add_bos is not False,
+        add_eos=vocab.add_eos is not False,
+        add_space_prefix=True,  # U+2581 begins every word, the first too
     )
 
 

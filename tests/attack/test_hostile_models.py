@@ -78,6 +78,76 @@ def test_types_that_are_no_weight_types(good, tmp_path, kind):
         pyggml.load(path)
 
 
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory):
+    """4 experts, 2 used, width 32, beside one that is shared."""
+    path = tmp_path_factory.mktemp("mixture") / "x.gguf"
+    return tiny.write(path, "qwen2moe", n_expert=4, n_expert_used=2, n_ff=32, n_ff_shared=48).path
+
+
+def told(**values):
+    return {"meta": {f"qwen2moe.{key}": value for key, value in values.items()}}
+
+
+EXPERTS = {
+    "no router": (dict(drop=["blk.1.ffn_gate_inp.weight"]), "ffn_gate_inp"),
+    "router of fewer": (dict(change={"blk.1.ffn_gate_inp.weight": f32(3, 64)}), r"ffn_gate_inp.*\(3, 64\)"),
+    "router of other columns": (dict(change={"blk.1.ffn_gate_inp.weight": f32(4, 32)}), "ffn_gate_inp"),
+    "no gates": (dict(drop=["blk.0.ffn_gate_exps.weight"]), "ffn_gate_exps.*4 experts"),
+    "no ups": (dict(drop=["blk.0.ffn_up_exps.weight"]), "ffn_up_exps"),
+    "no downs": (dict(drop=["blk.0.ffn_down_exps.weight"]), "ffn_down_exps"),
+    "one matrix for all": (dict(change={"blk.0.ffn_up_exps.weight": f32(128, 64)}), "ffn_up_exps"),
+    "fewer experts": (dict(change={"blk.0.ffn_up_exps.weight": f32(3, 32, 64)}), r"ffn_up_exps.*\(4, 32, 64\)"),
+    "more experts": (dict(change={"blk.0.ffn_gate_exps.weight": f32(5, 32, 64)}), "ffn_gate_exps"),
+    "other width": (dict(change={"blk.0.ffn_gate_exps.weight": f32(4, 16, 64)}), "ffn_gate_exps"),
+    "down the wrong way round": (dict(change={"blk.1.ffn_down_exps.weight": f32(4, 32, 64)}), "ffn_down_exps"),
+    "four dimensions": (dict(change={"blk.1.ffn_down_exps.weight": f32(4, 1, 64, 32)}), "ffn_down_exps"),
+    "no shared gate": (dict(drop=["blk.1.ffn_gate_shexp.weight"]), "ffn_gate_shexp"),
+    "shared gate without its router": (dict(drop=["blk.1.ffn_gate_inp_shexp.weight"]), "ffn_gate_shexp|shexp"),
+    "shared router of two": (dict(change={"blk.1.ffn_gate_inp_shexp.weight": f32(2, 64)}), "ffn_gate_inp_shexp"),
+    "biases of experts": (dict(add={"blk.0.ffn_up_exps.bias": f32(4, 32)}), "ffn_up_exps.bias"),
+    "experts used: none": (told(expert_used_count=0), "expert_used_count is 0"),
+    "experts used: too many": (told(expert_used_count=5), "expert_used_count is 5"),
+    "experts used: huge": (told(expert_used_count=(2**32 - 1, "u32")), "expert_used_count"),
+    "experts used: not told": (told(expert_used_count=None), "expert_used_count is missing"),
+    "experts used: negative": (told(expert_used_count=(-1, "i32")), "expert_used_count is -1"),
+    "experts: none": (told(expert_count=0), "ffn_gate.weight is missing"),
+    "experts: huge": (told(expert_count=(2**32 - 1, "u32")), "expert_count"),
+    "experts: many": (told(expert_count=16384, expert_used_count=16384), "ffn_gate_inp"),
+    "experts: text": (told(expert_count="four"), "expert_count"),
+    "width: other": (told(expert_feed_forward_length=64), "ffn_gate_exps.*64"),
+    "width: huge": (told(expert_feed_forward_length=(2**31, "u32")), "expert_feed_forward_length"),
+    "shared width: other": (told(expert_shared_feed_forward_length=64), "ffn_gate_shexp"),
+    "gating: unknown": (told(expert_gating_func=4), "expert_gating_func is 4"),
+    "gating: absurd": (told(expert_gating_func=77), "expert_gating_func is 77"),
+    "norm: a number": (told(expert_weights_norm=1), "expert_weights_norm is 1"),
+    "scale: NaN": (told(expert_weights_scale=float("nan")), "expert_weights_scale"),
+    "scale: negative": (told(expert_weights_scale=-2.0), "expert_weights_scale"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXPERTS)
+def test_experts(mixture, tmp_path, case):
+    how, text = EXPERTS[case]
+    with pytest.raises(pyggml.PyggmlError, match=text) as caught:
+        pyggml.load(rewrite(mixture, tmp_path / "bad.gguf", **how))
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["ffn_gate_inp", "ffn_up_exps", "ffn_down_exps", "ffn_gate_inp_shexp"])
+def test_non_finite_experts_never_make_a_token(mixture, tmp_path, name, value):
+    name = f"blk.0.{name}.weight"
+    with pyggml.gguf.open(mixture) as file:
+        info = file.tensors[name]
+        values = info.data.copy().view(np.float32).reshape(info.shape)
+    values[..., ::3] = value
+    path = rewrite(mixture, tmp_path / "bad.gguf", change={name: pyggml.Tensor(values, "f32", values.shape)})
+    for ids in ([5], [5, 6, 7, 8]):
+        with pytest.raises(pyggml.PyggmlError, match=name.replace(".", r"\.")), pyggml.load(path) as m:
+            m.generate(ids, max_tokens=3, temperature=0)
+
+
 META = {
     "unknown architecture": ({"general.architecture": "lamma"}, "lamma.*llama"),
     "known but unsupported": ({"general.architecture": "gemma3"}, "gemma3.*QK norm"),
@@ -107,7 +177,7 @@ META = {
     "scaling factor negative": ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": -2.0}, "factor"),
     "scaling factor NaN": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": float("nan")}, "factor"),
     "unknown scaling": ({"llama.rope.scaling.type": "spiral"}, "spiral"),
-    "experts said": ({"llama.expert_count": 8, "llama.expert_used_count": 2}, "expert"),
+    "experts said": ({"llama.expert_count": 8, "llama.expert_used_count": 2}, "ffn_gate_inp"),
 }
 
 

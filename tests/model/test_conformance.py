@@ -7,7 +7,7 @@ import pytest
 
 import pyggml
 
-NAMES = ["llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3"]
+NAMES = ["llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3", "mixtral", "qwen2_moe"]
 BOUND = 2e-4
 
 

@@ -19,6 +19,9 @@ MODELS = {
     "qwen2": dict(arch="qwen2", bias=True, tied=True),
     "qwen2-yarn": dict(arch="qwen2", bias=True, scaling=("yarn", 4.0, 32)),
     "qwen3": dict(arch="qwen3", qk_norm=True, head_dim=32),
+    "mixtral": dict(arch="llama", n_expert=6, n_expert_used=2),
+    "qwen2moe": dict(arch="qwen2moe", bias=True, n_expert=5, n_expert_used=3, n_ff_shared=128),
+    "qwen3moe": dict(arch="qwen3moe", qk_norm=True, head_dim=32, n_expert=16, n_expert_used=4, n_ff=48),
 }
 IDS = [256, *np.random.default_rng(7).integers(0, 256, 46).tolist()]
 
@@ -77,7 +80,11 @@ def test_cache_types_stay_near_f32(made, kv_type, bound):
         return
     want = transformer.forward(made.weights, IDS, **made.oracle)
     with pyggml.load(made.path, kv_type=kv_type) as m:
-        error = relative(m.logits(IDS), want)
+        got = m.logits(IDS)
+    if made.oracle["n_expert_used"]:  # rounding may choose another expert here and there: half the rows must be near
+        error = float(np.median(np.abs(got - want).max(axis=1))) / np.abs(want).max()
+    else:
+        error = relative(got, want)
     assert 0 < error < bound
 
 
@@ -92,9 +99,10 @@ def test_every_level_runs_the_model(made, isa):
         _native.isa_force(None)
 
 
+@pytest.mark.parametrize("experts", [{}, dict(n_expert=7, n_expert_used=2)], ids=["dense", "experts"])
 @pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0", "q4_0", "q5_1", "q4_k", "q6_k", "q3_k"])
-def test_thread_count_never_changes_a_bit(tmp_path, type):
-    made = tiny.write(tmp_path / "x.gguf", type=type, n_embd=256, n_head=8, head_dim=32, n_ff=512, n_layer=2)
+def test_thread_count_never_changes_a_bit(tmp_path, type, experts):
+    made = tiny.write(tmp_path / "x.gguf", type=type, n_embd=256, n_head=8, head_dim=32, n_ff=512, **experts)
     seen = []
     for n_threads in (1, 2, 3):
         with pyggml.load(made.path, n_threads=n_threads) as m:
@@ -109,7 +117,7 @@ def test_thread_count_never_changes_a_bit(tmp_path, type):
     ("type", "bound"),
     [
         ("f16", 1e-3),
-        ("bf16", 1e-3),
+        ("bf16", 0.01),  # activations become bf16 where the CPU multiplies pairs: docs/adr/0008
         ("q8_0", 0.04),
         ("q6_k", 0.04),
         ("q4_k", 0.04),

@@ -37,6 +37,9 @@ def write(
     n_head_kv: int = 2,
     head_dim: int = 16,
     n_ff: int = 96,
+    n_expert: int = 0,
+    n_expert_used: int = 0,
+    n_ff_shared: int = 0,
     n_vocab: int = 260,
     n_ctx: int = 128,
     tied: bool = False,
@@ -50,8 +53,8 @@ def write(
     rng = np.random.default_rng(seed)
     eps = 1e-5
 
-    def matrix(m: int, k: int) -> np.ndarray:
-        return rng.normal(0, 1.2 / np.sqrt(k), (m, k)).astype(np.float32)
+    def matrix(m: int, k: int, *stack: int) -> np.ndarray:
+        return rng.normal(0, 1.2 / np.sqrt(k), (*stack, m, k)).astype(np.float32)
 
     def vector(n: int, around: float) -> np.ndarray:
         return (around + rng.normal(0, 0.15, n)).astype(np.float32)
@@ -64,8 +67,16 @@ def write(
         shapes = {
             "attn_q": (n_head * head_dim, n_embd), "attn_k": (n_head_kv * head_dim, n_embd),
             "attn_v": (n_head_kv * head_dim, n_embd), "attn_output": (n_embd, n_head * head_dim),
-            "ffn_gate": (n_ff, n_embd), "ffn_up": (n_ff, n_embd), "ffn_down": (n_embd, n_ff),
         }  # fmt: skip
+        ffn = {"gate": (n_ff, n_embd), "up": (n_ff, n_embd), "down": (n_embd, n_ff)}
+        if n_expert:
+            w[b + "ffn_gate_inp.weight"] = matrix(n_expert, n_embd)
+            w |= {f"{b}ffn_{name}_exps.weight": matrix(m, k, n_expert) for name, (m, k) in ffn.items()}
+        else:
+            shapes |= {f"ffn_{name}": shape for name, shape in ffn.items()}
+        if n_ff_shared:
+            shapes |= {"ffn_gate_inp_shexp": (1, n_embd), "ffn_down_shexp": (n_embd, n_ff_shared)}
+            shapes |= {"ffn_gate_shexp": (n_ff_shared, n_embd), "ffn_up_shexp": (n_ff_shared, n_embd)}
         for name, (m, k) in shapes.items():
             w[f"{b}{name}.weight"] = matrix(m, k)
             if bias and name in ("attn_q", "attn_k", "attn_v"):
@@ -90,6 +101,11 @@ def write(
         "tokenizer.ggml.token_type": [1] * 256 + [3, 3, 1, 1], "tokenizer.ggml.merges": ["t h", "th e"],
         "tokenizer.ggml.bos_token_id": 256, "tokenizer.ggml.eos_token_id": 257, "tokenizer.ggml.add_bos_token": True,
     }  # fmt: skip
+    if n_expert:
+        meta |= {f"{arch}.expert_count": n_expert, f"{arch}.expert_used_count": n_expert_used}
+        meta |= {f"{arch}.expert_feed_forward_length": n_ff}
+    if n_ff_shared:
+        meta[f"{arch}.expert_shared_feed_forward_length"] = n_ff_shared
     if scaling is not None:
         meta[f"{arch}.rope.scaling.type"] = scaling[0]
         meta[f"{arch}.rope.scaling.factor"] = float(scaling[1])
@@ -102,7 +118,7 @@ def write(
             if value is not None:
                 out.add(key, value)
         for name, values in w.items():
-            kind = type if values.ndim == 2 else "f32"
+            kind = "f32" if values.ndim == 1 or "ffn_gate_inp" in name else type
             tensor = pyggml.quantize(values, kind)
             out.add_tensor(name, tensor.shape, tensor.type, tensor.raw)
             stored[name] = tensor.dequantize()
@@ -111,6 +127,7 @@ def write(
         stored,
         dict(
             n_layer=n_layer, n_head=n_head, n_head_kv=n_head_kv, head_dim=head_dim, eps=eps,
-            kind="norm" if arch == "llama" else "neox", scaling=scaling,
+            kind="norm" if arch == "llama" else "neox", scaling=scaling, n_expert_used=n_expert_used,
+            expert_norm=arch != "qwen2moe",
         ),
     )  # fmt: skip

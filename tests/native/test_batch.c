@@ -69,7 +69,7 @@ static void test_logits(int type, int n_embd, int n_ff, double bound) {
 
 /* ---- attention alone ------------------------------------------------------------------------------------- */
 
-enum { DIM = 32, HEADS = 8, HEADS_KV = 2, LONG = 1300 };
+enum { DIM = 16, HEADS = 8, HEADS_KV = 2, LONG = 1300 };
 
 /* Tables for q, k and v and nothing else, so that every bit is attention's. The output has all tokens' rows. */
 static pgg_plan *attention_plan(const float *data, int n_batch, int window, int causal) {
@@ -106,7 +106,8 @@ static void test_attention(int n_session, const int64_t *counts, int window, int
   int32_t ids[2 * CAP];
   int64_t n = 0;
   for (int i = 0; i < n_session; i++) {
-    const int64_t past = i ? 600 + (int64_t)(i * 577) % 650 : 0; /* one span, two, three */
+    /* One span, two, and (few, because feeding them takes the square of it) three. */
+    const int64_t past = i == 0 ? 0 : i % 16 == 3 ? 1100 + i : 514 + (int64_t)(i * 577) % 64;
     CHECK_OK(pgg_session_new(plan, LONG, PGG_F16, &sessions[i]));
     if (past) CHECK_OK(pgg_session_step(sessions[i], before + i, NULL, past, 0, NULL, 2));
     tiny_ids(ids + n, (int)counts[i], V, (uint64_t)(50 + i));

@@ -49,7 +49,28 @@ def rope(x, kind, freq, magnitude):
     return y
 
 
-def forward(w, ids, *, n_layer, n_head, n_head_kv, head_dim, eps, kind, base=10000.0, n_rot=None, scaling=None):
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def experts(x, router, gate, up, down, n_used, norm):
+    """Each row of x through the n_used experts its router likes best, weighted by softmax."""
+    y = np.zeros((len(x), down.shape[1]))
+    for row, out in zip(x, y, strict=True):
+        logits = router @ row
+        weights = np.exp(logits - logits.max())
+        weights /= weights.sum()
+        chosen = np.argsort(-weights, kind="stable")[:n_used]
+        total = weights[chosen].sum() if norm else 1.0
+        for e in chosen:
+            out += weights[e] / total * (down[e] @ (silu(gate[e] @ row) * (up[e] @ row)))
+    return y
+
+
+def forward(
+    w, ids, *, n_layer, n_head, n_head_kv, head_dim, eps, kind, base=10000.0, n_rot=None, scaling=None,
+    n_expert_used=0, expert_norm=True,
+):  # fmt: skip
     """Logits (tokens, n_vocab) at every position."""
     w = {name: np.asarray(value, np.float64) for name, value in w.items()}
     n = len(ids)
@@ -76,7 +97,13 @@ def forward(w, ids, *, n_layer, n_head, n_head_kv, head_dim, eps, kind, base=100
         p /= p.sum(-1, keepdims=True)
         x = x + part("attn_output", np.einsum("hqk,khd->qhd", p, v).reshape(n, -1))
         h = rms_norm(x, w[f"blk.{i}.ffn_norm.weight"], eps)
-        gate = part("ffn_gate", h)
-        x = x + part("ffn_down", gate / (1 + np.exp(-gate)) * part("ffn_up", h))
+        if n_expert_used:
+            stacks = [w[f"blk.{i}.ffn_{name}.weight"] for name in ("gate_inp", "gate_exps", "up_exps", "down_exps")]
+            x = x + experts(h, *stacks, n_expert_used, expert_norm)
+        else:
+            x = x + part("ffn_down", silu(part("ffn_gate", h)) * part("ffn_up", h))
+        if f"blk.{i}.ffn_gate_shexp.weight" in w:
+            shared = part("ffn_down_shexp", silu(part("ffn_gate_shexp", h)) * part("ffn_up_shexp", h))
+            x = x + shared / (1 + np.exp(-part("ffn_gate_inp_shexp", h)))
     x = rms_norm(x, w["output_norm.weight"], eps)
     return x @ w.get("output.weight", w["token_embd.weight"]).T

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from converters import checkpoint
 from model import tiny
 
 
@@ -85,6 +86,10 @@ def test_bench():
     assert "matmul" in done.stdout
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 2, "--json").stdout)
     assert len(facts["prompt_per_second"]) == 2
+    more = ("--depth", 32, "--batch", 3)
+    facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
+    assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
+    assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
 
 
 def test_chat_remembers(path):
@@ -114,3 +119,16 @@ def test_errors_are_one_line(args, text):
 def test_version_and_help():
     assert cli("--version").stdout.strip()
     assert "quantize" in cli("--help").stdout
+
+
+def test_convert(tmp_path):
+    src = checkpoint.folder(tmp_path / "src")
+    checkpoint.safetensors(src / "model.safetensors", checkpoint.tensors())
+    done = cli("convert", src, tmp_path / "x.gguf", "--dtype", "F16")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("llama: 21 tensors")
+    assert cli("tokenize", tmp_path / "x.gguf", "the", "--json").stdout.strip() == "[259, 257]"
+    bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
+    assert bad.returncode != 0
+    assert "no model" in bad.stderr
+    assert "Example:" in cli("convert", "--help").stdout

@@ -32,6 +32,27 @@ def test_pure_puts_every_matrix_into_one_type(src, tmp_path):
         assert len(m.generate([256, 5], max_tokens=3, temperature=0).tokens) <= 3
 
 
+def test_experts_are_quantized_and_routers_kept(tmp_path):
+    src = tiny.write(
+        tmp_path / "src.gguf", "qwen2moe", n_embd=256, n_head=8, head_dim=32, n_ff=64, n_expert=5, n_expert_used=2,
+        n_ff_shared=256,
+    )  # fmt: skip
+    dst = tmp_path / "dst.gguf"
+    kinds = {r.name: r.new for r in pyggml.quantize_file(src.path, dst, "pure:Q4_K")}
+    assert kinds["blk.0.ffn_gate_exps.weight"] == kinds["blk.0.ffn_up_exps.weight"] == "q4_k"
+    assert kinds["blk.0.ffn_down_exps.weight"] == "q5_0"  # rows of 64 hold no block of 256
+    assert kinds["blk.0.ffn_gate_inp.weight"] == kinds["blk.1.ffn_gate_inp_shexp.weight"] == "f32"
+    with pyggml.gguf.open(dst) as file:
+        info = file.tensors["blk.1.ffn_up_exps.weight"]
+        assert tuple(info.shape) == (5, 64, 256)
+        want = pyggml.quantize(src.weights["blk.1.ffn_up_exps.weight"], "q4_k")
+        assert np.array_equal(info.data, want.raw.reshape(-1))
+    ids = [256, *range(40)]
+    with pyggml.load(src.path, kv_type="f32") as a, pyggml.load(dst, kv_type="f32") as b:
+        x, y = a.logits(ids), b.logits(ids)
+        assert 0 < np.abs(x - y).max() < 0.5 * np.abs(x).max()  # two blocks of random weights: noise, not nonsense
+
+
 def test_dry_run_writes_nothing(src, tmp_path):
     rows = pyggml.quantize_file(src.path, tmp_path / "dst.gguf", "pure:q8_0", dry_run=True)
     assert not (tmp_path / "dst.gguf").exists()
@@ -75,7 +96,51 @@ def test_a_file_may_be_rewritten_in_place_and_failure_loses_nothing(src, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.gguf", "src.gguf"]
 
 
-@pytest.mark.parametrize("recipe", ["Q4_K_M", "pure:", "nonsense", "pure:q8_k"])
+@pytest.mark.parametrize("recipe", ["Q4_K_X", "pure:", "pure:i32", "nonsense", "pure:q8_k"])
 def test_recipes_that_are_not_there(src, tmp_path, recipe):
     with pytest.raises(pyggml.PyggmlError):
         pyggml.quantize_file(src.path, tmp_path / "d.gguf", recipe)
+
+
+def test_a_mix_with_options(src, tmp_path):
+    dst = tmp_path / "d.gguf"
+    rows = pyggml.quantize_file(
+        src.path, dst, "q4_k_m", output_type="Q8_0", keep={"layer_norm": "F16"}, rules={"attention_key": "q5_0"},
+        metadata={"general.name": "other", "llama.rope.freq_base": 20000.0, "tokenizer.ggml.merges": None},
+    )  # fmt: skip
+    kinds = {r.name: r.new for r in rows}
+    assert kinds["token_embd.weight"] == "q8_0"  # tied: the embedding is the output
+    assert kinds["blk.0.attn_norm.weight"] == "f16"
+    assert kinds["blk.1.attn_k.weight"] == "q5_0"
+    assert kinds["blk.1.attn_v.weight"] == "q6_k"
+    assert next(r.why for r in rows if r.name == "blk.1.ffn_down.weight") == "rows of 320 do not fit q6_k"
+    with pyggml.gguf.open(dst) as file:
+        assert {n: t.type.name for n, t in file.tensors.items()} == kinds
+        assert file.metadata["general.file_type"] == 15
+        assert file.metadata["general.name"] == "other"
+        assert file.metadata.type_of("llama.rope.freq_base") == "f32"
+        assert file.metadata["llama.rope.freq_base"] == 20000.0
+        assert "tokenizer.ggml.merges" not in file.metadata
+
+
+def test_importance_is_per_column_and_per_expert(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 64)).astype(np.float32)
+    src, dst = tmp_path / "s.gguf", tmp_path / "d.gguf"
+    with pyggml.gguf.Writer(src) as out:
+        out.add("general.architecture", "llama")
+        out.add_tensor("blk.0.ffn_up_exps.weight", x.shape, "f32", x)
+    weights = rng.uniform(0.01, 4, (3, 64)).astype(np.float32)
+    pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": weights})
+    with pyggml.gguf.open(dst) as file:
+        got = file.tensors["blk.0.ffn_up_exps.weight"].data.reshape(3, -1)
+    for e in range(3):
+        want = pyggml.quantize(x[e], "q4_1", importance=weights[e]).raw
+        assert np.array_equal(got[e], want.reshape(-1))
+    assert not np.array_equal(got[0], pyggml.quantize(x[0], "q4_1").raw.reshape(-1))
+    with pytest.raises(pyggml.ArgumentError, match="192 values, got 65"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": np.ones(65)})
+    with pytest.raises(pyggml.ArgumentError, match="finite"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": np.full(64, np.nan)})
+    with pytest.raises(pyggml.ArgumentError, match="another model"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.9.x.weight": np.ones(64)})

@@ -138,12 +138,11 @@ static void walk_on(walk *w, const pgg_op *op) {
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
-static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int nth) {
+/* Heads [h0, h1) of tokens [t0, t1). */
+static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
   const int ks = rec->op.src[1], vs = rec->op.src[2];
-  const int64_t n_head_kv = rec->op.i[2], k_dim = rec->op.i[3], v_dim = rec->op.i[4];
-  int64_t t0, t1;
-  pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+  const int64_t k_dim = rec->op.i[3], v_dim = rec->op.i[4];
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
     const pgg_kv_span *kv = &part->kv->layers[rec->kv];
@@ -153,7 +152,7 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int ith, int n
       const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
       const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
       const size_t pos = (size_t)(part->n_past + t - part->first);
-      for (int64_t h = 0; h < n_head_kv; h++) {
+      for (int64_t h = h0; h < h1; h++) {
         kernels->kv_store(type, k + h * k_dim, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
         kernels->kv_store(type, v + h * v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, v_dim);
       }
@@ -297,7 +296,11 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
 pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
   switch (stage) {
-    case STORE: return pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]);
+    case STORE: {
+      const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+      const pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
+      return share == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]) : share;
+    }
     case ATTEND: return PGG_SHARE_ANY;
     case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     default: return PGG_SHARE_END;
@@ -337,7 +340,9 @@ static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
 void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   if (stage == STORE) {
-    store(run, rec, ith, nth);
+    int64_t t0, t1;
+    pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+    store(run, rec, t0, t1, 0, rec->op.i[2]);
   } else if (stage == ATTEND) {
     attend_all(run, op, ith);
   } else {
@@ -345,4 +350,9 @@ void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) 
     pgg_team_range(run->n * rec->op.i[1], 1, ith, nth, &begin, &end);
     merge_range(run, rec, begin, end);
   }
+}
+
+void pgg_cpu_attention_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  store(run, rec, 0, run->n, c0 * (rec->op.i[2] / n), c1 * (rec->op.i[2] / n));
 }

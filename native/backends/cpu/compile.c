@@ -13,16 +13,16 @@ static bool same_rope(const pgg_op *a, const float *fa, const pgg_op *b, const f
   return fa == fb && a->i[2] == b->i[2] && a->i[4] == b->i[4] && !memcmp(a->f, b->f, 6 * sizeof a->f[0]);
 }
 
-static void note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
+static bool note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
   const pgg_op *o = &plan->ops[op].op;
   const float *factors = o->weight[0] >= 0 ? plan->weights[o->weight[0]].vec : NULL;
   int i = 0;
   while (i < notes->n_rope && !same_rope(notes->ropes[i].op, notes->ropes[i].factors, o, factors)) i++;
   notes->ops[op].rope = i;
-  notes->ops[op].rope_first = i == notes->n_rope;
-  if (i < notes->n_rope) return;
-  notes->ropes[i] = (pgg_cpu_rope){o, factors};
+  if (i < notes->n_rope) return true;
+  notes->ropes[i] = (pgg_cpu_rope){o, factors, pgg_cpu_rope_speeds(o, factors)};
   notes->n_rope++;
+  return notes->ropes[i].speed != NULL;
 }
 
 /* The types that the kernels must know; every level's table has them or none. */
@@ -30,6 +30,10 @@ static pgg_status judge_types(const pgg_plan *plan) {
   const pgg_kernels *kernels = pgg_kernels_get();
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
+    if (op->kind == PGG_OP_EXPERTS) {
+      pgg_status status = pgg_cpu_experts_judge(plan, op, kernels);
+      if (status) return status;
+    }
     if (op->kind != PGG_OP_EMBED && op->kind != PGG_OP_MATMUL) continue;
     const pgg_weight *w = &plan->weights[op->weight[0]];
     bool known = op->kind == PGG_OP_EMBED ? kernels->decode[w->type] != NULL : kernels->gemv[w->type] != NULL;
@@ -55,17 +59,30 @@ pgg_status pgg_cpu_compile(pgg_plan *plan) {
     return pgg_fail(PGG_ENOMEM, "no memory for notes on %d ops", plan->n_op);
   }
   int acts_of = -1, panels_of = -1, panels_type = -1; /* nodes whose prepared rows lie in scratch */
+  int prepared_by = -1, slot = 1;
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (op->kind == PGG_OP_ROPE) note_rope(plan, notes, i);
+    if (op->kind == PGG_OP_ROPE && !note_rope(plan, notes, i)) {
+      pgg_cpu_discard(plan);
+      return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);
+    }
     if (op->kind != PGG_OP_MATMUL) continue;
     const int src = op->src[0], type = plan->weights[op->weight[0]].type;
     notes->ops[i].acts_there = acts_of == src;
     notes->ops[i].panels_there = panels_of == src && panels_type == type;
-    if (pgg_cpu_takes_blocks(type)) acts_of = src;
+    if (pgg_cpu_takes_blocks(type)) {
+      if (acts_of != src) {
+        acts_of = src;
+        prepared_by = i;
+        slot = !slot;
+      }
+      notes->ops[i].prepared_by = prepared_by;
+      notes->ops[i].acts_slot = slot;
+    }
     panels_of = src;
     panels_type = type;
   }
+  pgg_cpu_find_rows(plan, notes->ops);
   return PGG_OK;
 }
 
@@ -73,6 +90,7 @@ void pgg_cpu_discard(pgg_plan *plan) {
   pgg_cpu_plan *notes = plan->compiled;
   if (!notes) return;
   free(notes->ops);
+  for (int i = 0; i < notes->n_rope; i++) free(notes->ropes[i].speed);
   free(notes->ropes);
   free(notes);
   plan->compiled = NULL;
@@ -88,26 +106,39 @@ static void more(size_t *have, size_t need) {
 static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
   const pgg_cpu_plan *notes = plan->compiled;
   const int64_t n = plan->limits.n_batch;
-  size_t acts = 0, panels = 0, ropes = 0, partials = 0, own = 0;
+  size_t acts[2] = {0}, own_acts = 0, panels = 0, ropes = 0, partials = 0, experts = 0, expert_acts = 0, own = 0;
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
     if (op->kind == PGG_OP_MATMUL) {
       const pgg_weight *w = &plan->weights[op->weight[0]];
-      if (pgg_cpu_takes_blocks(w->type)) more(&acts, (size_t)n * pgg_cpu_act_stride(w->type, w->cols));
+      if (pgg_cpu_takes_blocks(w->type)) {
+        const size_t row = pgg_cpu_act_stride(w->type, w->cols);
+        more(&acts[notes->ops[i].acts_slot], (size_t)n * row);
+        more(&own_acts, (size_t)pgg_min_i64(n, PGG_CPU_EACH / w->cols) * row);
+      }
       more(&panels, pgg_cpu_panel_bytes(s->kernels, w->type, n, w->cols));
       more(&own, pgg_cpu_gemm_scratch(s->kernels, w->type, w->cols));
     } else if (op->kind == PGG_OP_ATTENTION) {
       more(&partials, pgg_cpu_attention_partials(plan, op));
       more(&own, pgg_cpu_attention_scratch(plan, op, s->kernels));
+    } else if (op->kind == PGG_OP_EXPERTS) {
+      more(&expert_acts, (size_t)n * (size_t)pgg_act_blocks(plan->weights[op->weight[0]].cols) * sizeof(pgg_act));
+      more(&experts, pgg_cpu_experts_shared(plan, op, s->kernels));
+      more(&own, pgg_cpu_experts_own(plan, op, s->kernels));
     }
   }
   for (int i = 0; i < notes->n_rope; i++)
     ropes += (size_t)(n * pgg_cpu_rope_stride(notes->ropes[i].op)) * sizeof(float);
-  s->acts = 0;
-  s->panels = pgg_align_up(s->acts + acts, PAGE);
+  s->acts = s->acts_slot[0] = 0;
+  s->acts_slot[1] = pgg_align_up(acts[0], PAGE);
+  s->panels = pgg_align_up(s->acts_slot[1] + acts[1], PAGE);
   s->ropes = pgg_align_up(s->panels + panels, PAGE);
   s->partials = pgg_align_up(s->ropes + ropes, PAGE);
-  s->threads = pgg_align_up(s->partials + partials, PAGE);
+  s->experts = pgg_align_up(s->partials + partials, PAGE);
+  s->expert_acts = pgg_align_up(s->experts + experts, PAGE);
+  s->own_acts = pgg_align_up(s->expert_acts + expert_acts, PAGE);
+  s->own_acts_bytes = pgg_align_up(own_acts, PAGE);
+  s->threads = s->own_acts + (size_t)s->n_threads * s->own_acts_bytes;
   s->thread_bytes = pgg_align_up(own, PAGE);
   s->bytes = s->threads + (size_t)s->n_threads * s->thread_bytes;
 }

@@ -36,7 +36,8 @@ void pgg_cpu_pack(const pgg_cpu_product *job, int ith, int nth) {
 }
 
 static void by_gemv(const pgg_cpu_product *job, int64_t r0, int64_t r1) {
-  pgg_gemv_fn gemv = job->kernels->gemv[job->type];
+  const pgg_gemv_fn gemv = job->kernels->gemv[job->type];
+  const pgg_gemm_fn many = job->kernels->gemv_many[job->type];
   const char *w = job->w, *acts = job->acts;
   int64_t step = r1 - r0;
   if (job->n > 1) { /* every token over a few rows at a time */
@@ -45,6 +46,19 @@ static void by_gemv(const pgg_cpu_product *job, int64_t r0, int64_t r1) {
   }
   for (int64_t r = r0; r < r1; r += step) {
     int64_t rows = pgg_min_i64(step, r1 - r);
+    if (job->n > 1 && many) {
+      const pgg_gemm some = {.w = w + (size_t)r * job->row_bytes,
+                             .row_bytes = job->row_bytes,
+                             .acts = acts,
+                             .act_stride = job->act_stride,
+                             .y = job->y + r,
+                             .y_stride = job->y_stride,
+                             .rows = rows,
+                             .n = job->n,
+                             .k = job->k};
+      many(&some);
+      continue;
+    }
     for (int64_t t = 0; t < job->n; t++)
       gemv(w + (size_t)r * job->row_bytes, job->row_bytes, acts + (size_t)t * job->act_stride,
            job->y + t * job->y_stride + r, rows, job->k);
@@ -77,6 +91,10 @@ static void some_rows(const pgg_cpu_product *job, void *scratch, bool gemm, int6
     float *y = job->y + t * job->y_stride;
     for (int64_t r = r0; r < r1; r++) y[r] += job->bias[r];
   }
+}
+
+void pgg_cpu_multiply_rows(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1) {
+  some_rows(job, scratch, pgg_cpu_uses_gemm(job->kernels, job->type, job->n), r0, r1);
 }
 
 void pgg_cpu_multiply(const pgg_cpu_product *job, void *scratch, int ith, int nth) {

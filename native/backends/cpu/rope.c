@@ -2,11 +2,10 @@
  * all layers, then the rotation of each row. Angles are computed in double: at position 100,000 a float has lost the
  * fraction. YaRN after arXiv 2309.00071. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "backends/cpu/cpu.h"
 #include "base/threads.h"
-
-enum { TABLE, ROTATE, DONE };
 
 #define TWO_PI 6.283185307179586
 
@@ -40,18 +39,25 @@ static float *table_of(const pgg_run *run, int rope) {
   return table;
 }
 
+double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors) {
+  const int64_t pairs = op->i[2] / 2;
+  double *speed = malloc((size_t)(pairs + 1) * sizeof *speed);
+  for (int64_t pair = 0; speed && pair < pairs; pair++) speed[pair] = speed_of(op, factors, pair);
+  return speed;
+}
+
 static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
   const pgg_cpu_rope *set = &pgg_cpu_plan_of(run)->ropes[rope];
   const int64_t stride = pgg_cpu_rope_stride(set->op), pairs = set->op->i[2] / 2;
   const double magnitude = set->op->f[3];
   float *table = table_of(run, rope);
-  for (int64_t pair = 0; pair < pairs && t0 < t1; pair++) {
-    const double speed = speed_of(set->op, set->factors, pair);
-    for (int i = 0; i < run->n_part; i++) {
-      const pgg_part *part = &run->parts[i];
-      const int64_t end = pgg_min_i64(t1, part->first + part->n);
-      for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
-        const double angle = (double)(part->n_past + t - part->first) * speed;
+  for (int i = 0; i < run->n_part; i++) {
+    const pgg_part *part = &run->parts[i];
+    const int64_t end = pgg_min_i64(t1, part->first + part->n);
+    for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
+      const double pos = (double)(part->n_past + t - part->first);
+      for (int64_t pair = 0; pair < pairs; pair++) {
+        const double angle = pos * set->speed[pair];
         table[t * stride + 2 * pair] = (float)(cos(angle) * magnitude);
         table[t * stride + 2 * pair + 1] = (float)(sin(angle) * magnitude);
       }
@@ -59,28 +65,44 @@ static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
   }
 }
 
-pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage) {
-  const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  if (stage >= DONE) return PGG_SHARE_END;
-  if (stage == TABLE && !pgg_cpu_plan_of(run)->ops[op].rope_first) return PGG_SHARE_SKIP;
-  return pgg_cpu_by_rows(run, rec->node, run->plan->nodes[rec->node].cols);
-}
-
-void pgg_cpu_rope_stage(const pgg_run *run, int op, int stage, int ith, int nth) {
-  const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  const int rope = pgg_cpu_plan_of(run)->ops[op].rope, src = rec->op.src[0];
+/* All tables of the step, each thread its tokens. */
+void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth) {
   int64_t t0, t1;
   pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
-  if (stage == TABLE) {
-    fill(run, rope, t0, t1);
-    return;
-  }
-  const float *table = table_of(run, rope), *x = pgg_run_data(run, src);
-  float *y = pgg_run_data(run, rec->node);
+  for (int i = 0; i < pgg_cpu_plan_of(run)->n_rope; i++) fill(run, i, t0, t1);
+}
+
+pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage) {
+  const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+  const int node = run->plan->ops[op].node;
+  if (stage > 0) return PGG_SHARE_END;
+  const pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
+  if (share != PGG_SHARE_SKIP) return share;
+  return pgg_run_own(run, node) ? PGG_SHARE_EACH : pgg_cpu_by_rows(run, node, run->plan->nodes[node].cols);
+}
+
+/* Heads [h0, h1) of tokens [t0, t1). */
+static void rotate(const pgg_run *run, int op, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int src = rec->op.src[0];
+  const int64_t at = h0 * rec->op.i[1];
+  const float *table = table_of(run, pgg_cpu_plan_of(run)->ops[op].rope), *x = pgg_run_data(run, src) + at;
+  float *y = pgg_run_data(run, rec->node) + at;
   for (int64_t t = t0; t < t1; t++) {
-    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)rec->op.i[0], (int)rec->op.i[1], (int)rec->op.i[2],
+    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)(h1 - h0), (int)rec->op.i[1], (int)rec->op.i[2],
                     (int)rec->op.i[3]};
     pgg_cpu_scratch_of(run)->kernels->rope(&how, x + t * pgg_run_stride(run, src),
                                            y + t * pgg_run_stride(run, rec->node));
   }
+}
+
+void pgg_cpu_rope_stage(const pgg_run *run, int op, int ith, int nth) {
+  int64_t t0, t1;
+  pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
+  rotate(run, op, t0, t1, 0, run->plan->ops[op].op.i[0]);
+}
+
+void pgg_cpu_rope_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+  const int64_t each = run->plan->ops[op].op.i[0] / n;
+  rotate(run, op, 0, run->n, c0 * each, c1 * each);
 }

@@ -11,7 +11,7 @@ pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols) {
   return run->plan->nodes[node].rows == PGG_ROWS_WANTED ? PGG_SHARE_WANTED : PGG_SHARE_TOKENS;
 }
 
-static bool elementwise(int kind) {
+bool pgg_cpu_elementwise(int kind) {
   switch (kind) {
     case PGG_OP_ADD:
     case PGG_OP_MUL:
@@ -27,10 +27,14 @@ static bool elementwise(int kind) {
 pgg_share pgg_cpu_rows_share(const pgg_run *run, int op, int stage) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int64_t cols = run->plan->nodes[rec->node].cols;
+  const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
   if (stage > 0) return PGG_SHARE_END;
-  pgg_share share = pgg_cpu_by_rows(run, rec->node, cols);
+  pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
+  if (share != PGG_SHARE_SKIP) return share;
+  if (pgg_run_own(run, rec->node)) return PGG_SHARE_EACH;
+  share = pgg_cpu_by_rows(run, rec->node, cols);
   if (rec->op.kind == PGG_OP_ROWS && share != PGG_SHARE_ONE) return PGG_SHARE_ANY; /* reads rows of other threads */
-  if (share == PGG_SHARE_ONE && cols >= PGG_CPU_SMALL && elementwise(rec->op.kind)) return PGG_SHARE_ANY;
+  if (share == PGG_SHARE_ONE && cols >= PGG_CPU_SMALL && pgg_cpu_elementwise(rec->op.kind)) return PGG_SHARE_ANY;
   return share;
 }
 
@@ -73,22 +77,42 @@ static void one_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, f
   }
 }
 
+/* Columns [begin, end) of all rows, of an op whose columns need only the same columns. */
+static void some_columns(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t begin, int64_t end) {
+  const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
+  const pgg_op *op = &rec->op;
+  const int a = op->src[0], b = pgg_op_src_count(op->kind) > 1 ? op->src[1] : a;
+  const int64_t rows = pgg_run_rows(run, rec->node);
+  for (int64_t r = 0; r < rows && begin < end; r++) {
+    const float *x = pgg_run_data(run, a) + r * pgg_run_stride(run, a);
+    float *y = pgg_run_data(run, rec->node) + r * pgg_run_stride(run, rec->node);
+    if (op->kind == PGG_OP_RMS_NORM) {
+      const float *w = run->plan->weights[op->weight[0]].vec;
+      for (int64_t at = begin; at < end; at += op->i[0]) kernels->rms_norm(x + at, w, y + at, op->i[0], op->f[0]);
+    } else {
+      elements(kernels, op, x + begin, pgg_run_data(run, b) + r * pgg_run_stride(run, b) + begin, y + begin,
+               end - begin);
+    }
+  }
+}
+
 void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int64_t cols = run->plan->nodes[rec->node].cols, rows = pgg_run_rows(run, rec->node);
-  const int64_t stride = pgg_run_stride(run, rec->node);
-  float *y = pgg_run_data(run, rec->node);
   int64_t begin, end;
-  if (elementwise(rec->op.kind) && pgg_cpu_rows_share(run, op, 0) == PGG_SHARE_ANY) { /* few long rows */
-    const int *src = rec->op.src;
+  if (pgg_cpu_elementwise(rec->op.kind) && pgg_cpu_rows_share(run, op, 0) == PGG_SHARE_ANY) { /* few long rows */
     pgg_team_range(cols, 64, ith, nth, &begin, &end);
-    for (int64_t r = 0; r < rows && begin < end; r++) {
-      const float *a = pgg_run_data(run, src[0]) + r * pgg_run_stride(run, src[0]) + begin, *b = NULL;
-      if (pgg_op_src_count(rec->op.kind) > 1) b = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]) + begin;
-      elements(pgg_cpu_scratch_of(run)->kernels, &rec->op, a, b, y + r * stride + begin, end - begin);
-    }
+    some_columns(run, rec, begin, end);
     return;
   }
+  const int64_t stride = pgg_run_stride(run, rec->node);
+  float *y = pgg_run_data(run, rec->node);
   pgg_team_range(rows, 1, ith, nth, &begin, &end);
   for (int64_t r = begin; r < end; r++) one_row(run, rec, r, y + r * stride, cols);
+}
+
+void pgg_cpu_rows_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int64_t each = run->plan->nodes[rec->node].cols / n;
+  some_columns(run, rec, c0 * each, c1 * each);
 }

@@ -1,0 +1,28 @@
+"""The command `convert`: options to pyggml.convert, a progress bar, one line of result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pyggml
+from pyggml.cli import show
+
+
+def convert(
+    src: Annotated[Path, typer.Argument(help="A model directory, a weight file beside its config.json, or a .gguf.")],
+    dst: Annotated[Path, typer.Argument(help="The .gguf to write; for a .gguf source the directory to fill.")],
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, f32, f16, bf16 or q8_0.")] = "auto",
+    quantize: Annotated[str | None, typer.Option("--quantize", help='A recipe, e.g. "Q4_K_M".')] = None,
+    name: Annotated[str | None, typer.Option("--name", help="general.name of the new file.")] = None,
+) -> None:
+    """Make a GGUF of safetensors, PyTorch, ONNX or NumPy weights, or safetensors of a GGUF.
+
+    Example: pyggml convert ./Llama-3.2-1B llama.gguf --quantize Q4_K_M
+    """
+    with show.progress("converting") as progress:
+        made = pyggml.convert(src, dst, dtype=dtype, quantize=quantize, name=name, progress=progress)
+    tokenizer = f", tokenizer {made.tokenizer}" if made.tokenizer else ""
+    print(f"{made.arch}: {made.n_tensors} tensors, {show.size(made.nbytes)}{tokenizer}")

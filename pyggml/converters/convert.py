@@ -1,0 +1,219 @@
+"""convert(): a model directory or file -> GGUF, and GGUF -> safetensors: read, plan, write beside, verify, rename.
+
+Knows no family and no file format of its own: those are in families/ and in the readers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pyggml.converters import families, verify, vocab
+from pyggml.converters.export import to_safetensors
+from pyggml.converters.families.bert import POOLING
+from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
+from pyggml.converters.family import Config, Meta
+from pyggml.converters.source import Source, open_source
+from pyggml.converters.stored import Stored
+from pyggml.converters.write import Made, data_of, plan
+from pyggml.errors import ArgumentError, GGUFError
+from pyggml.gguf import Writer
+from pyggml.gguf_format import clip
+from pyggml.quant import QuantType
+from pyggml.recipes import quantize_file
+
+_FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What convert() made: path, architecture, tensors, bytes, and whether a tokenizer came along."""
+
+    path: str
+    arch: str
+    n_tensors: int
+    nbytes: int
+    tokenizer: str | None
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    dtype: str = "auto",
+    quantize: str | None = None,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Converted:
+    """Makes a GGUF of a model, or safetensors of a GGUF.
+
+    src: a Hugging Face directory (safetensors or PyTorch shards, config.json, tokenizer files), one weight file with
+    its config.json beside it (.safetensors .bin .pth .pt .onnx .npz), Meta's directory (params.json,
+    consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors and config.json.
+    dtype: "f32", "f16", "bf16", "q8_0", or "auto" (16-bit weights stay what they are, others become f32); norms,
+    biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M". metadata: values to add or
+    to put in place of what was found, e.g. {"general.license": "mit"}.
+
+    Nothing of a source is ever run. An existing dst is replaced when the new file is whole and verified.
+    Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
+    known, ArgumentError for a path or dtype that cannot be used.
+    """
+    if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
+        arch, count, nbytes = to_safetensors(src, dst, progress)
+        return Converted(os.fsdecode(os.fspath(dst)), arch, count, nbytes, None)
+    wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
+    if wanted != "auto" and wanted not in _FILE_TYPE:
+        raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
+    source = open_source(src)
+    tensors, config = _whole(source)
+    c = Config(config, os.path.join(clip(source.folder), "config.json"))
+    family = families.find(c.get("model_type"))
+    made = plan(tensors, family, c, wanted)
+    extra = family.extra(c)
+    made += [_extra(key, values) for key, values in extra.items()]
+    meta = _general(source, family.arch, made, name, wanted) | family.metadata(c)
+    embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
+    meta |= vocab.metadata(source, c, embedding)
+    meta |= {key: (value, None) for key, value in (metadata or {}).items()}
+    verify.tokenizer({key: value for key, (value, _) in meta.items()}, source.folder)
+    _write(dst, meta, made, c, quantize, progress)
+    kind = meta.get("tokenizer.ggml.model")
+    path = os.fsdecode(os.fspath(dst))
+    return Converted(path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None)
+
+
+def _extra(name: str, values: Any) -> Made:
+    def read() -> Any:
+        return values
+
+    stored = Stored(name, values.shape, "f32", read)
+    return Made(name, (stored,), False, None, values.shape, QuantType.parse("f32"))
+
+
+def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
+    """Tensors and config; the parts of Meta's layout are joined, pooling of sentence-transformers is added."""
+    if not source.original:
+        pooling = source.json(os.path.join("1_Pooling", "config.json"))
+        return source.tensors, {**source.config, **{key: pooling[key] for key in POOLING if key in pooling}}
+    parts = source.parts
+    joined = {name: _joined(name, [_part(part, name) for part in parts], source) for name in parts[0]}
+    for part in parts[1:]:
+        if part.keys() != parts[0].keys():
+            raise GGUFError(f"{clip(source.folder)}: the consolidated parts hold different tensors")
+    up, embedding = joined.get("layers.0.feed_forward.w1.weight"), joined.get("tok_embeddings.weight")
+    if up is None or embedding is None:
+        raise GGUFError(f"{clip(source.folder)}: the consolidated files hold no Llama model")
+    return joined, from_params(source.config, up.shape[0], embedding.shape[0])
+
+
+def _part(part: dict[str, Stored], name: str) -> Stored:
+    if name not in part:
+        raise GGUFError(f"{clip(name)} is missing in one of the consolidated parts")
+    return part[name]
+
+
+def _joined(name: str, parts: list[Stored], source: Source) -> Stored:
+    if len(parts) == 1 or len(parts[0].shape) < 2:
+        return parts[0]
+    axis = 1 if any(word in name for word in JOINED_BY_COLUMNS) else 0
+    if name.startswith("tok_embeddings") and parts[0].shape[1] != source.config.get("dim"):
+        axis = 1  # Llama 1 and 2 cut the embedding by columns, Llama 3 by rows
+    if any(part.shape[1 - axis] != parts[0].shape[1 - axis] or part.dtype != parts[0].dtype for part in parts):
+        raise GGUFError(f"{clip(name)}: its parts do not fit together")
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+
+    def read() -> Any:
+        return np.concatenate([part.read() for part in parts], axis=axis)
+
+    return Stored(name, tuple(shape), parts[0].dtype, read)
+
+
+def _general(source: Source, arch: str, made: list[Made], name: str | None, dtype: str) -> Meta:
+    types = {each.type.name for each in made if len(each.shape) > 1 and each.type.name != "f32"}
+    mostly = dtype if dtype != "auto" else next(iter(types), "f32")
+    said = source.config.get("_name_or_path")
+    title = name or (os.path.basename(said.rstrip("/")) if isinstance(said, str) and said else "")
+    meta: Meta = {
+        "general.architecture": (arch, None),
+        "general.type": ("model", None),
+        "general.name": (title or os.path.basename(os.path.abspath(source.folder)), None),
+        "general.size_label": (_size_label(made), None),
+        "general.file_type": (_FILE_TYPE.get(mostly, 0), "u32"),
+        "general.quantization_version": (2, "u32"),
+    }
+    return meta
+
+
+def _size_label(made: list[Made]) -> str:
+    """Parameters as model names show them: 1.2B, 460K; experts as 8x7B with what one of them and the rest make."""
+    total = experts = count = 0
+    for each in made:
+        size = int(np.prod(each.shape, dtype=np.int64))
+        total += size
+        if "_exps." in each.name:
+            experts += size
+            count = each.shape[0]
+    label = _short(total - experts + experts // count) if count else _short(total)
+    return f"{count}x{label}" if count else label
+
+
+def _short(n: int) -> str:
+    value, unit = float(n), ""
+    for name in ("K", "M", "B", "T"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, name
+    return f"{value:.1f}{unit}" if value < 10 and unit in ("B", "T") else f"{round(value)}{unit}"
+
+
+def _write(
+    dst: str | os.PathLike[str],
+    meta: Meta,
+    made: list[Made],
+    c: Config,
+    quantize: str | None,
+    progress: Progress | None,
+) -> None:
+    target = os.path.realpath(os.fsdecode(os.fspath(dst)))
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ArgumentError(f"{clip(target)} exists and is no regular file; it is not replaced")
+    beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part.gguf")
+    total = sum(int(np.prod(each.shape, dtype=np.int64)) // each.type.elems * each.type.bytes for each in made)
+    written = 0
+
+    def done(nbytes: int) -> None:
+        nonlocal written
+        written += nbytes
+        if progress is not None:
+            progress(written, total)
+
+    try:
+        with Writer(beside) as out:
+            for key, (value, kind) in meta.items():
+                out.add(key, value, kind)
+            for each in made:
+                out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
+        verify.tensors(beside, made)
+        if quantize is None:
+            os.replace(beside, target)
+        else:
+            quantize_file(beside, target, quantize, allow_requantize=True, progress=progress)
+    except OSError as e:
+        raise GGUFError(f"{clip(target)} cannot be written: {e.strerror or e}") from e
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+
+
+def _call(pieces: Callable[[], Any]) -> Any:
+    return pieces()

@@ -1,0 +1,144 @@
+"""GGUF -> safetensors: the tables of families/ read backwards. Quantized tensors become 16-bit floats."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native, gguf
+from pyggml.converters import families, safetensors
+from pyggml.converters.family import Change, Config, Family
+from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.gguf import GGUFFile, TensorInfo
+from pyggml.gguf_format import clip
+from pyggml.quant import QuantType
+
+_SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
+_DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
+# Keys of a config.json by the ending of their GGUF key.
+_CONFIG = {
+    "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim", "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps", "context_length": "max_position_embeddings",
+    "rope.freq_base": "rope_theta", "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size", "attention.sliding_window": "sliding_window",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}  # fmt: skip
+
+
+def to_safetensors(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
+) -> tuple[str, int, int]:
+    """Writes dst/model.safetensors and dst/config.json; returns (architecture, tensors, bytes).
+
+    dst may not be an existing file. Raises UnsupportedError for an architecture whose tables do not turn back.
+    """
+    folder = os.fsdecode(os.fspath(dst))
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise GGUFError(f"{clip(folder)} exists and is no directory; it is not replaced")
+    with gguf.open(src) as file:
+        model_type, family = families.by_arch(file.arch)
+        if any("_exps." in name for name in file.tensors) and not any("experts.#" in n for n in family.names):
+            model_type, family = "mixtral", families.find("mixtral")
+        config = _config(file, model_type)
+        c = Config(config, "the file's metadata")
+        rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
+        config["tie_word_embeddings"] = "output.weight" not in file.tensors
+        total, done = sum(int(np.prod(row[1], dtype=np.int64)) for row in rows), 0
+
+        def counted(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+            nonlocal done
+            values = read()
+            done += values.size
+            if progress is not None:
+                progress(done, total)
+            return values
+
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as e:
+            raise GGUFError(f"{clip(folder)} cannot be made: {e.strerror}") from e
+        path = os.path.join(folder, "model.safetensors")
+        safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as out:
+            json.dump(config, out, indent=1)
+        return file.arch, len(rows), os.path.getsize(path)
+
+
+def _config(file: GGUFFile, model_type: str) -> dict[str, Any]:
+    config: dict[str, Any] = {"model_type": model_type}
+    for ending, name in _CONFIG.items():
+        value = file.metadata.get(f"{file.arch}.{ending}")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            config[name] = value
+    if "num_local_experts" in config and model_type != "mixtral":
+        config["num_experts"] = config.pop("num_local_experts")
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is not None:
+        config["vocab_size"] = embedding.shape[0]
+    return config
+
+
+Row = tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]
+
+
+def _rows(info: TensorInfo, family: Family, c: Config) -> list[Row]:
+    """The source tensors that one GGUF tensor came from."""
+    if _SKIPPED.match(info.name):
+        return []
+    numbers = re.findall(r"\.(\d+)\.", info.name)
+    end = re.search(r"\.(weight|bias)$", info.name)
+    stem = re.sub(r"\.\d+\.", ".#.", info.name[: end.start()] if end else info.name)
+    names = [name for name, to in family.names.items() if to == stem]
+    change = family.change_of(info.name)
+    if not names or (change is not None and change.back is None):
+        raise UnsupportedError(f"tensor {clip(info.name)} of a {family.arch} file has no way back to safetensors")
+    name = names[0]
+    for number in numbers:
+        name = name.replace("#", number, 1)
+    name = _prefix(name, family.arch) + (end.group() if end else "")
+    kind = _DTYPES.get(info.type.name, "bf16")
+    if "#" not in name:
+        shape = info.shape
+        if change is not None and change.back is not None:
+            shape = change.back(np.broadcast_to(np.zeros(1, np.float32), shape), c).shape
+        return [(name, shape, kind, partial(_values, info, None, kind, change, c))]
+    return [
+        (name.replace("#", str(e)), info.shape[1:], kind, partial(_values, info, e, kind, change, c))
+        for e in range(info.shape[0])
+    ]
+
+
+def _prefix(name: str, arch: str) -> str:
+    if name == "lm_head" or arch == "bert":
+        return name
+    return ("transformer." if arch == "gpt2" else "model.") + name
+
+
+def _values(info: TensorInfo, expert: int | None, kind: str, change: Change | None, c: Config) -> NDArray[Any]:
+    shape = info.shape if expert is None else info.shape[1:]
+    raw = info.data
+    if expert is not None:
+        size = info.nbytes // info.shape[0]
+        raw = raw[expert * size : (expert + 1) * size]
+    plain = info.type.name == kind and (change is None or not change.floats)
+    if plain:
+        values: NDArray[Any] = raw.view({"f32": "<f4", "f16": "<f2", "bf16": "<u2"}[kind]).reshape(shape)
+    else:
+        k = shape[-1]
+        rows = int(np.prod(shape, dtype=np.int64)) // k
+        values = _native.dequantize(info.type.id, raw, rows, k).reshape(shape)
+    if change is not None and change.back is not None:
+        values = change.back(values, c)
+    if plain or kind == "f32":
+        return np.ascontiguousarray(values)
+    made = _native.quantize(QuantType.parse(kind).id, np.ascontiguousarray(values.reshape(-1, values.shape[-1])))
+    return made.view("<u2").reshape(values.shape)

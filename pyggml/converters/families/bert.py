@@ -1,0 +1,42 @@
+"""BERT encoders, sentence-transformers among them: pooling comes from 1_Pooling/config.json."""
+
+from __future__ import annotations
+
+from pyggml.converters.family import Config, Family, Meta
+
+_NAMES: dict[str, str | tuple[str, ...]] = {
+    "embeddings.word_embeddings": "token_embd",
+    "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "token_embd_norm",
+    "encoder.layer.#.attention.self.query": "blk.#.attn_q",
+    "encoder.layer.#.attention.self.key": "blk.#.attn_k",
+    "encoder.layer.#.attention.self.value": "blk.#.attn_v",
+    "encoder.layer.#.attention.output.dense": "blk.#.attn_output",
+    "encoder.layer.#.attention.output.LayerNorm": "blk.#.attn_output_norm",
+    "encoder.layer.#.intermediate.dense": "blk.#.ffn_up",
+    "encoder.layer.#.output.dense": "blk.#.ffn_down",
+    "encoder.layer.#.output.LayerNorm": "blk.#.layer_output_norm",
+}
+POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
+"""Keys of 1_Pooling/config.json and the values of pooling_type."""
+
+
+def _metadata(c: Config) -> Meta:
+    meta: Meta = {
+        "bert.block_count": (c.n_layer, "u32"),
+        "bert.context_length": (c.count("max_position_embeddings"), "u32"),
+        "bert.embedding_length": (c.n_embd, "u32"),
+        "bert.feed_forward_length": (c.count("intermediate_size"), "u32"),
+        "bert.attention.head_count": (c.n_head, "u32"),
+        "bert.attention.layer_norm_epsilon": (c.number("layer_norm_eps", default=1e-12), "f32"),
+        "bert.attention.causal": (False, None),
+        "tokenizer.ggml.token_type_count": (c.count("type_vocab_size", default=2), "u32"),
+    }
+    for key, value in POOLING.items():
+        if c.get(key) is True:
+            meta["bert.pooling_type"] = (value, "u32")
+    return meta
+
+
+FAMILIES = {"bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.")}

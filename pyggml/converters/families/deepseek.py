@@ -1,0 +1,77 @@
+"""DeepSeek-V2: latent attention. kv_b is kept as two stacks of heads, keys turned, as the absorbed form needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml.converters.families.llama import NAMES
+from pyggml.converters.family import Change, Config, Family, Meta, decoder, rope
+
+_NAMES: dict[str, str | tuple[str, ...]] = {
+    **{name: to for name, to in NAMES.items() if "k_proj" not in name and "v_proj" not in name},
+    "layers.#.self_attn.q_a_proj": "blk.#.attn_q_a",
+    "layers.#.self_attn.q_a_layernorm": "blk.#.attn_q_a_norm",
+    "layers.#.self_attn.q_b_proj": "blk.#.attn_q_b",
+    "layers.#.self_attn.kv_a_proj_with_mqa": "blk.#.attn_kv_a_mqa",
+    "layers.#.self_attn.kv_a_layernorm": "blk.#.attn_kv_a_norm",
+    "layers.#.self_attn.kv_b_proj": ("blk.#.attn_k_b", "blk.#.attn_v_b"),
+    "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
+    "layers.#.mlp.experts.#.gate_proj": "blk.#.ffn_gate_exps",
+    "layers.#.mlp.experts.#.up_proj": "blk.#.ffn_up_exps",
+    "layers.#.mlp.experts.#.down_proj": "blk.#.ffn_down_exps",
+    "layers.#.mlp.shared_experts.gate_proj": "blk.#.ffn_gate_shexp",
+    "layers.#.mlp.shared_experts.up_proj": "blk.#.ffn_up_shexp",
+    "layers.#.mlp.shared_experts.down_proj": "blk.#.ffn_down_shexp",
+}
+
+
+def _heads(w: NDArray[Any], c: Config) -> NDArray[Any]:
+    return w.reshape(c.n_head, c.count("qk_nope_head_dim") + c.count("v_head_dim"), -1)
+
+
+def _k_b(w: NDArray[Any], c: Config) -> NDArray[Any]:
+    return np.ascontiguousarray(_heads(w, c)[:, : c.count("qk_nope_head_dim")].swapaxes(1, 2))
+
+
+def _v_b(w: NDArray[Any], c: Config) -> NDArray[Any]:
+    return np.ascontiguousarray(_heads(w, c)[:, c.count("qk_nope_head_dim") :])
+
+
+def _metadata(c: Config) -> Meta:
+    arch = "deepseek2"
+    rank, n_rot = c.count("kv_lora_rank"), c.count("qk_rope_head_dim")
+    r = c.rope()
+    meta = decoder(c, arch, head_dim=False) | rope(c, arch)
+    meta |= {
+        f"{arch}.attention.head_count_kv": (1, "u32"),
+        f"{arch}.vocab_size": (c.count("vocab_size"), "u32"),
+        f"{arch}.attention.key_length": (rank + n_rot, "u32"),
+        f"{arch}.attention.value_length": (rank, "u32"),
+        f"{arch}.attention.key_length_mla": (c.count("qk_nope_head_dim") + n_rot, "u32"),
+        f"{arch}.attention.value_length_mla": (c.count("v_head_dim"), "u32"),
+        f"{arch}.attention.kv_lora_rank": (rank, "u32"),
+        f"{arch}.rope.dimension_count": (n_rot, "u32"),
+        f"{arch}.leading_dense_block_count": (c.get("first_k_dense_replace") or 0, "u32"),
+        f"{arch}.expert_count": (c.count("n_routed_experts"), "u32"),
+        f"{arch}.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
+        f"{arch}.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
+        f"{arch}.expert_shared_count": (c.count("n_shared_experts"), "u32"),
+        f"{arch}.expert_weights_scale": (c.number("routed_scaling_factor", default=1.0), "f32"),
+    }
+    if c.get("q_lora_rank") is not None:
+        meta[f"{arch}.attention.q_lora_rank"] = (c.count("q_lora_rank"), "u32")
+    if c.flag("norm_topk_prob"):
+        meta[f"{arch}.expert_weights_norm"] = (True, None)
+    if c.get("n_group") is not None and c.get("topk_group") is not None:
+        meta[f"{arch}.expert_group_count"] = (c.count("n_group"), "u32")
+        meta[f"{arch}.expert_group_used_count"] = (c.count("topk_group"), "u32")
+    if r.get("mscale_all_dim") is not None:
+        meta[f"{arch}.rope.scaling.yarn_log_multiplier"] = (0.1 * r.number("mscale_all_dim"), "f32")
+    return meta
+
+
+_CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b)}
+FAMILIES = {"deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE)}

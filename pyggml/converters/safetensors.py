@@ -1,0 +1,94 @@
+"""Safetensors files: a reader with every claim of the header checked, and a writer.
+
+Layout: u64 length of a JSON table, the table, the data. Source: the safetensors format description.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml.converters.stored import Stored, check_shape, mapped, slice_of
+from pyggml.errors import GGUFError
+from pyggml.gguf_format import clip
+
+MAX_HEADER = 100_000_000
+
+_TYPES = {
+    "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16", "I64": "i64", "I32": "i32", "I16": "i16", "I8": "i8",
+    "U64": "u64", "U32": "u32", "U16": "u16", "U8": "u8", "BOOL": "bool",
+}  # fmt: skip
+_NAMES = {ours: theirs for theirs, ours in _TYPES.items()}
+
+
+def read(path: str) -> dict[str, Stored]:
+    """The tensors of one file. Raises GGUFError for a file that contradicts itself."""
+    data = mapped(path)
+    if data.size < 8:
+        raise GGUFError(f"{clip(path)} has {data.size} bytes, a safetensors file has at least 8: was it cut?")
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if length > MAX_HEADER or 8 + length > data.size:
+        raise GGUFError(
+            f"{clip(path)} claims a table of {length} bytes, the file has {data.size}: it was cut or is no safetensors"
+        )
+    try:
+        table = json.loads(data[8 : 8 + length].tobytes().decode("utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise GGUFError(f"{clip(path)}: the table of tensors is no JSON: {e}") from None
+    if not isinstance(table, dict):
+        raise GGUFError(f"{clip(path)}: the table of tensors is no JSON object")
+    begin = 8 + length
+    return {name: _tensor(path, name, entry, data, begin) for name, entry in table.items() if name != "__metadata__"}
+
+
+def _tensor(path: str, name: str, entry: Any, data: NDArray[np.uint8], base: int) -> Stored:
+    where = f"{clip(path)}: tensor {clip(name)}"
+    if not isinstance(entry, dict):
+        raise GGUFError(f"{where} is {clip(entry)}, expected dtype, shape and data_offsets")
+    dtype = _TYPES.get(str(entry.get("dtype")))
+    if dtype is None:
+        raise GGUFError(f"{where} has the type {clip(entry.get('dtype'))}; known: {' '.join(_TYPES)}")
+    shape, nbytes = check_shape(clip(path), name, entry.get("shape"), dtype)
+    offsets = entry.get("data_offsets")
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(at) is int for at in offsets)):
+        raise GGUFError(f"{where} has the offsets {clip(offsets)}, expected two numbers")
+    if not 0 <= offsets[0] <= offsets[1] or offsets[1] - offsets[0] != nbytes:
+        raise GGUFError(f"{where} lies at {offsets}, but its shape {list(shape)} needs {nbytes} bytes")
+    if base + offsets[1] > data.size:
+        raise GGUFError(f"{where} ends at byte {base + offsets[1]}, the file has {data.size}: it was cut")
+    return Stored(name, shape, dtype, partial(slice_of, data, base + offsets[0], shape, dtype))
+
+
+def write(path: str, tensors: Iterable[tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]]) -> int:
+    """Writes (name, shape, element type, read) one after another beside path and renames; returns how many."""
+    rows = list(tensors)
+    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape, dtype, _ in rows:
+        _, nbytes = check_shape(clip(path), name, list(shape), dtype)
+        table[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [at, at + nbytes]}
+        at += nbytes
+    head = json.dumps(table, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    beside = f"{path}.{secrets.token_hex(8)}.part"
+    try:
+        with open(beside, "xb") as out:
+            out.write(len(head).to_bytes(8, "little") + head)
+            for _, _, _, read_one in rows:
+                out.write(np.ascontiguousarray(read_one()).tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, path)
+    except OSError as e:
+        raise GGUFError(f"{clip(path)} cannot be written: {e.strerror}") from e
+    finally:
+        if os.path.exists(beside):
+            os.unlink(beside)
+    return len(rows)

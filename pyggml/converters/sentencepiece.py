@@ -1,0 +1,68 @@
+"""tokenizer.model files: the pieces of a SentencePiece model, read from its protocol buffer.
+
+Field numbers: sentencepiece_model.proto. GGUF token types equal the piece types of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyggml.converters import protobuf as pb
+from pyggml.converters.stored import mapped
+from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.gguf_format import clip
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """texts, scores, types (1 normal .. 6 byte) by id; the ids the trainer declared, -1 for none."""
+
+    texts: list[str]
+    scores: list[float]
+    types: list[int]
+    unk: int
+    bos: int
+    eos: int
+    pad: int
+    add_space_prefix: bool
+
+
+def read(path: str) -> Pieces:
+    """The model of a file. Raises GGUFError where it is damaged, UnsupportedError for other kinds than BPE."""
+    what = clip(path)
+    texts: list[str] = []
+    scores: list[float] = []
+    types: list[int] = []
+    ids = {40: 0, 41: 1, 42: 2, 43: -1}
+    kind, prefix = 1, True
+    for number, value in pb.fields(mapped(path).data, what):
+        if number == 1:
+            text, score, piece_type = "", 0.0, 1
+            for inner, each in pb.fields(pb.message(value, what), what):
+                if inner == 1:
+                    text = pb.text(each, what)
+                elif inner == 2:
+                    score = pb.f32_of(each)
+                elif inner == 3 and isinstance(each, int):
+                    piece_type = each
+            if not 1 <= piece_type <= 6:
+                raise GGUFError(f"{what}: piece {len(texts)} has the type {piece_type}, known are 1 to 6")
+            texts.append(text)
+            scores.append(score)
+            types.append(piece_type)
+        elif number == 2:
+            for inner, each in pb.fields(pb.message(value, what), what):
+                if inner == 3 and isinstance(each, int):
+                    kind = each
+                elif inner in ids and isinstance(each, int):
+                    ids[inner] = each - (1 << 64) if each >> 63 else each
+        elif number == 3:
+            for inner, each in pb.fields(pb.message(value, what), what):
+                if inner == 3:
+                    prefix = bool(each)
+    if not texts:
+        raise GGUFError(f"{what} holds no pieces: it is no SentencePiece model")
+    if kind != 2:
+        names = {1: "unigram", 3: "word", 4: "char"}
+        raise UnsupportedError(f"{what} is a SentencePiece model of kind {names.get(kind, kind)}; BPE can be converted")
+    return Pieces(texts, scores, types, ids[40], ids[41], ids[42], ids[43], prefix)

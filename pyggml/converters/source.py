@@ -1,0 +1,169 @@
+"""What a conversion starts from: all tensors of a directory or file, and the small files beside them.
+
+Chooses the reader by what is there: safetensors first (nothing in it can run), then PyTorch, ONNX, NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pyggml.converters import numpy_zip, onnx, pickled, safetensors
+from pyggml.converters.stored import Stored, file_size
+from pyggml.errors import ArgumentError, GGUFError
+from pyggml.gguf_format import clip
+
+_READERS: dict[str, Callable[[str], dict[str, Stored]]] = {
+    ".safetensors": safetensors.read,
+    ".bin": pickled.read,
+    ".pth": pickled.read,
+    ".pt": pickled.read,
+    ".onnx": onnx.read,
+    ".npz": numpy_zip.read,
+}
+# Files of a directory, in order of preference; an index names the shards.
+_WHOLE = ("model.safetensors", "pytorch_model.bin", "model.onnx", "model.npz", "model.pth", "model.pt")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
+_NOT_MODELS = re.compile(r"optimizer|scheduler|training_args|rng_state|scaler", re.I)
+
+MAX_JSON = 256 << 20
+
+
+class Source:
+    """A model as it came: folder, config (parsed config.json or params.json), tensors by their own names.
+
+    original: the layout of Meta's releases (params.json and consolidated.*.pth), whose parts the family joins.
+    """
+
+    def __init__(self, folder: str, config: dict[str, Any], parts: list[dict[str, Stored]], original: bool) -> None:
+        self.folder = folder
+        self.config = config
+        self.parts = parts
+        self.original = original
+
+    @property
+    def tensors(self) -> dict[str, Stored]:
+        """All tensors; a name in two parts is an error unless the layout splits tensors."""
+        found: dict[str, Stored] = {}
+        for part in self.parts:
+            for name, stored in part.items():
+                if name in found:
+                    raise GGUFError(f"tensor {clip(name)} is in two files of {clip(self.folder)}")
+                found[name] = stored
+        return found
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object beside the weights; {} where it is not there."""
+        return read_json(os.path.join(self.folder, name), missing_ok=True)
+
+    def text(self, name: str) -> str | None:
+        """A text file beside the weights, or None."""
+        path = os.path.join(self.folder, name)
+        if not os.path.isfile(path):
+            return None
+        try:
+            with open(path, encoding="utf-8") as stream:
+                return stream.read(MAX_JSON)
+        except (OSError, UnicodeDecodeError) as e:
+            raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+
+
+def read_json(path: str, missing_ok: bool = False) -> dict[str, Any]:
+    """A JSON object from a file. Raises GGUFError."""
+    if missing_ok and not os.path.isfile(path):
+        return {}
+    if file_size(path) > MAX_JSON:
+        raise GGUFError(f"{clip(path)} is larger than any such file ({os.path.getsize(path)} bytes)")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            value = json.load(stream)
+    except (OSError, ValueError, RecursionError) as e:
+        raise GGUFError(f"{clip(path)} is no JSON: {e}") from None
+    if not isinstance(value, dict):
+        raise GGUFError(f"{clip(path)} holds {type(value).__name__}, expected an object")
+    return value
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """The model in a directory, or in one weight file with its config beside it.
+
+    Raises ArgumentError for a path that holds no model, GGUFError for one that is damaged.
+    """
+    text = os.fsdecode(os.fspath(path))
+    if os.path.isdir(text):
+        return _from_folder(text)
+    ending = os.path.splitext(text)[1].lower()
+    if ending not in _READERS:
+        raise ArgumentError(
+            f"{clip(text)} is no model that can be converted: expected a directory or a file ending in "
+            f"{' '.join(_READERS)}"
+        )
+    folder = os.path.dirname(os.path.abspath(text))
+    return Source(folder, _config(folder), [_READERS[ending](text)], original=False)
+
+
+def _config(folder: str) -> dict[str, Any]:
+    path = os.path.join(folder, "config.json")
+    if not os.path.isfile(path):
+        raise GGUFError(f"{clip(folder)} has no config.json: it says the architecture and the sizes, put it there")
+    return read_json(path)
+
+
+def _from_folder(folder: str) -> Source:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as e:
+        raise GGUFError(f"{clip(folder)} cannot be read: {e}") from None
+    consolidated = [name for name in names if re.fullmatch(r"consolidated(\.\d+)?\.(pth|safetensors)", name)]
+    if "params.json" in names and consolidated and "config.json" not in names:
+        parts = [_READERS[os.path.splitext(name)[1]](os.path.join(folder, name)) for name in consolidated]
+        return Source(folder, read_json(os.path.join(folder, "params.json")), parts, original=True)
+    config = _config(folder)
+    for index in _INDEXES:
+        if index in names:
+            return Source(folder, config, _sharded(folder, index), original=False)
+    for name in (*_WHOLE, *names):
+        if name in names and not _NOT_MODELS.search(name) and os.path.splitext(name)[1] in _READERS:
+            shard = _SHARD.match(name)
+            if shard:
+                return Source(folder, config, _numbered(folder, shard), original=False)
+            return Source(folder, config, [_READERS[os.path.splitext(name)[1]](os.path.join(folder, name))], False)
+    raise ArgumentError(f"{clip(folder)} holds no weights: expected one of {' '.join(_WHOLE)}, or shards of them")
+
+
+def _sharded(folder: str, index: str) -> list[dict[str, Stored]]:
+    table = read_json(os.path.join(folder, index)).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise GGUFError(f"{clip(folder)}: {index} has no weight_map")
+    files: dict[str, set[str]] = {}
+    for tensor, name in table.items():
+        if not isinstance(name, str) or os.path.basename(name) != name or os.path.splitext(name)[1] not in _READERS:
+            raise GGUFError(f"{clip(folder)}: {index} places {clip(tensor)} in {clip(name)}, which is no weight file")
+        files.setdefault(name, set()).add(tensor)
+    parts = []
+    for name, wanted in sorted(files.items()):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise GGUFError(f"{clip(folder)}: shard {name} is missing, {index} places {len(wanted)} tensors in it")
+        part = _READERS[os.path.splitext(name)[1]](path)
+        lost = wanted - part.keys()
+        if lost:
+            raise GGUFError(f"{clip(path)} lacks {clip(min(lost))}, which {index} places in it")
+        parts.append({tensor: part[tensor] for tensor in part if tensor in wanted})
+    return parts
+
+
+def _numbered(folder: str, shard: re.Match[str]) -> list[dict[str, Stored]]:
+    """Shards by their names alone, where the index is missing."""
+    stem, _, count, ending = shard.groups()
+    parts = []
+    for number in range(1, int(count) + 1):
+        path = os.path.join(folder, f"{stem}-{number:05d}-of-{count}.{ending}")
+        if not os.path.isfile(path):
+            raise GGUFError(f"shard {clip(path)} is missing, {int(count)} belong together")
+        parts.append(_READERS[f".{ending}"](path))
+    return parts

