@@ -73,11 +73,7 @@ typedef struct pgg_fit_range {
   const pgg_fit_book *book;
 } pgg_fit_range;
 
-/* One choice after the other, which compilers make vectors of. */
-static inline float clamp(float v, float lo, float hi) {
-  v = v > lo ? v : lo;
-  return v < hi ? v : hi;
-}
+static inline float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 /* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
 static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }
