@@ -73,6 +73,8 @@ typedef struct pgg_kernels {
 
   void (*act_encode)(const float *x, pgg_act *act, int64_t k);          /* bytes equal to pgg_act_encode */
   void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */
+  /* bytes equal to pgg_quant.encode; NULL: no faster one */
+  void (*encode[PGG_TYPE_LIMIT])(const float *x, void *row, int64_t k, const float *importance);
 
   void (*rms_norm)(const float *x, const float *w, float *y, int64_t n, float eps); /* one run */
   void (*add)(const float *a, const float *b, float *y, int64_t n);

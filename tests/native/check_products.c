@@ -360,6 +360,33 @@ static void check_type(const pgg_kernels *k, int type) {
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
+/* The encoders of a level are the portable ones compiled again: bytes must be equal. */
+static void check_encoders(const pgg_kernels *k) {
+  enum { LEN = 512 };
+  static float x[LEN], w[LEN];
+  static uint8_t want[LEN * 4], got[LEN * 4];
+  what = "encode";
+  for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
+    if (!k->encode[type]) continue;
+    const pgg_quant *quant = pgg_quant_get(type);
+    for (int kind = 0; kind < 4; kind++) {
+      for (int i = 0; i < LEN; i++) {
+        const float v = (float)(i * 7919 % 1009) / 504.5f - 1.0f;
+        x[i] = kind == 0 ? v : kind == 1 ? v * v * v : kind == 2 ? 0.3f : i % 9 ? 0.0f : v * 1e-3f;
+        w[i] = 0.01f + (float)(i * 31 % 101) / 101.0f;
+      }
+      for (int weighted = 0; weighted < 2; weighted++) {
+        memset(want, 1, sizeof want), memset(got, 2, sizeof got);
+        quant->encode(x, want, LEN, weighted ? w : NULL);
+        k->encode[type](x, got, LEN, weighted ? w : NULL);
+        if (memcmp(want, got, (size_t)(LEN / quant->info.elems * quant->info.bytes))) {
+          FAIL("%s: bytes differ from pgg_quant.encode, input kind %d, weighted %d", quant->info.name, kind, weighted);
+        }
+      }
+    }
+  }
+}
+
 static void check_act_encode(const pgg_kernels *k) {
   static const int lens[] = {1, 31, 32, 255, 256, 257, 288, 512};
   static float x[512];
@@ -393,6 +420,7 @@ static void check_table(const char *isa, const char *form, const pgg_kernels *k)
   int types = 0, gemms = 0;
   level = isa;
   check_act_encode(k);
+  check_encoders(k);
   for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
     const pgg_quant *q = pgg_quant_get(type);
     if (!q || (q->info.kind != PGG_KIND_BLOCK && q->info.kind != PGG_KIND_FLOAT)) continue;
