@@ -2,20 +2,27 @@
 
     PYTHONPATH=. python bench/quant_file.py model-f16.gguf --mixes Q4_0,Q4_K_M --threads 1 --rounds 1
 
-Every run is a process of its own that writes beside SRC or into --out. MB/s counts a value as four bytes.
-Memory is the peak of RssAnon: what lies above the page cache, in which both engines keep the file. Linux only.
+Every run is a process of its own that writes beside SRC or into --out. MB/s counts a value as four bytes. Memory is the
+peak of RssAnon: what lies above the page cache, in which both engines keep the file. Linux only. Writes
+bench/results/quant-file-DATE.json and the table between `<!-- speed:begin -->` marks of docs/ENCODERS.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import card
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = ("<!-- speed:begin -->\n", "<!-- speed:end -->")
 ENGINES = ("pyggml", "llama.cpp")
 
 
@@ -60,6 +67,26 @@ def run(engine: str, src: str, dst: str, mix: str, threads: int) -> tuple[float,
     return seconds, peak
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """A line for each mix; best of the rounds, as other work only slows."""
+    lines = ["| mix | pyggml MB/s | llama.cpp MB/s | ratio | peak MB | llama.cpp's |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        (a, x), (b, y) = ((max(row[e]["mb_per_s"]), row[e]["peak_mb"]) for e in ENGINES)
+        lines.append(f"| {row['mix']} | {a:.0f} | {b:.0f} | {a / b:.2f} | {x:.0f} | {y:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def measure(src: str, folder: str, mix: str, threads: int, rounds: int, megabytes: float) -> dict[str, Any]:
+    """MB/s per thread of every round and the highest peak, of both engines in turns."""
+    row: dict[str, Any] = {"mix": mix, **{engine: {"mb_per_s": [], "peak_mb": 0.0} for engine in ENGINES}}
+    for turn in range(rounds):
+        for engine in ENGINES[:: 1 if turn % 2 == 0 else -1]:
+            seconds, peak = run(engine, src, f"{folder}/out.gguf", mix, threads)
+            row[engine]["mb_per_s"].append(round(megabytes / threads / seconds, 2))
+            row[engine]["peak_mb"] = max(row[engine]["peak_mb"], peak / 1e6)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("src")
@@ -75,18 +102,18 @@ def main() -> None:
     import gguf
 
     megabytes = sum(4 * math.prod(int(n) for n in t.shape) for t in gguf.GGUFReader(args.src).tensors) / 1e6
+    rows = []
+    machine = card.card(measure=False)
+    target = ROOT / "bench" / "results" / f"quant-file-{machine['date'][:10]}.json"
     with tempfile.TemporaryDirectory(dir=args.out or Path(args.src).resolve().parent) as folder:
         for mix in args.mixes.split(","):
-            times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
-            peaks = dict.fromkeys(ENGINES, 0)
-            for turn in range(args.rounds):
-                for engine in ENGINES[:: 1 if turn % 2 == 0 else -1]:
-                    seconds, peak = run(engine, args.src, f"{folder}/out.gguf", mix, args.threads)
-                    times[engine].append(seconds)
-                    peaks[engine] = max(peaks[engine], peak)
-            speed = {engine: megabytes / args.threads / min(found) for engine, found in times.items()}
-            ours, theirs = (f"{speed[e]:7.1f} MB/s {peaks[e] / 1e6:7.0f} MB" for e in ENGINES)
-            print(f"{mix:8} pyggml {ours}   llama.cpp {theirs}   ratio {speed['pyggml'] / speed['llama.cpp']:.2f}")
+            rows.append(measure(args.src, folder, mix, args.threads, args.rounds, megabytes))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            told = {"card": machine, "model": Path(args.src).name, "threads": args.threads, "rows": rows}
+            target.write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
+    page = ROOT / "docs" / "ENCODERS.md"
+    head, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    page.write_text(head + MARKS[0] + table(rows) + MARKS[1] + rest.partition(MARKS[1])[2], encoding="utf-8")
 
 
 if __name__ == "__main__":
