@@ -1,83 +1,112 @@
-"""pyggml as an engine for compare.py, and alone: `python bench/model.py MODEL.gguf` prints prefill and decode tokens/s.
-
-Only the public API: load, session, step.
-"""
+"""pyggml as an engine of bench/run.py. The public API, but for `batch` and `native`, which time the steps alone."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
+import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import worker
 
 
-class Pyggml:
-    """Greedy steps through a Session."""
+class Pyggml(worker.Engine):
+    """Greedy steps through a Session: one native call a token, sampling included, as generate() does."""
 
     name = "pyggml"
 
-    def __init__(self, path: str, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, path: str, threads: int, n_ctx: int, kv: str = "f16", mmap: bool = True, n_seq: int = 1) -> None:
         import pyggml
 
-        self.model = pyggml.load(path, n_threads=n_threads, n_ctx=n_ctx)
-        self.session = self.model.session()
+        self.lib = pyggml
+        self.path = path
+        self.options: dict[str, Any] = dict(n_threads=threads, n_ctx=n_ctx, kv_type=kv, mmap=mmap)
         self.last: int = 0
 
-    def version(self) -> str:
-        """Version and CPU level."""
-        import pyggml
+    def load(self) -> None:
+        from pyggml.sample import Sampling
 
-        return f"pyggml {pyggml.__version__} ({pyggml.info()['isa']})"
+        self.model = self.lib.load(self.path, **self.options)
+        self.session = self.model.session()
+        self.sampler = Sampling(temperature=0).sampler(self.model.n_vocab)
+
+    def version(self) -> str:
+        return f"pyggml {self.lib.__version__} ({self.lib.info()['isa']})"
 
     def prefill(self, ids: list[int]) -> None:
-        """Feeds ids to the empty session."""
         self.session.reset()
-        self.last = int(np.argmax(self.session.step(ids)))
+        self.feed(ids)
+
+    def feed(self, ids: list[int]) -> None:
+        self.last = self.session.next(self.sampler, ids)
+
+    def truncate(self, n: int) -> None:
+        self.session.truncate(n)
 
     def decode(self, n: int) -> list[int]:
-        """n steps of one token, the likeliest each time."""
         tokens = []
         for _ in range(n):
-            self.last = int(np.argmax(self.session.step([self.last])))
+            self.last = self.session.next(self.sampler, [self.last])
             tokens.append(self.last)
         return tokens
 
+    def batch(self, size: int, ids: list[list[int]], n: int) -> float:
+        from pyggml import _native
+        from pyggml.quant import QuantType
+        from pyggml.sample import Sampling
 
-def main() -> None:
-    """Times one model and prints medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores this process may use")
-    parser.add_argument("--prefill", type=int, default=512)
-    parser.add_argument("--decode", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    import card
+        plan, threads = self.model._plan, self.model.n_threads
+        kind = QuantType.parse(self.model.kv_type).id
+        sessions = [_native.Session(plan, self.model.n_ctx, kind) for _ in range(size)]
+        samplers = [Sampling(temperature=0).sampler(self.model.n_vocab) for _ in range(size)]
+        chosen = plan.next(sessions, samplers, [np.asarray(i, np.int32) for i in ids], threads)
+        start = time.perf_counter()
+        for _ in range(n):
+            chosen = plan.next(sessions, samplers, [np.array([token], np.int32) for token in chosen], threads)
+        return time.perf_counter() - start
 
-    threads = args.threads or card.cores()
-    engine = Pyggml(args.model, threads, args.prefill + args.decode + 8)
-    n_vocab = engine.model.n_vocab
-    ids = np.random.default_rng(0).integers(0, n_vocab, args.prefill).tolist()
-    print(f"{engine.version()}, {threads} threads, {args.model}")
-    rows: dict[str, list[float]] = {"prefill": [], "decode": []}
-    for _ in range(args.rounds + 1):
+    def first(self, text: str) -> None:
+        self.model.generate(text, max_tokens=1, temperature=0)
+
+    def generate(self, prompt: str, n: int) -> int:
+        return len(self.model.generate(prompt, max_tokens=n, temperature=0).tokens)
+
+    def native(self, prompt: str, n: int) -> float:
+        from pyggml import _native
+        from pyggml.quant import QuantType
+        from pyggml.sample import Sampling
+
+        session = _native.Session(self.model._plan, self.model.n_ctx, QuantType.parse(self.model.kv_type).id)
+        sampler = Sampling(temperature=0).sampler(self.model.n_vocab)
+        ids = np.asarray(self.model.tokenize(prompt), np.int32)
+        one = np.zeros(1, np.int32)
+        step, threads = session.next, self.model.n_threads
         start = time.perf_counter()
-        engine.prefill(ids)
-        rows["prefill"].append(args.prefill / (time.perf_counter() - start))
-        engine.prefill(ids[:4])
-        start = time.perf_counter()
-        engine.decode(args.decode)
-        rows["decode"].append(args.decode / (time.perf_counter() - start))
-    for name, rates in rows.items():
-        warm = rates[1:]  # the first round brings pages in
-        print(f"{name:8} {statistics.median(warm):9.1f} tokens/s ({min(warm):.1f} - {max(warm):.1f})")
+        one[0] = step(sampler, ids, threads)
+        for _ in range(n - 1):
+            one[0] = step(sampler, one, threads)
+        return time.perf_counter() - start
+
+    def memory(self) -> dict[str, int]:
+        held = self.model.memory()
+        return {"weights": held.weights, "kv_cache": held.kv_cache, "scratch": held.scratch}
+
+
+def tokenizer_bytes(path: str) -> int:
+    """How much this process grows by a file's vocabulary and the tokenizer built from it."""
+    import pyggml
+    from pyggml.tokenizer import from_metadata
+
+    before = worker.rss()["anonymous"]
+    with pyggml.gguf.open(path) as file:
+        made = from_metadata(file.metadata)
+        made.encode("Once upon a time")
+        return int(worker.rss()["anonymous"] - before)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4 and all(arg.isdigit() for arg in sys.argv[2:]):
-        worker.serve(Pyggml)
+    if sys.argv[1] == "--tokenizer":
+        print(json.dumps({"bytes": tokenizer_bytes(sys.argv[2])}))
     else:
-        main()
+        worker.serve(Pyggml)

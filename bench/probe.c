@@ -1,15 +1,20 @@
-/* What this machine can do, as one JSON line: clock, multiply-adds per second of one core (f32, int8), bytes per second
- * read by 1 and by all threads on 4 KiB and on 2 MiB pages. Own loops, none of the package's code, so the numbers bound
- * any engine. Built by card.py for the vectors of this CPU; used for benchmarks only.
- *   probe THREADS [quick]     quick: only the reads, in about a second */
+/* What this machine can do, as one JSON line: clock, multiply-adds per second (int8, bf16, f32; one core, and all
+ * threads at once), bytes per second read by 1 and by all threads from a mapped file (4 KiB pages) and from anonymous
+ * memory on 2 MiB pages. Own loops, none of the package's code, so the numbers bound any engine. Built by card.py with
+ * named vector flags; used for benchmarks only.
+ *   probe SECONDS FILE THREADS...   SECONDS for one try of a figure; FILE: its first 256 MiB are read, warmed before
+ * Each figure is named after its threads: {"clock_ghz": .., "int8_gmac_1": .., "read_gbs_4k_2": ..}. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -20,21 +25,68 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Calls body over and over for a while; the best calls per second of five tries. */
-static double best_rate(void (*body)(void)) {
+static double limit = 0.05; /* seconds of one try */
+enum { TRIES = 3, MOST = 256 };
+
+/* ---- many threads, one start ---------------------------------------------------------------------------------- */
+
+typedef struct worker {
+  double (*work)(struct worker *); /* -> units a second of this thread */
+  void (*body)(void);
+  const char *data;
+  size_t bytes;
+  pthread_barrier_t *start;
+  double rate;
+} worker;
+
+static void *worker_main(void *arg) {
+  worker *w = arg;
+  pthread_barrier_wait(w->start);
+  w->rate = w->work(w);
+  return NULL;
+}
+
+/* The sum of all threads' rates, each with its own part of data; the best of some tries. 0: threads were refused. */
+static double together(worker what, int threads) {
   double best = 0.0;
-  for (int try = 0; try < 5; try++) {
-    double start = now(), end;
-    int64_t calls = 0;
-    do {
-      for (int i = 0; i < 16; i++) body();
-      calls += 16;
-      end = now();
-    } while (end - start < 0.05);
-    double rate = (double)calls / (end - start);
-    if (rate > best) best = rate;
+  for (int try = 0; try < TRIES; try++) {
+    pthread_barrier_t start;
+    pthread_t ids[MOST];
+    worker ws[MOST];
+    pthread_barrier_init(&start, NULL, (unsigned)threads);
+    size_t part = what.bytes / (size_t)threads / 4096 * 4096;
+    for (int i = 0; i < threads; i++) {
+      ws[i] = what;
+      ws[i].start = &start;
+      ws[i].data = what.data ? what.data + part * (size_t)i : NULL;
+      ws[i].bytes = part;
+      if (pthread_create(&ids[i], NULL, worker_main, &ws[i])) exit(1); /* the others wait for ever otherwise */
+    }
+    double sum = 0.0;
+    for (int i = 0; i < threads; i++) {
+      pthread_join(ids[i], NULL);
+      sum += ws[i].rate;
+    }
+    pthread_barrier_destroy(&start);
+    if (sum > best) best = sum;
   }
   return best;
+}
+
+/* Calls body over and over for a while: calls per second. */
+static double calls(worker *w) {
+  double start = now(), end;
+  int64_t n = 0;
+  do {
+    for (int i = 0; i < 16; i++) w->body();
+    n += 16;
+    end = now();
+  } while (end - start < limit);
+  return (double)n / (end - start);
+}
+
+static double best_rate(void (*body)(void), int threads) {
+  return together((worker){.work = calls, .body = body}, threads);
 }
 
 /* ---- clock: a chain of additions, one a cycle ---------------------------------------------------------------- */
@@ -97,6 +149,19 @@ static void i8_body(void) {
 #undef X
   }
 }
+#elif defined(__AVXVNNI__)
+#define I_LANES 32
+static void i8_body(void) {
+  __m256i one = _mm256_set1_epi8(1);
+#define X(i) __m256i a##i = one;
+  TWELVE(X)
+#undef X
+  for (int r = 0; r < ROUNDS; r++) {
+#define X(i) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(a##i) : "x"(one));
+    TWELVE(X)
+#undef X
+  }
+}
 #elif defined(__AVX2__)
 #define I_LANES 32
 static void i8_body(void) { /* maddubs, madd by ones, add: what AVX2 needs for 32 multiply-adds */
@@ -118,16 +183,25 @@ static void i8_body(void) { /* maddubs, madd by ones, add: what AVX2 needs for 3
 }
 #endif
 
+#if defined(__AVX512BF16__)
+#define B_LANES 32
+static void bf16_body(void) {
+  __m512 one = _mm512_set1_ps(1.0f);
+#define X(i) __m512 a##i = one;
+  TWELVE(X)
+#undef X
+  for (int r = 0; r < ROUNDS; r++) {
+#define X(i) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(a##i) : "v"(one));
+    TWELVE(X)
+#undef X
+  }
+}
+#endif
+
 /* ---- reads ----------------------------------------------------------------------------------------------------- */
 
 #define BYTES ((size_t)256 << 20)
-typedef struct reader {
-  const char *data;
-  size_t bytes;
-  pthread_barrier_t *start;
-  double seconds;
-} reader;
-
+#define AHEAD ((size_t)8192) /* the prefetch looks past the end */
 static uint64_t sink;
 
 static uint64_t read_all(const char *p, size_t bytes) {
@@ -156,73 +230,74 @@ static uint64_t read_all(const char *p, size_t bytes) {
 #endif
 }
 
-static void *reader_main(void *arg) {
-  reader *r = arg;
-  pthread_barrier_wait(r->start);
-  double start = now();
-  uint64_t s = read_all(r->data, r->bytes);
-  r->seconds = now() - start;
+/* Bytes per second of this thread's part, 4 MiB at a time, round and round, so that all threads end together. */
+static double reads(worker *w) {
+  double start = now(), end;
+  size_t done = 0, at = 0, piece = (size_t)4 << 20;
+  uint64_t s = 0;
+  if (piece > w->bytes) piece = w->bytes;
+  do {
+    s |= read_all(w->data + at, piece);
+    done += piece;
+    at = at + 2 * piece <= w->bytes ? at + piece : 0;
+    end = now();
+  } while (end - start < limit);
   __atomic_fetch_or(&sink, s, __ATOMIC_RELAXED);
-  return NULL;
+  return (double)done / (end - start);
 }
 
-/* Best of five passes over 256 MiB, the slowest thread counting. GB/s. */
-static double read_rate(const char *data, int threads) {
-  double best = 0.0;
-  for (int try = 0; try < 5; try++) {
-    pthread_barrier_t start;
-    pthread_t ids[256];
-    reader rs[256];
-    pthread_barrier_init(&start, NULL, (unsigned)threads);
-    size_t part = BYTES / (size_t)threads / 4096 * 4096;
-    for (int i = 0; i < threads; i++) {
-      rs[i] = (reader){data + part * (size_t)i, part, &start, 0.0};
-      if (pthread_create(&ids[i], NULL, reader_main, &rs[i])) return 0.0;
-    }
-    double slowest = 0.0;
-    for (int i = 0; i < threads; i++) {
-      pthread_join(ids[i], NULL);
-      if (rs[i].seconds > slowest) slowest = rs[i].seconds;
-    }
-    pthread_barrier_destroy(&start);
-    double rate = (double)part * threads / slowest / 1e9;
-    if (rate > best) best = rate;
-  }
-  return best;
-}
-
-static char *pages(int huge) {
-  size_t room = BYTES + ((size_t)4 << 20);
+/* Memory on huge pages where the system gives them; NULL: refused. */
+static char *huge_pages(void) {
+  size_t huge = (size_t)2 << 20, room = BYTES + 2 * huge;
   char *raw = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return NULL;
-  char *p = (char *)(((uintptr_t)raw + ((size_t)2 << 20) - 1) & ~(((uintptr_t)2 << 20) - 1));
+  char *p = (char *)(((uintptr_t)raw + huge - 1) & ~(uintptr_t)(huge - 1));
 #ifdef MADV_HUGEPAGE
-  madvise(p, BYTES + 8192, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  madvise(p, BYTES + AHEAD, MADV_HUGEPAGE);
 #endif
-  memset(p, 1, BYTES + 8192); /* the prefetch looks a little ahead */
+  memset(p, 1, BYTES + AHEAD);
   return p;
 }
 
+/* The beginning of a file as a model's weights are mapped; its size in *bytes. */
+static char *file_pages(const char *path, size_t *bytes) {
+  struct stat st;
+  int fd = open(path, O_RDONLY);
+  if (fd < 0 || fstat(fd, &st) || (size_t)st.st_size < ((size_t)16 << 20)) return NULL;
+  *bytes = (size_t)st.st_size < BYTES ? (size_t)st.st_size : BYTES;
+  *bytes = (*bytes - AHEAD) / 4096 / MOST * 4096 * MOST;
+  char *p = mmap(NULL, *bytes + AHEAD, PROT_READ, MAP_SHARED, fd, 0);
+  close(fd);
+  if (p == MAP_FAILED) return NULL;
+  sink |= read_all(p, *bytes); /* touches every page, so that no fault is timed */
+  return p;
+}
+
+static void figure(const char *name, int threads, double value) {
+  printf(", \"%s_%d\": %.1f", name, threads, value / 1e9);
+}
+
 int main(int argc, char **argv) {
-  int threads = argc > 1 ? atoi(argv[1]) : 1, quick = argc > 2 && !strcmp(argv[2], "quick");
-  if (threads < 1 || threads > 256) return 1;
-  printf("{");
-  if (!quick) {
-    printf("\"clock_ghz\": %.3f, ", best_rate(chain) * CHAIN / 1e9);
+  if (argc < 4) return 1;
+  limit = atof(argv[1]);
+  size_t file_bytes = 0;
+  char *file = file_pages(argv[2], &file_bytes), *huge = huge_pages();
+  if (!file || !huge || !(limit > 0.0)) return 1;
+  printf("{\"clock_ghz\": %.3f", best_rate(chain, 1) * CHAIN / 1e9);
+  for (int i = 3; i < argc; i++) {
+    int n = atoi(argv[i]);
+    if (n < 1 || n > MOST) return 1;
 #ifdef F_LANES
-    printf("\"f32_gmac_core\": %.1f, ", best_rate(f32_body) * ROUNDS * ACCS * F_LANES / 1e9);
+    figure("f32_gmac", n, best_rate(f32_body, n) * ROUNDS * ACCS * F_LANES);
+#endif
+#ifdef B_LANES
+    figure("bf16_gmac", n, best_rate(bf16_body, n) * ROUNDS * ACCS * B_LANES);
 #endif
 #ifdef I_LANES
-    printf("\"int8_gmac_core\": %.1f, ", best_rate(i8_body) * ROUNDS * ACCS * I_LANES / 1e9);
+    figure("int8_gmac", n, best_rate(i8_body, n) * ROUNDS * ACCS * I_LANES);
 #endif
-  }
-  for (int huge = 0; huge < 2; huge++) {
-    char *data = pages(huge);
-    if (!data) return 1;
-    const char *size = huge ? "2m" : "4k";
-    if (!quick) printf("\"read_gbs_%s_1\": %.1f, ", size, read_rate(data, 1));
-    printf("\"read_gbs_%s_%d\": %.1f%s", size, threads, read_rate(data, threads), huge ? "" : ", ");
-    munmap(data, BYTES);
+    figure("read_gbs_4k", n, together((worker){.work = reads, .data = file, .bytes = file_bytes}, n));
+    figure("read_gbs_2m", n, together((worker){.work = reads, .data = huge, .bytes = BYTES}, n));
   }
   printf("}\n");
   return 0;

@@ -1,44 +1,149 @@
-"""Puts a result of compare.py between the bench marks of the README: `python bench/report.py bench/results/X.json`."""
+"""Prints the goals' table and writes it where documents have room for it, with the plots.
+
+    python bench/report.py [RESULT.json ...] [--print]
+
+Without a name: the newest full run of bench/results. Of several results the later one stands where both measured the
+same. Between `<!-- table:NAME -->` and `<!-- /table -->` in docs/PERFORMANCE.md and README.md the table NAME is put
+(goals, card, files, rest, kernels); --print leaves the documents alone. Needs no package but matplotlib, for the plots.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compare import table
+import goals
+from records import Record, find, load, merged
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+DOCUMENTS = ("docs/PERFORMANCE.md", "README.md")
+MARKS = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", flags=re.S)
 
 
-def block(data: dict[str, Any], name: str) -> str:
-    """The machine in one sentence, then the table."""
-    card = data["card"]
+def card_table(results: Sequence[dict[str, Any]]) -> str:
+    """The machine, in words and rates."""
+    card = results[-1]["card"]
     rates = card["rates"]
-    reads = [v for k, v in rates.items() if k.startswith("read_gbs_2m")]
-    versions = {key: e["version"].split(" (")[0] for r in data["results"] for key, e in r["engines"].items()}
-    can = f", reads {max(reads):.0f} GB/s, {rates['int8_gmac_core']:.0f} int8 GMAC/s a core" if reads else ""
-    first = data["results"][0]
-    lines = [
-        f"{card['cpu']}, {card['cores']} cores, level {card['isa']}{can}; {card['date'][:10]};",
-        f"{', '.join(versions.values())}. A prompt of {first['prefill_tokens']} tokens, then {first['decode_tokens']}",
-        "greedy ones; Llama-3.2-1B shape, random weights, f16 cache. Median (lowest - highest) of",
-        f"{first['rounds']} alternating rounds. All numbers: [{name}](bench/results/{name});",
-        "how they are made: [bench](bench/README.md).",
+    rows = [
+        "| threads | int8 | bf16 | f32 GMAC/s | read 4 KiB pages | read 2 MiB pages GB/s |",
+        "|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines) + "\n\n" + table(data["results"])
+    for n in sorted({int(key.rsplit("_", 1)[1]) for key in rates if key[-1].isdigit()}):
+        figures = (f"{kind}_{n}" for kind in ("int8_gmac", "bf16_gmac", "f32_gmac", "read_gbs_4k", "read_gbs_2m"))
+        rows.append(f"| {n} | " + " | ".join(goals.number(rates[f]) if f in rates else "" for f in figures) + " |")
+    huge = card["pages"].get("transparent_hugepage_enabled", "unknown")
+    said = [
+        f"{card['cpu']}, {card['cores']} cores at {rates.get('clock_ghz', 0):.2f} GHz, {card['memory_gb']} GB, level "
+        f"{card['isa']}; {card['system']}; huge pages: {huge}; load {card['load']}, "
+        f"{card['busy_cores']} cores busy with other work; {card['date'][:10]}, commit {card['commit'][:12]}.",
+        "Engines: " + "; ".join(sorted({v.split(" (")[0] for r in results for v in r["engines"].values()})) + ".",
+    ]
+    return "\n".join(said) + "\n\n" + "\n".join(rows)
+
+
+def files_table(records: Sequence[Record], threads: int) -> str:
+    """Tokens/s per file and engine."""
+    lines = [
+        "| file | engine | prefill 512, tokens/s | of peak | decode 64, tokens/s | of bandwidth |",
+        "|---|---|---|---|---|---|",
+    ]
+    found = find(records, section="speed", threads=threads)
+    for model in dict.fromkeys(r["model"] for r in found):
+        for engine, variant in dict.fromkeys((r["engine"], r["variant"]) for r in find(found, model=model)):
+            mine = {"model": model, "engine": engine, "variant": variant}
+            cells = []
+            for more in ({"what": "prefill", "n": 512}, {"what": "decode"}):
+                got = find(found, **mine, **more)
+                cells += [with_spread(got[0]), f"{got[0]['share']:.0%}" if got[0]["share"] else ""] if got else ["", ""]
+            lines.append(f"| {model} | {engine} {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def rest_table(records: Sequence[Record]) -> str:
+    """Loading, memory, small models, depth and batches: a row per figure."""
+    lines = ["| | engine | threads | measured |", "|---|---|---|---|"]
+    for section in ("load", "memory", "small", "thread", "experts", "depth", "batch"):
+        for r in find(records, section=section):
+            place = [r["model"].removeprefix("1b-"), r["what"]]
+            place += [f"at {r['depth']}, {r['kv']} cache"] if section == "depth" else []
+            place += [f"of {r['batch']}"] if section == "batch" else []
+            who = f"{r['engine']} {r['variant']}".strip()
+            share = f", {r['share']:.0%} of {r['limit']['name']}" if r["share"] else ""
+            lines.append(f"| {' '.join(place)} | {who} | {r['threads']} | {with_spread(r)} {r['unit']}{share} |")
+    return "\n".join(lines)
+
+
+def kernels_table(records: Sequence[Record], shape: str = "8192x2048") -> str:
+    """Every type at one shape: what n = 1, 8 and 512 reach."""
+    found = find(records, section="kernels", model=shape)
+    lines = ["| type | n = 1, of the roofline | n = 8 | n = 512 | n = 512, GMAC/s |", "|---|---|---|---|---|"]
+    for kind in dict.fromkeys(r["variant"] for r in found):
+        cells = []
+        for n in (1, 8, 512):
+            got = find(found, variant=kind, n=n)
+            cells.append(f"{got[0]['share']:.0%}" if got and got[0]["share"] else "")
+        last = find(found, variant=kind, n=512)
+        lines.append(f"| {kind} | " + " | ".join(cells) + f" | {goals.number(last[0]['median']) if last else ''} |")
+    return "\n".join(lines)
+
+
+def with_spread(r: Record) -> str:
+    """median (lowest - highest)."""
+    if len(r["values"]) == 1:
+        return goals.number(r["median"])
+    return f"{goals.number(r['median'])} ({goals.number(r['min'])} - {goals.number(r['max'])})"
+
+
+def put(text: str, tables: dict[str, str]) -> str:
+    """text with each known table between its marks.
+
+    >>> put("<!-- table:a -->\\nold\\n<!-- /table -->", {"a": "new"})
+    '<!-- table:a -->\\nnew\\n<!-- /table -->'
+    """
+    return MARKS.sub(lambda m: m[1] + tables[m[2]] + "\n" + m[3] if m[2] in tables else m[0], text)
 
 
 def main() -> None:
-    """Rewrites the README."""
-    source = Path(sys.argv[1])
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    new = block(json.loads(source.read_text(encoding="ascii")), source.name)
-    marks = r"(<!-- bench:begin -->\n).*?(\n<!-- bench:end -->)"
-    readme.write_text(re.sub(marks, lambda m: m[1] + new + m[2], text, flags=re.S), encoding="utf-8")
+    """Reads, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="*", type=Path)
+    parser.add_argument("--print", action="store_true", dest="only_print", help="change no document, draw nothing")
+    args = parser.parse_args()
+    paths = args.results or sorted(RESULTS.glob("run-*.json"), key=lambda p: p.stat().st_mtime)[-1:]
+    if not paths:
+        raise SystemExit("no result: run `python bench/run.py` first, or name a file")
+    results = [load(path) for path in paths]
+    records = merged(results)
+    threads = results[-1]["options"]["threads"]
+    predictions = json.loads((ROOT / "bench" / "predictions.json").read_text(encoding="ascii"))["goals"]
+    names = ", ".join(f"`bench/results/{path.name}`" for path in paths)
+    tables = {
+        "card": f"From {names}.\n\n" + card_table(results),
+        "goals": goals.table(records, predictions, threads),
+        "files": files_table(records, threads),
+        "rest": rest_table(records),
+        "kernels": kernels_table(records),
+    }
+    problems = [text for r in results for text in r["problems"]]
+    print("\n\n".join(tables.values()))
+    print("\n".join(["", "Not measured:", *problems]) if problems else "")
+    if args.only_print:
+        return
+    for name in DOCUMENTS:
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        path.write_text(put(before, tables), encoding="utf-8")
+    try:
+        import plots
+
+        print("plots:", *plots.draw(records, ROOT / "docs" / "plots", threads))
+    except ImportError:
+        print("no plots: pip install '.[bench]'")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,23 @@ from pyggml.errors import (
 )
 from pyggml.estimate import estimate
 from pyggml.generate import Completion
+from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.numeric import formats
 from pyggml.quant import QuantType
-from pyggml.recipes import quantize_file
+from pyggml.recipes import (
+    Imatrix,
+    Recipe,
+    Rule,
+    Sensitivity,
+    compare,
+    imatrix,
+    load_recipe,
+    quantize_file,
+    sensitivity,
+    strategy,
+)
 from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
@@ -44,25 +56,36 @@ __all__ = [
     "Completion",
     "ContextFull",
     "GGUFError",
+    "Imatrix",
     "Model",
     "NumericError",
     "OutOfMemory",
     "PyggmlError",
     "QuantType",
+    "Recipe",
+    "Rule",
+    "Sensitivity",
     "Session",
     "ShapeError",
     "TemplateError",
     "Tensor",
     "UnsupportedError",
     "__version__",
+    "compare",
     "convert",
     "dequantize",
     "estimate",
     "formats",
     "get_include",
     "gguf",
+    "imatrix",
     "info",
     "load",
+    "load_recipe",
+    "merge_file",
     "quantize",
     "quantize_file",
+    "sensitivity",
+    "split_file",
+    "strategy",
 ]

@@ -6,10 +6,7 @@ Source: the GGUF format description (ggml/docs/gguf.md).
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -19,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError, ShapeError
-from pyggml.gguf_file import OPEN_FLAGS, PathLike
+from pyggml.gguf_file import PathLike
 from pyggml.gguf_format import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
@@ -39,6 +36,7 @@ from pyggml.gguf_format import (
 )
 from pyggml.gguf_meta import Cursor, Metadata, walk_value
 from pyggml.quant import QuantType, QuantTypeLike
+from pyggml.replacing import replacing
 
 #: Stored bytes of a tensor: a buffer, or a function that yields buffers when the file is written.
 TensorData = NDArray[Any] | bytes | bytearray | memoryview | Callable[[], Iterable[Any]]
@@ -163,28 +161,8 @@ class Writer:
         if self._done:
             return
         self._done = True
-        if "\0" in self.path:
-            raise GGUFError(f"{clip(self.path)} is no path: it contains a NUL character")
-        target = os.path.realpath(self.path)  # a link stays a link, what it points to is replaced
-        _check_target(target)
-        beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
-        try:
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
-        except (OSError, ValueError) as error:
-            raise GGUFError(f"{clip(self.path)} cannot be written: {getattr(error, 'strerror', error)}") from error
-        try:
-            with os.fdopen(fd, "wb", buffering=1 << 20) as out:
-                self._write(out)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(beside, target)
-        except OSError as error:
-            _remove(beside)
-            raise GGUFError(f"{clip(self.path)} cannot be written: {error.strerror}") from error
-        except BaseException:
-            _remove(beside)
-            raise
-        _sync_folder(os.path.dirname(target))
+        with replacing(self.path) as out:
+            self._write(out)
 
     def abort(self) -> None:
         """Drops everything; path keeps what it had."""
@@ -272,34 +250,6 @@ def _write_tensor(out: BinaryIO, tensor: _Tensor) -> None:
     if written != tensor.nbytes:
         more = " or more" if written > tensor.nbytes else ""
         raise ShapeError(f"tensor {clip(tensor.name)} needs {tensor.nbytes} bytes, its data yielded {written}{more}")
-
-
-def _check_target(path: str) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return  # not there yet, or open() below says what is wrong with the path
-    if not stat.S_ISREG(mode):
-        raise GGUFError(f"{clip(path)} exists and is no regular file; it is not replaced")
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):  # the error that led here says more
-        os.unlink(path)
-
-
-def _sync_folder(folder: str) -> None:
-    """Makes the rename durable; where folders cannot be opened (Windows) the system sees to it."""
-    try:
-        fd = os.open(folder or ".", os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError:
-        pass  # some network file systems refuse; the data itself is on the disk
-    finally:
-        os.close(fd)
 
 
 # ---- values to bytes -------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pyggml.config import Config
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
+from pyggml.memory import Memory
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 from pyggml.session import Session
@@ -53,9 +54,10 @@ def load(
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
     n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
-    n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0".
-    mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
-    copy. Raises GGUFError for a broken file, UnsupportedError for a model or device that cannot be run.
+    n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
+    or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
+    progress(bytes_done, bytes_total) follows the copy. Raises GGUFError for a broken file, UnsupportedError for a model
+    or device that cannot be run.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -114,7 +116,7 @@ class Model:
             if self._plan.kv_bytes(QuantType.parse(kv_type).id, self.n_ctx) == 0:
                 raise UnsupportedError(
                     f"kv_type {kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
-                    "use f32, f16 or bf16, or q8_0 where the head size is a multiple of 32"
+                    "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
                 )
             self.n_vocab = out.cols
             self._check_vocab()
@@ -274,6 +276,20 @@ class Model:
         """The file's tensors by name, as views."""
         self._check_open()
         return {name: Tensor(info.data, info.type, info.shape) for name, info in self._file.tensors.items()}
+
+    def memory(self) -> Memory:
+        """Bytes held now: weights, the caches of open sessions, scratch.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     held = m.memory()
+        >>> held.total == held.weights + held.kv_cache + held.scratch, held.kv_cache
+        (True, 0)
+        """
+        self._check_open()
+        weights = sum(info.nbytes for info in self._file.tensors.values())
+        cache = sum(session.kv_bytes for session in list(self._sessions))
+        return Memory(weights, cache, self._plan.arena_bytes)
 
     # ---- life ------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Session:
         kind = QuantType.parse(kv_type or model.kv_type)
         self._model = model
         self._native = _native.Session(model._plan, n_ctx or model.n_ctx, kind.id)
+        self._kv_bytes = model._plan.kv_bytes(kind.id, n_ctx or model.n_ctx)
         self._busy = threading.Lock()
         model._sessions.add(self)
 
@@ -54,6 +55,11 @@ class Session:
     def n_ctx(self) -> int:
         """Most positions the cache can hold."""
         return self._native.n_ctx
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the cache; 0 when closed."""
+        return self._kv_bytes
 
     def step(self, ids: Sequence[int], n_wanted: int = 1) -> NDArray[np.float32]:
         """Feeds ids at the next positions and returns the logits of the last n_wanted.
@@ -94,6 +100,7 @@ class Session:
         self._native.cancel(True)
         with self._busy:
             self._native.close()
+            self._kv_bytes = 0
 
     def check(self, ids: Sequence[int]) -> NDArray[np.int32]:
         """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past."""

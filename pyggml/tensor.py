@@ -130,16 +130,32 @@ class Tensor:
         return y[0] if values.ndim == 1 else np.ascontiguousarray(y.T)
 
 
-def quantize(x: ArrayLike, type: QuantType | str, importance: ArrayLike | None = None, *, n_threads: int = 0) -> Tensor:
+def quantize(
+    x: ArrayLike,
+    type: QuantType | str,
+    importance: ArrayLike | None = None,
+    *,
+    effort: str = "default",
+    n_threads: int = 0,
+) -> Tensor:
     """Floats (..., k) -> Tensor of a type such as "q4_k".
 
-    importance: k weights >= 0 for the squared error of each column. Raises ShapeError when k is no multiple of the
-    type's block, NumericError for NaN or infinity, UnsupportedError for a type that cannot be written.
+    importance: k weights >= 0 for the squared error of each column; no type needs it. effort: without importance q4_0,
+    q4_1, q5_0, q5_1 and q8_0 have llama.cpp's bytes by "default"; "best" searches their scales for the least squared
+    error, as the other types always do. Raises ShapeError when k is no multiple of the type's block, NumericError for
+    NaN or infinity, UnsupportedError for a type that cannot be written, ArgumentError for an unknown effort.
+
+    >>> quantize(np.ones((1, 256), np.float32), "iq2_xs").shape
+    (1, 256)
     """
+    if effort not in ("default", "best"):
+        raise ArgumentError(f"effort is 'default' or 'best', got {effort!r:.40}")
     kind = type if isinstance(type, QuantType) else QuantType.parse(type)
     values = np.ascontiguousarray(x, dtype=np.float32)
     if values.ndim == 0:
         raise ShapeError("a single number cannot be quantized; give at least one row")
+    if importance is None and effort == "best":
+        importance = np.ones(values.shape[-1], np.float32)  # the search, with all columns alike
     weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
     raw = _native.quantize(kind.id, values.reshape(-1, values.shape[-1]), weights, n_threads)
     return Tensor(raw, kind, values.shape)

@@ -62,27 +62,50 @@ def fake_quantize(x: Any, type: QuantType | str, importance: Any = None) -> Any:
 
 
 class FakeQuantize(nn.Module):
-    """A parametrization: the weight a module sees is the weight it has, rounded to a type."""
+    """A parametrization: the weight a module sees is the weight it has, rounded to a type.
 
-    def __init__(self, type: QuantType | str) -> None:  # noqa: A002
+    every: in training mode the rounding is made anew in every n-th forward; in between the last error of rounding is
+    added to the weight. Encoders that search (the K types) take longer than a step of a small model; n = 1 is exact.
+    In eval mode the rounding is always exact.
+    """
+
+    def __init__(self, type: QuantType | str, every: int = 1) -> None:  # noqa: A002
         super().__init__()
+        if every < 1:
+            raise ArgumentError(f"every: expected at least 1 forward, got {every}")
         self.kind = type if isinstance(type, QuantType) else QuantType.parse(type)
+        self.every = every
+        self._left = 0  # forwards that may still use _error
+        self._error: Any = None
 
     def forward(self, weight: Any) -> Any:
         """The rounded weight."""
-        return fake_quantize(weight, self.kind)
+        if self.every == 1 or not self.training:
+            return fake_quantize(weight, self.kind)
+        if self._left:
+            self._left -= 1
+            return weight + self._error
+        made = fake_quantize(weight, self.kind)
+        self._error = made.detach() - weight.detach()
+        self._left = self.every - 1
+        return made
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
-        return str(self.kind)
+        return str(self.kind) + (f", every {self.every}" if self.every > 1 else "")
 
 
-def prepare(model: nn.Module, type: QuantType | str, rules: Mapping[str, QuantType | str] | None = None) -> list[str]:  # noqa: A002
+def prepare(
+    model: nn.Module,
+    type: QuantType | str,  # noqa: A002
+    rules: Mapping[str, QuantType | str] | None = None,
+    every: int = 1,
+) -> list[str]:
     """Rounds the weights of every Linear and Embedding of a module from now on; returns their names.
 
     rules: {regex: type} over module names, the first match wins; a type of "f32" leaves a module alone. Rows that no
-    block divides are left alone too. Undo with finish(). Raises ArgumentError where nothing was found or it was done
-    before.
+    block divides are left alone too. every: forwards in training mode that share one rounding, see FakeQuantize.
+    Undo with finish(). Raises ArgumentError where nothing was found or it was done before.
     """
     patterns = [(re.compile(text), kind) for text, kind in (rules or {}).items()]
     done = []
@@ -95,7 +118,7 @@ def prepare(model: nn.Module, type: QuantType | str, rules: Mapping[str, QuantTy
         kind = wanted if isinstance(wanted, QuantType) else QuantType.parse(wanted)
         if kind.name == "f32" or module.weight.shape[-1] % kind.elems:
             continue
-        parametrize.register_parametrization(module, "weight", FakeQuantize(kind))
+        parametrize.register_parametrization(module, "weight", FakeQuantize(kind, every))
         done.append(name)
     if not done:
         raise ArgumentError("the model has no Linear or Embedding whose rows fit the type")

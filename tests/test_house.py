@@ -43,6 +43,8 @@ PY_FLOORS = {
     "config": 2,
     "graph": 2,
     "sample": 2,
+    "memory": 2,
+    "replacing": 2,
     "stops": 2,
     "tokenizer": 2,
     "numeric": 2,

@@ -44,6 +44,7 @@ static void note_bad(convert_job *job, int64_t row) {
 
 static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
   convert_job *job = ctx;
+  const int type = job->quant->info.id;
   (void)team, (void)ith, (void)nth;
   for (;;) {
     int64_t begin = atomic_fetch_add(&job->next, job->bite);
@@ -51,7 +52,8 @@ static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
     for (int64_t r = begin; r < pgg_min_i64(begin + job->bite, job->rows); r++) {
       const float *x = job->x + r * job->k;
       if (job->kernels->finite(x, job->k))
-        job->quant->encode(x, job->blocks_out + (size_t)r * job->row_bytes, job->k, job->importance);
+        (job->kernels->encode[type] ? job->kernels->encode[type] : job->quant->encode)(
+            x, job->blocks_out + (size_t)r * job->row_bytes, job->k, job->importance);
       else
         note_bad(job, r);
     }

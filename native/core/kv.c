@@ -9,7 +9,9 @@
 
 #define HUGE_HEAD ((size_t)4 << 20) /* heads up to this are worth huge pages; larger ones would commit too much */
 
-static bool kv_type_ok(int type) { return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0; }
+static bool kv_type_ok(int type) {
+  return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0 || type == PGG_Q4_0;
+}
 
 static pgg_status row_size(const pgg_kv_layer *layer, int type, const char *what, int64_t dim, size_t *bytes) {
   const pgg_type_info *info = pgg_type_get(type);
@@ -26,7 +28,7 @@ pgg_status pgg_kv_measure(const pgg_plan *plan, int type, int64_t n_ctx, char *b
                           size_t *bytes) {
   if (!kv_type_ok(type)) {
     const pgg_type_info *info = pgg_type_get(type);
-    return pgg_fail(PGG_ETYPE, "a key/value cache cannot be %s; f32, f16, bf16 and q8_0 can",
+    return pgg_fail(PGG_ETYPE, "a key/value cache cannot be %s; f32, f16, bf16, q8_0 and q4_0 can",
                     info ? info->name : "of an unknown type");
   }
   size_t at = 0;

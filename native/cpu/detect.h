@@ -28,4 +28,7 @@ void pgg_isa_neon(pgg_kernels *table);         /* over scalar */
 void pgg_isa_neon_dotprod(pgg_kernels *table); /* extra of neon */
 void pgg_isa_neon_i8mm(pgg_kernels *table);    /* extra of neon, over dotprod */
 
+void pgg_encoders_avx2(pgg_kernels *table); /* fill the encode slots */
+void pgg_encoders_avx512(pgg_kernels *table);
+
 #endif

@@ -6,6 +6,7 @@
 #include "cpu/products.inc"
 
 void pgg_isa_avx2(pgg_kernels *table) {
+  pgg_encoders_avx2(table);
   floats_fill(table);
   products_fill(table);
 }

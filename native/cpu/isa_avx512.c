@@ -4,8 +4,11 @@
 #include "cpu/floats.inc"
 #include "cpu/lanes_avx512.h"
 #include "cpu/products.inc"
+#include "cpu/attention_bytes.inc"
 
 void pgg_isa_avx512(pgg_kernels *table) {
+  pgg_encoders_avx512(table);
   floats_fill(table);
   products_fill(table);
+  bytes_fill(table);
 }

@@ -11,7 +11,8 @@ typedef void (*pgg_gemv_fn)(const void *w, size_t row_bytes, const void *act, fl
 
 /* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n).
  * acts: n prepared rows, act_stride bytes apart (pgg_act or floats, as the type needs), 64-byte aligned.
- * panels: the same activations packed by pack_panels (NULL where the level needs none).
+ * panels: the same activations packed by pack_panels (NULL where the level needs none). With acts NULL they are loose
+ * panels, each made by pack_panel and panel_bytes(type, 1, k) from the last; bits are then those of many tokens.
  * scratch: scratch_bytes(k) bytes, 64-byte aligned, private to the thread. Bits do not depend on how rows are cut
  * into calls as long as cuts are multiples of gemm_rows. */
 typedef struct pgg_gemm {
@@ -29,11 +30,13 @@ typedef void (*pgg_gemm_fn)(const pgg_gemm *job);
 
 /* Attention of one KV head: nq query rows (its group's heads times tokens) against keys [k0, k1) of its cache.
  * Query i sees keys first[i] <= j < last[i]. Writes unnormalised partials (online softmax): o (nq, v_dim),
- * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top). */
+ * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top).
+ * An f32 cache is attended in floats. Others may take 16-bit forms (attention_pairs.inc: outputs within 2^-8 of the
+ * largest value) from 16 queries on, integer ones a byte form below (attention_bytes.inc). */
 typedef struct pgg_attn {
   const float *q; /* (nq, k_dim), rows q_stride floats apart; not yet scaled */
   int64_t q_stride, nq;
-  const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type */
+  const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type; what is read ahead behind them is not used */
   int kv_type;
   size_t k_row, v_row; /* bytes */
   int64_t k_dim, v_dim, k0, k1;
@@ -60,14 +63,20 @@ typedef struct pgg_kernels {
   int bf16_acts;                                         /* products of bf16 weights round activations to bf16 */
   int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
   int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
+  int64_t gemm_same_n[PGG_TYPE_LIMIT];                   /* up to so many tokens gemm gives gemv's bits (0: never) */
+  int64_t panel_min_n[PGG_TYPE_LIMIT];                   /* gemm_min_n for loose panels */
   size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
   size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* 0: the level needs no panels for this type */
   int64_t panel_tokens;                                  /* tokens in a panel */
   void (*pack_panels)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t p0, int64_t p1,
                       void *panels); /* panels [p0, p1) of ceil(n / panel_tokens) */
+  /* one loose panel of n <= panel_tokens; may be done in parts of whole blocks of 256 of k, one after another */
+  void (*pack_panel)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, void *panel);
 
   void (*act_encode)(const float *x, pgg_act *act, int64_t k);          /* bytes equal to pgg_act_encode */
   void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */
+  /* bytes equal to pgg_quant.encode; NULL: no faster one */
+  void (*encode[PGG_TYPE_LIMIT])(const float *x, void *row, int64_t k, const float *importance);
 
   void (*rms_norm)(const float *x, const float *w, float *y, int64_t n, float eps); /* one run */
   void (*add)(const float *a, const float *b, float *y, int64_t n);
@@ -79,7 +88,8 @@ typedef struct pgg_kernels {
   void (*glu)(const float *gate, const float *up, float *y, int64_t n, int gelu);
   void (*softmax)(const float *x, float *y, int64_t n);
   void (*rope)(const pgg_rope *how, const float *x, float *y);         /* one token, all heads; y may be x */
-  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16 or q8_0 */
+  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16, q8_0, q4_0 */
+  void (*kv_turn)(float *x, int64_t n); /* Hadamard, in place: keys of a q4_0 cache and their queries */
   size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
   void (*attention)(const pgg_attn *job);
   int (*finite)(const float *x, int64_t n); /* 1 if all are */

@@ -1,7 +1,7 @@
 /* The words of lanes_scalar.h for AVX2, FMA and F16C; with LANES_VNNI for AVX-VNNI. One half of 256 bits, 16 rows a
  * strip. Sixteen registers: the tile is 16 rows x 3 tokens, walked twice over a panel of six.
  * Without VNNI bytes go through vpmaddubsw, whose pair sums must fit int16: codes of at most 7 bits do; 8-bit codes are
- * widened to int16 in gemm and use |w| and sign(a, w) in gemv (activations never hold -128). */
+ * widened to int16 in gemm and use |w| and sign(a, w) in few.inc (activations never hold -128). */
 #ifndef PGG_LANES_H
 #define PGG_LANES_H
 #include <immintrin.h>
@@ -109,9 +109,6 @@ PGG_ALWAYS void lb_store(void *p, lb a) { _mm256_store_si256((__m256i *)p, a); }
 PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(pgg_load_u16(p)))); }
 PGG_ALWAYS lf lf_set1(float x) { return _mm256_set1_ps(x); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, _mm256_set1_ps(x0); }
-PGG_ALWAYS lf lf_quarters(const float *p) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_set1_ps(p[0])), _mm_set1_ps(p[1]), 1);
-}
 PGG_ALWAYS lf lf_load(const float *p) { return _mm256_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm256_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm256_add_ps(a, b); }
@@ -126,9 +123,6 @@ PGG_ALWAYS float lf_sum(lf a) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) { return (void)h1, _mm256_cvtph_ps(l_load16(h0)); }
-PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
-  return (void)p1, _mm256_cvtph_ps(_mm_set1_epi16((short)pgg_load_u16(p0)));
-}
 PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   return (void)b1, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b0)));
 }
@@ -189,57 +183,35 @@ PGG_ALWAYS lb lb_zero(void) { return _mm256_setzero_si256(); }
 #endif
 PGG_ALWAYS ld ld_add_words(ld acc, lb words) { return ld_pairs(acc, words, _mm256_set1_epi16(1)); }
 
-/* ---- gemv ---------------------------------------------------------------------------------------------- */
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
 
-/* Scales of a stretch as int16: eight in both 128-bit lanes, groups 0..7 in low, 8..15 in high. */
-typedef struct ls {
-  __m256i low, high;
-} ls;
-PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
-  ls s;
-  s.low = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)low)));
-  s.high = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)high)));
-  return s;
-}
-#define L_WORD(n) ((n) * 2 | ((n) * 2 + 1) << 8) * 0x10001
-PGG_ALWAYS __m256i l_pick(int n0, int n1) {
-  const int i0 = L_WORD(n0), i1 = L_WORD(n1);
-  return _mm256_setr_epi32(i0, i0, i0, i0, i1, i1, i1, i1);
-}
-PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
-  return ld_pairs(acc, lw_products(codes, act), _mm256_shuffle_epi8(s.low, l_pick(g, g)));
-}
-PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
-  const int n = 2 * (g & 3);
-  return ld_pairs(acc, lw_products(codes, act), _mm256_shuffle_epi8(g < 4 ? s.low : s.high, l_pick(n, n + 1)));
-}
+PGG_ALWAYS ld ld_load(const uint8_t *p) { return lb_row(p); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) { lb_store(p, a); }
+PGG_ALWAYS ld ld_negate(ld a) { return _mm256_sub_epi32(_mm256_setzero_si256(), a); }
 #if defined(LANES_VNNI)
-PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
-  const __m256i dot = _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), codes, act);
-  if (offset == 0) return dot;
-  return _mm256_sub_epi32(dot, _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), _mm256_set1_epi8((char)offset), act));
-}
-PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_dot_offset(lb_flip(codes), act, 128); }
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm256_dpbusd_avx_epi32(acc, w, a); }
 #else
-PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
-  __m256i words = _mm256_maddubs_epi16(codes, act);
-  if (offset) words = _mm256_sub_epi16(words, _mm256_maddubs_epi16(_mm256_set1_epi8((char)offset), act));
-  return _mm256_madd_epi16(words, _mm256_set1_epi16(1));
-}
+PGG_ALWAYS ld ld_add(ld a, ld b) { return _mm256_add_epi32(a, b); }
 /* |-128| is 128 as an unsigned byte; 2 * 128 * 127 fits int16 */
 PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) {
-  const __m256i words = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes));
-  return _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+  return ld_add_words(ld_zero(), _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes)));
 }
 #endif
-PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
-  return _mm256_madd_epi16(_mm256_cvtepi8_epi16(l_two_u64(low, high)), lb_row((const uint8_t *)sums));
+#define LANES_FOLDED_NIBBLES 0
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
 }
-PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
-  const __m128i bytes = _mm_cvtsi64_si128((long long)m);
-  return _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes)), lb_row((const uint8_t *)sums));
+/* lane g holds group g */
+PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = s[0];
+  } else {
+    const __m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+    out[0] = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(s[0], s[1], 0x88), order);
+    out[1] = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(s[0], s[1], 0xdd), order);
+  }
 }
-PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm256_sub_epi32(a, _mm256_slli_epi32(b, n)); }
 
 #include "cpu/lanes_act_avx2.h"
 

@@ -108,11 +108,6 @@ PGG_ALWAYS float l_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_m
 PGG_ALWAYS __m512 l_join_ps(__m256 a, __m256 b) { return _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1); }
 PGG_ALWAYS lf lf_set1(float x) { return _mm512_set1_ps(x); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return l_join_ps(_mm256_set1_ps(x0), _mm256_set1_ps(x1)); }
-/* p[0] in the first four lanes, p[1] in the next */
-PGG_ALWAYS lf lf_quarters(const float *p) {
-  const __m512i index = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-  return _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(p)));
-}
 PGG_ALWAYS lf lf_load(const float *p) { return _mm512_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm512_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm512_add_ps(a, b); }
@@ -126,11 +121,6 @@ PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) {
   const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)h0);
   const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)h1);
   return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1));
-}
-/* the half at p0 in all lanes of the first half, that at p1 in the second */
-PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
-  const __m256i a = _mm256_set1_epi16((short)pgg_load_u16(p0)), b = _mm256_set1_epi16((short)pgg_load_u16(p1));
-  return _mm512_cvtph_ps(_mm256_blend_epi32(a, b, 0xf0));
 }
 PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(l_two_u64(b0, b1)));
@@ -178,54 +168,61 @@ PGG_ALWAYS ld ld_splat(const int32_t *p) { return _mm512_set1_epi32(*p); }
 #endif
 PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm512_dpwssd_epi32(acc, w, a); }
 
-/* ---- gemv ---------------------------------------------------------------------------------------------- */
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
 
-/* Scales of a stretch as int16: eight in every 128-bit lane, groups 0..7 in low, 8..15 in high. */
-typedef struct ls {
-  __m512i low, high;
-} ls;
-PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
-  ls s;
-  s.low = _mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)low)));
-  s.high = _mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((long long)high)));
-  return s;
+PGG_ALWAYS ld ld_load(const uint8_t *p) { return _mm512_load_si512(p); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) { _mm512_store_si512(p, a); }
+PGG_ALWAYS ld ld_negate(ld a) { return _mm512_sub_epi32(_mm512_setzero_si512(), a); }
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm512_dpbusd_epi32(acc, w, a); }
+/* 4 x 4 qwords in each half: lanes 0, 1 hold group 0, then 2, 4, 6; in the second half 1, 3, 5, 7 */
+PGG_ALWAYS void lb_fold(lb v[4]) {
+  const __m512i low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0), high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+  const __m512i a = _mm512_unpacklo_epi64(v[0], v[1]), b = _mm512_unpackhi_epi64(v[0], v[1]);
+  const __m512i c = _mm512_unpacklo_epi64(v[2], v[3]), d = _mm512_unpackhi_epi64(v[2], v[3]);
+  v[0] = _mm512_permutex2var_epi64(a, low, c);
+  v[1] = _mm512_permutex2var_epi64(b, low, d);
+  v[2] = _mm512_permutex2var_epi64(a, high, c);
+  v[3] = _mm512_permutex2var_epi64(b, high, d);
 }
-/* index of int16 number n, for a whole 128-bit lane */
-#define L_WORD(n) ((n) * 2 | ((n) * 2 + 1) << 8) * 0x10001
-PGG_ALWAYS __m512i l_pick(int n0, int n1, int n2, int n3) {
-  const int i0 = L_WORD(n0), i1 = L_WORD(n1), i2 = L_WORD(n2), i3 = L_WORD(n3);
-  return _mm512_set_epi32(i3, i3, i3, i3, i2, i2, i2, i2, i1, i1, i1, i1, i0, i0, i0, i0);
+/* The same of 128 bytes, each 32 of which are the low nibbles of one group and the high nibbles of the next. */
+#define LANES_FOLDED_NIBBLES 1
+PGG_ALWAYS void lb_folded_nibbles(const uint8_t *p, lb v[4]) {
+  const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
+  const __m512i first = _mm512_set_epi64(12, 8, 4, 0, 12, 8, 4, 0);
+  const __m512i shift = _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0), low = _mm512_set1_epi8(15);
+  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
+    const __m512i at = _mm512_add_epi64(first, _mm512_set1_epi64(j));
+    v[j] = _mm512_and_si512(_mm512_srlv_epi64(_mm512_permutex2var_epi64(a, at, b), shift), low);
+  }
 }
-/* acc += scale * codes . act of groups g, g + 1; one scale per 32, then one per 16. Codes below 128 keep the sums of
- * two products in int16. */
-PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
-  const __m512i scale = _mm512_shuffle_epi8(s.low, l_pick(g, g, g + 1, g + 1));
-  return _mm512_dpwssd_epi32(acc, _mm512_maddubs_epi16(codes, act), scale);
+/* 32 bytes whose bit g is the fifth bit of group g */
+PGG_ALWAYS void lb_folded_bits(const uint8_t *p, lb v[4]) {
+  const __m512i turn = _mm512_set_epi64(61, 63, 1, 3, 62, 0, 2, 4), bit = _mm512_set1_epi8(16);
+  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
+    const __m512i x = _mm512_rolv_epi64(_mm512_set1_epi64((long long)pgg_load_u64(p + 8 * j)), turn);
+    v[j] = _mm512_ternarylogic_epi64(v[j], x, bit, 0xf8); /* v | (x & bit) */
+  }
 }
-PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
-  const int n = 2 * (g & 3);
-  const __m512i scale = _mm512_shuffle_epi8(g < 4 ? s.low : s.high, l_pick(n, n + 1, n + 2, n + 3));
-  return _mm512_dpwssd_epi32(acc, _mm512_maddubs_epi16(codes, act), scale);
+/* Four sums, each added in the order of lf_sum. */
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  const __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+  const __m512 b = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+  const __m512i first = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+  __m512 s = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+  s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x55));
+  _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, s)));
 }
-/* (codes - offset) . act */
-PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) {
-  const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, act);
-  if (offset == 0) return dot;
-  return _mm512_sub_epi32(dot, _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8((char)offset), act));
+/* Values of groups 0..7 (of 32), or 0..7 and 8..15 (of 16), the same in both halves, to the lanes of lb_fold. */
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 5, 5, 3, 3, 1, 1, 6, 6, 4, 4, 2, 2, 0, 0), s[0]);
+  } else {
+    const __m512i even = _mm512_set_epi32(22, 22, 18, 18, 6, 6, 2, 2, 20, 20, 16, 16, 4, 4, 0, 0);
+    out[0] = _mm512_permutex2var_ps(s[0], even, s[1]);
+    out[1] = _mm512_permutex2var_ps(s[0], _mm512_add_epi32(even, _mm512_set1_epi32(1)), s[1]);
+  }
 }
-PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_dot_offset(lb_flip(codes), act, 128); }
-/* sum of 16 signed bytes times 16 int16, over 8 lanes; then 8 unsigned bytes, each for two of the int16 */
-PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
-  const __m256i words = _mm256_cvtepi8_epi16(l_two_u64(low, high));
-  return _mm512_zextsi256_si512(_mm256_madd_epi16(words, _mm256_loadu_si256((const __m256i *)(const void *)sums)));
-}
-PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
-  const __m128i bytes = _mm_cvtsi64_si128((long long)m);
-  const __m256i words = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes));
-  return _mm512_zextsi256_si512(_mm256_madd_epi16(words, _mm256_loadu_si256((const __m256i *)(const void *)sums)));
-}
-/* a - (b << n) */
-PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { return _mm512_sub_epi32(a, _mm512_slli_epi32(b, (unsigned)n)); }
 
 #include "cpu/lanes_act_avx2.h"
 

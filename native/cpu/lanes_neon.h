@@ -123,7 +123,6 @@ PGG_ALWAYS float32x4_t l_widen_half(uint16x4_t h) { return vcvt_f32_f16(vreinter
 PGG_ALWAYS float l_half(const uint8_t *p) { return vgetq_lane_f32(l_widen_half(vdup_n_u16(pgg_load_u16(p))), 0); }
 PGG_ALWAYS lf lf_set1(float x) { L_BOTH(lf, vdupq_n_f32(x)); }
 PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, lf_set1(x0); }
-PGG_ALWAYS lf lf_quarters(const float *p) { L_BOTH(lf, vdupq_n_f32(p[h])); }
 PGG_ALWAYS lf lf_load(const float *p) { L_BOTH(lf, vld1q_f32(p + 4 * h)); }
 PGG_ALWAYS void lf_store(float *p, lf a) { vst1q_f32(p, a.v[0]), vst1q_f32(p + 4, a.v[1]); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { L_BOTH(lf, vaddq_f32(a.v[h], b.v[h])); }
@@ -136,11 +135,6 @@ PGG_ALWAYS float lf_sum(lf a) { return vaddvq_f32(vaddq_f32(a.v[0], a.v[1])); }
 PGG_ALWAYS lf lf_halves8(const uint16_t *h0, const uint16_t *h1) {
   (void)h1;
   L_BOTH(lf, l_widen_half(vld1_u16(h0 + 4 * h)));
-}
-PGG_ALWAYS lf lf_halves(const uint8_t *p0, const uint8_t *p1) {
-  const float32x4_t d = l_widen_half(vdup_n_u16(pgg_load_u16(p0)));
-  (void)p1;
-  L_BOTH(lf, d);
 }
 PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   const uint16x8_t w = vmovl_u8(vcreate_u8(b0));
@@ -193,35 +187,30 @@ PGG_ALWAYS int32x4_t l_pairs(uint8x16_t w, uint8x16_t a) {
 }
 PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { L_BOTH(ld, vaddq_s32(acc.v[h], l_pairs(w.v[h], a.v[h]))); }
 
-/* ---- gemv ---------------------------------------------------------------------------------------------- */
+/* ---- few tokens ---------------------------------------------------------------------------------------- */
 
-typedef struct ls {
-  int8_t s[16];
-} ls;
-PGG_ALWAYS ls ls_bytes(uint64_t low, uint64_t high) {
-  ls r;
-  memcpy(r.s, &low, 8), memcpy(r.s + 8, &high, 8);
-  return r;
+PGG_ALWAYS ld ld_load(const uint8_t *p) { L_BOTH(ld, vld1q_s32((const int32_t *)(const void *)p + 4 * h)); }
+PGG_ALWAYS void ld_store(uint8_t *p, ld a) {
+  for (int h = 0; h < 2; h++) vst1q_s32((int32_t *)(void *)p + 4 * h, a.v[h]);
 }
-PGG_ALWAYS ld ld_madd32(ld acc, lb codes, lb act, ls s, int g) {
-  L_BOTH(ld, vmlaq_n_s32(acc.v[h], l_dot(vdupq_n_s32(0), codes.v[h], act.v[h]), s.s[g]));
+PGG_ALWAYS ld ld_negate(ld a) { L_BOTH(ld, vnegq_s32(a.v[h])); }
+PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return ld_tile_dot(acc, w, a); }
+#define LANES_FOLDED_NIBBLES 0
+PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
 }
-PGG_ALWAYS ld ld_madd16(ld acc, lb codes, lb act, ls s, int g) {
-  L_BOTH(ld, vmlaq_n_s32(acc.v[h], l_dot(vdupq_n_s32(0), codes.v[h], act.v[h]), s.s[2 * g + h]));
+/* lane g holds group g */
+PGG_ALWAYS void lb_fold(lb v[8]) { lb_transpose(v); }
+PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
+  if (group == 32) {
+    out[0] = s[0];
+  } else {
+    for (int h = 0; h < 2; h++) {
+      out[0].v[h] = vuzp1q_f32(s[h].v[0], s[h].v[1]);
+      out[1].v[h] = vuzp2q_f32(s[h].v[0], s[h].v[1]);
+    }
+  }
 }
-PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) { return ld_tile_dot(ld_zero(), codes, act); }
-PGG_ALWAYS lb l_minus(lb a, int offset) { L_BOTH(lb, vsubq_u8(a.v[h], vdupq_n_u8((uint8_t)offset))); }
-PGG_ALWAYS ld ld_dot_offset(lb codes, lb act, int offset) { return ld_dot_signed(l_minus(codes, offset), act); }
-PGG_ALWAYS ld ld_sums(uint64_t low, uint64_t high, const int16_t *sums) {
-  L_BOTH(ld, l_pairs(vreinterpretq_u8_s16(vmovl_s8(vcreate_s8(h ? high : low))),
-                     vreinterpretq_u8_s16(vld1q_s16(sums + 8 * h))));
-}
-PGG_ALWAYS ld ld_sums_twice(uint64_t m, const int16_t *sums) {
-  const uint8x8_t bytes = vcreate_u8(m);
-  return ld_sums(vget_lane_u64(vreinterpret_u64_u8(vzip1_u8(bytes, bytes)), 0),
-                 vget_lane_u64(vreinterpret_u64_u8(vzip2_u8(bytes, bytes)), 0), sums);
-}
-PGG_ALWAYS ld ld_minus_shifted(ld a, ld b, int n) { L_BOTH(ld, vsubq_s32(a.v[h], vshlq_s32(b.v[h], vdupq_n_s32(n)))); }
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 

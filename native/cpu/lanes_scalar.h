@@ -1,9 +1,9 @@
 /* The integer vocabulary of products, in plain C: the meaning of every word. lanes_<isa>.h hold the same words.
  *
- * A vector has LANES_PAIR halves of 8 dwords. When weights are unpacked each half is one row; in gemv the halves are
+ * A vector has LANES_PAIR halves of 8 dwords. When weights are unpacked each half is one row; in few.inc the halves are
  * neighbouring groups of one row: words that read weights take one pointer per half (the second is ignored where
  * LANES_PAIR is 1).
- *   lb  bytes, 32 a half     ld  int32, 8 a half     lf  float, 8 a half     ls  the scales of a stretch (gemv only)
+ *   lb  bytes, 32 a half     ld  int32, 8 a half     lf  float, 8 a half
  * LANES_ROWS rows of a strip are LANES_UNITS vectors; LANES_TILE_TOKENS tokens fit the registers beside them. */
 #ifndef PGG_LANES_H
 #define PGG_LANES_H
@@ -15,7 +15,7 @@
 #define LANES_TILE_TOKENS 6
 #define LANES_BYTES8 BYTES8_SIGNED
 #define LANES_CHAIN 0 /* 1: byte products are summed in int16 first (lw_ words) */
-#define LANES_GEMV 0  /* 1: the level has the words of dot.inc */
+#define LANES_GEMV 0  /* 1: the level has the words of few.inc */
 #define LANES_MIN_N 2 /* fewest tokens for which gemm beats gemv, measured */
 
 typedef struct lb {

@@ -69,6 +69,10 @@ static inline vf vf_load_bf16(const void *p) {
 static inline vf vf_load_i8(const int8_t *p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+static inline vf vf_load_nibbles(const uint8_t *p, int high) {
+  const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, high ? 4 : 0), _mm256_set1_epi32(15)));
+}
 static inline void vf_store_f16(void *p, vf a) {
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

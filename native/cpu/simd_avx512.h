@@ -52,6 +52,10 @@ static inline vf vf_load_bf16(const void *p) {
 static inline vf vf_load_i8(const int8_t *p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+static inline vf vf_load_nibbles(const uint8_t *p, int high) {
+  const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(wide, high ? 4 : 0), _mm512_set1_epi32(15)));
+}
 static inline void vf_store_f16(void *p, vf a) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

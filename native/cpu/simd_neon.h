@@ -69,6 +69,12 @@ static inline vf vf_load_bf16(const void *p) {
   memcpy(&h, p, 8);
   return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
 }
+static inline vf vf_load_nibbles(const uint8_t *p, int high) {
+  uint32_t four;
+  memcpy(&four, p, 4);
+  const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four >> (high ? 4 : 0) & 0x0f0f0f0fu)));
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
+}
 static inline vf vf_load_i8(const int8_t *p) {
   int32_t four;
   memcpy(&four, p, 4);

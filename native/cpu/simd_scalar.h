@@ -9,7 +9,7 @@
  *   lt both select(m,a,b)      masks; a where m else b
  *   sum top                    of all lanes, in a fixed order
  *   load_f16 load_bf16 load_i8, store_f16 store_bf16 (nearest even), store_i8 (of integral values in range)
- *   f16_value(p)              one half from memory
+ *   f16_value(p)              one half from memory       load_nibbles(p,high)  0..15, of SIMD_LANES bytes each
  *   unzip(a,b,&even,&odd) zip  lanes of the concatenation; transpose(r)  r[SIMD_LANES] in place
  * Words never raise, never allocate; fma is one rounding except here. */
 #ifndef PGG_SIMD_H
@@ -62,6 +62,7 @@ static inline vf vf_load_bf16(const void *p) {
   return pgg_bf16_to_f32(h);
 }
 static inline vf vf_load_i8(const int8_t *p) { return (float)*p; }
+static inline vf vf_load_nibbles(const uint8_t *p, int high) { return (float)(*p >> 4 * high & 15); }
 static inline void vf_store_f16(void *p, vf a) {
   uint16_t h = pgg_f32_to_f16(a);
   memcpy(p, &h, 2);

@@ -1,38 +1,107 @@
 /* The searches behind the encoders: two-level scales for 256 values (K types) and one scale for 32 values (basic
- * types with importance). Inside quant/ only. */
+ * types with importance). Inside the encoders only (encode_all.inc); their functions are in the .inc files. */
 #ifndef PGG_ENCODE_FIT_H
 #define PGG_ENCODE_FIT_H
 #include "quant/quant.h"
 
+/* Loops over lanes: the first line asks for vectors across a loop, the second for the loop inside it to be unrolled,
+ * so that its sums stay in registers. No sum is reordered, so bits are the same whatever the compiler makes of it. */
+#if defined(__clang__)
+#define PGG_LANES _Pragma("omp simd")
+#define PGG_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define PGG_LANES _Pragma("omp simd")
+#define PGG_UNROLL _Pragma("GCC unroll 16")
+#else
+#define PGG_LANES
+#define PGG_UNROLL
+static inline void pgg_put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+
+/* Midpoints and steps of a book, for pgg_book_nearest. */
+typedef struct pgg_fit_steps {
+  float first, mid[15], step[15];
+} pgg_fit_steps;
+static inline pgg_fit_steps pgg_book_steps(const pgg_fit_book *book) {
+  pgg_fit_steps t = {.first = book->value[0]};
+  for (int k = 0; k < 15; k++) {
+    t.mid[k] = 0.5f * (float)(book->value[k] + book->value[k + 1]);
+    t.step[k] = (float)(book->value[k + 1] - book->value[k]);
+  }
+  return t;
+}
+static inline float pgg_book_nearest(const pgg_fit_steps *t, float v) {
+  float q = t->first;
+  PGG_UNROLL
+  for (int k = 0; k < 15; k++) q += v > t->mid[k] ? t->step[k] : 0.0f;
+  return q;
+}
+static inline int pgg_book_place(const pgg_fit_steps *t, float v) {
+  int at = 0;
+  for (int k = 0; k < 15; k++) at += v > t->mid[k];
+  return at;
+}
+
+#endif
+
 enum { FIT_LEN = 256, FIT_LANES = 16 };
+
+/* A code book of 16 rising values (iq4); q is one of them. */
+typedef struct pgg_fit_book {
+  int8_t value[16];
+} pgg_fit_book;
 
 /* A format: x ~ d * scale * q - dmin * min, integers within these bounds. */
 typedef struct pgg_fit_shape {
   int sub; /* values under one scale: 16 or 32 */
   int q_lo, q_hi;
   int scale_lo, scale_hi;
-  int min_hi; /* 0: no minima */
+  int min_hi;               /* 0: no minima */
+  const pgg_fit_book *book; /* NULL: every integer in [q_lo, q_hi] */
 } pgg_fit_shape;
 
 typedef struct pgg_fit {
   uint16_t d, dmin;     /* halves */
   int scale[FIT_LANES]; /* (256 / sub) */
   int min[FIT_LANES];   /* (256 / sub) */
-  int8_t q[FIT_LEN];
+  int8_t q[FIT_LEN];    /* with a book: the place in it */
 } pgg_fit;
 
-/* Minimises sum w * (x - y)^2 over the 256 values, w = importance or 1. All-zero and tiny values give zeros; values
- * too large for a half scale saturate; anything not finite gives d = NaN and zeros. */
-void pgg_fit_block(const pgg_fit_shape *shape, const float *x, const float *importance, pgg_fit *fit);
+/* One grid x ~ d * q + m, q in [lo, hi] or in the book (m stays 0 unless affine), for n = 32 or 64 values. */
+typedef struct pgg_fit_range {
+  int n, lo, hi;
+  bool affine;
+  const pgg_fit_book *book;
+} pgg_fit_range;
 
-/* One grid x ~ d * q + m, q in [lo, hi], for 32 finite values with weights >= 0, some positive: the least
- * sum w * (x - y)^2 found. m stays 0 unless affine. */
-void pgg_fit_one(const float *x, const float *w, int lo, int hi, bool affine, uint16_t *d, uint16_t *m);
-
-/* Nearest half within the finite range, and not zero unless f is: a scale must neither overflow nor vanish. */
-uint16_t pgg_fit_half(double f);
+static inline float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 /* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
 static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }
+
+static inline void pgg_put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+
+/* Midpoints and steps of a book, for pgg_book_nearest. */
+typedef struct pgg_fit_steps {
+  float first, mid[15], step[15];
+} pgg_fit_steps;
+static inline pgg_fit_steps pgg_book_steps(const pgg_fit_book *book) {
+  pgg_fit_steps t = {.first = book->value[0]};
+  for (int k = 0; k < 15; k++) {
+    t.mid[k] = 0.5f * (float)(book->value[k] + book->value[k + 1]);
+    t.step[k] = (float)(book->value[k + 1] - book->value[k]);
+  }
+  return t;
+}
+static inline float pgg_book_nearest(const pgg_fit_steps *t, float v) {
+  float q = t->first;
+  PGG_UNROLL
+  for (int k = 0; k < 15; k++) q += v > t->mid[k] ? t->step[k] : 0.0f;
+  return q;
+}
+static inline int pgg_book_place(const pgg_fit_steps *t, float v) {
+  int at = 0;
+  for (int k = 0; k < 15; k++) at += v > t->mid[k];
+  return at;
+}
 
 #endif

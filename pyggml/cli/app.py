@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 import pyggml
-from pyggml.cli import show, talk
+from pyggml.cli import files, measure, show, talk
 from pyggml.cli.converting import convert
 from pyggml.errors import ArgumentError
 
@@ -28,7 +29,7 @@ Threads = Annotated[
 Context = Annotated[
     int | None, typer.Option("--ctx", "-c", help="Context in tokens; default: what the model was trained for.")
 ]
-KvType = Annotated[str, typer.Option("--kv-type", help="Type of the key/value cache: f32, f16, bf16, q8_0.")]
+KvType = Annotated[str, typer.Option("--kv-type", help="Type of the key/value cache: f32, f16, bf16, q8_0, q4_0.")]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")]
@@ -78,7 +79,10 @@ def run(
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Continue a text, streaming. One argument is a prompt unless it ends in .gguf."""
+    """Continue a text, streaming. One argument is a prompt unless it ends in .gguf.
+
+    pyggml run model.gguf "Once upon a time" -n 100 --temperature 0.7
+    """
     path, prompt = _model_and_prompt(args or [])
     if prompt is None:
         prompt = sys.stdin.read().rstrip("\n")
@@ -116,7 +120,10 @@ def chat(
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Talk with a model; the conversation is remembered. /reset forgets it, /exit or Ctrl-D ends."""
+    """Talk with a model; the conversation is remembered. /reset forgets it, /exit or Ctrl-D ends.
+
+    pyggml chat model.gguf --system "Answer in one sentence."
+    """
     if model is None:
         raise ArgumentError(
             "the bundled model is a story teller without a chat template; give a .gguf file to chat with"
@@ -130,7 +137,10 @@ def chat(
 
 @app.command()
 def inspect(model: ModelArg, as_json: AsJson = False, ctx: Context = None, kv_type: KvType = "f16") -> None:
-    """Metadata, tensors, parameters and memory of a file, from its header only."""
+    """Metadata, tensors, parameters and memory of a file, from its header only.
+
+    pyggml inspect model.gguf --json
+    """
     from pyggml.cli import inspect as page
 
     page.show(model, as_json, ctx, kv_type)
@@ -138,13 +148,34 @@ def inspect(model: ModelArg, as_json: AsJson = False, ctx: Context = None, kv_ty
 
 @app.command()
 def info(as_json: AsJson = False) -> None:
-    """What this installation found: CPU level, threads, types, architectures, devices, versions."""
+    """What this installation found: CPU level, threads, types, architectures, devices, versions.
+
+    pyggml info --json
+    """
     facts = pyggml.info()
     if as_json:
         print(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
         print(f"{key:>14}  {show.flat(value)}")
+
+
+@app.command()
+def formats(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names; without any: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every number format: bits, block, sign/exponent/mantissa, range of a code, bits per weight, and where it lives.
+
+    pyggml formats q4_k nf4 fp8_e4m3 --json
+    """
+    rows = pyggml.formats()
+    wanted = [name.lower() for name in names or ()]
+    unknown = [name for name in wanted if name not in {row.name for row in rows}]
+    if unknown:
+        raise ArgumentError(f"no format is called {unknown[0]!r}; `pyggml formats` lists them all")
+    rows = type(rows)(row for row in rows if not wanted or row.name in wanted)
+    print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) if as_json else rows)
 
 
 @app.command()
@@ -156,7 +187,10 @@ def tokenize(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Token ids of a text, and what each stands for."""
+    """Token ids of a text, and what each stands for.
+
+    pyggml tokenize model.gguf "Once upon a time"
+    """
     text = sys.stdin.read() if text is None else text
     with pyggml.load(model) as loaded:
         ids = loaded.tokenize(text, add_special=not no_special, parse_special=not no_special)
@@ -176,7 +210,10 @@ def perplexity(
     threads: Threads = None,
     kv_type: KvType = "f16",
 ) -> None:
-    """Perplexity of a text, counted as llama.cpp counts it."""
+    """Perplexity of a text, counted as llama.cpp counts it.
+
+    pyggml perplexity model.gguf held-out.txt
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -187,44 +224,28 @@ def perplexity(
 
 
 @app.command()
-def quantize(
-    src: ModelArg,
-    dst: Annotated[Path, typer.Argument(help="The file to write.")],
-    recipe: Annotated[str, typer.Argument(help='"pure:Q4_K": every matrix in one type.')],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    allow_requantize: Annotated[bool, typer.Option("--allow-requantize")] = False,
-    threads: Threads = None,
-) -> None:
-    """Write a file with its matrices in another type."""
-    with show.progress("quantizing") as progress:
-        rows = pyggml.quantize_file(
-            src,
-            dst,
-            recipe,
-            allow_requantize=allow_requantize,
-            dry_run=dry_run,
-            n_threads=threads or 0,
-            progress=progress,
-        )
-    for row in rows if dry_run else ():
-        print(f"{row.name:<40} {row.old:>8} -> {row.new:<8} {row.nbytes:>14,}")
-    print(f"{len(rows)} tensors, {sum(r.nbytes for r in rows):,} bytes")
-
-
-@app.command()
 def bench(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file; default: the bundled model.")] = None,
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate.")] = 64,
     repeat: Annotated[int, typer.Option("--repeat", "-r")] = 3,
+    depth: Annotated[int, typer.Option("--depth", "-d", help="Positions in the cache before the prompt.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", "-b", help="Also so many sequences in one step.")] = 1,
     profile: Annotated[bool, typer.Option("--profile", help="Time per op.")] = False,
     as_json: AsJson = False,
     threads: Threads = None,
     kv_type: KvType = "f16",
     no_mmap: Copy = False,
 ) -> None:
-    """Tokens per second of prompt and generation."""
+    """Tokens per second of prompt and generation.
+
+    pyggml bench model.gguf --depth 2048 --batch 8
+    """
     from pyggml.cli import bench as page
 
     with _load(model, None, threads, kv_type, no_mmap) as loaded:
-        page.show(loaded, prompt, generate, repeat, profile, as_json)
+        page.show(loaded, prompt, generate, repeat, profile, as_json, depth, batch)
+
+
+files.register(app)
+measure.register(app)

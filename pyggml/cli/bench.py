@@ -10,38 +10,75 @@ from typing import Any
 import numpy as np
 
 from pyggml import ArgumentError, Model, _native
+from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 
 
-def measure(model: Model, n_prompt: int, n_gen: int, repeat: int) -> dict[str, Any]:
-    """Tokens per second of every repetition, after one that warms up."""
-    if n_prompt < 1 or n_gen < 1 or repeat < 1 or n_prompt + n_gen > model.n_ctx:
-        raise ArgumentError(f"bench: {n_prompt} + {n_gen} tokens do not fit the context of {model.n_ctx}")
-    ids = [int(i) for i in np.random.default_rng(0).integers(0, model.n_vocab, n_prompt)]
+def measure(model: Model, n_prompt: int, n_gen: int, repeat: int, depth: int = 0, batch: int = 1) -> dict[str, Any]:
+    """Tokens per second of every repetition, after one that warms up.
+
+    The prompt stands behind depth positions, and the generation behind both. batch > 1: so many sequences in one step,
+    each behind 16 tokens; the rate is of all together.
+    """
+    if n_prompt < 1 or n_gen < 1 or repeat < 1 or depth < 0 or not 1 <= batch <= 64:
+        raise ArgumentError("bench: prompt, generate and repeat must be at least 1, depth 0, batch from 1 to 64")
+    if depth + n_prompt + n_gen > model.n_ctx:
+        raise ArgumentError(f"bench: {depth + n_prompt + n_gen} tokens do not fit the context of {model.n_ctx}")
+    ids = [int(i) for i in np.random.default_rng(0).integers(0, model.n_vocab, depth + n_prompt)]
     session = model.session()
-    prompts, decodes = [], []
+    if depth:
+        session.step(ids[:depth])
+    prompts, decodes, batches = [], [], []
     for turn in range(repeat + 1):
-        session.reset()
+        session.truncate(depth)
         sampler = Sampling(temperature=0).sampler(model.n_vocab)
         t0 = time.perf_counter()
-        token = session.next(sampler, ids)
+        token = session.next(sampler, ids[depth:])
         t1 = time.perf_counter()
         for _ in range(n_gen):
             token = session.next(sampler, [token])
         t2 = time.perf_counter()
+        together = _together(model, batch, n_gen) if batch > 1 else 0.0
         if turn:
             prompts.append(n_prompt / (t1 - t0))
             decodes.append(n_gen / (t2 - t1))
+            batches.append(together)
     session.close()
-    return {
+    result: dict[str, Any] = {
         "isa": _native.isa(), "threads": model.n_threads, "prompt_tokens": n_prompt, "generated_tokens": n_gen,
-        "prompt_per_second": prompts, "decode_per_second": decodes,
+        "depth": depth, "prompt_per_second": prompts, "decode_per_second": decodes,
     }  # fmt: skip
+    if batch > 1:
+        result |= {"batch": batch, "batch_per_second": batches}
+    return result
 
 
-def show(model: Model, n_prompt: int, n_gen: int, repeat: int, profile: bool, as_json: bool) -> None:
+def _together(model: Model, batch: int, n_gen: int) -> float:
+    """Tokens per second of all sequences of a batch."""
+    kind = QuantType.parse(model.kv_type).id
+    n_gen = min(n_gen, model.n_ctx - 16)
+    sessions = [_native.Session(model._plan, model.n_ctx, kind) for _ in range(batch)]
+    samplers = [Sampling(temperature=0).sampler(model.n_vocab) for _ in range(batch)]
+    prompts = [np.random.default_rng(i).integers(0, model.n_vocab, 16).astype(np.int32) for i in range(batch)]
+    chosen = model._plan.next(sessions, samplers, prompts, model.n_threads)
+    start = time.perf_counter()
+    for _ in range(n_gen):
+        chosen = model._plan.next(sessions, samplers, [np.array([t], np.int32) for t in chosen], model.n_threads)
+    return batch * n_gen / (time.perf_counter() - start)
+
+
+def show(
+    model: Model,
+    n_prompt: int,
+    n_gen: int,
+    repeat: int,
+    profile: bool,
+    as_json: bool,
+    depth: int = 0,
+    batch: int = 1,
+) -> None:
     """Measures and prints."""
-    result = measure(model, min(n_prompt, max(model.n_ctx - n_gen, 1)), n_gen, repeat)
+    result = measure(model, min(n_prompt, max(model.n_ctx - depth - n_gen, 1)), n_gen, repeat, depth, batch)
     if profile:
         model._plan.profile(True)
         measure(model, result["prompt_tokens"], n_gen, 1)
@@ -51,7 +88,8 @@ def show(model: Model, n_prompt: int, n_gen: int, repeat: int, profile: bool, as
         print(json.dumps(result, indent=1))
         return
     print(f"{result['isa']}, {result['threads']} threads")
-    for name, n in (("prompt", result["prompt_tokens"]), ("decode", n_gen)):
+    rows = [("prompt", result["prompt_tokens"]), ("decode", n_gen), *([("batch", batch)] if batch > 1 else [])]
+    for name, n in rows:
         rates = result[f"{name}_per_second"]
         print(f"{name:>7} {n:>5}: {statistics.median(rates):10.1f} tokens/s  ({min(rates):.1f} - {max(rates):.1f})")
     for row in _by_kind(result.get("ops", [])):

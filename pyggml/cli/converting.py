@@ -20,7 +20,7 @@ def convert(
 ) -> None:
     """Make a GGUF of safetensors, PyTorch, ONNX or NumPy weights, or safetensors of a GGUF.
 
-    Example: pyggml convert ./Llama-3.2-1B llama.gguf --quantize Q4_K_M
+    pyggml convert ./Llama-3.2-1B llama.gguf --quantize Q4_K_M
     """
     with show.progress("converting") as progress:
         made = pyggml.convert(src, dst, dtype=dtype, quantize=quantize, name=name, progress=progress)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyggml
 from pyggml.cli.show import count, plain, size
+from pyggml.numeric.notation import notation_of
 
 _SHOWN = 24  # elements of an array that JSON output repeats
 
@@ -33,7 +34,7 @@ def _facts(file: pyggml.gguf.GGUFFile, need: Any) -> dict[str, Any]:
         "tensors": {
             name: {
                 "type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes,
-                "bits_per_weight": t.type.bits_per_weight,
+                "bits_per_weight": t.type.bits_per_weight, "computed": str(notation_of(t.type)),
             }
             for name, t in file.tensors.items()
         },
@@ -79,10 +80,12 @@ def _page(file: pyggml.gguf.GGUFFile, need: Any) -> None:
         meta.add_row(plain(key), file.metadata.type_of(key), file.metadata.summary(key))
     out.print(meta)
 
-    tensors = table("tensors", "name", "type", ">shape", ">bytes", ">bits per weight")
+    tensors = table("tensors", "name", "type", ">shape", ">bytes", ">bits", "computed")
     for name, t in file.tensors.items():
         shape = " x ".join(map(str, t.shape))
-        tensors.add_row(plain(name), t.type.name, shape, f"{t.nbytes:,}", f"{t.type.bits_per_weight:.4g}")
+        tensors.add_row(
+            plain(name), t.type.name, shape, f"{t.nbytes:,}", f"{t.type.bits_per_weight:.4g}", str(notation_of(t.type))
+        )
     out.print(tensors)
 
     parts = table("parameters", "part", ">parameters", ">share", ">bytes")

@@ -6,8 +6,6 @@ Layout: u64 length of a JSON table, the table, the data. Source: the safetensors
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from pyggml.converters.stored import Stored, check_shape, mapped, slice_of
 from pyggml.errors import GGUFError
 from pyggml.gguf_format import clip
+from pyggml.replacing import replacing
 
 MAX_HEADER = 100_000_000
 
@@ -77,18 +76,8 @@ def write(path: str, tensors: Iterable[tuple[str, tuple[int, ...], str, Callable
         at += nbytes
     head = json.dumps(table, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    beside = f"{path}.{secrets.token_hex(8)}.part"
-    try:
-        with open(beside, "xb") as out:
-            out.write(len(head).to_bytes(8, "little") + head)
-            for _, _, _, read_one in rows:
-                out.write(np.ascontiguousarray(read_one()).tobytes())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, path)
-    except OSError as e:
-        raise GGUFError(f"{clip(path)} cannot be written: {e.strerror}") from e
-    finally:
-        if os.path.exists(beside):
-            os.unlink(beside)
+    with replacing(path) as out:
+        out.write(len(head).to_bytes(8, "little") + head)
+        for _, _, _, read_one in rows:
+            out.write(np.ascontiguousarray(read_one()).tobytes())
     return len(rows)

@@ -44,6 +44,11 @@ class Notation:
         return found
 
 
+def is_notation(text: str) -> bool:
+    """Whether a text has that form."""
+    return _FORM.fullmatch(text.strip()) is not None
+
+
 def notation(text: str) -> Notation:
     """Reads W4A8 or W4A16G128, in any case. Raises ArgumentError.
 

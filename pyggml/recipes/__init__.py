@@ -1,5 +1,25 @@
-"""Which tensor of a file becomes which type, and the streaming rewrite of a file by such a recipe."""
+"""Recipes: what a file's tensors become and what it costs: mixes, measuring, choosing by budget, rewriting."""
 
+from pyggml.recipes.comparison import Comparison, compare
+from pyggml.recipes.costs import Sensitivity, sensitivity
+from pyggml.recipes.files import load_recipe, parse_recipe
+from pyggml.recipes.importance import Imatrix, imatrix
+from pyggml.recipes.recipe import Recipe, Rule
 from pyggml.recipes.rewrite import Change, quantize_file
+from pyggml.recipes.strategies import strategy
 
-__all__ = ["Change", "quantize_file"]
+__all__ = [
+    "Change",
+    "Comparison",
+    "Imatrix",
+    "Recipe",
+    "Rule",
+    "Sensitivity",
+    "compare",
+    "imatrix",
+    "load_recipe",
+    "parse_recipe",
+    "quantize_file",
+    "sensitivity",
+    "strategy",
+]

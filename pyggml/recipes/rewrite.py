@@ -1,116 +1,243 @@
 """quantize_file: reads a GGUF tensor by tensor, a few rows at a time, and writes it in other types.
 
-Memory stays near the size of the pieces, not of the model. The destination appears only when it is complete.
+Memory stays near the size of the pieces, not of the model. The destination appears only when it is complete. Which
+type a tensor gets is decided in choose.py.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyggml import _native, gguf
-from pyggml.errors import ArgumentError, NumericError
+from pyggml.errors import ArgumentError, NumericError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.quant import QuantType
-from pyggml.recipes.choose import FILE_TYPE, choose, compile_rules, parse
+from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse
+from pyggml.recipes.importance import Imatrix
+from pyggml.recipes.mixes import WANTS_IMATRIX
+from pyggml.recipes.recipe import Recipe, RulesLike, as_rules, byte_size
 
-_PIECE = 16 << 20  # values converted at once
+if TYPE_CHECKING:
+    from pyggml.recipes.costs import Sensitivity
+
+log = logging.getLogger("pyggml")
+
+_PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
 _OWN_KEYS = ("general.file_type", "general.quantization_version")
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One tensor's way: its name, types before and after, and bytes after."""
+    """One tensor's way: its name, types before and after, bytes after, and why it is not the type asked for."""
 
     name: str
     old: str
     new: str
     nbytes: int
+    why: str = ""
 
 
 def quantize_file(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    recipe: str,
+    src: PathLike,
+    dst: PathLike,
+    recipe: str | Recipe = "Q4_K_M",
     *,
-    imatrix: Mapping[str, Any] | None = None,
-    rules: Mapping[str, str | QuantType] | None = None,
+    imatrix: Mapping[str, Any] | PathLike | None = None,
+    rules: RulesLike | None = None,
+    keep: RulesLike | None = None,
+    output_type: str | QuantType | None = None,
+    embedding_type: str | QuantType | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    target_bpw: float | None = None,
+    target_size: int | str | None = None,
+    text: str | None = None,
+    sensitivity: Sensitivity | PathLike | None = None,
     allow_requantize: bool = False,
     dry_run: bool = False,
     n_threads: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Change]:
-    """Writes src to dst with its matrices in another type and returns what became of each tensor.
+    """Writes src to dst with its matrices in other types and returns what became of each tensor.
 
-    recipe: "pure:Q4_K" puts every matrix into Q4_K where its rows fit (norms, biases and the like stay).
-    rules: {regex: type}, the first that matches a tensor name wins. imatrix: {tensor name: k weights >= 0}.
-    allow_requantize: accept a source that is already quantized (quality suffers twice). dry_run: only report.
-    progress(bytes_done, bytes_total). Raises GGUFError for a broken source, UnsupportedError for a type that cannot be
-    written, NumericError for NaN or infinity in the source. An existing dst is replaced only when all is written.
+    recipe: a mix in any case ("Q4_K_M", "iq4_xs"): norms, routers, vectors and other small things stay, the rest gets
+    the types that llama.cpp gives it; "W4A8" is the mix of so many bits; "pure:Q4_K" puts every matrix into one type;
+    or a Recipe. A row that does not fit a type's block gets the next that does.
+    rules: {name or regex: type}, the first that matches a tensor's name wins over the recipe; keep: the same for
+    vectors too, a type of "" leaves what is there; both before the recipe's own. output_type, embedding_type: of the
+    output matrix and the token embedding.
+    imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
+    target_bpw, target_size ("4GiB"): choose a type for every matrix so that the whole predicts best in so many bits per
+    weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (None:
+    text the model writes itself), or takes a sensitivity made before or its file, and uses the imatrix it found.
+    metadata: {key: value} to set, None removes a key. allow_requantize: accept a source that is already quantized
+    (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
+
+    Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
+    that cannot be written, NumericError for NaN or infinity in the source. An existing dst is replaced only when all
+    is written.
+
+    >>> import pyggml
+    >>> from pyggml.model import BUNDLED
+    >>> rows = pyggml.quantize_file(BUNDLED, "", "Q4_K_M", allow_requantize=True, dry_run=True)
+    >>> {r.new for r in rows if "ffn_up" in r.name}
+    {'q4_k'}
     """
-    base, patterns = parse(recipe), compile_rules(rules)
-    weights = dict(imatrix or {})
+    how = Recipe(recipe) if isinstance(recipe, str) else replace(recipe)
+    how.check()
+    how.rules = [*as_rules(rules), *how.rules]
+    how.keep = [*as_rules(keep), *how.keep]
+    how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
+    how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
+    weights = _weights(imatrix)
+    if target_bpw is not None or target_size is not None:
+        from pyggml.recipes.measured import measured
+
+        bytes_wanted = None if target_size is None else byte_size(target_size)
+        how, weights = measured(src, how, target_bpw, bytes_wanted, text, sensitivity, weights, n_threads, progress)
     with gguf.open(src) as file:
-        plan = [(info, choose(info.name, info.shape, info.type, base, patterns)) for info in file.tensors.values()]
-        for info, kind in plan:
-            if kind != info.type and info.type.kind == "block" and not allow_requantize:
-                raise ArgumentError(
-                    f"tensor {info.name} is already {info.type.name}; quantizing it again loses quality twice "
-                    "(allow_requantize=True does it all the same)"
-                )
-        changes = [
-            Change(i.name, i.type.name, k.name, i.n_elements // i.shape[-1] * k.row_bytes(i.shape[-1])) for i, k in plan
-        ]
+        how, chosen = _fit(how, file, bool(weights))
+        changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
+        _judge(file.tensors, changes, allow_requantize, dry_run)
         if dry_run:
             return changes
-        total, done = sum(c.nbytes for c in changes), 0
-
-        def counted(pieces: Iterator[Any]) -> Iterator[Any]:
-            nonlocal done
-            for piece in pieces:
-                yield piece
-                done += piece.nbytes
-                if progress is not None:
-                    progress(done, total)
-
+        _warn(changes, weights)
+        counted = _Counter(sum(c.nbytes for c in changes), progress)
+        own = {"general.file_type": file_type(parse(how.base)[0]), "general.quantization_version": 2}
         with gguf.Writer(dst, alignment=file.alignment) as out:
-            out.add_metadata(file.metadata, skip=_OWN_KEYS)
-            out.add("general.file_type", FILE_TYPE.get(base.name, 0), "u32")
-            out.add("general.quantization_version", 2, "u32")
-            for info, kind in plan:
-                importance = _importance(weights.get(info.name), info)
-                pieces = _pieces(info, kind, importance, n_threads)
-                out.add_tensor(info.name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
+            _copy_metadata(out, file.metadata, own, dict(metadata or {}))
+            for name, info in file.tensors.items():
+                kind = chosen[name].type
+                pieces = encoded(info, kind, columns_of(weights.get(name), info), n_threads)
+                out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
 
 
-def _importance(values: Any, info: TensorInfo) -> Any:
+def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:
+    if imatrix is None or isinstance(imatrix, Mapping):
+        return imatrix or {}
+    return Imatrix.load(imatrix)
+
+
+def _fit(how: Recipe, file: gguf.GGUFFile, has_imatrix: bool) -> tuple[Recipe, dict[str, Choice]]:
+    """The recipe, or the first of its smaller mixes that stays below its max_size, and what it chooses."""
+    numbers = Numbers.from_metadata(file.metadata)
+    chosen = choose(how, file.tensors.values(), numbers, has_imatrix)
+    if how.max_size is None:
+        return how, chosen
+    sizes = []
+    for recipe in (how, *(Recipe(base, keep=how.keep) for base in how.smaller)):
+        chosen = choose(recipe, file.tensors.values(), numbers, has_imatrix)
+        sizes.append(sum(_change(info, chosen[name]).nbytes for name, info in file.tensors.items()))
+        if sizes[-1] <= how.max_size:
+            return recipe, chosen
+    raise ArgumentError(
+        f"no mix of this recipe fits {how.max_size:,} bytes: {how.base} needs {sizes[0]:,}, the smallest {min(sizes):,}"
+    )
+
+
+def _change(info: TensorInfo, choice: Choice) -> Change:
+    k = info.shape[-1]
+    nbytes = info.n_elements // k * choice.type.row_bytes(k)
+    return Change(info.name, info.type.name, choice.type.name, nbytes, choice.why)
+
+
+def _judge(tensors: Mapping[str, TensorInfo], changes: list[Change], allow_requantize: bool, dry_run: bool) -> None:
+    missing = sorted({c.new for c in changes if c.new != c.old and not QuantType.parse(c.new).encodes})
+    if missing and not dry_run:
+        able = ", ".join(t.name for t in QuantType if t.encodes)
+        raise UnsupportedError(f"type {', '.join(missing)} cannot be written yet; writable: {able}")
+    for c in changes:
+        if c.new != c.old and tensors[c.name].type.kind == "block" and not allow_requantize:
+            raise ArgumentError(
+                f"tensor {c.name} is already {c.old}; quantizing it again loses quality twice "
+                "(allow_requantize=True, --allow-requantize, does it all the same)"
+            )
+
+
+def _warn(changes: list[Change], weights: Mapping[str, Any]) -> None:
+    poor = [c for c in changes if c.new != c.old and c.new in WANTS_IMATRIX and c.name not in weights]
+    if poor:
+        kinds = ", ".join(sorted({c.new for c in poor}))
+        log.warning(
+            "%d tensors become %s without importance weights, which costs much quality; give an imatrix",
+            len(poor),
+            kinds,
+        )
+    if weights and not any(c.name in weights for c in changes):
+        raise ArgumentError("the imatrix names no tensor of this file: it was made from another model")
+
+
+def _copy_metadata(out: gguf.Writer, old: gguf.Metadata, own: dict[str, int], new: dict[str, Any]) -> None:
+    out.add_metadata(old, skip=(*_OWN_KEYS, *new))
+    for key, number in own.items():
+        if key not in new:
+            out.add(key, number, "u32")
+    for key, value in new.items():
+        if value is not None:
+            kind = old.type_of(key) if key in old else None
+            out.add(key, value, kind if kind and not kind.startswith("arr") and "[" not in kind else None)
+
+
+class _Counter:
+    """Passes pieces on and reports how many bytes went by."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def __call__(self, pieces: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        for piece in pieces:
+            yield piece
+            self.done += piece.nbytes
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+
+
+def columns_of(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
+    """(1 or n_expert, k) weights of the columns."""
     if values is None:
         return None
     made = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-    if made.size != info.shape[-1]:
-        raise ArgumentError(f"imatrix for {info.name}: expected {info.shape[-1]} values, got {made.size}")
-    return made
+    k = info.shape[-1]
+    n_expert = info.shape[0] if len(info.shape) == 3 else 1
+    if made.size not in (k, k * n_expert):
+        if info.name == "token_embd.weight":  # rows are looked up there, and a tied output may have been counted apart
+            return None
+        raise ArgumentError(f"imatrix for {info.name}: expected {k * n_expert} values, got {made.size}")
+    if not np.isfinite(made).all() or (made < 0).any():
+        raise ArgumentError(f"imatrix for {info.name}: values must be finite and not negative")
+    return made.reshape(-1, k)
 
 
-def _pieces(info: TensorInfo, kind: QuantType, importance: Any, n_threads: int) -> Iterator[Any]:
+def encoded(
+    info: TensorInfo, kind: QuantType, importance: NDArray[np.float32] | None, n_threads: int
+) -> Iterator[NDArray[np.uint8]]:
     """The tensor's bytes in its new type, a few rows at a time."""
     k = info.shape[-1]
     rows = info.n_elements // k
-    step = max(1, _PIECE // k) if kind != info.type else max(1, (64 << 20) // max(info.nbytes // rows, 1))
     row_bytes = info.nbytes // rows
-    for at in range(0, rows, step):
-        n = min(step, rows - at)
-        raw = info.data[at * row_bytes : (at + n) * row_bytes]
-        if kind == info.type:
-            yield raw
-            continue
-        values = _native.dequantize(info.type.id, raw, n, k, n_threads)
-        try:
-            yield _native.quantize(kind.id, values, importance, n_threads).reshape(-1)
-        except NumericError as e:
-            raise NumericError(f"tensor {info.name}, rows {at} to {at + n - 1}: {e}") from None
+    if kind == info.type:
+        step = max(1, (64 << 20) // max(row_bytes, 1))
+        for at in range(0, rows, step):
+            yield info.data[at * row_bytes : (at + min(step, rows - at)) * row_bytes]
+        return
+    each = rows if importance is None or len(importance) == 1 else rows // len(importance)  # rows of one expert
+    step = max(1, _PIECE // k)
+    for start in range(0, rows, each):
+        columns = None if importance is None else importance[min(start // each, len(importance) - 1)]
+        for at in range(start, start + each, step):
+            n = min(step, start + each - at)
+            values = _native.dequantize(info.type.id, info.data[at * row_bytes : (at + n) * row_bytes], n, k, n_threads)
+            try:
+                yield _native.quantize(kind.id, values, columns, n_threads).reshape(-1)
+            except NumericError as e:
+                raise NumericError(f"tensor {info.name}, rows {at} to {at + n - 1}: {e}") from None

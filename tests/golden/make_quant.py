@@ -20,9 +20,14 @@ from oracle import quants
 
 BLOCKS = 64
 BYTES_EQUAL = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
-NO_WORSE = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]
+NO_WORSE = [
+    *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"),
+    *("mxfp4", "nvfp4", "tq1_0", "tq2_0", "q1_0", "q2_0"),
+    *("iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"),
+]
 # Sizes the package does not know, or counts otherwise.
 EXTRA = {"q8_1": (32, 36), "q2_0": (64, 18), "q1_0": (128, 18), "nvfp4": (64, 36)}
+EXTRA_IDS = {"nvfp4": 40, "q1_0": 41, "q2_0": 42}
 
 
 def digest(y: np.ndarray) -> str:
@@ -36,7 +41,7 @@ def main() -> None:
     lib = quants.ggml()
     assert lib is not None, "pip install llama-cpp-python"
     sizes = {kind.name.lower(): size for kind, size in gguf.GGML_QUANT_SIZES.items()} | EXTRA
-    ids = {kind.name.lower(): int(kind) for kind in gguf.GGMLQuantizationType}
+    ids = {kind.name.lower(): int(kind) for kind in gguf.GGMLQuantizationType} | EXTRA_IDS
     decode = {
         name: digest(quants.decode(name, quants.noise(7, BLOCKS * nbytes).reshape(BLOCKS, nbytes)))
         for name, (_, nbytes) in sorted(sizes.items())
@@ -51,7 +56,8 @@ def main() -> None:
         for name in NO_WORSE:
             errors[name][case] = {}
             for kind, weights in (("plain", None), ("weighted", importance)):
-                raw = quants.ggml_quantize(lib, ids[name], sizes[name], x, weights)
+                given = np.ones_like(importance) if weights is None and name in quants.NEEDS_IMPORTANCE else weights
+                raw = quants.ggml_quantize(lib, ids[name], sizes[name], x, given)
                 y = quants.decode(name, raw.reshape(-1, sizes[name][1])).reshape(x.shape)
                 errors[name][case][kind] = quants.squared_error(x, y, weights).tolist()
     made_with = {package: version(package) for package in ("gguf", "llama-cpp-python")}

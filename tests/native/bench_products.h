@@ -132,8 +132,59 @@ static void bench_type(const pgg_kernels *k, int type, uint8_t *w, double read, 
   test_aligned_free(x), test_aligned_free(y), test_aligned_free(acts);
 }
 
-/* only: a level, or NULL for the best one here */
-static int bench_products(const char *only) {
+/* Every n of a batch against one big matrix, read from memory by each call (pack included). */
+static void bench_batches(const pgg_kernels *k, uint8_t *w, double read) {
+  static const int ns[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 128, 512};
+  static const int types[] = {PGG_Q4_0, PGG_Q4_K, PGG_Q5_K, PGG_Q6_K, PGG_Q8_0, PGG_IQ4_XS};
+  enum { SHAPES = 2 };
+  const int64_t lens[SHAPES] = {2048, 8192};
+  for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+    for (int shape = 0; shape < SHAPES; shape++) {
+      const pgg_quant *q = pgg_quant_get(types[i]);
+      const int64_t len = lens[shape];
+      const size_t row = (size_t)(len / q->info.elems * q->info.bytes), stride = (size_t)len / 256 * sizeof(pgg_act);
+      float *x = test_aligned((size_t)len * 4), *y = test_aligned(sizeof(float) * BENCH_BYTES / 288);
+      uint8_t *acts = test_aligned(BENCH_N * stride);
+      uint8_t *panels = test_aligned(k->panel_bytes(types[i], BENCH_N, len) + 64);
+      void *scratch = test_aligned(k->gemm_scratch(types[i], len) + 64);
+      uint64_t seed = 1;
+      for (int64_t j = 0; j < len; j++) x[j] = test_uniform(&seed);
+      for (int t = 0; t < BENCH_N; t++) pgg_act_encode(x, (pgg_act *)(void *)(acts + (size_t)t * stride), len);
+      printf("%-7s %-7s k %4d:", k->isa, q->info.name, (int)len);
+      for (size_t s = 0; s < sizeof ns / sizeof ns[0]; s++) {
+        const int64_t n = ns[s], bytes = n <= 16 ? BENCH_BYTES : 8 << 20, all = bytes / (int64_t)row;
+        const int64_t room = BENCH_BYTES / 288 / n, rows = all < room ? all : room; /* y is reused in cache */
+        double best = 1e9;
+        for (int round = 0; round < 3; round++) {
+          const double t0 = bench_now();
+          if (n == 1) {
+            for (int64_t r = 0; r < all; r += rows) k->gemv[types[i]](w + (size_t)r * row, row, acts, y, rows, len);
+          } else {
+            k->pack_panels(types[i], acts, stride, n, len, 0, (n + k->panel_tokens - 1) / k->panel_tokens, panels);
+            for (int64_t r = 0; r + 512 <= all; r += 512) {
+              const pgg_gemm job = {w + (size_t)r * row, row, acts, stride, panels, y, 512, 512, n, len, scratch};
+              k->gemm[types[i]](&job);
+            }
+          }
+          const double t = (bench_now() - t0) / (double)(n == 1 ? all : all / 512 * 512);
+          if (t < best) best = t;
+        }
+        const double gbs = (double)row / best / 1e9;
+        if (n <= 16)
+          printf(" %d: %.1f", (int)n, gbs);
+        else
+          printf(" %d: %.0f", (int)n, gbs * (double)len / (double)row * (double)n);
+        fflush(stdout);
+      }
+      printf("\n");
+      test_aligned_free(x), test_aligned_free(y), test_aligned_free(acts), test_aligned_free(panels);
+      test_aligned_free(scratch);
+    }
+  (void)read;
+}
+
+/* only: a level, or NULL for the best one here; batches: small n instead of the two usual figures of every type */
+static int bench_products(const char *only, int batches) {
   const char *names[16];
   const int count = pgg_isa_list(names, 16);
   uint8_t *w = NULL;
@@ -160,6 +211,11 @@ static int bench_products(const char *only) {
     const pgg_kernels *k = pgg_kernels_level(names[i]);
     const double peak[2] = {bench_peak(names[i], 0), bench_peak(names[i], 1)};
     if (peak[0] > 0) printf("%s peak: %.0f int8, %.0f f32 GMAC/s\n", names[i], peak[0], peak[1]);
+    if (batches) {
+      printf("n: GB/s of weights up to 16 tokens, above GMAC/s\n");
+      bench_batches(k, w, read);
+      continue;
+    }
     for (int type = 0; type < PGG_TYPE_LIMIT; type++)
       if (k->gemv[type]) bench_type(k, type, w, read, peak);
   }

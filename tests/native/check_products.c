@@ -3,7 +3,7 @@
  *
  *   check_products           all levels that run here
  *   check_products avx2      one level; 77 if this CPU lacks it
- *   check_products --bench [isa]   speed instead (bench_products.h) */
+ *   check_products --bench [isa]   speed instead, --batches: of small batches (bench_products.h) */
 #define _DEFAULT_SOURCE 1
 #include <math.h>
 #include <stdio.h>
@@ -142,9 +142,14 @@ static void run_gemm(bench *b, int64_t rows, int64_t n) {
 
 static int same_bits(float a, float b) { return memcmp(&a, &b, 4) == 0; }
 
+/* What gemm must give for n tokens: gemv's bits while they are few. */
+static float (*want_of(bench *b, int n))
+    [MAX_ROWS] { return n <= b->k->gemm_same_n[b->q->info.id] ? b->gemv : b->gemm; }
+
 /* Cuts of rows and counts of tokens must give the bits of the whole. */
 static void check_cuts(bench *b) {
-  static const int rows_of[] = {1, 2, 3, 31, 32, 33, 70}, n_of[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 64};
+  static const int rows_of[] = {1, 2, 3, 31, 32, 33, 70};
+  static const int n_of[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 23, 24, 25, 33, 64};
   const int type = b->q->info.id;
   for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0]; i++) {
     const int rows = rows_of[i];
@@ -181,7 +186,7 @@ static void check_cuts(bench *b) {
     int bad = 0;
     run_gemm(b, rows, n);
     for (int t = 0; t < n; t++)
-      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], b->gemm[t % TRUE_N][r]);
+      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], want_of(b, n)[t % TRUE_N][r]);
     if (bad) FAIL("gemm k %d: %d values of rows %d n %d differ from the whole", (int)b->len, bad, rows, n);
   }
   /* second strip by itself, as another thread would get it */
@@ -193,8 +198,40 @@ static void check_cuts(bench *b) {
     run_gemm(b, MAX_ROWS - first, TRUE_N);
     b->w = whole;
     for (int t = 0; t < TRUE_N; t++)
-      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], b->gemm[t][r]);
+      for (int r = first; r < MAX_ROWS; r++)
+        bad += !same_bits(b->y[t * Y_STRIDE + r - first], want_of(b, TRUE_N)[t][r]);
     if (bad) FAIL("gemm k %d: %d values differ when rows are cut at %d", (int)b->len, bad, first);
+  }
+}
+
+/* Loose panels (no acts), packed block by block as the experts do: any count of tokens gives the bits of many. */
+static void check_loose(bench *b) {
+  static const int n_of[] = {1, 2, 5, 6, 7, 13, 24, 25};
+  const int type = b->q->info.id;
+  if (!b->k->gemm[type] || b->len % PGG_ACT_LEN) return;
+  const size_t panel = b->k->panel_bytes(type, 1, b->len), block = b->k->panel_bytes(type, 1, PGG_ACT_LEN);
+  const size_t act = b->floats ? PGG_ACT_LEN * sizeof(float) : sizeof(pgg_act);
+  for (size_t i = 0; i < sizeof n_of / sizeof n_of[0]; i++) {
+    const int64_t n = n_of[i], each = b->k->panel_tokens;
+    for (int64_t t = 0; t < n; t += each)
+      for (int64_t c = 0; c < b->len / PGG_ACT_LEN; c++)
+        b->k->pack_panel(type, b->acts.p + (size_t)t * b->act_stride + (size_t)c * act, b->act_stride,
+                         n - t < each ? n - t : each, PGG_ACT_LEN,
+                         b->panels + (size_t)(t / each) * panel + (size_t)c * block);
+    const pgg_gemm job = {.w = b->w.p,
+                          .row_bytes = b->row_bytes,
+                          .panels = b->panels,
+                          .y = b->y,
+                          .y_stride = Y_STRIDE,
+                          .rows = MAX_ROWS,
+                          .n = n,
+                          .k = b->len,
+                          .scratch = b->scratch};
+    b->k->gemm[type](&job);
+    int bad = 0;
+    for (int t = 0; t < n; t++)
+      for (int r = 0; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], b->gemm[t % TRUE_N][r]);
+    if (bad) FAIL("gemm k %d: %d values by loose panels differ, n %d", (int)b->len, bad, (int)n);
   }
 }
 
@@ -203,7 +240,7 @@ static void compute(bench *b) {
   for (int t = 0; t < TRUE_N; t++)
     b->k->gemv[type](b->w.p, b->row_bytes, b->acts.p + (size_t)t * b->act_stride, b->gemv[t], MAX_ROWS, b->len);
   if (!b->k->gemm[type]) return;
-  run_gemm(b, MAX_ROWS, TRUE_N);
+  run_gemm(b, MAX_ROWS, MAX_N);
   for (int t = 0; t < TRUE_N; t++) memcpy(b->gemm[t], b->y + t * Y_STRIDE, sizeof b->gemm[t]);
 }
 
@@ -311,7 +348,7 @@ static void check_type(const pgg_kernels *k, int type) {
         compute(b);
         check_values(b, how, b->gemv, "gemv");
         if (k->gemm[type]) check_values(b, how, b->gemm, "gemm");
-        if (how != HOSTILE) check_cuts(b);
+        if (how != HOSTILE) check_cuts(b), check_loose(b);
         if (how == RANDOM) check_specials(b);
       }
     }
@@ -322,6 +359,33 @@ static void check_type(const pgg_kernels *k, int type) {
 }
 
 /* ---- activations --------------------------------------------------------------------------------------- */
+
+/* The encoders of a level are the portable ones compiled again: bytes must be equal. */
+static void check_encoders(const pgg_kernels *k) {
+  enum { LEN = 512 };
+  static float x[LEN], w[LEN];
+  static uint8_t want[LEN * 4], got[LEN * 4];
+  what = "encode";
+  for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
+    if (!k->encode[type]) continue;
+    const pgg_quant *quant = pgg_quant_get(type);
+    for (int kind = 0; kind < 4; kind++) {
+      for (int i = 0; i < LEN; i++) {
+        const float v = (float)(i * 7919 % 1009) / 504.5f - 1.0f;
+        x[i] = kind == 0 ? v : kind == 1 ? v * v * v : kind == 2 ? 0.3f : i % 9 ? 0.0f : v * 1e-3f;
+        w[i] = 0.01f + (float)(i * 31 % 101) / 101.0f;
+      }
+      for (int weighted = 0; weighted < 2; weighted++) {
+        memset(want, 1, sizeof want), memset(got, 2, sizeof got);
+        quant->encode(x, want, LEN, weighted ? w : NULL);
+        k->encode[type](x, got, LEN, weighted ? w : NULL);
+        if (memcmp(want, got, (size_t)(LEN / quant->info.elems * quant->info.bytes))) {
+          FAIL("%s: bytes differ from pgg_quant.encode, input kind %d, weighted %d", quant->info.name, kind, weighted);
+        }
+      }
+    }
+  }
+}
 
 static void check_act_encode(const pgg_kernels *k) {
   static const int lens[] = {1, 31, 32, 255, 256, 257, 288, 512};
@@ -356,6 +420,7 @@ static void check_table(const char *isa, const char *form, const pgg_kernels *k)
   int types = 0, gemms = 0;
   level = isa;
   check_act_encode(k);
+  check_encoders(k);
   for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
     const pgg_quant *q = pgg_quant_get(type);
     if (!q || (q->info.kind != PGG_KIND_BLOCK && q->info.kind != PGG_KIND_FLOAT)) continue;
@@ -379,13 +444,14 @@ static void check_level(const char *isa) {
 int main(int argc, char **argv) {
   const char *names[16];
   const int count = pgg_isa_list(names, 16);
-  const int speed = argc > 1 && strcmp(argv[1], "--bench") == 0;
+  const int batches = argc > 1 && strcmp(argv[1], "--batches") == 0;
+  const int speed = argc > 1 && (batches || strcmp(argv[1], "--bench") == 0);
   const char *only = argc > 1 + speed ? argv[1 + speed] : NULL;
   if (only && !pgg_kernels_level(only)) {
     fprintf(stderr, "level %s does not run here\n", only);
     return SKIPPED;
   }
-  if (speed) return bench_products(only);
+  if (speed) return bench_products(only, batches);
   for (int i = 0; i < count; i++)
     if (!only || strcmp(only, names[i]) == 0) check_level(names[i]);
   return failures != 0;

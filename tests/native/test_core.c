@@ -150,7 +150,7 @@ static void test_session(void) {
   pgg_session_free(s);
   CHECK(pgg_plan_kv_bytes(plan, PGG_F16, 40) == 2 * 2 * 2 * 40 * 64, "kv bytes %zu",
         pgg_plan_kv_bytes(plan, PGG_F16, 40));
-  CHECK(pgg_plan_kv_bytes(plan, PGG_Q4_0, 40) == 0, "kv type");
+  CHECK(pgg_plan_kv_bytes(plan, PGG_Q4_K, 40) == 0, "kv type");
   CHECK(pgg_plan_kv_bytes(plan, PGG_F32, INT64_MAX / 2) == 0, "kv overflow");
   CHECK(pgg_plan_arena_bytes(plan) > 0, "arena");
   CHECK_OK(pgg_plan_profile(plan, 1));

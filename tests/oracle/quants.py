@@ -154,6 +154,10 @@ def same_bits(a: F32, b: F32) -> NDArray[np.bool_]:
 # ---- llama.cpp ---------------------------------------------------------------------------------------------------
 
 
+#: llama.cpp asserts that these have importance.
+NEEDS_IMPORTANCE = {"iq1_s", "iq2_xxs", "iq2_xs"}
+
+
 def ggml() -> ctypes.CDLL | None:
     """The ggml library inside llama-cpp-python, or None where that is not installed."""
     try:

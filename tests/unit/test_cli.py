@@ -9,6 +9,10 @@ import sys
 import pytest
 from converters import checkpoint
 from model import tiny
+from typer.main import get_command
+
+import pyggml
+from pyggml.cli.app import app
 
 
 def cli(*args, stdin="", timeout=60):
@@ -50,6 +54,7 @@ def test_inspect(path):
     assert facts["tensors"]["blk.0.attn_q.weight"]["shape"] == [64, 64]
     assert facts["parameters"]["total"] == sum(math.prod(t["shape"]) for t in facts["tensors"].values())
     assert facts["metadata"]["llama.block_count"] == 2
+    assert facts["tensors"]["blk.0.attn_q.weight"]["computed"] == "W32A32"
 
 
 def test_info():
@@ -57,6 +62,24 @@ def test_info():
     facts = json.loads(cli("info", "--json").stdout)
     assert facts["isa"] in facts["isa_levels"]
     assert "q4_k" in facts["types"]
+
+
+def test_formats():
+    everything = json.loads(cli("formats", "--json").stdout)
+    assert [f["name"] for f in everything] == [f.name for f in pyggml.formats()]
+    some = cli("formats", "NF4", "q4_k")
+    assert some.returncode == 0, some.stderr
+    head, q4_k, nf4 = some.stdout.splitlines()
+    assert "s/e/m" in head
+    assert q4_k.split()[0] == "q4_k"
+    assert "4.5" in q4_k.split()
+    assert nf4.split()[0] == "nf4"
+    bf16 = json.loads(cli("formats", "bf16", "--json").stdout)
+    assert [(f["exponent"], f["mantissa"], f["sign"], f["block"]) for f in bf16] == [(8, 7, True, 1)]
+    bad = cli("formats", "q4")
+    assert bad.returncode == 1
+    assert "'q4'" in bad.stderr
+    assert not bad.stdout
 
 
 def test_tokenize(path):
@@ -86,6 +109,10 @@ def test_bench():
     assert "matmul" in done.stdout
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 2, "--json").stdout)
     assert len(facts["prompt_per_second"]) == 2
+    more = ("--depth", 32, "--batch", 3)
+    facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
+    assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
+    assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
 
 
 def test_chat_remembers(path):
@@ -127,4 +154,14 @@ def test_convert(tmp_path):
     bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
     assert bad.returncode != 0
     assert "no model" in bad.stderr
-    assert "Example:" in cli("convert", "--help").stdout
+
+
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in app.registered_commands])
+def test_help_has_an_example_that_parses(command):
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    examples = [line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["pyggml", command]]
+    assert examples, done.stdout
+    known = {option for p in get_command(app).commands[command].params for option in p.opts}
+    for example in examples:
+        assert {word for word in example if word.startswith("-")} <= known

@@ -28,12 +28,14 @@ def test_completion_has_its_parts(m):
     assert m.detokenize(c.tokens) == c.text
 
 
-def test_greedy_equals_argmax_of_logits(m):
-    ids = m.tokenize("The king had")
-    want = []
-    for _ in range(10):
-        want.append(int(m.logits(ids + want)[-1].argmax()))
-    assert m.generate(ids, max_tokens=10, temperature=0).tokens == want
+def test_greedy_equals_argmax_of_logits():
+    """Over an f32 cache: attention over others may take 16-bit forms for many queries (docs/adr/0011)."""
+    with pyggml.load(kv_type="f32") as m:
+        ids = m.tokenize("The king had")
+        want = []
+        for _ in range(10):
+            want.append(int(m.logits(ids + want)[-1].argmax()))
+        assert m.generate(ids, max_tokens=10, temperature=0).tokens == want
 
 
 def test_golden_story(m, golden):

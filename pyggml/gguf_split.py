@@ -1,0 +1,131 @@
+"""One file into several that lie together, and back: names and keys as llama.cpp's split files have them.
+
+The first part carries the metadata, all parts say which they are. Reading them needs nothing from here: gguf.open
+takes any part. Source: llama.cpp's gguf-split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import gguf
+from pyggml.errors import ArgumentError
+from pyggml.gguf_format import MAX_SPLITS, align_up, clip
+
+_PIECE = 64 << 20
+
+Progress = Callable[[int, int], None]
+
+
+def split_file(
+    src: str | os.PathLike[str],
+    prefix: str | os.PathLike[str],
+    *,
+    max_tensors: int | None = None,
+    max_size: int | None = None,
+    metadata_alone: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Writes src as PREFIX-00001-of-0000N.gguf ... and returns the paths.
+
+    A part holds at most max_tensors tensors and about max_size bytes of them (one tensor at least); without either,
+    128 tensors. metadata_alone: the first part has no tensors, so it downloads at once. progress(bytes_done, total).
+    Raises ArgumentError where a part exists already or a limit makes no sense, GGUFError for a broken source; a failure
+    leaves no part behind.
+
+    >>> import pyggml, tempfile
+    >>> from pyggml.model import BUNDLED
+    >>> parts = pyggml.split_file(BUNDLED, tempfile.mkdtemp() + "/x", max_size=2_000_000)
+    >>> parts[0][-21:], pyggml.gguf.open(parts[1]).arch
+    ('x-00001-of-00004.gguf', 'llama')
+    """
+    for name, limit in (("max_tensors", max_tensors), ("max_size", max_size)):
+        if limit is not None and limit < 1:
+            raise ArgumentError(f"split: {name} must be at least 1, got {limit}")
+    with gguf.open(src) as file:
+        groups = list(_groups(file, max_tensors if max_tensors or max_size else 128, max_size))
+        groups = [[], *groups] if metadata_alone else groups or [[]]
+        if len(groups) > MAX_SPLITS:
+            raise ArgumentError(f"split: {len(groups)} parts, at most {MAX_SPLITS} are allowed; use larger ones")
+        paths = [f"{os.fspath(prefix)}-{i + 1:05d}-of-{len(groups):05d}.gguf" for i in range(len(groups))]
+        there = [path for path in paths if os.path.lexists(path)]
+        if there:
+            raise ArgumentError(f"{clip(there[0])} exists already; remove it or choose another name")
+        counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
+        written: list[str] = []
+        try:
+            for number, (path, group) in enumerate(zip(paths, groups, strict=True)):
+                with gguf.Writer(path, alignment=file.alignment) as out:
+                    if number == 0:
+                        out.add_metadata(file.metadata)
+                    out.add("split.no", number, "u16")
+                    out.add("split.count", len(groups), "u16")
+                    out.add("split.tensors.count", len(file.tensors), "i32")
+                    _add(out, group, counter)
+                written.append(path)
+        except BaseException:
+            for path in written:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+            raise
+    return paths
+
+
+def merge_file(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, progress: Progress | None = None) -> str:
+    """Writes the split file that src is a part of (any part) as one file dst, and returns its path.
+
+    Raises ArgumentError where src is not split or dst is one of its parts, GGUFError for a missing or broken part.
+    """
+    with gguf.open(src) as file:
+        if len(file.paths) < 2:
+            raise ArgumentError(f"{clip(file.path)} is no part of a split file: there is nothing to merge")
+        if os.path.realpath(dst) in {os.path.realpath(path) for path in file.paths}:
+            raise ArgumentError(f"{clip(os.fspath(dst))} is one of the parts; give another name")
+        counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
+        with gguf.Writer(dst, alignment=file.alignment) as out:
+            out.add_metadata(file.metadata)
+            _add(out, list(file.tensors.values()), counter)
+    return os.fspath(dst)
+
+
+def _groups(file: gguf.GGUFFile, max_tensors: int | None, max_size: int | None) -> Iterator[list[gguf.TensorInfo]]:
+    group: list[gguf.TensorInfo] = []
+    size = 0
+    for info in file.tensors.values():
+        nbytes = align_up(info.nbytes, file.alignment)
+        full = (max_tensors is not None and len(group) == max_tensors) or (
+            max_size is not None and size + nbytes > max_size
+        )
+        if group and full:
+            yield group
+            group, size = [], 0
+        group.append(info)
+        size += nbytes
+    if group:
+        yield group
+
+
+def _add(out: gguf.Writer, tensors: list[gguf.TensorInfo], counter: _Counter) -> None:
+    for info in tensors:
+        out.add_tensor(info.name, info.shape, info.type, lambda t=info: counter.pieces(t))  # type: ignore[misc]
+
+
+class _Counter:
+    """Yields tensors in pieces and reports how many bytes went by."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def pieces(self, info: gguf.TensorInfo) -> Iterator[NDArray[np.uint8]]:
+        data = info.data
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            yield piece
+            self.done += piece.nbytes
+            if self.progress is not None:
+                self.progress(self.done, self.total)

@@ -1,0 +1,155 @@
+"""A type for each tensor so that the whole is as good as its size allows.
+
+Minimise the sum of costs while the sum of bytes stays below a limit: each tensor's choices are cut to their lower
+convex hull, steps of all hulls are taken by what they save per byte (which solves the Lagrangian), and what room is
+left is filled by single exchanges. Knows costs and bytes, not how they were measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from pyggml.errors import ArgumentError
+from pyggml.gguf import GGUFFile
+from pyggml.gguf_format import align_up
+from pyggml.recipes.choose import Numbers, choose
+from pyggml.recipes.costs import Sensitivity
+from pyggml.recipes.recipe import Recipe, Rule
+
+
+class Option(NamedTuple):
+    """One type a tensor may take."""
+
+    nbytes: int
+    cost: float
+    kind: str
+
+
+def solve(options: Mapping[str, Sequence[Option]], limit: int) -> dict[str, str]:
+    """{tensor: type} of least cost within limit bytes. Raises ArgumentError where nothing fits.
+
+    >>> o = [Option(10, 9.0, "a"), Option(20, 2.0, "b"), Option(40, 1.0, "c")]
+    >>> solve({"x": o, "y": [Option(n, 10 * cost, kind) for n, cost, kind in o]}, 60)
+    {'x': 'b', 'y': 'c'}
+    """
+    hulls = {name: hull(each) for name, each in options.items()}
+    at = dict.fromkeys(hulls, 0)
+    used = sum(h[0].nbytes for h in hulls.values())
+    if used > limit:
+        raise ArgumentError(f"{limit:,} bytes are not enough: the smallest types need {used:,}")
+    steps = sorted(
+        ((_gain(h[i], h[i + 1]), name, i) for name, h in hulls.items() for i in range(len(h) - 1)),
+        key=lambda step: (-step[0], step[1], step[2]),
+    )
+    for _, name, i in steps:
+        more = hulls[name][i + 1].nbytes - hulls[name][i].nbytes
+        if at[name] == i and used + more <= limit:
+            at[name], used = i + 1, used + more
+    chosen = {name: h[at[name]] for name, h in hulls.items()}
+    _exchange(options, chosen, limit - used)
+    return {name: option.kind for name, option in chosen.items()}
+
+
+def hull(options: Sequence[Option]) -> list[Option]:
+    """The options on the lower convex hull of cost over bytes, small first."""
+    made: list[Option] = []
+    for option in sorted(options):
+        if made and option.cost >= made[-1].cost:
+            continue
+        while len(made) > 1 and _gain(made[-2], made[-1]) <= _gain(made[-1], option):
+            made.pop()
+        if made and made[-1].nbytes == option.nbytes:
+            made.pop()
+        made.append(option)
+    return made
+
+
+def _gain(a: Option, b: Option) -> float:
+    return (a.cost - b.cost) / max(b.nbytes - a.nbytes, 1)
+
+
+def _exchange(options: Mapping[str, Sequence[Option]], chosen: dict[str, Option], room: int) -> None:
+    """Takes the best single change that fits, until none helps; hulls leave options out that fill a gap well."""
+    while True:
+        best = max(
+            (
+                (chosen[name].cost - option.cost, name, option)
+                for name, each in options.items()
+                for option in each
+                if option.nbytes - chosen[name].nbytes <= room and option.cost < chosen[name].cost
+            ),
+            key=lambda change: (change[0], change[1]),
+            default=None,
+        )
+        if best is None:
+            return
+        _, name, option = best
+        room -= option.nbytes - chosen[name].nbytes
+        chosen[name] = option
+
+
+def recipe_for(
+    file: GGUFFile,
+    costs: Sensitivity,
+    recipe: Recipe,
+    *,
+    target_bpw: float | None = None,
+    target_size: int | None = None,
+) -> Recipe:
+    """A recipe with a rule for each measured tensor: a file of target_bpw bits per weight or target_size bytes.
+
+    What the given recipe's rules, keeps and types name stays theirs; its base serves tensors that were not measured.
+    Raises ArgumentError where the target is out of reach or the costs belong to another model.
+    """
+    numbers = Numbers.from_metadata(file.metadata)
+    asked = choose(recipe, file.tensors.values(), numbers)
+    matchers = [rule.matcher(numbers.n_layer) for rule in (*recipe.keep, *recipe.rules)]
+    forced = {"output.weight": recipe.output_type, "token_embd.weight": recipe.embedding_type}
+    if "output.weight" not in file.tensors:
+        forced["token_embd.weight"] = recipe.embedding_type or recipe.output_type
+    free, fixed = {}, 0
+    for name, info in file.tensors.items():
+        cost = costs.tensors.get(name)
+        if cost is None or forced.get(name) or any(matches(name) for matches in matchers):
+            fixed += _room(
+                info.n_elements // info.shape[-1] * asked[name].type.row_bytes(info.shape[-1]), file, target_size
+            )
+            continue
+        if tuple(cost.shape) != info.shape:
+            raise ArgumentError(
+                f"{name} is {info.shape}, but was measured as {tuple(cost.shape)}: another model's costs"
+            )
+        free[name] = [Option(_room(cost.nbytes(kind), file, target_size), cost.cost(kind), kind) for kind in cost.error]
+    if not free:
+        raise ArgumentError("there is no tensor to choose a type for: the costs are another model's")
+    if target_size is not None:
+        limit = target_size - _overhead(file)
+    elif target_bpw is not None and target_bpw > 0:
+        limit = int(target_bpw * sum(t.n_elements for t in file.tensors.values()) / 8)
+    else:
+        raise ArgumentError(f"a target is bits per weight above 0 or bytes, got {target_bpw}")
+    kinds = solve(free, limit - fixed)
+    rules = [Rule(f"^{re.escape(name)}$", kind) for name, kind in kinds.items()]
+    shares: Counter[str] = Counter()
+    for name, kind in kinds.items():
+        shares[kind] += file.tensors[name].n_elements
+    return replace(
+        recipe, base=f"pure:{shares.most_common(1)[0][0]}", rules=[*recipe.rules, *rules], max_size=None, smaller=[],
+        note=f"chosen for {f'{target_size} bytes' if target_size is not None else f'{target_bpw} bits per weight'}",
+    )  # fmt: skip
+
+
+def _room(nbytes: int, file: GGUFFile, target_size: int | None) -> int:
+    return nbytes if target_size is None else align_up(nbytes, file.alignment)
+
+
+def _overhead(file: GGUFFile) -> int:
+    """Bytes of the new file before its tensors, not less than they will be."""
+    first = [t for t in file.tensors.values() if t.part == 0]
+    others = [t for t in file.tensors.values() if t.part]
+    head = min((t.offset for t in first), default=1 << 16)
+    return head + 128 + sum(len(t.name) + 64 for t in others) + 2 * file.alignment

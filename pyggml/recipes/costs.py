@@ -1,0 +1,227 @@
+"""What each tensor loses at each type: weighted rounding error for all candidates, KL of the logits for a few.
+
+The weighted error is sum(importance[j] * (w - q)^2) / sum(importance[j] * w^2): the share of a product's power that
+rounding disturbs, were the columns independent. What that means for the model's predictions differs from tensor to
+tensor, so for the types nearest to what is wanted the model is run with that one tensor replaced; between those,
+KL grows with the error. Source of the measure: the second-order expansion of the loss that GPTQ-like methods use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native
+from pyggml.errors import ArgumentError
+from pyggml.gguf import TensorInfo
+from pyggml.quant import QuantType
+from pyggml.recipes.choose import quantizable
+from pyggml.recipes.comparison import kl
+from pyggml.recipes.importance import imatrix as collect
+from pyggml.recipes.rewrite import columns_of, encoded
+from pyggml.recipes.watch import Stored, Trial, chunks_of, log_softmax
+from pyggml.replacing import replacing
+
+if TYPE_CHECKING:
+    from pyggml.model import Model
+
+CANDIDATES = (
+    "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
+    "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16",
+)  # fmt: skip
+_SAMPLE = 2 << 20  # values of a tensor that errors are measured on
+_KEPT_LOGITS = 64 << 20  # values of the reference's distributions kept at once
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class TensorCost:
+    """One tensor: its shape and type, error of each candidate type, and KL in nats where it was measured.
+
+    What a type costs is measured or follows from the nearest measured one, as far as errors differ.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    old: str
+    error: dict[str, float]
+    kl: dict[str, float] = field(default_factory=dict)
+
+    def cost(self, kind: str) -> float:
+        """Expected KL in nats with this tensor alone in that type. 0 for the type it has."""
+        if kind == self.old:
+            return 0.0
+        if kind in self.kl:
+            return self.kl[kind]
+        error = max(self.error[kind], 1e-12)
+        if not self.kl:
+            return error
+        near = min(self.kl, key=lambda other: abs(math.log(max(self.error[other], 1e-12) / error)))
+        return self.kl[near] * error / max(self.error[near], 1e-12)
+
+    def nbytes(self, kind: str) -> int:
+        """Bytes of the tensor in that type."""
+        return math.prod(self.shape[:-1]) * QuantType.parse(kind).row_bytes(self.shape[-1])
+
+
+@dataclass(slots=True)
+class Sensitivity:
+    """Costs of all tensors that a recipe may change, by name; save() and load() keep them for later choices."""
+
+    tensors: dict[str, TensorCost]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes JSON."""
+        text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
+        with replacing(path, ArgumentError) as out:
+            out.write(text.encode() + b"\n")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Sensitivity:
+        """Reads what save wrote. Raises ArgumentError for anything else."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                rows = json.load(file)
+            made = {row["name"]: _cost(row) for row in rows}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise ArgumentError(f"{os.fspath(path)} is no sensitivity file: {str(e)[:200]}") from None
+        return Sensitivity(made)
+
+
+def _cost(row: Mapping[str, Any]) -> TensorCost:
+    error, measured = ({QuantType.parse(k).name: float(v) for k, v in row[key].items()} for key in ("error", "kl"))
+    if (
+        not all(math.isfinite(v) and v >= 0 for v in (*error.values(), *measured.values()))
+        or not measured.keys() <= error.keys()
+    ):
+        raise ValueError(f"the costs of {row['name']!r:.80} make no sense")
+    return TensorCost(
+        str(row["name"]), tuple(map(int, row["shape"])), QuantType.parse(row["old"]).name, error, measured
+    )
+
+
+def sensitivity(
+    model: Model,
+    text: str | Sequence[int] | None = None,
+    *,
+    near: float = 4.5,
+    types: Sequence[str] | None = None,
+    n_kl: int = 2,
+    imatrix: Mapping[str, NDArray[np.float32]] | None = None,
+    n_ctx: int = 512,
+    n_chunk: int = 4,
+    n_threads: int = 0,
+    progress: Progress | None = None,
+) -> Sensitivity:
+    """Measures every matrix of a model at every candidate type.
+
+    text: what the model should keep doing well; None: text it writes itself. near: bits per weight that matter most:
+    there KL is measured, for n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the
+    writable ones around near. imatrix: the columns' importance, else collected from the text.
+    progress(tensors_done, tensors). Raises ArgumentError for a text of fewer than 4 tokens.
+
+    >>> import pyggml
+    >>> with pyggml.load() as m:
+    ...     s = pyggml.sensitivity(m, "Once upon a time there was a king.", types=["q4_0"], n_kl=0)
+    >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
+    True
+    """
+    words = own_text(model, n_ctx * n_chunk) if text is None else text
+    chunks = chunks_of(model, words, n_ctx, n_chunk)
+    most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
+    weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk) if imatrix is None else imatrix
+    kinds = candidates(near, types)
+    judge = _Judge(model, chunks[:most])
+    infos = [info for info in model._file.tensors.values() if quantizable(info)]
+    made = {}
+    for number, info in enumerate(infos):
+        importance = columns_of(weights.get(info.name), info)
+        fitting = [kind for kind in kinds if info.shape[-1] % kind.elems == 0]
+        cost = TensorCost(info.name, info.shape, info.type.name, _errors(info, fitting, importance, n_threads))
+        for kind in anchors(fitting, near, n_kl):
+            if kind != info.type:
+                pieces = np.concatenate(list(encoded(info, kind, importance, n_threads)))
+                cost.kl[kind.name] = judge.kl({info.name: Stored(info.name, kind, info.shape, pieces)})
+        made[info.name] = cost
+        if progress is not None:
+            progress(number + 1, len(infos))
+    return Sensitivity(made)
+
+
+def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
+    """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
+    kinds = [QuantType.parse(t) for t in (CANDIDATES if types is None else types)]
+    if types is None:
+        kinds = [k for k in kinds if k.encodes and near - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
+    elif not kinds or not all(k.encodes and k.is_weight for k in kinds):
+        raise ArgumentError(f"candidate types must be writable, got {', '.join(k.name for k in kinds) or 'none'}")
+    return sorted(kinds, key=lambda k: k.bits_per_weight)
+
+
+def anchors(kinds: Sequence[QuantType], near: float, count: int) -> list[QuantType]:
+    """Types to measure KL at: the nearest to the wanted bits, then the nearest at least a bit apart from those."""
+    chosen: list[QuantType] = []
+    for kind in sorted(kinds, key=lambda k: abs(k.bits_per_weight - near)):
+        if len(chosen) < count and all(abs(kind.bits_per_weight - c.bits_per_weight) >= 0.9 for c in chosen):
+            chosen.append(kind)
+    return chosen
+
+
+def own_text(model: Model, count: int) -> list[int]:
+    """About count tokens that the model writes itself, unbiased: calibration without any text."""
+    ids: list[int] = []
+    for seed in range(64):
+        most = min(count, model.n_ctx - 2)
+        made = model.generate("", max_tokens=most, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
+        start = model.tokenizer.bos_id if model.tokenizer.bos_id is not None else model.tokenizer.eos_id
+        ids += [*([] if start is None else [start]), *made.tokens]
+        if len(ids) >= count:
+            break
+    return ids[:count]
+
+
+class _Judge:
+    """KL of the model's predictions with some tensors replaced, against those it makes as it is."""
+
+    def __init__(self, model: Model, chunks: list[list[int]]) -> None:
+        self.model, self.chunks = model, chunks
+        self.want = list(self._run({}))
+
+    def _run(self, replaced: Mapping[str, Stored]) -> list[NDArray[np.float32]]:
+        with Trial(self.model, len(self.chunks[0]), replaced) as trial:
+            return [log_softmax(x).astype(np.float32) for chunk in self.chunks for x in trial.steps(chunk)]
+
+    def kl(self, replaced: Mapping[str, Stored]) -> float:
+        """Mean over all positions, in nats."""
+        got = self._run(replaced)
+        parts = [kl(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(self.want, got, strict=True)]
+        return float(np.concatenate(parts).mean())
+
+
+def _errors(
+    info: TensorInfo, kinds: Sequence[QuantType], importance: NDArray[np.float32] | None, n_threads: int
+) -> dict[str, float]:
+    """{type: weighted error} on evenly spaced rows."""
+    k = info.shape[-1]
+    rows = info.n_elements // k
+    row_bytes = info.nbytes // rows
+    step = -(-rows * k // _SAMPLE)
+    raw = np.ascontiguousarray(info.data.reshape(rows, row_bytes)[::step])
+    x = _native.dequantize(info.type.id, raw.reshape(-1), len(raw), k, n_threads)
+    columns = None if importance is None else np.ascontiguousarray(importance.mean(axis=0))
+    power = np.ones(k) if columns is None else columns.astype(np.float64)
+    whole = float((np.square(x, dtype=np.float64) @ power).sum()) or 1.0
+    found = {}
+    for kind in kinds:
+        q = _native.quantize(kind.id, x, columns, n_threads)
+        y = _native.dequantize(kind.id, q.reshape(-1), len(raw), k, n_threads)
+        found[kind.name] = float((np.square(x - y, dtype=np.float64) @ power).sum()) / whole
+    return found

@@ -1,0 +1,123 @@
+"""Recipe files: TOML that names layers as people do -> Recipe. The writing side is Recipe.to_toml.
+
+base = "Q4_K_M"
+embedding_type = "q8_0"
+max_size = "4GiB"                 # and smaller = ["Q4_K_S", "Q3_K_M"]: tried in order where base is larger
+
+[types]
+attention_value = "q6_k"
+"ffn_(up|gate)" = "q4_0"
+
+[[rules]]
+match = "feed_forward_down"
+layers = "first 4, last 4"
+type = "q6_k"
+
+[keep]
+norm = "f32"
+router = ""                       # as it is
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from typing import Any
+
+from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.recipes.recipe import Recipe, Rule, as_rules, byte_size
+
+_TEXTS = ("base", "output_type", "embedding_type", "note")
+_KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")
+_SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "embedding_type", "type": "base"}
+
+
+def load_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """The recipe of a TOML file. Raises ArgumentError for a file that cannot be read or says what is not known."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ArgumentError(f"cannot read {os.fspath(path)}: {e}") from None
+    try:
+        return parse_recipe(text)
+    except ArgumentError as e:
+        raise ArgumentError(f"{os.fspath(path)}: {e}") from None
+
+
+def parse_recipe(text: str) -> Recipe:
+    """The recipe of TOML text.
+
+    >>> parse_recipe('base = "Q4_K_M"\\n[types]\\nattention_key = "FP16"').rules
+    [Rule(match='attention_key', type='f16', layers='')]
+    """
+    toml = _reader()
+    try:
+        told = toml.loads(text)
+    except (toml.TOMLDecodeError, RecursionError) as e:
+        raise ArgumentError(f"no TOML: {e}") from None
+    told = {_SPELLINGS.get(key, key): value for key, value in told.items()}
+    for key in told:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, [*_KEYS, *_SPELLINGS], n=1)
+            raise ArgumentError(f"unknown key {key!r}; {f'did you mean {near[0]}?' if near else f'known: {_KEYS}'}")
+    for key in _TEXTS:
+        if not isinstance(told.get(key, ""), str):
+            raise ArgumentError(f"{key} must be text, got {told[key]!r}")
+    types, smaller = told.get("types", {}), told.get("smaller", [])
+    if not isinstance(types, dict) or not all(isinstance(kind, str) for kind in types.values()):
+        raise ArgumentError('types must be a table of lines like attention_value = "q6_k"')
+    if not isinstance(smaller, list) or not all(isinstance(base, str) for base in smaller):
+        raise ArgumentError('smaller must be a list of mixes like ["Q4_K_S", "Q3_K_M"]')
+    made = Recipe(
+        told.get("base", "Q4_K_M"), [*_rules(told.get("rules", []), "rules"), *as_rules(types)],
+        _keep(told.get("keep", [])), told.get("output_type"), told.get("embedding_type"), told.get("note", ""),
+        None if "max_size" not in told else byte_size(told["max_size"]), smaller,
+    )  # fmt: skip
+    made.check()
+    return made
+
+
+def _keep(told: Any) -> list[Rule]:
+    """A table {name: type}, a list of names, or a list of rules."""
+    if isinstance(told, dict) and all(isinstance(kind, str) for kind in told.values()):
+        return list(as_rules(told))
+    if isinstance(told, list) and told and all(isinstance(name, str) for name in told):
+        return [Rule(name) for name in told]
+    return _rules(told, "keep")
+
+
+def _rules(told: Any, key: str) -> list[Rule]:
+    if not isinstance(told, list):
+        raise ArgumentError(f"{key} must be [[{key}]] tables with match, type and layers")
+    made = []
+    for row in told:
+        fields = dict(row) if isinstance(row, dict) else {}
+        if "name" in fields:
+            fields.setdefault("match", fields.pop("name"))
+        fields["layers"] = _layers(fields.get("layers", ""))
+        needed = {"match", "layers"} if key == "keep" else {"match", "type", "layers"}
+        if not needed <= set(fields) <= {"match", "type", "layers"} or not all(
+            isinstance(value, str) for value in fields.values()
+        ):
+            raise ArgumentError(f"each of [[{key}]] has match, type and perhaps layers, all text; got {row!r}"[:500])
+        made.append(Rule(**fields))
+    return made
+
+
+def _layers(told: Any) -> Any:
+    """A number or a list of numbers is fine too."""
+    if isinstance(told, list):
+        return ",".join(map(str, told))
+    return str(told) if isinstance(told, int) else told
+
+
+def _reader() -> Any:
+    """Python's own reader of TOML, or the same under its old name for Python 3.10."""
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise UnsupportedError("recipe files need the tomli package on Python 3.10: pip install tomli")

@@ -1,0 +1,211 @@
+"""Importance matrices: how strongly each column of each matrix is used, from text; llama.cpp's files of them.
+
+The importance of column j is the mean of x[j]^2 over the tokens that a matrix met. Sources: llama.cpp's imatrix tool,
+its GGUF form (tensors NAME.in_sum2 and NAME.counts) and its older binary form.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native, gguf
+from pyggml.errors import ArgumentError, GGUFError
+from pyggml.recipes.watch import Trial, chunks_of
+
+if TYPE_CHECKING:
+    from pyggml.model import Model
+
+_SUM, _COUNT = ".in_sum2", ".counts"
+_MAX_ENTRIES = 1 << 17
+_MAX_VALUES = 1 << 28
+
+Progress = Callable[[int, int], None]
+
+
+class Imatrix(Mapping[str, NDArray[np.float32]]):
+    """Tensor name -> importance of its columns, float32 (k,) or, for stacked experts, (n_expert * k,).
+
+    sums: {name: (n_expert or 1, k) sums of squares}, counts: {name: (n_expert or 1,) tokens}. An expert that met no
+    token has importance 1 everywhere. datasets, n_chunk and chunk_size say where it comes from.
+
+    >>> import numpy as np
+    >>> im = Imatrix({"w": np.array([[8.0, 2.0]])}, {"w": np.array([2.0])})
+    >>> im["w"].tolist(), len(im)
+    ([4.0, 1.0], 1)
+    """
+
+    def __init__(
+        self,
+        sums: Mapping[str, NDArray[np.floating]],
+        counts: Mapping[str, NDArray[np.floating]],
+        datasets: Sequence[str] = (),
+        n_chunk: int = 0,
+        chunk_size: int = 0,
+    ) -> None:
+        self.sums, self.counts = dict(sums), dict(counts)
+        self.datasets, self.n_chunk, self.chunk_size = list(datasets), n_chunk, chunk_size
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        sums, counts = self.sums[name], self.counts[name].reshape(-1, 1)
+        made = np.where(counts > 0, sums / np.maximum(counts, 1e-30), 1.0)
+        return np.ascontiguousarray(made, np.float32).reshape(-1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sums)
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    def __repr__(self) -> str:
+        return f"<Imatrix of {len(self)} tensors, {self.n_chunk} chunks of {self.chunk_size} tokens>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes llama.cpp's GGUF form. An existing file is replaced when all is written."""
+        with gguf.Writer(path) as out:
+            out.add("general.type", "imatrix")
+            out.add("imatrix.datasets", self.datasets or ["unknown"], "str")
+            out.add("imatrix.chunk_count", self.n_chunk, "u32")
+            out.add("imatrix.chunk_size", self.chunk_size, "u32")
+            for name in sorted(self.sums):
+                sums = np.ascontiguousarray(self.sums[name], np.float32)
+                counts = np.ascontiguousarray(self.counts[name], np.float32).reshape(-1, 1)
+                out.add_tensor(name + _SUM, sums.shape, "f32", sums)
+                out.add_tensor(name + _COUNT, counts.shape, "f32", counts)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Imatrix:
+        """Reads the GGUF form or the older binary one. Raises GGUFError for a file that is neither, or broken."""
+        try:
+            with open(path, "rb") as file:
+                magic = file.read(4)
+        except OSError as e:
+            raise GGUFError(f"{os.fspath(path)} cannot be read: {e.strerror}") from None
+        return _from_gguf(path) if magic == b"GGUF" else _from_dat(path)
+
+
+def imatrix(
+    model: Model,
+    text: str | Sequence[int],
+    *,
+    n_ctx: int = 512,
+    n_chunk: int | None = None,
+    dataset: str = "text",
+    progress: Progress | None = None,
+) -> Imatrix:
+    """Collects the importance of every matrix's columns while the model reads text, in chunks of n_ctx tokens.
+
+    n_chunk: at most so many chunks. The output matrix is measured too. Best with a model in f32, f16 or bf16 and a text
+    like what it will meet. progress(chunks_done, chunks). Raises ArgumentError for a text of fewer than 4 tokens.
+
+    >>> import pyggml
+    >>> with pyggml.load() as m:
+    ...     im = pyggml.imatrix(m, "Once upon a time there was a king who had three sons.")
+    >>> im["blk.0.attn_q.weight"].shape == (m.config.n_embd,)
+    True
+    """
+    chunks = chunks_of(model, text, n_ctx, n_chunk)
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, NDArray[np.float64]] = {}
+
+    def note(names: Sequence[str], x: NDArray[np.float32], expert: int = 0, n_expert: int = 1) -> None:
+        squares = np.einsum("ij,ij->j", x, x, dtype=np.float64)
+        if not np.isfinite(squares).all():
+            raise ArgumentError(f"imatrix: what {names[0]} reads is not finite; the model is damaged")
+        for name in names:
+            if name not in sums:
+                sums[name], counts[name] = np.zeros((n_expert, x.shape[1])), np.zeros(n_expert)
+            sums[name][expert] += squares
+            counts[name][expert] += len(x)
+
+    with Trial(model, len(chunks[0]), watch=True) as trial:
+        for number, chunk in enumerate(chunks):
+            at = 0
+            for logits in trial.steps(chunk):
+                n, at = min(trial.n_step, len(chunk) - at), at + len(logits)
+                for names, x in trial.inputs(n, len(logits)):
+                    note(names, x)
+                for names, expert, n_expert, x in trial.expert_inputs(n):
+                    note(names, x, expert, n_expert)
+            if progress is not None:
+                progress(number + 1, len(chunks))
+    return Imatrix(
+        {name: total.astype(np.float32) for name, total in sums.items()},
+        {name: n.astype(np.float32) for name, n in counts.items()},
+        [dataset], len(chunks), len(chunks[0]),
+    )  # fmt: skip
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
+    with gguf.open(path) as file:
+        meta = file.metadata
+        sums, counts = {}, {}
+        for full, info in file.tensors.items():
+            if not full.endswith(_SUM):
+                continue
+            name = full.removesuffix(_SUM)
+            count = file.tensors.get(name + _COUNT)
+            if count is None or len(info.shape) > 2:
+                raise GGUFError(f"{file.path}: {full} of shape {info.shape} has no {name}{_COUNT} or is no matrix")
+            sums[name], counts[name] = _floats(info), _floats(count).reshape(-1)
+            if len(counts[name]) != len(sums[name]):
+                raise GGUFError(f"{file.path}: {name} has {len(sums[name])} sums, but {len(counts[name])} counts")
+        if not sums:
+            raise GGUFError(f"{file.path} holds no {_SUM} tensors: it is no importance matrix")
+        datasets = meta.get("imatrix.datasets", [])
+        numbers = [meta.get(f"imatrix.{key}", 0) for key in ("chunk_count", "chunk_size")]
+        whole = [n if isinstance(n, int) else 0 for n in numbers]
+        return Imatrix(sums, counts, datasets if isinstance(datasets, list) else [], whole[0], whole[1])
+
+
+def _floats(info: gguf.TensorInfo) -> NDArray[np.float32]:
+    if not info.type.is_weight:
+        raise GGUFError(f"tensor {info.name} has type {info.type.name}, expected f32")
+    k = info.shape[-1]
+    values = _native.dequantize(info.type.id, info.data, info.n_elements // k, k, 1)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise GGUFError(f"tensor {info.name}: sums of squares and counts must be finite and not negative")
+    return values
+
+
+def _from_dat(path: str | os.PathLike[str]) -> Imatrix:
+    """int32 entries; each: int32 length, name, int32 calls, int32 values, floats that grew by a mean at each call."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    sums, counts, at = {}, {}, 0
+
+    def number(what: str, most: int) -> int:
+        nonlocal at
+        if at + 4 > len(raw):
+            raise GGUFError(f"{os.fspath(path)} ends inside {what}: no importance matrix, or cut")
+        (value,) = struct.unpack_from("<i", raw, at)
+        at += 4
+        if not 0 <= value <= most:
+            raise GGUFError(f"{os.fspath(path)}: {what} is {value}: no importance matrix")
+        return int(value)
+
+    for _ in range(number("the number of entries", _MAX_ENTRIES)):
+        n = number("a name's length", 4096)
+        name = raw[at : at + n].decode("utf-8", "replace")
+        at += n
+        calls, values = number(f"the calls of {name!r}"[:80], 1 << 31), number("a number of values", _MAX_VALUES)
+        if at + 4 * values > len(raw) or not values:
+            raise GGUFError(f"{os.fspath(path)}: {name!r:.80} says {values} values: no importance matrix, or cut")
+        found = np.frombuffer(raw, "<f4", values, at).astype(np.float32)
+        if not np.isfinite(found).all() or (found < 0).any():
+            raise GGUFError(f"{os.fspath(path)}: {name!r:.80} has values that are negative or not finite")
+        sums[name], counts[name] = found[None], np.array([max(calls, 1)], np.float32)
+        at += 4 * values
+    if not sums:
+        raise GGUFError(f"{os.fspath(path)} holds no entries: no importance matrix")
+    n_chunk = number("the number of chunks", (1 << 31) - 1) if at + 4 <= len(raw) else 0
+    size = number("the dataset's name", 4096) if at + 4 <= len(raw) else 0
+    return Imatrix(sums, counts, [raw[at : at + size].decode("utf-8", "replace")] if size else [], n_chunk)

@@ -1,0 +1,50 @@
+"""The way from a target to a recipe: load the model, measure where nothing was measured before, choose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pyggml import gguf, model
+from pyggml.errors import ArgumentError
+from pyggml.recipes.budget import recipe_for
+from pyggml.recipes.costs import Sensitivity, own_text, sensitivity
+from pyggml.recipes.importance import imatrix as collect
+from pyggml.recipes.recipe import Recipe
+
+_CHUNKS, _CONTEXT = 4, 512
+
+
+def measured(
+    src: str | os.PathLike[str],
+    recipe: Recipe,
+    target_bpw: float | None,
+    target_size: int | None,
+    text: str | None,
+    known: Sensitivity | str | os.PathLike[str] | None,
+    weights: Mapping[str, Any],
+    n_threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Recipe, Mapping[str, Any]]:
+    """The recipe for a target, and importance weights to quantize with: those given, or those found on the way."""
+    if target_bpw is not None and target_size is not None:
+        raise ArgumentError("give target_bpw or target_size, not both")
+    if known is not None and not isinstance(known, Sensitivity):
+        known = Sensitivity.load(known)
+    with gguf.open(src) as file:
+        near = target_bpw
+        if near is None and target_size is not None:
+            near = 8 * target_size / max(sum(t.n_elements for t in file.tensors.values()), 1)
+    if near is None or not near > 0:
+        raise ArgumentError(f"target_bpw must be above 0, got {target_bpw}")
+    if known is None:
+        with model.load(src, n_threads=n_threads or None) as loaded:
+            words = own_text(loaded, _CHUNKS * _CONTEXT) if text is None else text
+            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS)
+            known = sensitivity(
+                loaded, words, near=min(near, 16.0), imatrix=weights, n_ctx=_CONTEXT, n_chunk=_CHUNKS,
+                n_threads=n_threads, progress=progress,
+            )  # fmt: skip
+    with gguf.open(src) as file:
+        return recipe_for(file, known, recipe, target_bpw=target_bpw, target_size=target_size), weights

@@ -1,0 +1,182 @@
+"""Recipe: what quantize_file does to a file, as plain data that one can read, change, save and load.
+
+Layers may be named as people do (attention_query, feed_forward_down, lm_head) or by regular expressions over tensor
+names. Nothing here knows models or files of weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyggml.errors import ArgumentError
+from pyggml.quant import QuantType
+
+LAYER_NAMES = {
+    "embedding": r"^token_embd\.", "embeddings": r"^token_embd\.", "token_embedding": r"^token_embd\.",
+    "lm_head": r"^output\.weight$", "output": r"^output\.weight$", "head": r"^output\.weight$",
+    "attention": r"attn_(q|k|v|qkv|output|q_a|q_b|kv_a_mqa|kv_b|k_b|v_b)\.weight$",
+    "attention_query": r"attn_q(_a|_b)?\.weight$", "attention_key": r"attn_k(_b)?\.weight$",
+    "attention_value": r"attn_v(_b)?\.weight$", "attention_output": r"attn_output\.weight$",
+    "attention_qkv": r"attn_qkv\.weight$", "attention_kv": r"attn_kv_(a_mqa|b)\.weight$",
+    "feed_forward": r"ffn_(gate|up|down)(_exps|_shexp)?\.weight$", "ffn": r"ffn_(gate|up|down)(_exps|_shexp)?\.weight$",
+    "feed_forward_gate": r"ffn_gate(_exps|_shexp)?\.weight$", "feed_forward_up": r"ffn_up(_exps|_shexp)?\.weight$",
+    "feed_forward_down": r"ffn_down(_exps|_shexp)?\.weight$",
+    "experts": r"ffn_(gate|up|down)_exps\.weight$", "shared_experts": r"ffn_(gate|up|down)_shexp\.weight$",
+    "router": r"ffn_gate_inp(_shexp)?\.weight$", "norm": r"norm", "norms": r"norm", "layer_norm": r"norm",
+    "bias": r"\.bias$",
+}  # fmt: skip
+"""Names that people use -> regular expressions over GGUF's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Tensors and the type they get.
+
+    match: a name of LAYER_NAMES, or a regular expression searched in tensor names. type: "" keeps what they have.
+    layers: "" all, else numbers and ranges ("0-3,8"), "first 4", "last 4", joined by commas; -1 is the last layer.
+    """
+
+    match: str
+    type: str = ""
+    layers: str = ""
+
+    def __post_init__(self) -> None:
+        if self.type:
+            object.__setattr__(self, "type", QuantType.parse(self.type).name)
+        self.matcher(1 << 12)  # what is wrong with it is said now
+
+    def matcher(self, n_layer: int) -> Callable[[str], bool]:
+        """Whether a tensor name is meant, for a model of n_layer layers. Raises ArgumentError for a bad expression."""
+        text = LAYER_NAMES.get(self.match.strip().lower(), self.match)
+        try:
+            pattern = re.compile(text)
+        except re.error as e:
+            raise ArgumentError(f"rule {self.match!r} is no regular expression: {e}") from None
+        if not self.layers:
+            return lambda name: pattern.search(name) is not None
+        heads = tuple(f"blk.{i}." for i in layer_numbers(self.layers, n_layer))
+        return lambda name: name.startswith(heads) and pattern.search(name) is not None
+
+
+def layer_numbers(text: str, n_layer: int) -> list[int]:
+    """The layers that a text names.
+
+    >>> layer_numbers("first 2, 5-6, -1", 8)
+    [0, 1, 5, 6, 7]
+    """
+    found: set[int] = set()
+    for part in str(text).split(","):
+        word = " ".join(part.lower().split())
+        edge = re.fullmatch(r"(first|last) (\d+)", word)
+        span = re.fullmatch(r"(-?\d+)(?:\s*(?:-|\.\.)\s*(-?\d+))?", word)
+        if edge:
+            count = min(int(edge[2]), n_layer)
+            found.update(range(count) if edge[1] == "first" else range(n_layer - count, n_layer))
+        elif span:
+            low, high = (int(x) if x is not None else int(span[1]) for x in span.groups())
+            low, high = (x + n_layer if x < 0 else x for x in (low, high))
+            if low > high:
+                raise ArgumentError(f"layers {part.strip()!r}: {low} to {high} is no range")
+            found.update(range(max(low, 0), min(high, n_layer - 1) + 1))
+        else:
+            raise ArgumentError(f"layers {part.strip()!r}: expected 3, 0-3, first 4 or last 4")
+    return sorted(found)
+
+
+def byte_size(value: int | str) -> int:
+    """Bytes of a number or of text with a unit; K, M, G and T are powers of 1000, KiB ... of 1024.
+
+    >>> byte_size("4GiB"), byte_size("500M"), byte_size("1.5 kib"), byte_size(12)
+    (4294967296, 500000000, 1536, 12)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(value).lower())
+    if not found or (found[3] and not found[2]):
+        raise ArgumentError(f"size {value!r}: expected a number and a unit, like 4GiB, 500M or 1000000")
+    unit = (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")
+    return int(float(found[1]) * unit)
+
+
+RulesLike = Mapping[str, Any] | Iterable[Rule]
+
+
+def as_rules(rules: RulesLike | None) -> tuple[Rule, ...]:
+    """{match: type} or Rules -> Rules."""
+    if rules is None:
+        return ()
+    if isinstance(rules, Mapping):
+        return tuple(Rule(match, _name(kind)) for match, kind in rules.items())
+    return tuple(rules)
+
+
+def _name(kind: Any) -> str:
+    return "" if kind in ("", None) else QuantType.parse(kind).name
+
+
+@dataclass(slots=True)
+class Recipe:
+    """What becomes of each tensor of a file.
+
+    base: a mix ("Q4_K_M") or "pure:TYPE". rules: the first whose match and layers fit wins over the base. keep: the
+    same, but also for vectors and before all others; a Rule without a type keeps what is there. output_type and
+    embedding_type: of the output matrix and the token embedding (a tied embedding is both;
+    the latter wins). note: why it is so. max_size: most bytes of the tensors; where base makes more, the first of
+    smaller that fits is taken instead, without rules and output types.
+
+    >>> r = Recipe("Q4_K_M", rules=[Rule("attention_value", "q6_k", layers="first 4")])
+    >>> r.output_type = "q8_0"
+    >>> print(r.to_toml())
+    base = "Q4_K_M"
+    output_type = "q8_0"
+    <BLANKLINE>
+    [[rules]]
+    match = "attention_value"
+    type = "q6_k"
+    layers = "first 4"
+    <BLANKLINE>
+    """
+
+    base: str = "Q4_K_M"
+    rules: list[Rule] = field(default_factory=list)
+    keep: list[Rule] = field(default_factory=list)
+    output_type: str | None = None
+    embedding_type: str | None = None
+    note: str = ""
+    max_size: int | None = None
+    smaller: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raises ArgumentError or UnsupportedError for types that are not known."""
+        for kind in (self.output_type, self.embedding_type):
+            if kind is not None:
+                QuantType.parse(kind)
+
+    def to_toml(self) -> str:
+        """The recipe as a file that load() reads."""
+        lines = [f"base = {_quoted(self.base)}"]
+        for key in ("output_type", "embedding_type", "note"):
+            value = getattr(self, key)
+            if value:
+                lines.append(f"{key} = {_quoted(str(value))}")
+        if self.max_size is not None:
+            lines.append(f"max_size = {self.max_size}")
+        if self.smaller:
+            lines.append(f"smaller = [{', '.join(map(_quoted, self.smaller))}]")
+        for key, rules in (("rules", self.rules), ("keep", self.keep)):
+            for rule in rules:
+                lines += ["", f"[[{key}]]", f"match = {_quoted(rule.match)}"]
+                lines += [f"type = {_quoted(rule.type)}"] if rule.type else []
+                lines += [f"layers = {_quoted(rule.layers)}"] if rule.layers else []
+        return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    if "'" not in text and text.isprintable():
+        return f"'{text}'" if "\\" in text or '"' in text else f'"{text}"'
+    return '"' + "".join(_escape(c) for c in text) + '"'
+
+
+def _escape(c: str) -> str:
+    return f"\\{c}" if c in '\\"' else c if c.isprintable() else f"\\U{ord(c):08x}"

@@ -1,0 +1,194 @@
+"""Runs a model's forward pass beside the Model itself: to read what its products read, or with other weights.
+
+A trial is a plan of its own over the same file, so nothing here touches the model's sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native, arch
+from pyggml.errors import ArgumentError
+from pyggml.graph import Graph, Node, Weight
+from pyggml.quant import QuantType
+from pyggml.weights import Weights
+
+if TYPE_CHECKING:
+    from pyggml.model import Model
+
+_KEPT_BYTES = 256 << 20  # of nodes kept to be read: bounds the tokens of a step
+_KV_TYPE = QuantType.F32.id  # so that the cache adds no error of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in place of one of the file's: what Weights asks of a TensorInfo."""
+
+    name: str
+    type: QuantType
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """A mixture of experts: the nodes it reads, its stacks and its activation."""
+
+    x: int
+    routing: int
+    gate: Weight
+    up: Weight
+    down: Weight
+    act: str
+
+
+class _Noting(Graph):
+    """A graph that remembers which node each matrix is multiplied with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: dict[int, tuple[int, list[str]]] = {}
+        self.mixtures: list[_Experts] = []
+        self.width = 0
+
+    def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
+        _, names = self.inputs.setdefault(x.index, (x.cols, []))
+        if w.name not in names:
+            names.append(w.name)
+        return super().matmul(w, x, bias, m, name)
+
+    def experts(
+        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
+    ) -> Node:
+        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act))
+        return super().experts(x, routing, gate, up, down, act, name)
+
+    def _op(self, *args: Any, **kwargs: Any) -> Node:
+        node = super()._op(*args, **kwargs)
+        self.width += node.cols
+        return node
+
+
+class Trial:
+    """A plan over a model's file, perhaps with some tensors replaced, and one sequence of n_ctx positions on it.
+
+    watch: keep every node, so that inputs() can be read. products: the names of all matrices that are multiplied.
+    """
+
+    def __init__(
+        self, model: Model, n_ctx: int, replaced: Mapping[str, Stored] | None = None, watch: bool = False
+    ) -> None:
+        model._check_alive()
+        self._model = model
+        graph = _Noting()
+        tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
+        out = arch.find(model.config.arch).build(graph, model.config, Weights(tensors, model.config.n_layer))
+        self._inputs, self._mixtures = graph.inputs, graph.mixtures
+        self.n_vocab = out.cols
+        self.n_step = min(512, n_ctx)
+        if watch:
+            self.n_step = min(self.n_step, max(16, _KEPT_BYTES // (4 * (graph.width + out.cols))))
+        self._plan = graph.finish(out, self.n_step, n_ctx, watch)
+        self._session = _native.Session(self._plan, n_ctx, _KV_TYPE)
+
+    @property
+    def products(self) -> list[str]:
+        """The matrices that the model multiplies with."""
+        return [name for _, names in self._inputs.values() for name in names]
+
+    def steps(self, ids: Sequence[int], n_wanted: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Feeds ids from an empty cache, a piece at a time; yields the logits of each piece's tokens: (n, n_vocab).
+
+        n_wanted: how many tokens at the end of ids get logits; None all of them.
+        """
+        tokens = np.ascontiguousarray(ids, np.int32)
+        first = 0 if n_wanted is None else len(tokens) - n_wanted
+        self._session.truncate(0)
+        for at in range(0, len(tokens), self.n_step):
+            piece = tokens[at : at + self.n_step]
+            wanted = max(0, min(len(piece), at + len(piece) - first))
+            self._model._check_alive()
+            yield self._session.step(piece, wanted, self._model.n_threads)
+
+    def inputs(self, n: int, n_wanted: int) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """After a step of n tokens: what each group of matrices was multiplied with, (rows, k)."""
+        for node, (_, names) in self._inputs.items():
+            wanted = self._plan.node_shape(node)[0] == _native.ROWS_WANTED
+            rows = n_wanted if wanted else n
+            if rows:
+                yield names, self._session.node(node, rows)
+
+    def expert_inputs(self, n: int) -> Iterator[tuple[list[str], int, int, NDArray[np.float32]]]:
+        """After a step of n tokens: (names of stacks, expert, of so many, rows it read), for experts that were chosen.
+
+        What `down` reads exists nowhere as a node, so it is computed from the decoded gate and up of the expert.
+        """
+        for mix in self._mixtures:
+            x, routing = self._session.node(mix.x, n), self._session.node(mix.routing, n)
+            chosen = routing[:, : routing.shape[1] // 2].astype(np.int64)
+            for e in np.unique(chosen).tolist():
+                rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
+                yield [mix.gate.name, mix.up.name], e, mix.gate.n_stack, rows
+                gate, up = (rows @ _matrix(w, e).T for w in (mix.gate, mix.up))
+                yield [mix.down.name], e, mix.down.n_stack, _ACTS[mix.act](gate) * up
+
+    def close(self) -> None:
+        """Frees the cache and the plan's scratch."""
+        self._session.close()
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self.close()
+
+
+def _matrix(w: Weight, index: int) -> NDArray[np.float32]:
+    """One matrix of a stack, decoded: (rows, cols)."""
+    raw = np.frombuffer(w.data, np.uint8)
+    nbytes = raw.size // w.n_stack
+    return _native.dequantize(w.type_id, raw[index * nbytes : (index + 1) * nbytes], w.rows, w.cols, 0)
+
+
+def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = x * np.reciprocal(1 + np.exp(-np.clip(x, -80, None)))
+    return made
+
+
+def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
+    made: NDArray[np.float32] = np.float32(0.5) * x * (1 + np.tanh(inner))
+    return made
+
+
+_ACTS = {"silu": _silu, "gelu": _gelu}
+
+
+def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | None = None) -> list[list[int]]:
+    """Text or ids as chunks of n_ctx ids, each begun by BOS where the model wants one; what is left over is dropped.
+
+    A text shorter than n_ctx is one chunk. Raises ArgumentError for a text of fewer than 4 tokens.
+    """
+    ids = model.tokenize(text) if isinstance(text, str) else list(text)
+    if n_ctx < 4 or len(ids) < 4:
+        raise ArgumentError(f"{len(ids)} tokens in chunks of {n_ctx}: at least 4 of each are needed")
+    n_ctx = min(n_ctx, model.n_ctx, len(ids))
+    chunks = [ids[at : at + n_ctx] for at in range(0, len(ids) - n_ctx + 1, n_ctx)][:limit]
+    tok = model.tokenizer
+    if isinstance(text, str) and tok.add_bos and tok.bos_id is not None:
+        for chunk in chunks:
+            chunk[0] = tok.bos_id
+    return chunks
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural logs of the distributions, row by row, in float64."""
+    x = logits.astype(np.float64)
+    x -= x.max(axis=1, keepdims=True)
+    x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
+    return x

@@ -1,0 +1,83 @@
+"""Writing a file so that nothing is lost: beside the target, flushed to the disk, then renamed over it.
+
+Whatever ends the writing, an error or Ctrl-C, the target keeps what it had and no trace is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pyggml.errors import GGUFError, PyggmlError
+from pyggml.gguf_file import OPEN_FLAGS
+from pyggml.gguf_format import clip
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError) -> Iterator[BinaryIO]:
+    """A new file to write, which becomes path when the block ends well. A link stays; what it points to is replaced.
+
+    Raises error where path is no regular file or cannot be written.
+
+    >>> import tempfile
+    >>> target = os.path.join(tempfile.mkdtemp(), "a")
+    >>> with replacing(target) as out:
+    ...     _ = out.write(b"whole")
+    >>> open(target).read(), len(os.listdir(os.path.dirname(target)))
+    ('whole', 1)
+    """
+    name = os.fsdecode(os.fspath(path))
+    if "\0" in name:
+        raise error(f"{clip(name)} is no path: it contains a NUL character")
+    target = os.path.realpath(name)
+    _check_target(target, error)
+    beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
+    except (OSError, ValueError) as e:
+        raise error(f"{clip(name)} cannot be written: {getattr(e, 'strerror', e)}") from e
+    try:
+        with os.fdopen(fd, "wb", buffering=1 << 20) as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, target)
+    except OSError as e:
+        _remove(beside)
+        raise error(f"{clip(name)} cannot be written: {e.strerror}") from e
+    except BaseException:
+        _remove(beside)
+        raise
+    _sync_folder(os.path.dirname(target))
+
+
+def _check_target(path: str, error: type[PyggmlError]) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # not there yet, or opening says what is wrong with the path
+    if not stat.S_ISREG(mode):
+        raise error(f"{clip(path)} exists and is no regular file; it is not replaced")
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # the error that led here says more
+        os.unlink(path)
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes the rename durable; where folders cannot be opened (Windows) the system sees to it."""
+    try:
+        fd = os.open(folder or ".", os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass  # some network file systems refuse; the data itself is on the disk
+    finally:
+        os.close(fd)

@@ -1,0 +1,125 @@
+"""Recipe files and strategies: what they say, what they refuse, and that they survive being written."""
+
+import pytest
+from model import tiny
+
+import pyggml
+from pyggml.recipes import Recipe, Rule, parse_recipe
+from pyggml.recipes.recipe import LAYER_NAMES, layer_numbers
+
+TEXT = """
+base = "q5_k_m"
+embedding = "Q8_0"
+max_size = "1GiB"
+smaller = ["Q4_K_M"]
+[types]
+attention_value = "q6_k"
+'ffn_(up|gate)' = "q4_0"
+[[rules]]
+name = "feed_forward_down"
+layers = "first 1, -1"
+type = "FP16"
+[keep]
+norm = "f32"
+router = ""
+"""
+
+
+def test_a_file_says_what_becomes_of_layers(tmp_path):
+    (tmp_path / "r.toml").write_text(TEXT)
+    recipe = pyggml.load_recipe(tmp_path / "r.toml")
+    assert recipe.rules[0] == Rule("feed_forward_down", "f16", "first 1, -1")
+    src = tiny.write(tmp_path / "x.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256, n_layer=3).path
+    kinds = {r.name: r.new for r in pyggml.quantize_file(src, tmp_path / "y.gguf", recipe)}
+    assert [kinds[f"blk.{i}.ffn_down.weight"] for i in range(3)] == ["f16", "q5_k", "f16"]
+    assert kinds["blk.1.ffn_up.weight"] == kinds["blk.1.ffn_gate.weight"] == "q4_0"
+    assert kinds["blk.1.attn_v.weight"] == "q6_k"
+    assert kinds["blk.1.attn_q.weight"] == "q5_k"
+    assert kinds["token_embd.weight"] == "q8_0"
+
+
+def test_round_trip():
+    recipe = parse_recipe(TEXT)
+    assert parse_recipe(recipe.to_toml()) == recipe
+    odd = Recipe("Q4_0", [Rule(r"a\.b'\"x", "q8_0")], note="say \"so\"\nand 'so' \U0001f600")
+    assert parse_recipe(odd.to_toml()) == odd
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        ("base = ", "no TOML"),
+        ("bass = 'Q4_0'", "did you mean base"),
+        ("base = 4", "must be text"),
+        ("types = 'q4_0'", "types must be a table"),
+        ("[types]\nnorm = 3", "types must be a table"),
+        ("[types]\nnorm = 'q9'", "unknown tensor type"),
+        ("[[rules]]\nmatch = 'a'", "match, type"),
+        ("rules = 3", r"\[\[rules\]\]"),
+        ("[[rules]]\nmatch = '('\ntype = 'q4_0'", "regular expression"),
+        ("[[rules]]\nmatch = 'a'\ntype = 'q4_0'\nlayers = 'some'", "first 4"),
+        ("output = 'q4'", "unknown tensor type"),
+        ("max_size = 'much'", "4GiB"),
+        ("smaller = 'Q4_0'", "list of mixes"),
+    ],
+)
+def test_what_is_refused(text, say):
+    with pytest.raises(pyggml.ArgumentError, match=say):
+        parse_recipe(text)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(pyggml.ArgumentError, match=r"no\.toml"):
+        pyggml.load_recipe(tmp_path / "no.toml")
+
+
+def test_layer_numbers():
+    assert layer_numbers("0-3,8", 6) == [0, 1, 2, 3]
+    assert layer_numbers("last 2", 6) == [4, 5]
+    assert layer_numbers("first 9", 3) == [0, 1, 2]
+    assert layer_numbers("-2 - -1", 6) == [4, 5]
+    assert layer_numbers("2..3", 6) == [2, 3]
+    for bad in ("4-2", "x", "", "first"):
+        with pytest.raises(pyggml.ArgumentError):
+            layer_numbers(bad, 6)
+
+
+def test_layer_names_mean_what_they_say():
+    names = ["token_embd", "output", "blk.0.attn_q", "blk.0.attn_k", "blk.0.attn_v", "blk.0.attn_output",
+             "blk.0.ffn_gate", "blk.0.ffn_gate_exps", "blk.0.ffn_gate_inp", "blk.0.ffn_down_shexp", "blk.0.attn_norm",
+             "output_norm", "blk.0.attn_q_norm"]  # fmt: skip
+
+    def meant(word):
+        return {n for n in names if Rule(word).matcher(1)(f"{n}.weight")}
+
+    assert meant("embedding") == {"token_embd"}
+    assert meant("lm_head") == {"output"}
+    assert meant("attention_query") == {"blk.0.attn_q"}
+    assert meant("attention_output") == {"blk.0.attn_output"}
+    assert meant("attention") == {"blk.0.attn_q", "blk.0.attn_k", "blk.0.attn_v", "blk.0.attn_output"}
+    assert meant("feed_forward_gate") == {"blk.0.ffn_gate", "blk.0.ffn_gate_exps"}
+    assert meant("router") == {"blk.0.ffn_gate_inp"}
+    assert meant("layer_norm") == {"blk.0.attn_norm", "output_norm", "blk.0.attn_q_norm"}
+    assert all(Rule(word) for word in LAYER_NAMES)
+
+
+@pytest.mark.parametrize("use", ["mobile", "server", "research", "max-quality"])
+@pytest.mark.parametrize("hardware", ["cpu", "ARM", "gpu"])
+def test_strategies_make_files(tmp_path, use, hardware):
+    src = tiny.write(tmp_path / "x.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256, n_layer=3).path
+    recipe = pyggml.strategy(use, hardware=hardware)
+    assert recipe.note
+    assert parse_recipe(recipe.to_toml()) == recipe
+    whole = sum(r.nbytes for r in pyggml.quantize_file(src, "", recipe, dry_run=True))
+    small = pyggml.strategy(use, memory=int(whole * 0.95 / 0.75), hardware=hardware)
+    rows = pyggml.quantize_file(src, "", small, dry_run=True)
+    assert sum(r.nbytes for r in rows) <= 0.96 * whole
+
+
+def test_a_strategy_that_cannot_fit_says_so(tmp_path):
+    src = tiny.write(tmp_path / "x.gguf").path
+    with pytest.raises(pyggml.ArgumentError, match="the smallest"):
+        pyggml.quantize_file(src, "", pyggml.strategy("mobile", memory="10K"), dry_run=True)
+    for bad in (dict(use="desk"), dict(hardware="toaster"), dict(memory="4 apples")):
+        with pytest.raises(pyggml.ArgumentError):
+            pyggml.strategy(**bad)
