@@ -19,7 +19,7 @@ Limit = tuple[str, float, str, float]
 """(name, value, unit, reached)"""
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
-    "section": str,  # card, speed, thread, depth, batch, load, memory, small, kernels
+    "section": str,  # card, speed, thread, depth, batch, load, memory, small, types, kernels
     "what": str,  # prefill, decode, load ...
     "model": str,  # file name without .gguf, or a shape
     "engine": str,

@@ -4,7 +4,8 @@
 
 Without a name: the newest full run of bench/results. Of several results the later one stands where both measured the
 same. Between `<!-- table:NAME -->` and `<!-- /table -->` in docs/PERFORMANCE.md and README.md the table NAME is put
-(goals, card, files, rest, kernels); --print leaves the documents alone. Needs no package but matplotlib, for the plots.
+(goals, card, files, rest, types, kernels); --print leaves the documents alone. Needs no package but matplotlib, for the
+plots.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import goals
-from records import Record, find, load, merged
+from records import Record, find, load, merged, ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -78,6 +79,25 @@ def rest_table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def types_table(records: Sequence[Record]) -> str:
+    """Every block type beside llama.cpp: tokens/s and ratio, decode and prefill."""
+    found = find(records, section="types")
+    lines = ["| type | decode 64 | llama.cpp | ratio | of bandwidth | prefill 256 | llama.cpp | ratio | of peak |"]
+    lines.append("|---" * 9 + "|")
+    for kind in dict.fromkeys(r["model"] for r in found):
+        cells = []
+        for what in ("decode", "prefill"):
+            ours, theirs = (find(found, model=kind, what=what, engine=e) for e in ("pyggml", "llama.cpp"))
+            cells += [
+                goals.number(ours[0]["median"]) if ours else "",
+                goals.number(theirs[0]["median"]) if theirs else "",
+            ]
+            cells.append(f"{ratio(ours[0], theirs[0])[0]:.2f}" if ours and theirs else "")
+            cells.append(f"{ours[0]['share']:.0%}" if ours and ours[0]["share"] else "")
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def kernels_table(records: Sequence[Record], shape: str = "8192x2048") -> str:
     """Every type at one shape: what n = 1, 8 and 512 reach."""
     found = find(records, section="kernels", model=shape)
@@ -127,6 +147,7 @@ def main() -> None:
         "goals": goals.table(records, predictions, threads),
         "files": files_table(records, threads),
         "rest": rest_table(records),
+        "types": types_table(records),
         "kernels": kernels_table(records),
     }
     problems = [text for r in results for text in r["problems"]]

@@ -2,10 +2,10 @@
 
     python bench/run.py [--quick] [--only SECTION ...] [--models DIR] [--rounds N] [--openvino PYTHON]
 
-Sections: load, memory, small, speed, thread, experts, batch, depth, kernels. Missing synthetic models are made first
-(11 GB; not counted in the time). The result is written behind every item, so an ended run keeps what it has. --minutes
-bounds the run: items that would begin later are named as not measured. `python bench/report.py` turns results into the
-table.
+Sections: load, memory, small, speed, thread, experts, batch, depth, types, kernels. Missing synthetic models are made
+first (11 GB; not counted in the time). The result is written behind every item, so an ended run keeps what it has.
+--minutes bounds the run: items that would begin later are named as not measured. `python bench/report.py` turns results
+into the table.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import limits
 import numpy as np
+import synthetic
 from records import Limit
 from runner import HERE, Pending, Runner, Taken, Who, resident
 from worker import Missing, Worker
@@ -211,6 +213,24 @@ def batch(run: Runner) -> None:
             put(out, "batch", taken, bound, model=name, n=n, batch=size)
 
 
+def types(run: Runner) -> None:
+    """Prefill of 256 and decode behind 4 for every block type: four layers of the 1B shape, one type in a file."""
+    from pyggml import QuantType
+
+    vocab = run.shared / "vocab" / "ggml-vocab-llama-spm.gguf"
+    for kind in [t.name for t in QuantType if t.kind == "block"]:
+        with run.item("types", kind) as out, tempfile.TemporaryDirectory(dir=run.models) as folder:
+            path = Path(folder) / f"4-layers-{kind}.gguf"
+            synthetic.write(str(path), kind, vocab, synthetic.Shape(n_layer=4))
+            w = limits.work(str(path))
+            ids = tokens(w, 256)
+            with run.together([MAPPED, LLAMA], path, n_ctx=512) as engines:
+                taken = run.alternate(f"{kind} decode", engines, decode_job(ids), 20, warm=warm_up(ids[:64]))
+                put_decode(out, taken, w, run.threads, model=kind)
+                taken = run.alternate(f"{kind} prefill", engines, prefill_job(ids), 20)
+                put_prefill(out, taken, w, run.threads, model=kind, n=256)
+
+
 def load(run: Runner) -> None:
     """Loading, and the way from nothing to the first token of a 5-token prompt, in new processes, the file resident."""
     name = "1b-q4_k_m"
@@ -319,4 +339,5 @@ SECTIONS: dict[str, Callable[[Runner], None]] = {
     "experts": experts,
     "batch": batch,
     "depth": depth,
+    "types": types,
 }

@@ -2,13 +2,14 @@
 
     python bench/synthetic.py OUT.gguf --type q4_k_m [--vocab ../shared/vocab/ggml-vocab-llama-bpe.gguf] [--layers 16]
     python bench/synthetic.py OUT.gguf --type q4_k --experts        (8 layers, 1024 wide, 4 of 32 experts of 512)
+    python bench/synthetic.py OUT.gguf --type iq3_s --layers 4      (any tensor type: all matrices of it)
 
 Without --experts the shape is Llama-3.2-1B's (16 layers, 2048 wide, 32 heads over 8, 8192 feed-forward, tied head,
 128,256 tokens).
-Weights are not encoded from floats: blocks are random bytes, and those are kept whose decoded values are finite with a
-deviation near 0.02. That serves every type, with an encoder or without. Speed does not depend on the bits; the text is
-noise. Each tensor is cut from one pool of blocks, so the file streams through little memory. `random_blocks` serves the
-kernel bench too.
+Weights are not encoded from floats: blocks are random bytes, and those are kept whose decoded values are finite, with a
+deviation near 0.02 and no large mean. That serves every type, with an encoder or without. Speed does not depend on the
+bits; the text is noise. Each tensor is cut from one pool of blocks, so the file streams through little memory.
+`random_blocks` serves the kernel bench too.
 """
 
 from __future__ import annotations
@@ -73,6 +74,15 @@ MIXES = {
 }
 
 
+def mix_of(kind: str) -> Mix:
+    """The mix of that name, or all matrices of a type.
+
+    >>> mix_of("iq3_s").head
+    'iq3_s'
+    """
+    return MIXES.get(kind) or Mix(kind, kind)
+
+
 def more_bits(layer: int, n_layer: int) -> bool:
     """Layers in which llama.cpp's Q4_K_M gives attn_v and ffn_down six bits: an eighth at each end, then every third.
 
@@ -87,7 +97,10 @@ def sizes_of(kind: str) -> tuple[int, int, int]:
     """(id, values, bytes) of a block."""
     from pyggml import _native
 
-    return next((i, elems, nbytes) for i, name, elems, nbytes, *_ in _native.type_table() if name == kind)
+    found = [(i, elems, nbytes) for i, name, elems, nbytes, *_ in _native.type_table() if name == kind]
+    if not found:
+        raise SystemExit(f"there is no tensor type {kind!r}, nor a mix of that name: {', '.join(MIXES)}")
+    return found[0]
 
 
 def random_blocks(kind: str, nbytes: int, seed: int = 0) -> Bytes:
@@ -106,8 +119,9 @@ def random_blocks(kind: str, nbytes: int, seed: int = 0) -> Bytes:
     while found < wanted:
         raw = rng.integers(0, 256, (4096, size), np.uint8)
         with np.errstate(all="ignore"):
-            spread = _native.dequantize(type_id, raw, len(raw), elems).std(axis=1)
-        good = raw[(spread > DEVIATION[0]) & (spread < DEVIATION[1])]  # False for NaN
+            x = _native.dequantize(type_id, raw, len(raw), elems)
+            spread, middle = x.std(axis=1), np.abs(x.mean(axis=1))
+        good = raw[(spread > DEVIATION[0]) & (spread < DEVIATION[1]) & (middle < 2 * DEVIATION[1])]  # False for NaN
         kept.append(good)
         found += len(good)
     distinct = np.concatenate(kept)[:wanted]
@@ -118,7 +132,7 @@ def write(path: str, kind: str, vocab: Path, shape: Shape, seed: int = 0) -> Non
     """Writes the file; an existing one is replaced."""
     import pyggml
 
-    mix = MIXES[kind]
+    mix = mix_of(kind)
     rng = np.random.default_rng(seed)
     pools = {name: random_blocks(name, POOL, seed) for name in {mix.most, mix.head, mix.more} - {""}}
     sizes = {name: sizes_of(name)[2] for name in pools}
@@ -200,7 +214,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--type", choices=sorted(MIXES), default="q4_k_m")
+    parser.add_argument("--type", default="q4_k_m", help=f"a tensor type, or one of {', '.join(MIXES)}")
     parser.add_argument("--vocab", type=Path, default=VOCAB, help="a GGUF with the vocabulary to copy")
     parser.add_argument("--layers", type=int, help="default: 16, 8 with --experts")
     parser.add_argument("--experts", action="store_true", help="a mixture of experts")
