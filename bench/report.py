@@ -22,7 +22,7 @@ from records import Record, find, load, merged, ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-DOCUMENTS = ("docs/PERFORMANCE.md", "README.md")
+DOCUMENTS = ("docs/PERFORMANCE.md", "docs/MEASURED.md", "README.md")
 MARKS = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", flags=re.S)
 
 
@@ -62,6 +62,21 @@ def files_table(records: Sequence[Record], threads: int) -> str:
                 got = find(found, **mine, **more)
                 cells += [with_spread(got[0]), f"{got[0]['share']:.0%}" if got[0]["share"] else ""] if got else ["", ""]
             lines.append(f"| {model} | {engine} {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def short_table(records: Sequence[Record], threads: int) -> str:
+    """Tokens/s per file beside llama.cpp, and the ratio."""
+    lines = ["| file | prefill 512 | llama.cpp | ratio | decode 64 | llama.cpp | ratio |", "|---" * 7 + "|"]
+    found = find(records, section="speed", threads=threads)
+    for model in dict.fromkeys(r["model"] for r in found):
+        cells = []
+        for more in ({"what": "prefill", "n": 512}, {"what": "decode"}):
+            ours = find(found, model=model, engine="pyggml", variant="mapped", **more)
+            theirs = find(found, model=model, engine="llama.cpp", **more)
+            cells += [with_spread(got[0]) if got else "" for got in (ours, theirs)]
+            cells.append(f"**{ratio(ours[0], theirs[0])[0]:.2f}**" if ours and theirs else "")
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -145,6 +160,7 @@ def main() -> None:
     tables = {
         "card": f"From {names}.\n\n" + card_table(results),
         "goals": goals.table(records, predictions, threads),
+        "short": short_table(records, threads),
         "files": files_table(records, threads),
         "rest": rest_table(records),
         "types": types_table(records),
