@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +15,7 @@ from pyggml.errors import ArgumentError
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure
 from pyggml.recipes.recipe import byte_size
-from pyggml.replacing import replacing
+from pyggml.replacing import check_writable, replacing
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
@@ -113,7 +110,9 @@ def quantize(
         kept.append(pyggml.Rule("norm", keep_norm))
     if leave_output:
         kept.append(pyggml.Rule("output"))
-    with stoppable(), show.progress("quantizing") as progress:
+    if save_recipe is not None:
+        check_writable(save_recipe, ArgumentError)
+    with show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
             embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())),
@@ -148,7 +147,7 @@ def split(
 
     pyggml split model.gguf model --max-size 2G
     """
-    with stoppable(), show.progress("splitting") as progress:
+    with show.progress("splitting") as progress:
         paths = pyggml.split_file(
             src, prefix, max_size=None if max_size is None else byte_size(max_size), max_tensors=max_tensors,
             metadata_alone=metadata_alone, progress=progress,
@@ -162,7 +161,7 @@ def merge(src: Src, dst: Dst) -> None:
 
     pyggml merge model-00001-of-00003.gguf model.gguf
     """
-    with stoppable(), show.progress("merging") as progress:
+    with show.progress("merging") as progress:
         print(pyggml.merge_file(src, dst, progress=progress))
 
 
@@ -199,23 +198,6 @@ def total(rows: Sequence[Change]) -> str:
 
 
 # ---- options -----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Treats a request to end as Ctrl-C, so that no partial file is left."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def read(path: Path) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.gguf import GGUFFile, TensorInfo
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
+from pyggml.replacing import replacing
 
 _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
 _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -62,15 +64,31 @@ def to_safetensors(
                 progress(done, total)
             return values
 
+        path = os.path.join(folder, "model.safetensors")
+        with _made(folder), replacing(os.path.join(folder, "config.json")) as out:
+            out.write(json.dumps(config, indent=1).encode())
+            safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
+        return file.arch, len(rows), os.path.getsize(path)
+
+
+@contextlib.contextmanager
+def _made(folder: str) -> Iterator[None]:
+    """A directory, made if need be and then removed again where the block fails before anything is in it."""
+    new, above = [], os.path.abspath(folder)
+    while not os.path.lexists(above):
+        new.append(above)
+        above = os.path.dirname(above)
+    try:
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as e:
             raise GGUFError(f"{clip(folder)} cannot be made: {e.strerror}") from e
-        path = os.path.join(folder, "model.safetensors")
-        safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
-        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as out:
-            json.dump(config, out, indent=1)
-        return file.arch, len(rows), os.path.getsize(path)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in new:
+                os.rmdir(each)
+        raise
 
 
 def _config(file: GGUFFile, model_type: str) -> dict[str, Any]:

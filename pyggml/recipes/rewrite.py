@@ -23,6 +23,7 @@ from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.mixes import WANTS_IMATRIX
 from pyggml.recipes.recipe import Recipe, RulesLike, as_rules, byte_size
+from pyggml.replacing import check_writable
 
 if TYPE_CHECKING:
     from pyggml.recipes.costs import Sensitivity
@@ -99,6 +100,8 @@ def quantize_file(
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
     weights = _weights(imatrix)
+    if not dry_run:
+        check_writable(dst)
     if target_bpw is not None or target_size is not None:
         from pyggml.recipes.measured import measured
 
