@@ -134,11 +134,11 @@ def sensitivity(
     >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
     True
     """
+    kinds = candidates(near, types)
     words = own_text(model, n_ctx * n_chunk) if text is None else text
     chunks = chunks_of(model, words, n_ctx, n_chunk)
     most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
     weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk) if imatrix is None else imatrix
-    kinds = candidates(near, types)
     judge = _Judge(model, chunks[:most])
     infos = [info for info in model._file.tensors.values() if quantizable(info)]
     made = {}
@@ -158,9 +158,11 @@ def sensitivity(
 
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
     """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
+    if not 0 < near < math.inf:
+        raise ArgumentError(f"near is bits per weight above 0, got {near}")
     kinds = [QuantType.parse(t) for t in (CANDIDATES if types is None else types)]
     if types is None:
-        kinds = [k for k in kinds if k.encodes and near - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
+        kinds = [k for k in kinds if k.encodes and min(near, 16.0) - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
     elif not kinds or not all(k.encodes and k.is_weight for k in kinds):
         raise ArgumentError(f"candidate types must be writable, got {', '.join(k.name for k in kinds) or 'none'}")
     return sorted(kinds, key=lambda k: k.bits_per_weight)

@@ -162,8 +162,13 @@ def test_code_ranges_are_those_of_the_decoders():
 def test_notation():
     assert str(numeric.notation("w4a16g128")) == "W4A16G128"
     assert numeric.notation("W8A8").recipe == "Q8_0"
+    assert numeric.notation("W4A16").recipe == numeric.notation("w4a8").recipe == "Q4_K_M"
+    assert pyggml.QuantType.parse("w8a8") is pyggml.QuantType.Q8_0
+    assert pyggml.quantize(np.ones((1, 256), np.float32), "W4A16").type.name == "q4_k"
     with pytest.raises(pyggml.UnsupportedError, match="W4A8"):
-        _ = numeric.notation("W4A16").recipe
+        _ = numeric.notation("W4A4").recipe
+    with pytest.raises(pyggml.UnsupportedError, match="W8A8"):
+        pyggml.QuantType.parse("W7A8")
     with pytest.raises(pyggml.ArgumentError):
         numeric.notation("4 bits")
     assert [str(numeric.notation_of(pyggml.QuantType.parse(t))) for t in ("q8_0", "iq2_xs", "bf16", "f32")] == [
