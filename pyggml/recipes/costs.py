@@ -126,7 +126,8 @@ def sensitivity(
     text: what the model should keep doing well; None: text it writes itself. near: bits per weight that matter most:
     there KL is measured, for n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the
     writable ones around near. imatrix: the columns' importance, else collected from the text.
-    progress(tensors_done, tensors). Raises ArgumentError for a text of fewer than 4 tokens.
+    progress(done, of_so_many): chunks read for the imatrix, then tensors. Raises ArgumentError for a text of fewer than
+    4 tokens.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -138,7 +139,9 @@ def sensitivity(
     words = own_text(model, n_ctx * n_chunk) if text is None else text
     chunks = chunks_of(model, words, n_ctx, n_chunk)
     most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
-    weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk) if imatrix is None else imatrix
+    weights = imatrix
+    if weights is None:
+        weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk, progress=progress)
     judge = _Judge(model, chunks[:most])
     infos = [info for info in model._file.tensors.values() if quantizable(info)]
     made = {}

@@ -40,7 +40,7 @@ def measured(
             near = bits_left(file, recipe, target_bpw, target_size)
         with model.load(src, n_threads=n_threads or None) as loaded:
             words = own_text(loaded, _CHUNKS * _CONTEXT) if text is None else text
-            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS)
+            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS, progress=progress)
             known = sensitivity(
                 loaded, words, near=near, imatrix=weights, n_ctx=_CONTEXT, n_chunk=_CHUNKS,
                 n_threads=n_threads, progress=progress,

@@ -1,6 +1,8 @@
 """What commands leave behind when they are stopped, when the disk is full, and where nothing can be written."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,9 +68,7 @@ def environment(place, **more):
 def new(place):
     (place / "new").mkdir()
     yield place / "new"
-    for path in (place / "new").iterdir():
-        path.unlink()
-    (place / "new").rmdir()
+    shutil.rmtree(place / "new")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,38 @@ def test_a_stopped_command_leaves_nothing(place, new, name, number):
     assert "Traceback" not in err
     assert [p.name for p in new.iterdir()] == there
     assert all(p.read_bytes() == b"what was there" for p in new.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(words for words, _ in COMMANDS.values()),
+        "perplexity x.gguf t.txt -c 16",
+        "compare x.gguf x.gguf --text t.txt -c 16",
+        "bench x.gguf -p 8 -n 2 -r 1",
+    ],
+)
+def test_a_bar_on_a_terminal_and_silence_elsewhere(place, new, words):
+    pty = pytest.importorskip("pty")
+    if words.startswith("report"):
+        pytest.importorskip("matplotlib")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pyggml", *words.split()]
+    task = subprocess.Popen(
+        command, cwd=place, env=environment(place, TERM="xterm"), stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    drawn = b""
+    with contextlib.suppress(OSError):  # how a terminal says that all is read
+        while more := os.read(ours, 1 << 16):
+            drawn += more
+    os.close(ours)
+    assert task.wait(timeout=60) == 0, drawn
+    assert "100%" in drawn.decode()
+    shutil.rmtree(new)
+    new.mkdir()
+    done = run(place, words)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def run(place, words, limit=None, slow=False):
