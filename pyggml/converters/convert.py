@@ -28,6 +28,7 @@ from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
+from pyggml.recipes.choose import parse
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]
@@ -67,7 +68,11 @@ def convert(
     Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
     known, ArgumentError for a path or dtype that cannot be used.
     """
+    if quantize is not None:
+        parse(quantize)  # a wrong name is said before the work
     if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
+        if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
+            raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
         arch, count, nbytes = to_safetensors(src, dst, progress)
         return Converted(os.fsdecode(os.fspath(dst)), arch, count, nbytes, None)
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
