@@ -57,6 +57,10 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         config["vocab_size"] = embedding.shape[0]
     if model_type == "llama" and "blk.0.attn_q.bias" in file.tensors:
         config["attention_bias"] = True
+    if file.arch in ("gemma2", "gemma3"):
+        config["query_pre_attn_scalar"] = _gemma_scalar(config)
+    for key in ("bos", "eos", "pad"):  # a default of the model_type may lie outside of this vocabulary
+        config[f"{key}_token_id"] = file.metadata.get(f"tokenizer.ggml.{'padding' if key == 'pad' else key}_token_id")
     pooling = _number(file, "pooling_type")
     config |= {key: True for key, value in POOLING.items() if value == pooling}
     if file.arch == "phi3":
@@ -65,6 +69,14 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         scaling = _scaling(file, config)
         config |= {"rope_scaling": scaling} if scaling else {}
     return config
+
+
+def _gemma_scalar(config: dict[str, Any]) -> int | None:
+    """What queries are scaled by the root of. No key of a GGUF says it: heads, but for the 27B models their share."""
+    if config.get("num_hidden_layers") in (46, 62):
+        return int(config["hidden_size"]) // int(config["num_attention_heads"])
+    head = config.get("head_dim")
+    return None if head is None else int(head)
 
 
 def _number(file: GGUFFile, ending: str) -> int | float | None:
