@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from pyggml.errors import GGUFError, PyggmlError
@@ -53,9 +53,18 @@ def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError
     _sync_folder(os.path.dirname(target))
 
 
-def check_writable(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError) -> None:
-    """Raises what replacing() would, before time is spent on what is to be written. path keeps what it has."""
-    _, beside = _places(path, error)
+def check_writable(
+    path: str | os.PathLike[str],
+    error: type[PyggmlError] = GGUFError,
+    sources: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """Raises what replacing() would, before time is spent on what is to be written. path keeps what it has.
+
+    sources: files that are read, which path must not be.
+    """
+    target, beside = _places(path, error)
+    if any(os.path.realpath(source) == target for source in sources):
+        raise error(f"{clip(os.fsdecode(os.fspath(path)))} is what is read; give another name")
     try:
         os.close(_open(beside))
     except (OSError, ValueError) as e:

@@ -123,7 +123,7 @@ def quantize(
     if leave_output:
         kept.append(pyggml.Rule("output"))
     if save_recipe is not None:
-        check_writable(save_recipe, ArgumentError)
+        check_writable(save_recipe, ArgumentError, (src, dst))
     with show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,

@@ -38,7 +38,7 @@ def imatrix(
     pyggml imatrix model-f16.gguf --text calibration.txt -o imatrix.gguf
     """
     words = read(text)
-    check_writable(out)
+    check_writable(out, ArgumentError, (model, text))
     with pyggml.load(model, n_threads=threads) as loaded, show.progress("reading") as progress:
         made = pyggml.imatrix(loaded, words, n_ctx=ctx, n_chunk=chunks, dataset=text.name, progress=progress)
         made.save(out)
@@ -97,7 +97,7 @@ def sensitivity(
     words = None if text is None else read(text)
     kinds = None if types is None else [kind.strip() for kind in types.split(",")]
     if out is not None:
-        check_writable(out, ArgumentError)
+        check_writable(out, ArgumentError, (model, *([] if text is None else [text])))
     with pyggml.load(model, n_threads=threads) as loaded, show.progress("measuring") as progress:
         found = pyggml.sensitivity(
             loaded, words, near=near, types=kinds, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
@@ -138,7 +138,7 @@ def report(
     words, other = read(text), None if importance is None else read(importance)
     names = None if recipes is None else [name.strip() for name in recipes.split(",")]
     drawing.check(out)
-    check_writable(out, ArgumentError)
+    check_writable(out, ArgumentError, (model, text))
     with show.progress("recipes") as progress:
         rows = survey.survey(
             model, words, names, importance=other, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,

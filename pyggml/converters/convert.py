@@ -29,6 +29,7 @@ from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.recipes.choose import parse
+from pyggml.replacing import check_writable
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]
@@ -78,6 +79,8 @@ def convert(
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
+    if os.path.isfile(src):
+        check_writable(dst, ArgumentError, (src,))
     source = open_source(src)
     tensors, config = _whole(source)
     c = Config(config, os.path.join(clip(source.folder), "config.json"))

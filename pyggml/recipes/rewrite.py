@@ -85,8 +85,8 @@ def quantize_file(
     (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
 
     Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
-    that cannot be written, NumericError for NaN or infinity in the source. An existing dst is replaced only when all
-    is written.
+    that cannot be written, NumericError for NaN or infinity in the source. An existing dst, even src
+    itself, is replaced only when all is written.
 
     >>> import pyggml
     >>> from pyggml.model import BUNDLED
@@ -102,7 +102,8 @@ def quantize_file(
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
     weights = _weights(imatrix)
     if not dry_run:
-        check_writable(dst)
+        with gguf.open(src) as file:  # a single file may be rewritten in place
+            check_writable(dst, sources=file.paths if len(file.paths) > 1 else ())
     if target_bpw is not None or target_size is not None:
         from pyggml.recipes.measured import measured
 

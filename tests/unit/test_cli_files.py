@@ -168,3 +168,27 @@ def test_a_place_that_is_not_there(place, new, name):
     assert "folder" in done.stderr or "nowhere" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (place / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "imatrix x.gguf --text t.txt -o x.gguf",
+        "imatrix x.gguf --text t.txt -o t.txt",
+        "sensitivity x.gguf -o x.gguf",
+        "report x.gguf --text r.html -o r.html",
+        "quantize x.gguf new/out.gguf q4_0 --save-recipe x.gguf",
+        "quantize part-00001-of-00008.gguf part-00002-of-00008.gguf q4_0",
+        "merge part-00001-of-00008.gguf part-00002-of-00008.gguf",
+        "convert hf/model.safetensors hf/model.safetensors",
+    ],
+)
+def test_what_is_read_is_not_replaced(place, new, words):
+    if words.startswith("report"):
+        pytest.importorskip("matplotlib")
+        (place / "r.html").write_text(TEXT)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    done = run(place, words)
+    assert done.returncode == 1, done.stdout
+    assert "another name" in done.stderr
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
