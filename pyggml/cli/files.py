@@ -30,8 +30,9 @@ _QUANTIZE_HELP = """Write a model with its weights in other types.
 
     pyggml quantize in.gguf out.gguf --strategy mobile --memory 4GiB --hardware arm
 
-TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case), bits (W4A8, W4A16) or pure:TYPE. Patterns name layers as people do
-(attention_value, feed_forward_down, norm, router, lm_head) or are regular expressions over tensor names.
+TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case), bits (W4A8, W4A16), pure:TYPE, or COPY, which leaves the types.
+Patterns name layers as people do (attention_value, feed_forward_down, norm, router, lm_head) or are regular
+expressions over tensor names.
 """
 
 

@@ -18,7 +18,7 @@ from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.numeric.catalogue import is_format
 from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
-from pyggml.recipes.mixes import ALIASES, FALLBACK, FLOATS, MIXES, ROWS
+from pyggml.recipes.mixes import ALIASES, COPY, FALLBACK, FLOATS, MIXES, ROWS
 from pyggml.recipes.recipe import VECTOR_NAMES, Recipe, Rule
 
 _KEPT = re.compile(
@@ -91,7 +91,7 @@ def parse(text: str) -> tuple[str, bool]:
         return kind.name, True
     name = text.strip().upper()
     name = notation(name).recipe if is_notation(name) else ALIASES.get(name, name)
-    if name in MIXES:
+    if name in MIXES or name == COPY:
         return name, False
     if any(name == kind.name.upper() for kind in QuantType):
         raise ArgumentError(f"{text[:60]!r} is a type without a mix; 'pure:{text.strip().lower()}' puts it everywhere")
@@ -140,8 +140,8 @@ def choose(recipe: Recipe, tensors: Iterable[Named], numbers: Numbers, has_imatr
     base, pure = parse(recipe.base)
     every = list(tensors)
     ordered = sorted(every, key=lambda t: (_layer(t.name), t.name))
-    mixed = {} if pure or base in FLOATS else _Mixed(base, numbers, has_imatrix, every).types(ordered)
-    plain = QuantType.parse(base if pure else MIXES[base].base)
+    mixed = {} if pure or base in FLOATS or base == COPY else _Mixed(base, numbers, has_imatrix, every).types(ordered)
+    plain = None if base == COPY else QuantType.parse(base if pure else MIXES[base].base)
     forced = {
         "output.weight": None if recipe.output_type is None else QuantType.parse(recipe.output_type),
         "token_embd.weight": None if recipe.embedding_type is None else QuantType.parse(recipe.embedding_type),
@@ -163,7 +163,7 @@ def choose(recipe: Recipe, tensors: Iterable[Named], numbers: Numbers, has_imatr
         elif _KEPT.search(t.name):
             made[t.name] = Choice(t.type)
         else:
-            made[t.name] = fitting(forced.get(t.name) or mixed.get(t.name, plain), t.shape[-1])
+            made[t.name] = fitting(forced.get(t.name) or mixed.get(t.name, plain) or t.type, t.shape[-1])
     return made
 
 

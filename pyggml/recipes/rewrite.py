@@ -22,7 +22,7 @@ from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
 from pyggml.recipes.importance import Imatrix
-from pyggml.recipes.mixes import WANTS_IMATRIX
+from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules, byte_size
 from pyggml.replacing import check_writable
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pyggml")
 
 _PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
-_OWN_KEYS = ("general.file_type", "general.quantization_version")
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -73,7 +72,7 @@ def quantize_file(
 
     recipe: a mix in any case ("Q4_K_M", "iq4_xs"): norms, routers, vectors and other small things stay, the rest gets
     the types that llama.cpp gives it; "W4A8" or "W4A16" is the mix of so many bits; "pure:Q4_K" puts every matrix into
-    one type; or a Recipe. A row that does not fit a type's block gets the next that does.
+    one type; "COPY" leaves the types; or a Recipe. A row that does not fit a type's block gets the next that does.
     rules: {name or regex: type}, the first that matches a tensor's name wins over the recipe; keep: the same for
     vectors too, a type of "" leaves what is there; both before the recipe's own. output_type, embedding_type: of the
     output matrix and the token embedding.
@@ -122,7 +121,8 @@ def quantize_file(
         if dry_run:
             return changes
         counted = _Counter(sum(c.nbytes for c in changes), progress)
-        own = {"general.file_type": file_type(parse(how.base)[0]), "general.quantization_version": 2}
+        base = parse(how.base)[0]
+        own = {} if base == COPY else {"general.file_type": file_type(base), "general.quantization_version": 2}
         with gguf.Writer(dst, alignment=file.alignment) as out:
             _copy_metadata(out, file.metadata, own, dict(metadata or {}))
             for name, info in file.tensors.items():
@@ -204,7 +204,7 @@ def _warn(changes: list[Change], weights: Mapping[str, Any], how: Recipe) -> Non
 
 
 def _copy_metadata(out: gguf.Writer, old: gguf.Metadata, own: dict[str, int], new: dict[str, Any]) -> None:
-    out.add_metadata(old, skip=(*_OWN_KEYS, *new))
+    out.add_metadata(old, skip=(*own, *new))
     for key, number in own.items():
         if key not in new:
             out.add(key, number, "u32")
