@@ -57,7 +57,6 @@ def split_file(
         if there:
             raise ArgumentError(f"{clip(there[0])} exists already; remove it or choose another name")
         counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
-        written: list[str] = []
         try:
             for number, (path, group) in enumerate(zip(paths, groups, strict=True)):
                 with gguf.Writer(path, alignment=file.alignment) as out:
@@ -67,9 +66,8 @@ def split_file(
                     out.add("split.count", len(groups), "u16")
                     out.add("split.tensors.count", len(file.tensors), "i32")
                     _add(out, group, counter)
-                written.append(path)
         except BaseException:
-            for path in written:
+            for path in paths:  # none was there before
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             raise

@@ -97,7 +97,7 @@ class QuantType(metaclass=_QuantTypes):
 
     @staticmethod
     def parse(value: QuantTypeLike) -> QuantType:
-        """The type named by a string in any case (FP16 and FP32 too), an id or a QuantType.
+        """The type named by a string in any case (FP16 and W8A8 too), an id or a QuantType.
 
         Raises ArgumentError for an unknown name, UnsupportedError for what was removed from GGUF and for unknown ids,
         TypeError for anything else.
@@ -145,6 +145,13 @@ def _by_name(text: str) -> QuantType:
     for type_id, (old, reason) in REMOVED.items():
         if name == old:
             raise UnsupportedError(f"tensor type {old} (id {type_id}) was removed from GGUF: {reason}")
+    from pyggml.numeric.catalogue import is_format  # these build on the types
+    from pyggml.numeric.notation import is_notation, notation
+
+    if is_notation(name):
+        return notation(name).type
+    if is_format(name):
+        raise ArgumentError(f"{name} has no GGUF type; pyggml.numeric.encode(x, {name!r}) makes it of an array")
     near = difflib.get_close_matches(name[:40], _BY_NAME, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(_BY_NAME)}"
     raise ArgumentError(f"unknown tensor type {text[:40]!r}{hint}")

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from pyggml.errors import GGUFError, PyggmlError
@@ -30,16 +30,14 @@ def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError
     >>> open(target).read(), len(os.listdir(os.path.dirname(target)))
     ('whole', 1)
     """
-    name = os.fsdecode(os.fspath(path))
-    if "\0" in name:
-        raise error(f"{clip(name)} is no path: it contains a NUL character")
-    target = os.path.realpath(name)
-    _check_target(target, error)
-    beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
+    target, beside = _places(path, error)
     try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
+        fd = _open(beside)
     except (OSError, ValueError) as e:
-        raise error(f"{clip(name)} cannot be written: {getattr(e, 'strerror', e)}") from e
+        raise _refused(path, error, e) from e
+    except BaseException:  # a signal came between
+        _remove(beside)
+        raise
     try:
         with os.fdopen(fd, "wb", buffering=1 << 20) as out:
             yield out
@@ -48,11 +46,49 @@ def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError
         os.replace(beside, target)
     except OSError as e:
         _remove(beside)
-        raise error(f"{clip(name)} cannot be written: {e.strerror}") from e
+        raise _refused(path, error, e) from e
     except BaseException:
         _remove(beside)
         raise
     _sync_folder(os.path.dirname(target))
+
+
+def check_writable(
+    path: str | os.PathLike[str],
+    error: type[PyggmlError] = GGUFError,
+    sources: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """Raises what replacing() would, before time is spent on what is to be written. path keeps what it has.
+
+    sources: files that are read, which path must not be.
+    """
+    target, beside = _places(path, error)
+    if any(os.path.realpath(source) == target for source in sources):
+        raise error(f"{clip(os.fsdecode(os.fspath(path)))} is what is read; give another name")
+    try:
+        os.close(_open(beside))
+    except (OSError, ValueError) as e:
+        raise _refused(path, error, e) from e
+    finally:
+        _remove(beside)
+
+
+def _places(path: str | os.PathLike[str], error: type[PyggmlError]) -> tuple[str, str]:
+    """What is to be replaced, links followed, and a new name beside it."""
+    name = os.fsdecode(os.fspath(path))
+    if "\0" in name:
+        raise error(f"{clip(name)} is no path: it contains a NUL character")
+    target = os.path.realpath(name)
+    _check_target(target, error)
+    return target, os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
+
+
+def _refused(path: str | os.PathLike[str], error: type[PyggmlError], e: Exception) -> PyggmlError:
+    return error(f"{clip(os.fsdecode(os.fspath(path)))} cannot be written: {getattr(e, 'strerror', e)}")
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
 
 
 def _check_target(path: str, error: type[PyggmlError]) -> None:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pyggml import ArgumentError, Model, _native
+from pyggml.cli.show import progress
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 
 
-def measure(model: Model, n_prompt: int, n_gen: int, repeat: int, depth: int = 0, batch: int = 1) -> dict[str, Any]:
+def measure(
+    model: Model,
+    n_prompt: int,
+    n_gen: int,
+    repeat: int,
+    depth: int = 0,
+    batch: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Tokens per second of every repetition, after one that warms up.
 
     The prompt stands behind depth positions, and the generation behind both. batch > 1: so many sequences in one step,
-    each behind 16 tokens; the rate is of all together.
+    each behind 16 tokens; the rate is of all together. progress(turns_done, turns) is called between timings.
     """
     if n_prompt < 1 or n_gen < 1 or repeat < 1 or depth < 0 or not 1 <= batch <= 64:
         raise ArgumentError("bench: prompt, generate and repeat must be at least 1, depth 0, batch from 1 to 64")
@@ -43,6 +53,7 @@ def measure(model: Model, n_prompt: int, n_gen: int, repeat: int, depth: int = 0
             prompts.append(n_prompt / (t1 - t0))
             decodes.append(n_gen / (t2 - t1))
             batches.append(together)
+        progress(turn + 1, repeat + 1)
     session.close()
     result: dict[str, Any] = {
         "isa": _native.isa(), "threads": model.n_threads, "prompt_tokens": n_prompt, "generated_tokens": n_gen,
@@ -78,7 +89,9 @@ def show(
     batch: int = 1,
 ) -> None:
     """Measures and prints."""
-    result = measure(model, min(n_prompt, max(model.n_ctx - depth - n_gen, 1)), n_gen, repeat, depth, batch)
+    n_prompt = min(n_prompt, max(model.n_ctx - depth - n_gen, 1))
+    with progress("measuring", still=True) as bar:
+        result = measure(model, n_prompt, n_gen, repeat, depth, batch, bar)
     if profile:
         model._plan.profile(True)
         measure(model, result["prompt_tokens"], n_gen, 1)

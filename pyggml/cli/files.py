@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +11,11 @@ import typer
 
 import pyggml
 from pyggml.cli import show
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.recipes import Change
-from pyggml.recipes.choose import as_pure
+from pyggml.recipes.choose import as_pure, parse
 from pyggml.recipes.recipe import byte_size
-from pyggml.replacing import replacing
+from pyggml.replacing import check_writable, replacing
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
@@ -31,8 +28,11 @@ _QUANTIZE_HELP = """Write a model with its weights in other types.
 
     pyggml quantize in.gguf out.gguf --target-bpw 4.5 --text calibration.txt
 
-TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case), bits (W4A8) or pure:TYPE. Patterns name layers as people do
-(attention_value, feed_forward_down, norm, router, lm_head) or are regular expressions over tensor names.
+    pyggml quantize in.gguf out.gguf --strategy mobile --memory 4GiB --hardware arm
+
+TYPE is a mix (Q4_K_M, IQ4_XS, q4_0 ... in any case), bits (W4A8, W4A16), pure:TYPE, or COPY, which leaves the types.
+Patterns name layers as people do (attention_value, feed_forward_down, norm, router, lm_head) or are regular
+expressions over tensor names.
 """
 
 
@@ -40,6 +40,7 @@ def quantize(
     src: Src,
     dst: Dst,
     type: Annotated[str, typer.Argument(metavar="[TYPE]", help="A mix, or pure:TYPE.")] = "",
+    n_threads: Annotated[int | None, typer.Argument(metavar="[THREADS]", help="As --threads.", min=0)] = None,
     tensor_type: Annotated[
         list[str] | None, typer.Option("--tensor-type", "-T", help="PATTERN=TYPE; may be repeated, the first wins.")
     ] = None,
@@ -69,8 +70,13 @@ def quantize(
         bool, typer.Option("--leave-output-tensor", help="Leave the output matrix as it is.")
     ] = False,
     recipe_file: Annotated[
-        Path | None, typer.Option("--recipe", help="A TOML file of a recipe, in place of TYPE.")
+        Path | None, typer.Option("--recipe", help="A TOML or YAML file of a recipe, in place of TYPE.")
     ] = None,
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="mobile, server, research or max-quality, in place of TYPE.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="What a strategy may fill 3/4 of, e.g. 4GiB.")] = None,
+    hardware: Annotated[str, typer.Option("--hardware", help="What a strategy is for: cpu, arm or gpu.")] = "cpu",
     imatrix: Annotated[
         Path | None, typer.Option("--imatrix", help="Importance weights, as `pyggml imatrix` or llama.cpp writes them.")
     ] = None,
@@ -98,13 +104,17 @@ def quantize(
         bool, typer.Option("--allow-requantize", help="Accept a source that is already quantized.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    threads: Annotated[int, typer.Option("--threads", "-t", help="0: the cores this process may use.")] = 0,
+    threads: Annotated[int, typer.Option("--threads", "-t", help="0: the cores this process may use.", min=0)] = 0,
 ) -> None:
+    if not type and _is_recipe(dst.name):
+        raise ArgumentError(f"{dst.name} is a type; the file to write comes before it")
     recipe: Any = type or "Q4_K_M"
+    if (recipe_file is not None) + (strategy is not None) + bool(type or pure) > 1:
+        raise ArgumentError("give one of TYPE, --recipe and --strategy")
     if recipe_file is not None:
-        if type or pure:
-            raise ArgumentError("give a TYPE or --recipe, not both")
         recipe = pyggml.load_recipe(recipe_file)
+    elif strategy is not None:
+        recipe = pyggml.strategy(strategy, memory, hardware)
     elif pure:
         recipe = as_pure(recipe)
     rules = _patterns([*(tensor_type or ()), *_lines(tensor_type_file)], "--tensor-type")
@@ -113,14 +123,16 @@ def quantize(
         kept.append(pyggml.Rule("norm", keep_norm))
     if leave_output:
         kept.append(pyggml.Rule("output"))
-    with stoppable(), show.progress("quantizing") as progress:
+    if save_recipe is not None:
+        check_writable(save_recipe, ArgumentError, (src, dst))
+    with show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
             embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())),
             target_bpw=target_bpw, target_size=target_size, sensitivity=sensitivity,
             text=None if text is None else read(text),
             allow_requantize=allow_requantize, dry_run=dry_run,
-            n_threads=threads, progress=progress,
+            n_threads=threads if n_threads is None else n_threads, progress=progress,
         )  # fmt: skip
     if save_recipe is not None:
         rules = [pyggml.Rule(f"^{re.escape(row.name)}$", row.new) for row in rows if row.new != row.old]
@@ -148,7 +160,7 @@ def split(
 
     pyggml split model.gguf model --max-size 2G
     """
-    with stoppable(), show.progress("splitting") as progress:
+    with show.progress("splitting") as progress:
         paths = pyggml.split_file(
             src, prefix, max_size=None if max_size is None else byte_size(max_size), max_tensors=max_tensors,
             metadata_alone=metadata_alone, progress=progress,
@@ -162,7 +174,7 @@ def merge(src: Src, dst: Dst) -> None:
 
     pyggml merge model-00001-of-00003.gguf model.gguf
     """
-    with stoppable(), show.progress("merging") as progress:
+    with show.progress("merging") as progress:
         print(pyggml.merge_file(src, dst, progress=progress))
 
 
@@ -201,29 +213,20 @@ def total(rows: Sequence[Change]) -> str:
 # ---- options -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Treats a request to end as Ctrl-C, so that no partial file is left."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def read(path: Path) -> str:
     """A text file, or one clear error."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ArgumentError(f"cannot read {path}: {e}") from None
+
+
+def _is_recipe(text: str) -> bool:
+    try:
+        parse(text)
+    except PyggmlError:
+        return False
+    return True
 
 
 def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyggml.Rule]:

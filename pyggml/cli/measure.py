@@ -11,9 +11,11 @@ import typer
 
 import pyggml
 from pyggml.cli import show
-from pyggml.cli.files import read, stoppable
+from pyggml.cli.files import read
+from pyggml.errors import ArgumentError
 from pyggml.recipes import report as drawing
 from pyggml.recipes import survey
+from pyggml.replacing import check_writable
 
 ModelArg = Annotated[Path, typer.Argument(help="A GGUF file.")]
 Text = Annotated[Path, typer.Option("--text", "-f", "--file", help="A text file, UTF-8.")]
@@ -36,7 +38,8 @@ def imatrix(
     pyggml imatrix model-f16.gguf --text calibration.txt -o imatrix.gguf
     """
     words = read(text)
-    with stoppable(), pyggml.load(model, n_threads=threads) as loaded, show.progress("reading") as progress:
+    check_writable(out, ArgumentError, (model, text))
+    with pyggml.load(model, n_threads=threads) as loaded, show.progress("reading") as progress:
         made = pyggml.imatrix(loaded, words, n_ctx=ctx, n_chunk=chunks, dataset=text.name, progress=progress)
         made.save(out)
     print(f"{len(made)} tensors, {made.n_chunk} chunks of {made.chunk_size} tokens: {out}")
@@ -93,7 +96,9 @@ def sensitivity(
     """
     words = None if text is None else read(text)
     kinds = None if types is None else [kind.strip() for kind in types.split(",")]
-    with stoppable(), pyggml.load(model, n_threads=threads) as loaded, show.progress("measuring") as progress:
+    if out is not None:
+        check_writable(out, ArgumentError, (model, *([] if text is None else [text])))
+    with pyggml.load(model, n_threads=threads) as loaded, show.progress("measuring") as progress:
         found = pyggml.sensitivity(
             loaded, words, near=near, types=kinds, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
             progress=progress,
@@ -133,7 +138,8 @@ def report(
     words, other = read(text), None if importance is None else read(importance)
     names = None if recipes is None else [name.strip() for name in recipes.split(",")]
     drawing.check(out)
-    with stoppable(), show.progress("recipes") as progress:
+    check_writable(out, ArgumentError, (model, text))
+    with show.progress("recipes") as progress:
         rows = survey.survey(
             model, words, names, importance=other, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
             progress=progress,

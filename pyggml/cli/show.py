@@ -9,17 +9,20 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that draws a bar on stderr if that is a terminal."""
+def progress(what: str, still: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that draws a bar on stderr if that is a terminal.
+
+    still: nothing is drawn between calls, so that what is timed there is alone.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=not still) as bar:
         task = bar.add_task(what, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True, refresh=still)
 
 
 def size(n: float) -> str:

@@ -19,15 +19,17 @@ from pyggml.converters import families, verify, vocab
 from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
-from pyggml.converters.family import Config, Meta
+from pyggml.converters.family import Config, Family, Meta
 from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, GGUFError
+from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
+from pyggml.recipes.choose import parse
+from pyggml.replacing import check_writable
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]
@@ -67,20 +69,26 @@ def convert(
     Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
     known, ArgumentError for a path or dtype that cannot be used.
     """
+    if quantize is not None:
+        parse(quantize)  # a wrong name is said before the work
     if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
+        if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
+            raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
         arch, count, nbytes = to_safetensors(src, dst, progress)
         return Converted(os.fsdecode(os.fspath(dst)), arch, count, nbytes, None)
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
+    if os.path.isfile(src):
+        check_writable(dst, ArgumentError, (src,))
     source = open_source(src)
     tensors, config = _whole(source)
     c = Config(config, os.path.join(clip(source.folder), "config.json"))
     family = families.find(c.get("model_type"))
     made = plan(tensors, family, c, wanted)
-    extra = family.extra(c)
+    extra, said = _of_config(family, c)
     made += [_extra(key, values) for key, values in extra.items()]
-    meta = _general(source, family.arch, made, name, wanted) | family.metadata(c)
+    meta = _general(source, family.arch, made, name, wanted) | said
     embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
     meta |= vocab.metadata(source, c, embedding)
     meta |= {key: (value, None) for key, value in (metadata or {}).items()}
@@ -89,6 +97,16 @@ def convert(
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))
     return Converted(path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None)
+
+
+def _of_config(family: Family, c: Config) -> tuple[dict[str, Any], Meta]:
+    """Tensors and metadata that follow from the config. Raises GGUFError where one cannot compute with its numbers."""
+    try:
+        return family.extra(c), family.metadata(c)
+    except PyggmlError:
+        raise
+    except (ArithmeticError, ValueError) as e:
+        raise GGUFError(f"config.json: its numbers make no sense together: {e}") from e
 
 
 def _extra(name: str, values: Any) -> Made:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,24 +15,16 @@ from numpy.typing import NDArray
 
 from pyggml import _native, gguf
 from pyggml.converters import families, safetensors
+from pyggml.converters.export_config import config_of
 from pyggml.converters.family import Change, Config, Family
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf import GGUFFile, TensorInfo
+from pyggml.gguf import TensorInfo
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
+from pyggml.replacing import replacing
 
 _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
 _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
-# Keys of a config.json by the ending of their GGUF key.
-_CONFIG = {
-    "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim", "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.layer_norm_epsilon": "layer_norm_eps", "context_length": "max_position_embeddings",
-    "rope.freq_base": "rope_theta", "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok",
-    "expert_feed_forward_length": "moe_intermediate_size", "attention.sliding_window": "sliding_window",
-    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
-}  # fmt: skip
 
 
 def to_safetensors(
@@ -48,7 +41,7 @@ def to_safetensors(
         model_type, family = families.by_arch(file.arch)
         if any("_exps." in name for name in file.tensors) and not any("experts.#" in n for n in family.names):
             model_type, family = "mixtral", families.find("mixtral")
-        config = _config(file, model_type)
+        config = config_of(file, model_type)
         c = Config(config, "the file's metadata")
         rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
         config["tie_word_embeddings"] = "output.weight" not in file.tensors
@@ -62,29 +55,31 @@ def to_safetensors(
                 progress(done, total)
             return values
 
+        path = os.path.join(folder, "model.safetensors")
+        with _made(folder), replacing(os.path.join(folder, "config.json")) as out:
+            out.write(json.dumps(config, indent=1).encode())
+            safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
+        return file.arch, len(rows), os.path.getsize(path)
+
+
+@contextlib.contextmanager
+def _made(folder: str) -> Iterator[None]:
+    """A directory, made if need be and then removed again where the block fails before anything is in it."""
+    new, above = [], os.path.abspath(folder)
+    while not os.path.lexists(above):
+        new.append(above)
+        above = os.path.dirname(above)
+    try:
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as e:
             raise GGUFError(f"{clip(folder)} cannot be made: {e.strerror}") from e
-        path = os.path.join(folder, "model.safetensors")
-        safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
-        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as out:
-            json.dump(config, out, indent=1)
-        return file.arch, len(rows), os.path.getsize(path)
-
-
-def _config(file: GGUFFile, model_type: str) -> dict[str, Any]:
-    config: dict[str, Any] = {"model_type": model_type}
-    for ending, name in _CONFIG.items():
-        value = file.metadata.get(f"{file.arch}.{ending}")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            config[name] = value
-    if "num_local_experts" in config and model_type != "mixtral":
-        config["num_experts"] = config.pop("num_local_experts")
-    embedding = file.tensors.get("token_embd.weight")
-    if embedding is not None:
-        config["vocab_size"] = embedding.shape[0]
-    return config
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in new:
+                os.rmdir(each)
+        raise
 
 
 Row = tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]

@@ -27,6 +27,7 @@ PREFIXES = re.compile(
     r"^(model\.language_model\.|language_model\.model\.|language_model\.|model\.|transformer\.|bert\.)"
 )
 LIMIT = 1 << 31
+MAX_HEAD = 1 << 16
 
 
 class Config:
@@ -111,7 +112,10 @@ class Config:
     @property
     def head_dim(self) -> int:
         """Values of a head."""
-        return self.count("head_dim", default=self.n_embd // self.n_head)
+        found = self.count("head_dim", default=self.n_embd // self.n_head)
+        if found > MAX_HEAD:
+            raise GGUFError(f"{self._where}: heads of {found} values, expected at most {MAX_HEAD}")
+        return found
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pyggml.numeric.notation import Notation, notation, notation_of
 
 __all__ = ["Coded", "Format", "Formats", "Notation", "encode", "formats", "notation", "notation_of"]
 
+_SHORT = {"fp4": "fp4_e2m1", "e2m1": "fp4_e2m1", "e4m3": "fp8_e4m3", "e5m2": "fp8_e5m2"}
 _NAMES = "int2 to int8, nf2 to nf8, quantile2 to quantile8, fp4_e2m1, fp8_e4m3, fp8_e5m2"
 
 
@@ -44,6 +45,7 @@ def encode(x: ArrayLike, format: str, **options: Any) -> Coded:  # noqa: A002 - 
         raise ShapeError("a single number cannot be encoded; give at least one row")
     values = np.ascontiguousarray(values)
     name = format.strip().lower()
+    name = _SHORT.get(name, name)
     found = re.fullmatch(r"(int|nf|quantile)([2-8])", name)
     maker: Any
     if found:

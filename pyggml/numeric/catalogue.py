@@ -75,6 +75,15 @@ def formats() -> Formats:
     return found
 
 
+def is_format(name: str) -> bool:
+    """Whether a name in any case is a format that no GGUF can hold.
+
+    >>> is_format("NF4"), is_format("q4_0")
+    (True, False)
+    """
+    return any(f.name == name.strip().lower() and not f.gguf for f in formats())
+
+
 def _nf_scale(bits: int) -> float:
     """Bits of scales a weight: 32 for 64 values, or 8 and a share of the second scales."""
     return (8 + 32 / 256) / 64 if bits == 4 else 0.5

@@ -64,6 +64,7 @@ def encode_own(values: F32, bits: int, block: int = 64, double: bool = False) ->
 def _encode(values: F32, bits: int, name: str, block: int, double: bool, table: F32 | None) -> Coded:
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
         raise ArgumentError(f"{name}: block is {block!r}, expected a whole number from 1")
+    block = min(block, max(values.size, 1))
     blocks = np.pad(values.reshape(-1), (0, -values.size % block)).reshape(-1, block)
     scale = np.abs(blocks).max(1, initial=0.0)
     parts = _scales(scale, double)
@@ -87,7 +88,7 @@ def _scales(scale: F32, double: bool) -> dict[str, NDArray[Any]]:
     """What is stored of the scales."""
     if not double:
         return {"scale": scale}
-    mean = np.float32(scale.mean()) if scale.size else np.float32(0)
+    mean = np.float32(scale.mean(dtype=np.float64)) if scale.size else np.float32(0)
     moved = np.pad(scale - mean, (0, -scale.size % SCALES_TOGETHER)).reshape(-1, SCALES_TOGETHER)
     second = np.abs(moved).max(1, initial=0.0)
     inverse = np.divide(1, second, out=np.zeros_like(second), where=second > 0)

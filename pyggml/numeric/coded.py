@@ -79,13 +79,15 @@ def grouped(values: F32, granularity: str, group: int | None) -> tuple[F32, int]
     if group is None and granularity == "tensor":
         return values.reshape(1, -1), max(values.size, 1)
     k = values.shape[-1]
+    n = math.prod(values.shape[:-1])
     if group is None:
         if granularity != "channel":
             raise ArgumentError(f"granularity is {granularity!r}, expected 'tensor', 'channel', or group=a number")
-        return values.reshape(-1, k), k
+        return values.reshape(n, k), k
     if isinstance(group, bool) or not isinstance(group, int) or group < 1:
         raise ArgumentError(f"group is {group!r}, expected a whole number from 1")
-    rows = values.reshape(-1, k)
+    rows = values.reshape(n, k)
+    group = min(group, max(k, 1))
     short = -k % group
     if short:
         rows = np.pad(rows, ((0, 0), (0, short)))

@@ -14,7 +14,8 @@ _RECIPES = {
     (16, 16): "BF16", (16, 32): "F16", (8, 8): "Q8_0", (6, 8): "Q6_K", (5, 8): "Q5_K_M", (4, 8): "Q4_K_M",
     (3, 8): "Q3_K_M", (2, 8): "Q2_K", (32, 32): "F32",
 }  # fmt: skip
-"""The usual recipe of each pair. Weights in blocks always meet activations of 8 bits here."""
+"""The usual recipe of each pair. Weights in blocks always meet activations of 8 bits here; what a file holds of W4A16
+(weight-only quantization) is the same, so that form names it too."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ class Notation:
     def recipe(self) -> str:
         """The recipe of quantize_file that it means.
 
-        Raises UnsupportedError for a pair that the kernels do not compute, naming the nearest one.
+        Raises UnsupportedError for a pair that is no recipe's, naming the nearest one.
         """
         found = _RECIPES.get((self.weight, self.activation))
+        if found is None and self.weight <= 8 and self.activation in (16, 32):
+            found = _RECIPES.get((self.weight, 8))
         if found is None:
             near = min(_RECIPES, key=lambda pair: (abs(pair[0] - self.weight), abs(pair[1] - self.activation)))
             raise UnsupportedError(
@@ -42,6 +45,11 @@ class Notation:
                 f"the nearest is W{near[0]}A{near[1]} ({_RECIPES[near]})"
             )
         return found
+
+    @property
+    def type(self) -> QuantType:
+        """The tensor type that it means: the recipe's own. Raises UnsupportedError as recipe does."""
+        return QuantType.parse(self.recipe.removesuffix("_M"))
 
 
 def is_notation(text: str) -> bool:
@@ -52,8 +60,8 @@ def is_notation(text: str) -> bool:
 def notation(text: str) -> Notation:
     """Reads W4A8 or W4A16G128, in any case. Raises ArgumentError.
 
-    >>> notation("w4a8").recipe
-    'Q4_K_M'
+    >>> notation("w4a8").recipe, notation("W4A16").type
+    ('Q4_K_M', QuantType.Q4_K)
     """
     found = _FORM.fullmatch(text.strip())
     if not found:

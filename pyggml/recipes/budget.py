@@ -7,6 +7,7 @@ left is filled by single exchanges. Knows costs and bytes, not how they were mea
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,9 @@ from typing import NamedTuple
 from pyggml.errors import ArgumentError
 from pyggml.gguf import GGUFFile
 from pyggml.gguf_format import align_up
-from pyggml.recipes.choose import Numbers, choose
-from pyggml.recipes.costs import Sensitivity
+from pyggml.quant import QuantType
+from pyggml.recipes.choose import Numbers, choose, quantizable
+from pyggml.recipes.costs import CANDIDATES, Sensitivity, TensorCost
 from pyggml.recipes.recipe import Recipe, Rule
 
 
@@ -105,6 +107,39 @@ def recipe_for(
     What the given recipe's rules, keeps and types name stays theirs; its base serves tensors that were not measured.
     Raises ArgumentError where the target is out of reach or the costs belong to another model.
     """
+    free, limit = _free(file, costs, recipe, target_bpw, target_size)
+    kinds = solve(free, limit)
+    rules = [Rule(f"^{re.escape(name)}$", kind) for name, kind in kinds.items()]
+    shares: Counter[str] = Counter()
+    for name, kind in kinds.items():
+        shares[kind] += file.tensors[name].n_elements
+    return replace(
+        recipe, base=f"pure:{shares.most_common(1)[0][0]}", rules=[*recipe.rules, *rules], max_size=None, smaller=[],
+        note=f"chosen for {f'{target_size} bytes' if target_size is not None else f'{target_bpw} bits per weight'}",
+    )  # fmt: skip
+
+
+def bits_left(file: GGUFFile, recipe: Recipe, target_bpw: float | None, target_size: int | None) -> float:
+    """Bits per weight that a target leaves for the tensors whose type is to be chosen, before anything is measured.
+
+    Raises ArgumentError where the target is out of reach.
+    """
+    kinds = [QuantType.parse(kind) for kind in CANDIDATES]
+    possible = {
+        name: TensorCost(
+            name, info.shape, info.type.name,
+            {kind.name: 0.0 for kind in kinds if kind.encodes and info.shape[-1] % kind.elems == 0},
+        )
+        for name, info in file.tensors.items() if quantizable(info)
+    }  # fmt: skip
+    free, limit = _free(file, Sensitivity(possible), recipe, target_bpw, target_size)
+    return 8 * limit / sum(file.tensors[name].n_elements for name in free)
+
+
+def _free(
+    file: GGUFFile, costs: Sensitivity, recipe: Recipe, target_bpw: float | None, target_size: int | None
+) -> tuple[dict[str, list[Option]], int]:
+    """The options of each tensor that may be chosen, and the bytes there are for them."""
     numbers = Numbers.from_metadata(file.metadata)
     asked = choose(recipe, file.tensors.values(), numbers)
     matchers = [rule.matcher(numbers.n_layer) for rule in (*recipe.keep, *recipe.rules)]
@@ -132,15 +167,30 @@ def recipe_for(
         limit = int(target_bpw * sum(t.n_elements for t in file.tensors.values()) / 8)
     else:
         raise ArgumentError(f"a target is bits per weight above 0 or bytes, got {target_bpw}")
-    kinds = solve(free, limit - fixed)
-    rules = [Rule(f"^{re.escape(name)}$", kind) for name, kind in kinds.items()]
-    shares: Counter[str] = Counter()
-    for name, kind in kinds.items():
-        shares[kind] += file.tensors[name].n_elements
-    return replace(
-        recipe, base=f"pure:{shares.most_common(1)[0][0]}", rules=[*recipe.rules, *rules], max_size=None, smaller=[],
-        note=f"chosen for {f'{target_size} bytes' if target_size is not None else f'{target_bpw} bits per weight'}",
-    )  # fmt: skip
+    _check_reach(file, free, fixed, target_bpw, target_size)
+    return free, limit - fixed
+
+
+def _check_reach(
+    file: GGUFFile, free: dict[str, list[Option]], fixed: int, target_bpw: float | None, target_size: int | None
+) -> None:
+    """Raises ArgumentError for a target below what the smallest types give, or one that the source itself meets."""
+    low = fixed + sum(min(option.nbytes for option in each) for each in free.values())
+    high = fixed + sum(max(option.nbytes for option in each) for each in free.values())
+    if target_size is not None:
+        head = _overhead(file)
+        if not low + head <= target_size < file.size:
+            whole = f"; the source has {file.size:,}" if target_size >= file.size else ""
+            raise ArgumentError(
+                f"a file of {target_size:,} bytes is out of reach: between {low + head:,} and {high + head:,}{whole}"
+            )
+    elif target_bpw is not None:
+        count = sum(t.n_elements for t in file.tensors.values())
+        bits = 8 * sum(t.nbytes for t in file.tensors.values()) / count
+        if not low <= target_bpw * count / 8 <= bits * count / 8:
+            whole = f"; the source has {bits:.4g}" if target_bpw > bits else ""
+            span = f"{math.ceil(800 * low / count) / 100:.2f} and {math.floor(800 * high / count) / 100:.2f}"
+            raise ArgumentError(f"{target_bpw:g} bits per weight are out of reach: between {span}{whole}")
 
 
 def _room(nbytes: int, file: GGUFFile, target_size: int | None) -> int:

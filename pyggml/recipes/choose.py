@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.numeric.catalogue import is_format
 from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
-from pyggml.recipes.mixes import ALIASES, FALLBACK, FLOATS, MIXES, ROWS
-from pyggml.recipes.recipe import Recipe, Rule
+from pyggml.recipes.mixes import ALIASES, COPY, FALLBACK, FLOATS, MIXES, ROWS
+from pyggml.recipes.recipe import VECTOR_NAMES, Recipe, Rule
 
 _KEPT = re.compile(
     r"_norm\.weight$|ffn_gate_inp|ffn_gate_tid2eid|altup|laurel|per_layer_model_proj|position_embd|token_types"
@@ -90,10 +91,17 @@ def parse(text: str) -> tuple[str, bool]:
         return kind.name, True
     name = text.strip().upper()
     name = notation(name).recipe if is_notation(name) else ALIASES.get(name, name)
-    if name in MIXES:
+    if name in MIXES or name == COPY:
         return name, False
+    if any(name == kind.name.upper() for kind in QuantType):
+        raise ArgumentError(f"{text[:60]!r} is a type without a mix; 'pure:{text.strip().lower()}' puts it everywhere")
+    if is_format(name):
+        raise ArgumentError(
+            f"{text[:60]!r} has no GGUF type, so no file can hold it; pyggml.numeric.encode makes it of an array. "
+            "Near it: Q4_0 or IQ4_NL for 4 bits, Q8_0 for 8"
+        )
     near = difflib.get_close_matches(name[:40], [*MIXES, *ALIASES], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(MIXES)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(MIXES)};"
     raise ArgumentError(f"unknown recipe {text[:60]!r}; {hint} 'pure:TYPE' puts one type everywhere")
 
 
@@ -132,8 +140,8 @@ def choose(recipe: Recipe, tensors: Iterable[Named], numbers: Numbers, has_imatr
     base, pure = parse(recipe.base)
     every = list(tensors)
     ordered = sorted(every, key=lambda t: (_layer(t.name), t.name))
-    mixed = {} if pure or base in FLOATS else _Mixed(base, numbers, has_imatrix, every).types(ordered)
-    plain = QuantType.parse(base if pure else MIXES[base].base)
+    mixed = {} if pure or base in FLOATS or base == COPY else _Mixed(base, numbers, has_imatrix, every).types(ordered)
+    plain = None if base == COPY else QuantType.parse(base if pure else MIXES[base].base)
     forced = {
         "output.weight": None if recipe.output_type is None else QuantType.parse(recipe.output_type),
         "token_embd.weight": None if recipe.embedding_type is None else QuantType.parse(recipe.embedding_type),
@@ -148,13 +156,14 @@ def choose(recipe: Recipe, tensors: Iterable[Named], numbers: Numbers, has_imatr
         if kept is not None:
             made[t.name] = _kept(t, kept)
         elif not _is_matrix(t):
-            made[t.name] = Choice(t.type)
+            named = rule is not None and rule.match.strip().lower() in VECTOR_NAMES
+            made[t.name] = _kept(t, rule) if rule is not None and named else Choice(t.type)
         elif rule is not None:
             made[t.name] = fitting(QuantType.parse(rule.type), t.shape[-1])
         elif _KEPT.search(t.name):
             made[t.name] = Choice(t.type)
         else:
-            made[t.name] = fitting(forced.get(t.name) or mixed.get(t.name, plain), t.shape[-1])
+            made[t.name] = fitting(forced.get(t.name) or mixed.get(t.name, plain) or t.type, t.shape[-1])
     return made
 
 

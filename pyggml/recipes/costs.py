@@ -126,7 +126,8 @@ def sensitivity(
     text: what the model should keep doing well; None: text it writes itself. near: bits per weight that matter most:
     there KL is measured, for n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the
     writable ones around near. imatrix: the columns' importance, else collected from the text.
-    progress(tensors_done, tensors). Raises ArgumentError for a text of fewer than 4 tokens.
+    progress(done, of_so_many): chunks read for the imatrix, then tensors. Raises ArgumentError for a text of fewer than
+    4 tokens.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -134,11 +135,13 @@ def sensitivity(
     >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
     True
     """
+    kinds = candidates(near, types)
     words = own_text(model, n_ctx * n_chunk) if text is None else text
     chunks = chunks_of(model, words, n_ctx, n_chunk)
     most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
-    weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk) if imatrix is None else imatrix
-    kinds = candidates(near, types)
+    weights = imatrix
+    if weights is None:
+        weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk, progress=progress)
     judge = _Judge(model, chunks[:most])
     infos = [info for info in model._file.tensors.values() if quantizable(info)]
     made = {}
@@ -158,9 +161,11 @@ def sensitivity(
 
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
     """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
+    if not 0 < near < math.inf:
+        raise ArgumentError(f"near is bits per weight above 0, got {near}")
     kinds = [QuantType.parse(t) for t in (CANDIDATES if types is None else types)]
     if types is None:
-        kinds = [k for k in kinds if k.encodes and near - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
+        kinds = [k for k in kinds if k.encodes and min(near, 16.0) - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
     elif not kinds or not all(k.encodes and k.is_weight for k in kinds):
         raise ArgumentError(f"candidate types must be writable, got {', '.join(k.name for k in kinds) or 'none'}")
     return sorted(kinds, key=lambda k: k.bits_per_weight)

@@ -1,4 +1,4 @@
-"""Recipe files: TOML that names layers as people do -> Recipe. The writing side is Recipe.to_toml.
+"""Recipe files: TOML, or YAML of the same form, that names layers as people do -> Recipe. Recipe.to_toml writes them.
 
 base = "Q4_K_M"
 embedding_type = "q8_0"
@@ -26,7 +26,7 @@ import os
 from typing import Any
 
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.recipes.recipe import Recipe, Rule, as_rules, byte_size
+from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules, byte_size
 
 _TEXTS = ("base", "output_type", "embedding_type", "note")
 _KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")
@@ -34,14 +34,18 @@ _SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "e
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """The recipe of a TOML file. Raises ArgumentError for a file that cannot be read or says what is not known."""
+    """The recipe of a TOML file, or of the same tables as .yaml or .yml (which needs the pyyaml package).
+
+    Raises ArgumentError for a file that cannot be read or says what is not known.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as e:
         raise ArgumentError(f"cannot read {os.fspath(path)}: {e}") from None
+    ending = os.path.splitext(os.fspath(path))[1].lower()
     try:
-        return parse_recipe(text)
+        return recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
     except ArgumentError as e:
         raise ArgumentError(f"{os.fspath(path)}: {e}") from None
 
@@ -52,11 +56,16 @@ def parse_recipe(text: str) -> Recipe:
     >>> parse_recipe('base = "Q4_K_M"\\n[types]\\nattention_key = "FP16"').rules
     [Rule(match='attention_key', type='f16', layers='')]
     """
-    toml = _reader()
-    try:
-        told = toml.loads(text)
-    except (toml.TOMLDecodeError, RecursionError) as e:
-        raise ArgumentError(f"no TOML: {e}") from None
+    return recipe_of(_toml(text))
+
+
+def recipe_of(told: dict[str, Any]) -> Recipe:
+    """The recipe of parsed tables. Layers may also be named outside of [types]."""
+    named = {key: value for key, value in told.items() if key not in (*_KEYS, *_SPELLINGS) and key in LAYER_NAMES}
+    if named:
+        types = told.get("types", {})
+        told = {key: value for key, value in told.items() if key not in named}
+        told["types"] = {**named, **types} if isinstance(types, dict) else types
     told = {_SPELLINGS.get(key, key): value for key, value in told.items()}
     for key in told:
         if key not in _KEYS:
@@ -111,6 +120,32 @@ def _layers(told: Any) -> Any:
     if isinstance(told, list):
         return ",".join(map(str, told))
     return str(told) if isinstance(told, int) else told
+
+
+def _toml(text: str) -> dict[str, Any]:
+    toml = _reader()
+    try:
+        told: dict[str, Any] = toml.loads(text)
+    except (toml.TOMLDecodeError, RecursionError) as e:
+        raise ArgumentError(f"no TOML: {e}") from None
+    return told
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    try:
+        yaml: Any = importlib.import_module("yaml")
+    except ModuleNotFoundError:
+        raise UnsupportedError("YAML recipes need the pyyaml package: pip install pyyaml, or write TOML") from None
+    try:
+        told = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise ArgumentError(f"no YAML: {' '.join(str(e).split())[:300]}") from None
+    if not isinstance(told, dict) or not all(isinstance(key, str) for key in told):
+        raise ArgumentError("no recipe: expected lines like base: Q4_K_M")
+    for key in ("types", "keep"):  # `router:` with nothing behind it
+        if isinstance(told.get(key), dict):
+            told[key] = {str(name): "" if kind is None else kind for name, kind in told[key].items()}
+    return told
 
 
 def _reader() -> Any:

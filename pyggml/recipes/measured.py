@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyggml import gguf, model
 from pyggml.errors import ArgumentError
-from pyggml.recipes.budget import recipe_for
+from pyggml.recipes.budget import bits_left, recipe_for
 from pyggml.recipes.costs import Sensitivity, own_text, sensitivity
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.recipe import Recipe
@@ -32,18 +33,16 @@ def measured(
         raise ArgumentError("give target_bpw or target_size, not both")
     if known is not None and not isinstance(known, Sensitivity):
         known = Sensitivity.load(known)
-    with gguf.open(src) as file:
-        near = target_bpw
-        if near is None and target_size is not None:
-            near = 8 * target_size / max(sum(t.n_elements for t in file.tensors.values()), 1)
-    if near is None or not near > 0:
+    if target_bpw is not None and not 0 < target_bpw < math.inf:
         raise ArgumentError(f"target_bpw must be above 0, got {target_bpw}")
     if known is None:
+        with gguf.open(src) as file:
+            near = bits_left(file, recipe, target_bpw, target_size)
         with model.load(src, n_threads=n_threads or None) as loaded:
             words = own_text(loaded, _CHUNKS * _CONTEXT) if text is None else text
-            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS)
+            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS, progress=progress)
             known = sensitivity(
-                loaded, words, near=min(near, 16.0), imatrix=weights, n_ctx=_CONTEXT, n_chunk=_CHUNKS,
+                loaded, words, near=near, imatrix=weights, n_ctx=_CONTEXT, n_chunk=_CHUNKS,
                 n_threads=n_threads, progress=progress,
             )  # fmt: skip
     with gguf.open(src) as file:

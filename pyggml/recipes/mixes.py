@@ -33,6 +33,9 @@ MIXES = {
 
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP32": "F32", "FP16": "F16", "MXFP4": "MXFP4_MOE"}
 
+COPY = "COPY"
+"""No mix: every tensor keeps its type unless a rule names it."""
+
 FLOATS = frozenset({"F32", "F16", "BF16"})
 """Mixes without rules: everything that is not kept gets the type."""
 

@@ -30,6 +30,9 @@ LAYER_NAMES = {
 }  # fmt: skip
 """Names that people use -> regular expressions over GGUF's names."""
 
+VECTOR_NAMES = frozenset({"norm", "norms", "layer_norm", "bias"})
+"""Those of them that speak of vectors, which other rules leave alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

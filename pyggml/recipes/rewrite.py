@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from pyggml import _native, gguf
 from pyggml.errors import ArgumentError, NumericError, UnsupportedError
 from pyggml.gguf import TensorInfo
+from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
-from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse
+from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
 from pyggml.recipes.importance import Imatrix
-from pyggml.recipes.mixes import WANTS_IMATRIX
-from pyggml.recipes.recipe import Recipe, RulesLike, as_rules, byte_size
+from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
+from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules, byte_size
+from pyggml.replacing import check_writable
 
 if TYPE_CHECKING:
     from pyggml.recipes.costs import Sensitivity
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pyggml")
 
 _PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
-_OWN_KEYS = ("general.file_type", "general.quantization_version")
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -70,8 +71,8 @@ def quantize_file(
     """Writes src to dst with its matrices in other types and returns what became of each tensor.
 
     recipe: a mix in any case ("Q4_K_M", "iq4_xs"): norms, routers, vectors and other small things stay, the rest gets
-    the types that llama.cpp gives it; "W4A8" is the mix of so many bits; "pure:Q4_K" puts every matrix into one type;
-    or a Recipe. A row that does not fit a type's block gets the next that does.
+    the types that llama.cpp gives it; "W4A8" or "W4A16" is the mix of so many bits; "pure:Q4_K" puts every matrix into
+    one type; "COPY" leaves the types; or a Recipe. A row that does not fit a type's block gets the next that does.
     rules: {name or regex: type}, the first that matches a tensor's name wins over the recipe; keep: the same for
     vectors too, a type of "" leaves what is there; both before the recipe's own. output_type, embedding_type: of the
     output matrix and the token embedding.
@@ -83,8 +84,8 @@ def quantize_file(
     (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
 
     Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
-    that cannot be written, NumericError for NaN or infinity in the source. An existing dst is replaced only when all
-    is written.
+    that cannot be written, NumericError for NaN or infinity in the source. An existing dst, even src
+    itself, is replaced only when all is written.
 
     >>> import pyggml
     >>> from pyggml.model import BUNDLED
@@ -99,25 +100,34 @@ def quantize_file(
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
     weights = _weights(imatrix)
+    if not dry_run:
+        with gguf.open(src) as file:  # a single file may be rewritten in place
+            check_writable(dst, sources=file.paths if len(file.paths) > 1 else ())
     if target_bpw is not None or target_size is not None:
         from pyggml.recipes.measured import measured
 
+        with gguf.open(src) as file:  # before the time is spent
+            for info in filter(quantizable, () if allow_requantize else file.tensors.values()):
+                if info.type.is_block:
+                    raise _again(info.name, info.type.name)
         bytes_wanted = None if target_size is None else byte_size(target_size)
         how, weights = measured(src, how, target_bpw, bytes_wanted, text, sensitivity, weights, n_threads, progress)
     with gguf.open(src) as file:
         how, chosen = _fit(how, file, bool(weights))
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
         _judge(file.tensors, changes, allow_requantize, dry_run)
+        columns = _columns(weights, file.tensors)
+        _warn(changes, weights, how)
         if dry_run:
             return changes
-        _warn(changes, weights)
         counted = _Counter(sum(c.nbytes for c in changes), progress)
-        own = {"general.file_type": file_type(parse(how.base)[0]), "general.quantization_version": 2}
+        base = parse(how.base)[0]
+        own = {} if base == COPY else {"general.file_type": file_type(base), "general.quantization_version": 2}
         with gguf.Writer(dst, alignment=file.alignment) as out:
             _copy_metadata(out, file.metadata, own, dict(metadata or {}))
             for name, info in file.tensors.items():
                 kind = chosen[name].type
-                pieces = encoded(info, kind, columns_of(weights.get(name), info), n_threads)
+                pieces = encoded(info, kind, columns.get(name), n_threads)
                 out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
 
@@ -158,13 +168,31 @@ def _judge(tensors: Mapping[str, TensorInfo], changes: list[Change], allow_requa
         raise UnsupportedError(f"type {', '.join(missing)} cannot be written yet; writable: {able}")
     for c in changes:
         if c.new != c.old and tensors[c.name].type.kind == "block" and not allow_requantize:
-            raise ArgumentError(
-                f"tensor {c.name} is already {c.old}; quantizing it again loses quality twice "
-                "(allow_requantize=True, --allow-requantize, does it all the same)"
-            )
+            raise _again(c.name, c.old)
 
 
-def _warn(changes: list[Change], weights: Mapping[str, Any]) -> None:
+def _again(name: str, old: str) -> ArgumentError:
+    return ArgumentError(
+        f"tensor {name} is already {old}; quantizing it again loses quality twice "
+        "(allow_requantize=True, --allow-requantize, does it all the same)"
+    )
+
+
+def _columns(weights: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, NDArray[np.float32] | None]:
+    """The weights of columns by tensor. Raises ArgumentError where they are another model's."""
+    if weights and not any(name in weights for name in tensors):
+        raise ArgumentError("the imatrix names no tensor of this file: it was made from another model")
+    return {name: columns_of(weights[name], info) for name, info in tensors.items() if name in weights}
+
+
+def _warn(changes: list[Change], weights: Mapping[str, Any], how: Recipe) -> None:
+    for rule in (*how.keep, *how.rules):
+        matches = rule.matcher(1 << 12)
+        if rule.match.strip().lower() not in LAYER_NAMES and not any(matches(c.name) for c in changes):
+            log.warning("the pattern %r is found in no tensor's name", rule.match)
+    bits = notation(how.base) if is_notation(how.base) else None
+    if bits is not None and bits.weight <= 8 < bits.activation:
+        log.warning("a file holds weights alone; this package computes with them as W%dA8", bits.weight)
     poor = [c for c in changes if c.new != c.old and c.new in WANTS_IMATRIX and c.name not in weights]
     if poor:
         kinds = ", ".join(sorted({c.new for c in poor}))
@@ -173,12 +201,10 @@ def _warn(changes: list[Change], weights: Mapping[str, Any]) -> None:
             len(poor),
             kinds,
         )
-    if weights and not any(c.name in weights for c in changes):
-        raise ArgumentError("the imatrix names no tensor of this file: it was made from another model")
 
 
 def _copy_metadata(out: gguf.Writer, old: gguf.Metadata, own: dict[str, int], new: dict[str, Any]) -> None:
-    out.add_metadata(old, skip=(*_OWN_KEYS, *new))
+    out.add_metadata(old, skip=(*own, *new))
     for key, number in own.items():
         if key not in new:
             out.add(key, number, "u32")
@@ -212,7 +238,9 @@ def columns_of(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
     if made.size not in (k, k * n_expert):
         if info.name == "token_embd.weight":  # rows are looked up there, and a tied output may have been counted apart
             return None
-        raise ArgumentError(f"imatrix for {info.name}: expected {k * n_expert} values, got {made.size}")
+        raise ArgumentError(
+            f"imatrix for {info.name}: expected {k * n_expert} values, got {made.size}; another model's?"
+        )
     if not np.isfinite(made).all() or (made < 0).any():
         raise ArgumentError(f"imatrix for {info.name}: values must be finite and not negative")
     return made.reshape(-1, k)

@@ -177,6 +177,8 @@ def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | 
     ids = model.tokenize(text) if isinstance(text, str) else list(text)
     if n_ctx < 4 or len(ids) < 4:
         raise ArgumentError(f"{len(ids)} tokens in chunks of {n_ctx}: at least 4 of each are needed")
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"at least 1 chunk is needed, got {limit}")
     n_ctx = min(n_ctx, model.n_ctx, len(ids))
     chunks = [ids[at : at + n_ctx] for at in range(0, len(ids) - n_ctx + 1, n_ctx)][:limit]
     tok = model.tokenizer

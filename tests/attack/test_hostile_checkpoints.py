@@ -220,6 +220,12 @@ def test_shards_that_are_not_there(src, tmp_path):
     refused(src, tmp_path, "00002-of-00003")
 
 
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -236,6 +242,9 @@ def test_shards_that_are_not_there(src, tmp_path):
         ({"rope_scaling": {"rope_type": "warp"}}, "rope scaling"),
         ({"vocab_size": 0}, "vocab_size"),
         ({"tie_word_embeddings": 3}, "tie_word_embeddings"),
+        ({"rope_parameters": LLAMA3 | {"factor": 0}}, "make no sense"),
+        ({"rope_parameters": LLAMA3 | {"low_freq_factor": 0}}, "make no sense"),
+        ({"rope_parameters": LLAMA3, "head_dim": 2**31 - 1}, "at most 65536"),
     ],
 )
 def test_a_wrong_config(change, match, src, tmp_path):

@@ -205,6 +205,28 @@ def test_back_to_safetensors(src, tmp_path):
         assert np.array_equal(decoded(tmp_path / "again.gguf")[name], w), name
 
 
+def test_a_gguf_takes_no_options(src, tmp_path):
+    pyggml.convert(src, tmp_path / "x.gguf")
+    for options in ({"dtype": "f16"}, {"quantize": "q4_0"}, {"name": "x"}, {"metadata": {"a.b": 1}}):
+        with pytest.raises(pyggml.ArgumentError, match="use quantize"):
+            pyggml.convert(tmp_path / "x.gguf", tmp_path / "back", **options)
+    assert not (tmp_path / "back").exists()
+    with pytest.raises(pyggml.ArgumentError, match="unknown recipe"):
+        pyggml.convert(src, tmp_path / "y.gguf", quantize="q4")
+
+
+def test_an_unknown_rope_is_warned_of(tmp_path, caplog):
+    config = {**checkpoint.CONFIG, "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.5, "high_freq_factor": 3.0,
+        "original_max_position_embeddings": 32,
+    }}  # fmt: skip
+    src = checkpoint.folder(tmp_path / "src", config)
+    checkpoint.safetensors(src / "model.safetensors", checkpoint.tensors())
+    pyggml.convert(src, tmp_path / "x.gguf")
+    pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+    assert "rope_freqs" in caplog.text
+
+
 def test_known_families():
     assert {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "gemma2", "phi3", "bert"} <= set(
         families.names()
@@ -220,6 +242,22 @@ SHARED = [
 COSMETIC = {"general.name", "general.size_label", "tokenizer.ggml.add_sep_token"}
 RETYPED = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"}
 """Special pieces: the reference takes all of them as control tokens without a score, we keep the model's own."""
+
+
+@pytest.mark.parametrize("name", [name for name in SHARED if not name.startswith("deepseek")])
+def test_there_and_back(name, shared, tmp_path):
+    """A GGUF survives the way through safetensors and config.json: tensors, and what the model computes with."""
+    src = shared / "conformance" / name / "model-f32.gguf"
+    pyggml.convert(src, tmp_path / "back")
+    pyggml.convert(tmp_path / "back", tmp_path / "x.gguf", dtype="f32")
+    with gguf.open(src) as want, gguf.open(tmp_path / "x.gguf") as got:
+        assert want.tensors.keys() == got.tensors.keys()
+        for key, info in want.tensors.items():
+            assert np.array_equal(info.data, got.tensors[key].data), key
+        for key in want.metadata:
+            if key.startswith(f"{want.arch}."):
+                assert key in got.metadata, key
+                assert np.array_equal(got.metadata[key], want.metadata[key]), key
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -61,3 +61,21 @@ def test_llama_cpp_loads_what_we_write(name, shared, tmp_path):
         theirs = np.array(engine.scores[: len(ids)])
         mine = ours.logits(ids)
     assert np.abs(mine - theirs).max() < 0.05 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bert", "gemma2", "gemma3", "gpt2", "llama", "mixtral", "phi3__longrope", "qwen2__yarn", "qwen2_moe", "qwen3"],
+)
+def test_transformers_computes_the_same_from_an_export(name, shared, tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = shared / "conformance" / name
+    pyggml.convert(folder / "model-f32.gguf", tmp_path / "x")
+    kind = transformers.AutoModel if name == "bert" else transformers.AutoModelForCausalLM
+    found = []
+    for path in (folder / "hf", tmp_path / "x"):
+        model = kind.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+        with torch.no_grad():
+            found.append(model(torch.arange(5, 60)[None])[0].numpy())
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)

@@ -114,6 +114,16 @@ def test_finer_groups_and_more_bits_are_better(x):
     assert rmse("fp8_e4m3", granularity="tensor") < rmse("fp4_e2m1", granularity="tensor")
 
 
+@pytest.mark.parametrize("name", ["int4", "nf4", "quantile3", "e4m3", "fp4"])
+@pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 4), (3, 5), (1,)])
+def test_every_shape_and_size_of_group(name, shape):
+    for value, group in ((0.0, 10**9), (-1.0, 7), (3e38, 2)):
+        group = {"block": group, "double": True} if name[:2] in ("nf", "qu") else {"group": group}
+        made = numeric.encode(np.full(shape, value, np.float32), name, **group).decode()
+        assert made.shape == shape
+        np.testing.assert_allclose(made, value, rtol=0.01)
+
+
 def test_errors():
     for wrong in ("int9", "nf1", "fp8", "q4_0", ""):
         with pytest.raises(pyggml.ArgumentError, match="unknown number format"):
@@ -162,8 +172,13 @@ def test_code_ranges_are_those_of_the_decoders():
 def test_notation():
     assert str(numeric.notation("w4a16g128")) == "W4A16G128"
     assert numeric.notation("W8A8").recipe == "Q8_0"
+    assert numeric.notation("W4A16").recipe == numeric.notation("w4a8").recipe == "Q4_K_M"
+    assert pyggml.QuantType.parse("w8a8") is pyggml.QuantType.Q8_0
+    assert pyggml.quantize(np.ones((1, 256), np.float32), "W4A16").type.name == "q4_k"
     with pytest.raises(pyggml.UnsupportedError, match="W4A8"):
-        _ = numeric.notation("W4A16").recipe
+        _ = numeric.notation("W4A4").recipe
+    with pytest.raises(pyggml.UnsupportedError, match="W8A8"):
+        pyggml.QuantType.parse("W7A8")
     with pytest.raises(pyggml.ArgumentError):
         numeric.notation("4 bits")
     assert [str(numeric.notation_of(pyggml.QuantType.parse(t))) for t in ("q8_0", "iq2_xs", "bf16", "f32")] == [

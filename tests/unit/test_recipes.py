@@ -53,6 +53,19 @@ def test_experts_are_quantized_and_routers_kept(tmp_path):
         assert 0 < np.abs(x - y).max() < 0.5 * np.abs(x).max()  # two blocks of random weights: noise, not nonsense
 
 
+def test_copy_changes_what_is_named(src, tmp_path):
+    pyggml.quantize_file(src.path, tmp_path / "a.gguf", "q8_0")
+    with pyggml.gguf.open(tmp_path / "a.gguf") as file:
+        old = {name: info.type.name for name, info in file.tensors.items()}
+    rows = pyggml.quantize_file(tmp_path / "a.gguf", tmp_path / "b.gguf", "copy", metadata={"general.name": "other"})
+    assert all(row.new == row.old == old[row.name] for row in rows)
+    with pyggml.gguf.open(tmp_path / "b.gguf") as file:
+        assert (file.metadata["general.name"], file.metadata["general.file_type"]) == ("other", 7)
+    rows = pyggml.quantize_file(src.path, tmp_path / "c.gguf", "COPY", rules={"attn_v": "f16"})
+    assert {row.new for row in rows if "attn_v" in row.name} == {"f16"}
+    assert all(row.new == row.old for row in rows if "attn_v" not in row.name)
+
+
 def test_dry_run_writes_nothing(src, tmp_path):
     rows = pyggml.quantize_file(src.path, tmp_path / "dst.gguf", "pure:q8_0", dry_run=True)
     assert not (tmp_path / "dst.gguf").exists()

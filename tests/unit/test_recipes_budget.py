@@ -65,6 +65,10 @@ def test_candidates_and_anchors():
     for bad in (["q8_k"], [], ["i32"]):
         with pytest.raises((pyggml.ArgumentError, pyggml.UnsupportedError)):
             candidates(4.5, bad)
+    for near in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(pyggml.ArgumentError, match="above 0"):
+            candidates(near)
+    assert [k.name for k in candidates(30.0)] == ["f16"]
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +124,15 @@ def test_rules_and_types_stay_the_users(src, costs, tmp_path):
     kinds = {r.name: r.new for r in rows}
     assert {kinds[f"blk.{i}.attn_k.weight"] for i in range(3)} == {"q8_0"}
     assert kinds["output.weight"] == "f16"
-    with pytest.raises(pyggml.ArgumentError, match="not enough"):
-        pyggml.quantize_file(src, "", target_bpw=1.0, sensitivity=costs, dry_run=True)
+    for told in (costs, None):
+        for target, say in (
+            ({"target_bpw": 1.0}, r"1 bits per weight are out of reach: between [123]\.\d\d and (8\.5|16|15)"),
+            ({"target_bpw": 40}, "the source has 32"),
+            ({"target_size": "1KiB"}, r"1,024 bytes is out of reach: between \d"),
+            ({"target_size": "4GiB"}, "the source has"),
+        ):
+            with pytest.raises(pyggml.ArgumentError, match=say):
+                pyggml.quantize_file(src, "", **target, sensitivity=told, dry_run=True)
     with pytest.raises(pyggml.ArgumentError, match="not both"):
         pyggml.quantize_file(src, "", target_bpw=4.0, target_size=9, sensitivity=costs, dry_run=True)
     with pytest.raises(pyggml.ArgumentError, match="above 0"):

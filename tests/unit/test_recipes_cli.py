@@ -1,10 +1,8 @@
 """quantize, split and merge as a user meets them: spellings, tables, and no partial file when interrupted."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -50,6 +48,13 @@ def types(path):
         (["Q4_K_M", "--pure"], {"output.weight": "q4_k", "blk.2.attn_v.weight": "q4_k"}),
         (["pure:Q5_1"], {"output.weight": "q5_1"}),
         ([], {"blk.0.attn_q.weight": "q4_k", "output.weight": "q6_k"}),
+        (["q4_0", "1"], {"blk.0.attn_q.weight": "q4_0"}),
+        (["W4A16", "-T", "ffn_down=W8A8"], {"blk.0.attn_q.weight": "q4_k", "blk.0.ffn_down.weight": "q8_0"}),
+        (["w4a8", "--pure", "--output-type", "w5a8"], {"output.weight": "q5_k", "blk.2.attn_v.weight": "q4_k"}),
+        (["q4_0", "--tensor-type", "layer_norm=f16"], {"blk.0.attn_norm.weight": "f16", "output_norm.weight": "f16"}),
+        (["q4_0", "--tensor-type", "norm=q8_0"], {"blk.0.attn_norm.weight": "f32"}),
+        (["q4_0", "--tensor-type", ".*=q8_0"], {"blk.0.attn_norm.weight": "f32", "blk.0.ffn_up.weight": "q8_0"}),
+        (["--strategy", "mobile", "--memory", "4GiB", "--hardware", "arm"], {"blk.0.attn_q.weight": "q4_0"}),
     ],
 )
 def test_spellings(src, tmp_path, args, want):
@@ -99,6 +104,14 @@ def test_patterns_from_a_file_and_metadata(src, tmp_path):
         (["q4_0", "--tensor-type", "ffn=q9"], "unknown tensor type"),
         (["q4_0", "--override-kv", "a=b"], "int:1"),
         (["q4_0", "--tensor-type-file", "no.txt"], "no.txt"),
+        (["nf4"], "no GGUF type"),
+        (["fp8_e4m3"], "no GGUF type"),
+        (["nvfp4"], "pure:nvfp4"),
+        (["W4A4"], "W4A8"),
+        (["q4_0", "--strategy", "mobile"], "give one of"),
+        (["--strategy", "toaster"], "mobile"),
+        (["--target-bpw", "0.5"], "out of reach: between"),
+        (["--target-size", "1T"], "out of reach: between"),
     ],
 )
 def test_errors_are_one_line(src, tmp_path, args, text):
@@ -109,10 +122,34 @@ def test_errors_are_one_line(src, tmp_path, args, text):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_type_in_the_place_of_the_file(src, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["quantize", str(src), "Q4_K_M"])
+    assert isinstance(done.exception, pyggml.ArgumentError)
+    assert "before it" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warnings_name_what_has_no_effect(src, tmp_path, caplog):
+    def said(*args):
+        caplog.clear()
+        done = CliRunner().invoke(app, ["quantize", str(src), str(tmp_path / "q.gguf"), *args, "--dry-run"])
+        assert done.exit_code == 0, done.output
+        return caplog.text
+
+    assert "'atn_q' is found in no" in said("q4_0", "-T", "atn_q=q8_0", "-T", "attn_k=q8_0", "--keep", "router")
+    assert "attn_k" not in caplog.text
+    assert "router" not in caplog.text
+    assert "computes with them as W4A8" in said("W4A16")
+    assert said("W4A8") == said("q8_0") == ""
+
+
 def test_requantizing_needs_the_flag(src, tmp_path):
     assert cli("quantize", src, tmp_path / "a.gguf", "q8_0").returncode == 0
     done = cli("quantize", tmp_path / "a.gguf", tmp_path / "b.gguf", "q4_0")
     assert done.returncode == 1
+    assert "--allow-requantize" in done.stderr
+    done = cli("quantize", tmp_path / "a.gguf", tmp_path / "b.gguf", "--target-bpw", 5)
     assert "--allow-requantize" in done.stderr
     assert cli("quantize", tmp_path / "a.gguf", tmp_path / "b.gguf", "q4_0", "--allow-requantize").returncode == 0
 
@@ -154,31 +191,6 @@ def test_a_failed_split_leaves_no_part(src, tmp_path):
     parts = pyggml.split_file(src, tmp_path / "p", max_tensors=4)
     with pytest.raises(pyggml.ArgumentError, match="one of the parts"):
         pyggml.merge_file(parts[0], parts[1])
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_partial_file(tmp_path, number):
-    x = np.random.default_rng(0).normal(size=(1024, 4096)).astype(np.float32)
-    with pyggml.gguf.Writer(tmp_path / "big.gguf") as out:
-        out.add("general.architecture", "llama")
-        for i in range(8):
-            out.add_tensor(f"blk.{i}.ffn_up.weight", x.shape, "f32", x)
-    dst = tmp_path / "out.gguf"
-    dst.write_bytes(b"what was there")
-    task = subprocess.Popen(
-        [sys.executable, "-m", "pyggml", "quantize", tmp_path / "big.gguf", dst, "q2_k", "-t", "1"],
-        env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".pyggml-*")) and time.monotonic() < deadline and task.poll() is None:
-        time.sleep(0.01)
-    assert list(tmp_path.glob(".pyggml-*")), "it never began to write"
-    task.send_signal(number)
-    _, err = task.communicate(timeout=60)
-    assert task.returncode == 130, err
-    assert "Traceback" not in err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["big.gguf", "out.gguf"]
-    assert dst.read_bytes() == b"what was there"
 
 
 def test_help_has_examples():

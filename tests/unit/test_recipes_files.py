@@ -1,5 +1,7 @@
 """Recipe files and strategies: what they say, what they refuse, and that they survive being written."""
 
+import sys
+
 import pytest
 from model import tiny
 
@@ -66,6 +68,34 @@ def test_round_trip():
 def test_what_is_refused(text, say):
     with pytest.raises(pyggml.ArgumentError, match=say):
         parse_recipe(text)
+
+
+def test_layers_outside_of_types():
+    told = parse_recipe("lm_head = 'q8_0'\nattention_query = 'W8A8'\nlayer_norm = 'FP32'\n[types]\nbias = 'f32'")
+    assert told.output_type == "q8_0"
+    assert told.rules == [Rule("attention_query", "q8_0"), Rule("layer_norm", "f32"), Rule("bias", "f32")]
+
+
+def test_yaml(tmp_path, monkeypatch):
+    path = tmp_path / "r.yaml"
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path.write_text("base: Q4_0")
+    with pytest.raises(pyggml.UnsupportedError, match="pip install pyyaml"):
+        pyggml.load_recipe(path)
+    monkeypatch.undo()
+    pytest.importorskip("yaml")
+    path.write_text(
+        "base: Q4_0\nlm_head: q8_0\ntypes:\n  attention_query: FP16\nrules:\n- match: ffn_up\n  type: q5_k\n"
+        "  layers: first 4\nkeep:\n  layer_norm: f32\n  router:\n"
+    )
+    assert pyggml.load_recipe(path) == Recipe(
+        "Q4_0", [Rule("ffn_up", "q5_k", "first 4"), Rule("attention_query", "f16")],
+        [Rule("layer_norm", "f32"), Rule("router")], "q8_0",
+    )  # fmt: skip
+    for text, say in (("a: [", "no YAML"), ("- 3", "expected lines"), ("", "expected lines"), ("bass: 3", "mean base")):
+        path.write_text(text)
+        with pytest.raises(pyggml.ArgumentError, match=say):
+            pyggml.load_recipe(path)
 
 
 def test_a_missing_file(tmp_path):

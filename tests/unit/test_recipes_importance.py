@@ -210,6 +210,18 @@ def test_compare_refuses_other_vocabularies(made, tmp_path):
             pyggml.compare(a, b, IDS)
         with pytest.raises(pyggml.ArgumentError, match="at least 4"):
             pyggml.compare(a, a, [1, 2, 3])
+        for n_chunk in (0, -1):
+            with pytest.raises(pyggml.ArgumentError, match="at least 1 chunk"):
+                pyggml.compare(a, a, IDS, n_chunk=n_chunk)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_imatrix_of_another_model(made, tmp_path, dry_run):
+    wide = {"blk.0.ffn_up.weight": np.ones(7)}
+    for weights, say in ((wide, "another model"), ({"other": np.ones(64)}, "names no tensor")):
+        with pytest.raises(pyggml.ArgumentError, match=say):
+            pyggml.quantize_file(made.path, tmp_path / "q.gguf", "q4_0", imatrix=weights, dry_run=dry_run)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_commands(made, tmp_path):
