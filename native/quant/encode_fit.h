@@ -23,6 +23,12 @@
 #define PGG_ONCE_EACH static inline __attribute__((always_inline))
 #endif
 
+/* 16 lanes as one value, and with its halves exchanged. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+typedef float pgg_lanes __attribute__((vector_size(64)));
+#define PGG_HALVES_SWAPPED(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#endif
+
 enum { FIT_LEN = 256, FIT_LANES = 16 };
 
 /* A code book of 16 rising values (iq4); q is one of them. */
