@@ -94,6 +94,8 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
                             int n_threads) noexcept
     pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads) noexcept
+    pgg_status pgg_requantize(int from_type, const void *x, int to_type, void *y, int64_t rows, int64_t k,
+                              const float *importance, int n_threads) noexcept
 
     # ---- products
     pgg_status pgg_matmul(int type, const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k,

@@ -29,6 +29,11 @@ def quantize(type_id: int, x: F32, importance: F32 | None = None, n_threads: int
 def dequantize(type_id: int, raw: Any, rows: int, k: int, n_threads: int = 0) -> F32:
     """raw: a contiguous buffer of rows * row_bytes bytes -> (rows, k)."""
 
+def requantize(
+    type_id: int, raw: Any, rows: int, k: int, new_type: int, importance: F32 | None = None, n_threads: int = 0
+) -> U8:
+    """raw as for dequantize -> (rows, row_bytes) of new_type, without the floats between."""
+
 def matmul(type_id: int, raw: Any, m: int, k: int, x: F32, n_threads: int = 0) -> F32:
     """x (n, k) -> (n, m)."""
 

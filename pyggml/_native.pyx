@@ -115,18 +115,20 @@ cdef size_t rows_bytes(int type_id, int64_t rows, int64_t k) except? 0:
     return <size_t>rows * one
 
 
+cdef const float[::1] weights_of(importance, int64_t k):
+    """k weights, or None."""
+    cdef const float[::1] weights = importance
+    if weights is not None and weights.shape[0] != k:
+        raise _errors.ShapeError(f"importance: expected {k} values, one per column, got {weights.shape[0]}")
+    return weights
+
+
 def quantize(int type_id, x, importance=None, int n_threads=0):
     cdef const float[:, ::1] xs = x
     cdef int64_t rows = xs.shape[0], k = xs.shape[1]
     cdef size_t total = rows_bytes(type_id, rows, k)
-    cdef const float[::1] weights
-    cdef const float *w = NULL
-    if importance is not None:
-        weights = importance
-        if weights.shape[0] != k:
-            raise _errors.ShapeError(f"importance: expected {k} values, one per column, got {weights.shape[0]}")
-        if k > 0:
-            w = &weights[0]
+    cdef const float[::1] weights = weights_of(importance, k)
+    cdef const float *w = &weights[0] if weights is not None and k > 0 else NULL
     y = np.empty((rows, total // rows if rows else 0), np.uint8)
     cdef uint8_t[:, ::1] ys = y
     cdef pgg_status status
@@ -148,6 +150,22 @@ def dequantize(int type_id, raw, int64_t rows, int64_t k, int n_threads=0):
         return y
     with nogil:
         status = pgg_dequantize(type_id, &data[0], &ys[0, 0], rows, k, n_threads)
+    check(status)
+    return y
+
+
+def requantize(int type_id, raw, int64_t rows, int64_t k, int new_type, importance=None, int n_threads=0):
+    cdef size_t total = rows_bytes(type_id, rows, k), new_total = rows_bytes(new_type, rows, k)
+    cdef const uint8_t[::1] data = bytes_of(raw, total, "requantize")
+    cdef const float[::1] weights = weights_of(importance, k)
+    cdef const float *w = &weights[0] if weights is not None and k > 0 else NULL
+    y = np.empty((rows, new_total // rows if rows else 0), np.uint8)
+    cdef uint8_t[:, ::1] ys = y
+    cdef pgg_status status
+    if total == 0 or new_total == 0:
+        return y
+    with nogil:
+        status = pgg_requantize(type_id, &data[0], new_type, &ys[0, 0], rows, k, w, n_threads)
     check(status)
     return y
 

@@ -6,6 +6,7 @@ Source: the GGUF format description (ggml/docs/gguf.md).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.behind import Behind
 from pyggml.errors import GGUFError, ShapeError
 from pyggml.gguf_file import PathLike
 from pyggml.gguf_format import (
@@ -71,7 +73,8 @@ class Writer:
     """Collects metadata and tensors; close() writes them to a new file beside path and renames it over path.
 
     Until close() nothing touches the disk; when it fails, or a with-block raises, path keeps what it had. Arrays are
-    kept by reference and callables are called by close(), so a large model streams through little memory.
+    kept by reference and callables are called by close(), so a large model streams through little memory. behind: a
+    thread writes a buffer while the next is made, so what callables yield must not change afterwards.
 
     >>> import pyggml.gguf, tempfile, numpy as np
     >>> path = tempfile.mkdtemp() + "/x.gguf"
@@ -84,8 +87,9 @@ class Writer:
     Raises GGUFError for an illegal alignment.
     """
 
-    def __init__(self, path: PathLike, alignment: int = DEFAULT_ALIGNMENT) -> None:
+    def __init__(self, path: PathLike, alignment: int = DEFAULT_ALIGNMENT, *, behind: bool = False) -> None:
         self.path = os.fsdecode(os.fspath(path))
+        self._behind = behind
         self._values: dict[str, bytes] = {}
         self._tensors: dict[str, _Tensor] = {}
         self._n_strings = 0
@@ -206,9 +210,10 @@ class Writer:
             out.write(piece)
             at += len(piece)
         out.write(bytes(align_up(at, self.alignment) - at))
-        for tensor in self._tensors.values():
-            _write_tensor(out, tensor)
-            out.write(bytes(align_up(tensor.nbytes, self.alignment) - tensor.nbytes))
+        with Behind(out) if self._behind else contextlib.nullcontext(out) as to:
+            for tensor in self._tensors.values():
+                _write_tensor(to.write, tensor)
+                to.write(bytes(align_up(tensor.nbytes, self.alignment) - tensor.nbytes))
 
     def _header(self) -> Iterator[bytes]:
         yield MAGIC + struct.pack("<IQQ", 3, len(self._tensors), len(self._values))
@@ -237,7 +242,7 @@ def _check_data(name: str, kind: QuantType, nbytes: int, data: Any) -> None:
         raise ShapeError(f"tensor {clip(name)} of type {kind} needs {nbytes} bytes, got {got_bytes}")
 
 
-def _write_tensor(out: BinaryIO, tensor: _Tensor) -> None:
+def _write_tensor(write: Callable[[Any], object], tensor: _Tensor) -> None:
     chunks = tensor.data() if callable(tensor.data) else (tensor.data,)
     written = 0
     for chunk in chunks:
@@ -246,7 +251,7 @@ def _write_tensor(out: BinaryIO, tensor: _Tensor) -> None:
         written += view.nbytes
         if written > tensor.nbytes:
             break
-        out.write(view)
+        write(view)
     if written != tensor.nbytes:
         more = " or more" if written > tensor.nbytes else ""
         raise ShapeError(f"tensor {clip(tensor.name)} needs {tensor.nbytes} bytes, its data yielded {written}{more}")

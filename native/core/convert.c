@@ -1,4 +1,5 @@
-/* Matrices between floats and blocks, rows shared by threads. What a type looks like is quant/'s business. */
+/* Matrices between floats and blocks, and from one type to another, rows shared by threads. What a type looks like is
+ * quant/'s business. */
 #include <math.h>
 #include <stdatomic.h>
 
@@ -6,15 +7,18 @@
 #include "cpu/kernels.h"
 #include "quant/quant.h"
 
+/* Values that go from one type to another at once: they stay in the first cache. Every block divides it. */
+enum { PIECE = 4096 };
+
 typedef struct convert_job {
-  const pgg_quant *quant;
+  const pgg_quant *quant, *source; /* source: requantize only */
   const pgg_kernels *kernels;
   const float *x; /* quantize: (rows, k) */
   float *out;     /* dequantize: (rows, k) */
   const char *blocks;
   char *blocks_out;
   const float *importance;
-  size_t row_bytes;
+  size_t row_bytes, source_bytes; /* of a row */
   int64_t rows, k, bite;
   _Atomic int64_t next, bad; /* bad: first row with a value that is none, rows if there is none */
 } convert_job;
@@ -42,9 +46,18 @@ static void note_bad(convert_job *job, int64_t row) {
   while (row < seen && !atomic_compare_exchange_weak(&job->bad, &seen, row)) {}
 }
 
+static void encode_values(const convert_job *job, const float *x, char *out, int64_t k, const float *importance) {
+  const int type = job->quant->info.id;
+  (job->kernels->encode[type] ? job->kernels->encode[type] : job->quant->encode)(x, out, k, importance);
+}
+
+static void decode_values(const convert_job *job, const pgg_quant *quant, const char *blocks, float *out, int64_t k) {
+  const int type = quant->info.id;
+  (job->kernels->decode[type] ? job->kernels->decode[type] : quant->decode)(blocks, out, k);
+}
+
 static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
   convert_job *job = ctx;
-  const int type = job->quant->info.id;
   (void)team, (void)ith, (void)nth;
   for (;;) {
     int64_t begin = atomic_fetch_add(&job->next, job->bite);
@@ -52,8 +65,7 @@ static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
     for (int64_t r = begin; r < pgg_min_i64(begin + job->bite, job->rows); r++) {
       const float *x = job->x + r * job->k;
       if (job->kernels->finite(x, job->k))
-        (job->kernels->encode[type] ? job->kernels->encode[type] : job->quant->encode)(
-            x, job->blocks_out + (size_t)r * job->row_bytes, job->k, job->importance);
+        encode_values(job, x, job->blocks_out + (size_t)r * job->row_bytes, job->k, job->importance);
       else
         note_bad(job, r);
     }
@@ -62,17 +74,40 @@ static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
 
 static void decode_rows(void *ctx, pgg_team *team, int ith, int nth) {
   convert_job *job = ctx;
-  const int type = job->quant->info.id;
+  (void)team, (void)ith, (void)nth;
+  for (;;) {
+    int64_t begin = atomic_fetch_add(&job->next, job->bite);
+    if (begin >= job->rows) return;
+    for (int64_t r = begin; r < pgg_min_i64(begin + job->bite, job->rows); r++)
+      decode_values(job, job->quant, job->blocks + (size_t)r * job->row_bytes, job->out + r * job->k, job->k);
+  }
+}
+
+/* Values [at, at + the return) of row r of the source as floats, whose bytes begin at *blocks. */
+static int64_t source_piece(const convert_job *job, int64_t r, int64_t at, float *x) {
+  const int64_t n = pgg_min_i64(PIECE, job->k - at);
+  const char *blocks = job->blocks + (size_t)r * job->source_bytes;
+  decode_values(job, job->source, blocks + at / job->source->info.elems * job->source->info.bytes, x, n);
+  return n;
+}
+
+static void recode_rows(void *ctx, pgg_team *team, int ith, int nth) {
+  convert_job *job = ctx;
+  const pgg_type_info *to = &job->quant->info;
+  float x[PIECE];
   (void)team, (void)ith, (void)nth;
   for (;;) {
     int64_t begin = atomic_fetch_add(&job->next, job->bite);
     if (begin >= job->rows) return;
     for (int64_t r = begin; r < pgg_min_i64(begin + job->bite, job->rows); r++) {
-      const char *row = job->blocks + (size_t)r * job->row_bytes;
-      if (job->kernels->decode[type])
-        job->kernels->decode[type](row, job->out + r * job->k, job->k);
-      else
-        job->quant->decode(row, job->out + r * job->k, job->k);
+      char *out = job->blocks_out + (size_t)r * job->row_bytes;
+      for (int64_t at = 0, n; at < job->k; at += n) {
+        n = source_piece(job, r, at, x);
+        if (job->kernels->finite(x, n))
+          encode_values(job, x, out + at / to->elems * to->bytes, n, job->importance ? job->importance + at : NULL);
+        else
+          note_bad(job, r);
+      }
     }
   }
 }
@@ -85,16 +120,26 @@ static int plan_threads(convert_job *job, int n_threads, int64_t values_each) {
   return worth < 2 ? 1 : (int)pgg_min_i64(worth, n_threads);
 }
 
+static pgg_status judge_writing(const pgg_quant *to, const float *importance, int64_t k) {
+  if (!to->encode) return pgg_fail(PGG_EUNSUPPORTED, "quantize: %s cannot be written, only read", to->info.name);
+  for (int64_t c = 0; importance && c < k; c++)
+    if (!(isfinite(importance[c]) && importance[c] >= 0))
+      return pgg_fail(PGG_ENUMERIC, "quantize: importance of column %lld is %g, expected a finite number >= 0",
+                      (long long)c, (double)importance[c]);
+  return PGG_OK;
+}
+
+static pgg_status no_number(int64_t row, int64_t column, float value) {
+  return pgg_fail(PGG_ENUMERIC, "quantize: the value at row %lld, column %lld is %g, expected a finite number",
+                  (long long)row, (long long)column, (double)value);
+}
+
 pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
                         int n_threads) {
   const pgg_quant *quant;
   pgg_status status = judge("quantize", type, rows, k, x, y, &quant);
   if (status || (status = pgg_init())) return status;
-  if (!quant->encode) return pgg_fail(PGG_EUNSUPPORTED, "quantize: %s cannot be written, only read", quant->info.name);
-  for (int64_t c = 0; importance && c < k; c++)
-    if (!(isfinite(importance[c]) && importance[c] >= 0))
-      return pgg_fail(PGG_ENUMERIC, "quantize: importance of column %lld is %g, expected a finite number >= 0",
-                      (long long)c, (double)importance[c]);
+  if ((status = judge_writing(quant, importance, k))) return status;
   convert_job job = {.quant = quant,
                      .kernels = pgg_kernels_get(),
                      .x = x,
@@ -109,8 +154,7 @@ pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t
   if (bad == rows) return PGG_OK;
   int64_t c = 0;
   while (c < k - 1 && isfinite(x[bad * k + c])) c++;
-  return pgg_fail(PGG_ENUMERIC, "quantize: the value at row %lld, column %lld is %g, expected a finite number",
-                  (long long)bad, (long long)c, (double)x[bad * k + c]);
+  return no_number(bad, c, x[bad * k + c]);
 }
 
 pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads) {
@@ -126,4 +170,33 @@ pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64
                      .rows = rows,
                      .k = k};
   return pgg_team_run(plan_threads(&job, n_threads, 262144), decode_rows, &job);
+}
+
+pgg_status pgg_requantize(int from_type, const void *x, int to_type, void *y, int64_t rows, int64_t k,
+                          const float *importance, int n_threads) {
+  const pgg_quant *source, *quant;
+  pgg_status status = judge("requantize", from_type, rows, k, x, y, &source);
+  if (status || (status = judge("requantize", to_type, rows, k, x, y, &quant)) || (status = pgg_init())) return status;
+  if (!source->decode) return pgg_fail(PGG_EUNSUPPORTED, "requantize: %s has no decoding to floats", source->info.name);
+  if ((status = judge_writing(quant, importance, k))) return status;
+  convert_job job = {.quant = quant,
+                     .source = source,
+                     .kernels = pgg_kernels_get(),
+                     .blocks = x,
+                     .blocks_out = y,
+                     .importance = importance,
+                     .row_bytes = pgg_row_bytes(to_type, k),
+                     .source_bytes = pgg_row_bytes(from_type, k),
+                     .rows = rows,
+                     .k = k};
+  atomic_store(&job.bad, rows);
+  if ((status = pgg_team_run(plan_threads(&job, n_threads, 16384), recode_rows, &job))) return status;
+  const int64_t bad = atomic_load(&job.bad);
+  float piece[PIECE];
+  for (int64_t at = 0, n; bad < rows && at < k; at += n) {
+    n = source_piece(&job, bad, at, piece);
+    for (int64_t i = 0; i < n; i++)
+      if (!isfinite(piece[i])) return no_number(bad, at + i, piece[i]);
+  }
+  return PGG_OK;
 }

@@ -81,6 +81,10 @@ PGG_API size_t pgg_row_bytes(int type, int64_t k);   /* 0 if k does not fit the 
 PGG_API pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
                                 int n_threads);
 PGG_API pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads);
+/* x (rows, k) of from_type -> y of to_type: what pgg_dequantize and then pgg_quantize give, without the floats between.
+ */
+PGG_API pgg_status pgg_requantize(int from_type, const void *x, int to_type, void *y, int64_t rows, int64_t k,
+                                  const float *importance, int n_threads);
 
 /* ---- products ------------------------------------------------------------------------------------------ */
 

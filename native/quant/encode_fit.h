@@ -15,32 +15,18 @@
 #else
 #define PGG_LANES
 #define PGG_UNROLL
-static inline void pgg_put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+#endif
+/* A function whose flags are constants of the caller: one copy for each use, without a branch in its loops. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PGG_ONCE_EACH static __forceinline
+#else
+#define PGG_ONCE_EACH static inline __attribute__((always_inline))
+#endif
 
-/* Midpoints and steps of a book, for pgg_book_nearest. */
-typedef struct pgg_fit_steps {
-  float first, mid[15], step[15];
-} pgg_fit_steps;
-static inline pgg_fit_steps pgg_book_steps(const pgg_fit_book *book) {
-  pgg_fit_steps t = {.first = book->value[0]};
-  for (int k = 0; k < 15; k++) {
-    t.mid[k] = 0.5f * (float)(book->value[k] + book->value[k + 1]);
-    t.step[k] = (float)(book->value[k + 1] - book->value[k]);
-  }
-  return t;
-}
-static inline float pgg_book_nearest(const pgg_fit_steps *t, float v) {
-  float q = t->first;
-  PGG_UNROLL
-  for (int k = 0; k < 15; k++) q += v > t->mid[k] ? t->step[k] : 0.0f;
-  return q;
-}
-static inline int pgg_book_place(const pgg_fit_steps *t, float v) {
-  int at = 0;
-  for (int k = 0; k < 15; k++) at += v > t->mid[k];
-  return at;
-}
-
+/* 16 lanes as one value, and with its halves exchanged. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+typedef float pgg_lanes __attribute__((vector_size(64)));
+#define PGG_HALVES_SWAPPED(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
 #endif
 
 enum { FIT_LEN = 256, FIT_LANES = 16 };
@@ -73,7 +59,11 @@ typedef struct pgg_fit_range {
   const pgg_fit_book *book;
 } pgg_fit_range;
 
-static inline float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
+/* Two steps, each of which is one instruction: maximum, minimum. NaN becomes lo. */
+static inline float clamp(float v, float lo, float hi) {
+  const float up = v > lo ? v : lo;
+  return up < hi ? up : hi;
+}
 
 /* Half to even for |v| < 2^22; larger values stay large, which is all that a clamp behind it needs. */
 static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 12582912.0f; }

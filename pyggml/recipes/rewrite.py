@@ -123,7 +123,7 @@ def quantize_file(
         counted = _Counter(sum(c.nbytes for c in changes), progress)
         base = parse(how.base)[0]
         own = {} if base == COPY else {"general.file_type": file_type(base), "general.quantization_version": 2}
-        with gguf.Writer(dst, alignment=file.alignment) as out:
+        with gguf.Writer(dst, alignment=file.alignment, behind=True) as out:
             _copy_metadata(out, file.metadata, own, dict(metadata or {}))
             for name, info in file.tensors.items():
                 kind = chosen[name].type
@@ -264,8 +264,8 @@ def encoded(
         columns = None if importance is None else importance[min(start // each, len(importance) - 1)]
         for at in range(start, start + each, step):
             n = min(step, start + each - at)
-            values = _native.dequantize(info.type.id, info.data[at * row_bytes : (at + n) * row_bytes], n, k, n_threads)
+            raw = info.data[at * row_bytes : (at + n) * row_bytes]
             try:
-                yield _native.quantize(kind.id, values, columns, n_threads).reshape(-1)
+                yield _native.requantize(info.type.id, raw, n, k, kind.id, columns, n_threads).reshape(-1)
             except NumericError as e:
                 raise NumericError(f"tensor {info.name}, rows {at} to {at + n - 1}: {e}") from None

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from oracle import quants
 
 from pyggml import _native
+from pyggml.errors import NumericError, ShapeError
 
 TYPES = {row[1]: row for row in _native.type_table()}
 BYTES_EQUAL = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
@@ -150,3 +151,34 @@ def test_fresh_rows_against_llama_cpp(name: str) -> None:
         mine, other = quants.squared_error(x, round_trip(name, x)), quants.squared_error(x, y)
         assert mine.sum() <= 1.002 * other.sum(), case  # the square of what bench/quant_error.py allows
         assert (mine <= 1.1 * other).all(), case  # a search may lose a row, not by much
+
+
+@pytest.mark.parametrize("k", [256, 4096 + 512])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_from_type_to_type_gives_what_both_steps_give(k: int, weighted: bool) -> None:
+    x = quants.normal(5, 9, k).astype(np.float32)
+    importance = (0.01 + quants.uniform(6, k)).astype(np.float32) if weighted else None
+    for old in ("f32", "f16", "bf16", "q8_0", "q4_k"):
+        raw = encode(old, x).reshape(-1)
+        values = _native.dequantize(TYPES[old][0], raw, *x.shape)
+        for new in ("f16", "q4_0", "q8_0", "q4_k", "q6_k", "mxfp4"):
+            ids = TYPES[old][0], TYPES[new][0]
+            made = [_native.requantize(ids[0], raw, *x.shape, ids[1], importance, n) for n in (1, 2)]
+            assert np.array_equal(made[0], _native.quantize(ids[1], values, importance)), (old, new)
+            assert np.array_equal(made[0], made[1])
+
+
+def test_from_type_to_type_names_the_value_that_is_none() -> None:
+    f16, q4_0 = TYPES["f16"][0], TYPES["q4_0"][0]
+    x = np.ones((3, 8192), np.float16)
+    x[1, 5000], x[2, 3] = np.inf, np.nan
+    halves = x.view(np.uint8).reshape(-1)
+    with pytest.raises(NumericError, match="row 1, column 5000 is inf"):
+        _native.requantize(f16, halves, 3, 8192, q4_0)
+    with pytest.raises(NumericError, match="importance of column 2 is -1"):
+        _native.requantize(f16, halves, 3, 8192, q4_0, np.where(np.arange(8192) == 2, -1, 1).astype(np.float32))
+    with pytest.raises(ShapeError):
+        _native.requantize(f16, halves, 3, 8192, q4_0, np.ones(3, np.float32))
+    with pytest.raises(ShapeError):
+        _native.requantize(f16, np.zeros(66, np.uint8), 1, 33, q4_0)
+    assert _native.requantize(f16, b"", 0, 32, q4_0).shape[0] == 0

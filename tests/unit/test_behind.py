@@ -1,0 +1,77 @@
+"""Writing behind: order, errors of the disk, errors of the one who makes the pieces."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+
+from pyggml.behind import Behind
+from pyggml.gguf import Writer
+from pyggml.gguf import open as open_gguf
+
+
+class Slow(io.BytesIO):
+    def write(self, piece: object) -> int:
+        time.sleep(0.002)
+        return super().write(piece)  # type: ignore[arg-type]
+
+
+class Full(io.BytesIO):
+    def write(self, piece: object) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_pieces_are_written_in_order() -> None:
+    out, pieces = Slow(), [bytes([i]) * (i + 1) for i in range(40)]
+    with Behind(out) as behind:
+        for piece in pieces:
+            behind.write(piece)
+    assert out.getvalue() == b"".join(pieces)
+
+
+def test_an_error_of_the_disk_reaches_the_one_who_writes() -> None:
+    with pytest.raises(OSError, match="No space"), Behind(Full()) as behind:
+        behind.write(b"one piece, whose error the end of the block raises")
+    with pytest.raises(OSError, match="No space"), Behind(Full()) as behind:
+        for _ in range(1000):  # and no wait for a place in the queue that never comes free
+            behind.write(b"many")
+
+
+def test_an_error_of_the_maker_ends_the_writing() -> None:
+    out = Slow()
+    with pytest.raises(KeyboardInterrupt), Behind(out) as behind:
+        behind.write(b"first")
+        raise KeyboardInterrupt
+    assert out.getvalue() in (b"", b"first")
+
+
+def test_a_large_file_is_flushed_on_the_way(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("pyggml.behind._TO_DISK", 1000)
+    with open(tmp_path / "x", "wb") as out, Behind(out) as behind:
+        for i in range(50):
+            behind.write(bytes([i]) * 100)
+    assert (tmp_path / "x").read_bytes() == b"".join(bytes([i]) * 100 for i in range(50))
+
+
+def test_a_writer_gives_the_same_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    values = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
+    for behind in (False, True):
+        with Writer(tmp_path / f"{behind}.gguf", behind=behind) as w:
+            w.add("general.architecture", "llama")
+            w.add_tensor("a", (3, 64), "f32", lambda: iter([values[:1], values[1:]]))
+            w.add_tensor("b", (64,), "f32", values[0])
+    assert (tmp_path / "True.gguf").read_bytes() == (tmp_path / "False.gguf").read_bytes()
+    assert open_gguf(tmp_path / "True.gguf").tensors["a"].shape == (3, 64)
+
+
+def test_an_error_leaves_no_trace(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def pieces():  # type: ignore[no-untyped-def]
+        yield np.zeros((1, 32), np.float32)
+        raise MemoryError("while the second is made")
+
+    with pytest.raises(MemoryError), Writer(tmp_path / "x.gguf", behind=True) as w:
+        w.add_tensor("a", (2, 32), "f32", pieces)
+    assert list(tmp_path.iterdir()) == []
