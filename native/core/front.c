@@ -158,7 +158,7 @@ static void sort_digits(pgg_candidate *list, pgg_candidate *spare, int64_t n) {
 }
 
 void pgg_front_sort(pgg_front *f, int64_t k) {
-  enum { MANY = 512 };
+  enum { MANY = 128 };
   if (k > f->n && !f->whole) pgg_front_gather(f, k);
   k = pgg_min_i64(k, f->n);
   if (k <= f->sorted) return;

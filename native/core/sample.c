@@ -287,7 +287,7 @@ static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float leas
   int64_t out = 0; /* equals of the least that top_p leaves out: the last by rank */
   if (how->top_p < 1) {
     const double beyond = (1 - (double)how->top_p) * sum / (double)s->n_vocab; /* worse ones have less than 1 - top_p */
-    pgg_mass_weigh(m, f, top, -FLT_MAX, fmax(1 - log(beyond), 1), 1);
+    pgg_mass_weigh(m, f, top, -FLT_MAX, fmax(0.1 - log(beyond), 0.1), 1);
     const int64_t last = pgg_mass_place(m, f, (double)how->top_p * sum);
     if (last < 0) return -1;
     const float cut = f->list[last].logit;
