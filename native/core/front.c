@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cpu/kernels.h"
 
@@ -62,19 +63,19 @@ static float bound(const pgg_front *f, int64_t k) {
   return kth_largest(f->room, n, k);
 }
 
-void pgg_front_above(pgg_front *f, float least) {
+void pgg_front_above(pgg_front *f, float least, int64_t most) {
   const int64_t blocks = n_tops(f);
   f->n = f->sorted = 0;
-  for (int64_t b = 0; b < blocks; b++) {
+  for (int64_t b = 0; b < blocks && f->n <= most; b++) {
     if (f->tops[b] < least || f->tops[b] == -INFINITY) continue;
     const int64_t end = pgg_min_i64((b + 1) * PGG_TOPS_BLOCK, f->n_vocab);
     for (int64_t i = b * PGG_TOPS_BLOCK; i < end; i++)
       if (f->row[i] >= least && f->row[i] != -INFINITY) f->list[f->n++] = (pgg_candidate){f->row[i], (int32_t)i};
   }
-  f->whole = least == -INFINITY;
+  f->whole = least == -INFINITY && f->n <= most;
 }
 
-void pgg_front_gather(pgg_front *f, int64_t k) { pgg_front_above(f, bound(f, pgg_min_i64(k, f->n_vocab))); }
+void pgg_front_gather(pgg_front *f, int64_t k) { pgg_front_above(f, bound(f, pgg_min_i64(k, f->n_vocab)), f->n_vocab); }
 
 /* ---- sorting ------------------------------------------------------------------------------------------- */
 
@@ -117,12 +118,55 @@ static void select_best(pgg_candidate *list, int64_t n, int64_t k) {
   }
 }
 
+/* The rank of a token as a number that grows from best to worst; both zeros are one. */
+static uint64_t rank_of(pgg_candidate c) {
+  const float logit = c.logit + 0.0f;
+  uint32_t bits;
+  memcpy(&bits, &logit, sizeof bits);
+  bits = bits >> 31 ? bits : ~bits & 0x7fffffffu;
+  return (uint64_t)bits << 32 | (uint32_t)c.id;
+}
+
+/* Sorts list (n < 2^32) by digits of the rank from the last to the first; a digit that all share costs nothing, and
+ * neither do ids that are in order already. */
+static void sort_digits(pgg_candidate *list, pgg_candidate *spare, int64_t n) {
+  enum { BITS = 11, DIGITS = 6, RADIX = 1 << BITS };
+  uint32_t count[DIGITS][RADIX];
+  bool in_order = true;
+  memset(count, 0, sizeof count);
+  for (int64_t i = 0; i < n; i++) {
+    const uint64_t rank = rank_of(list[i]);
+    for (int d = 0; d < DIGITS; d++) count[d][rank >> d * BITS & (RADIX - 1)]++;
+    in_order &= i == 0 || list[i].id > list[i - 1].id;
+  }
+  pgg_candidate *from = list, *to = spare;
+  for (int d = 0; d < DIGITS; d++) {
+    if (in_order && (d + 1) * BITS <= 32) continue;
+    if (count[d][rank_of(*from) >> d * BITS & (RADIX - 1)] == n) continue;
+    uint32_t place = 0;
+    for (int r = 0; r < RADIX; r++) {
+      const uint32_t here = count[d][r];
+      count[d][r] = place;
+      place += here;
+    }
+    for (int64_t i = 0; i < n; i++) to[count[d][rank_of(from[i]) >> d * BITS & (RADIX - 1)]++] = from[i];
+    pgg_candidate *t = from;
+    from = to;
+    to = t;
+  }
+  if (from != list) memcpy(list, from, (size_t)n * sizeof *list);
+}
+
 void pgg_front_sort(pgg_front *f, int64_t k) {
+  enum { MANY = 128 };
   if (k > f->n && !f->whole) pgg_front_gather(f, k);
   k = pgg_min_i64(k, f->n);
   if (k <= f->sorted) return;
   pgg_candidate *rest = f->list + f->sorted;
   select_best(rest, f->n - f->sorted, k - f->sorted);
-  qsort(rest, (size_t)(k - f->sorted), sizeof *rest, compare);
+  if (k - f->sorted > MANY)
+    sort_digits(rest, f->spare, k - f->sorted);
+  else
+    qsort(rest, (size_t)(k - f->sorted), sizeof *rest, compare);
   f->sorted = k;
 }

@@ -12,8 +12,9 @@ typedef struct pgg_candidate {
 typedef struct pgg_front {
   const float *row, *tops; /* (n_vocab), and the largest of each block (pgg_kernels.tops) */
   int64_t n_vocab;
-  float *room;         /* (blocks of tops) scratch */
-  pgg_candidate *list; /* room for n_vocab; the best n of the row, the first `sorted` of them in order */
+  float *room;          /* (blocks of tops) scratch */
+  pgg_candidate *list;  /* room for n_vocab; the best n of the row, the first `sorted` of them in order */
+  pgg_candidate *spare; /* (n_vocab) scratch of sorting */
   int64_t n, sorted;
   bool whole; /* the list holds all that can be chosen: every logit above -infinity */
 } pgg_front;
@@ -21,7 +22,8 @@ typedef struct pgg_front {
 int64_t pgg_front_best(const pgg_front *f); /* id of the largest logit, -1 if all are -infinity */
 /* At least the k best in the list, unsorted and in the order of ids; all there are if fewer. */
 void pgg_front_gather(pgg_front *f, int64_t k);
-void pgg_front_above(pgg_front *f, float least); /* all logits >= least, and not -infinity */
-void pgg_front_sort(pgg_front *f, int64_t k);    /* the k best in order; gathers more where needed */
+/* All logits >= least, and not -infinity; stops at more than `most`. */
+void pgg_front_above(pgg_front *f, float least, int64_t most);
+void pgg_front_sort(pgg_front *f, int64_t k); /* the k best in order; gathers more where needed */
 
 #endif

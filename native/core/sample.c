@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "core/front.h"
+#include "core/mass.h"
 #include "cpu/kernels.h"
 
 struct pgg_sampler {
@@ -17,10 +18,11 @@ struct pgg_sampler {
   uint64_t draws;
   pgg_front front;
   float *tops, *sums; /* of blocks of the row */
-  double *weights;    /* (n_vocab) of the survivors, running sums */
-  float *row;         /* (n_vocab) the logits after penalties */
-  int32_t *counts;    /* (n_vocab) occurrences in the window */
-  int32_t *window;    /* ring of the last ids; grows when the window is everything */
+  double *weights;    /* (n_vocab) of the survivors, running sums; before that, scratch of sorting */
+  pgg_mass mass;
+  float *row;      /* (n_vocab) the logits after penalties */
+  int32_t *counts; /* (n_vocab) occurrences in the window */
+  int32_t *window; /* ring of the last ids; grows when the window is everything */
   int64_t cap, used, head;
 };
 
@@ -61,8 +63,8 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
   s->how = *how;
   s->n_vocab = n_vocab;
   pgg_front *f = &s->front;
-  const size_t n = (size_t)n_vocab, n_tops = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
   f->n_vocab = n_vocab;
+  const size_t n = (size_t)n_vocab, n_tops = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
   bool ok = (f->list = malloc(n * sizeof *f->list)) != NULL && (s->weights = malloc(n * sizeof *s->weights)) != NULL &&
             (f->tops = s->tops = malloc(n_tops * sizeof *s->tops)) != NULL &&
             (f->room = malloc(n_tops * sizeof *f->room)) != NULL &&
@@ -72,6 +74,8 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
     ok = (s->counts = calloc(n, sizeof *s->counts)) != NULL && (s->row = malloc(n * sizeof *s->row)) != NULL &&
          (s->window = malloc((size_t)s->cap * sizeof *s->window)) != NULL;
   }
+  _Static_assert(sizeof *f->spare == sizeof *s->weights, "one room for both");
+  f->spare = (pgg_candidate *)(void *)s->weights;
   if (!ok) {
     pgg_sampler_free(s);
     return pgg_fail(PGG_ENOMEM, "no memory for a sampler of %lld tokens", (long long)n_vocab);
@@ -177,22 +181,33 @@ static bool reach(pgg_front *f, int64_t i, int64_t limit) {
   return i < f->sorted;
 }
 
-/* How many of the best share top_p of the probability of the first `limit`; sum is that of their exp(logit - top). */
-static int64_t keep_top_p(pgg_front *f, int64_t limit, double sum, float top_p) {
+/* Lowers limit to how many of the best share top_p of the probability; sum is that of the exp(logit - top) of all.
+ * False, and limit no more than there are, if the first `limit` have less. */
+static bool keep_top_p(pgg_front *f, int64_t *limit, double sum, float top_p) {
   double seen = 0;
   int64_t i = 0;
-  for (; reach(f, i, limit); i++) {
+  for (; reach(f, i, *limit); i++) {
     seen += exp((double)f->list[i].logit - f->list[0].logit);
-    if (seen >= (double)top_p * sum) return i + 1;
+    if (seen >= (double)top_p * sum) {
+      *limit = i + 1;
+      return true;
+    }
   }
-  return i;
+  *limit = i;
+  return false;
 }
 
-/* Those whose probability is at least min_p of the best one's. */
-static int64_t keep_min_p(pgg_front *f, int64_t limit, float min_p) {
-  const double least = (double)f->list[0].logit + log((double)min_p);
+/* The least logit whose probability is min_p of the best one's, whose logit is top. */
+static float least_of(float top, float min_p) {
+  const double least = (double)top + log((double)min_p);
+  const float near = (float)least;
+  return (double)near < least ? nextafterf(near, INFINITY) : near;
+}
+
+/* How many of the first `limit` are `least` or better. */
+static int64_t keep_least(pgg_front *f, int64_t limit, float least) {
   int64_t i = 1;
-  while (reach(f, i, limit) && (double)f->list[i].logit >= least) i++;
+  while (reach(f, i, limit) && f->list[i].logit >= least) i++;
   return i;
 }
 
@@ -263,38 +278,71 @@ static int32_t draw_row(pgg_sampler *s, float top) {
   return (int32_t)(start + last);
 }
 
+/* What the rest of the file would draw by sorting all that top_p (of a sum as in keep_top_p) and `least` leave, or -1
+ * if only sorting can tell. */
+static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float least) {
+  const pgg_sampling *how = &s->how;
+  pgg_front *f = &s->front;
+  pgg_mass *m = &s->mass;
+  int64_t out = 0; /* equals of the least that top_p leaves out: the last by rank */
+  if (how->top_p < 1) {
+    const double beyond = (1 - (double)how->top_p) * sum / (double)s->n_vocab; /* worse ones have less than 1 - top_p */
+    pgg_mass_weigh(m, f, top, -FLT_MAX, fmax(0.1 - log(beyond), 0.1), 1);
+    const int64_t last = pgg_mass_place(m, f, (double)how->top_p * sum);
+    if (last < 0) return -1;
+    const float cut = f->list[last].logit;
+    if (cut >= least) {
+      least = cut;
+      while (last + 1 + out < f->n && f->list[last + 1 + out].logit == cut) out++;
+    }
+  }
+  const double by = 1 / (double)how->temperature;
+  pgg_mass_weigh(m, f, top, least, INFINITY, by);
+  const double kept = m->total - (double)out * exp(((double)least - top) * by);
+  const int64_t at = pgg_mass_place(m, f, uniform(how->seed, s->draws) * kept);
+  return at < 0 ? -1 : f->list[at].id;
+}
+
 /* What the cuts leave is drawn from in order of rank, a whole row in order of ids. temperature > 0; best is the
  * likeliest token. */
 static int32_t choose(pgg_sampler *s, int64_t best) {
+  enum { FEW = 64, MANY = 512 };
   const pgg_sampling *how = &s->how;
   pgg_front *f = &s->front;
   const float top = f->row[best];
   const bool top_k = how->top_k > 0 && how->top_k < s->n_vocab, top_p = how->top_p < 1, min_p = how->min_p > 0;
   if (!top_k && !top_p && !min_p) return draw_row(s, top);
+  const float least = min_p ? least_of(top, how->min_p) : -FLT_MAX;
   int64_t limit = s->n_vocab;
+  double sum = 0;
+  bool few = true; /* so few are left that sorting them is quicker */
   f->n = f->sorted = 0;
   f->whole = false;
   if (top_k) {
     pgg_front_gather(f, how->top_k);
     pgg_front_sort(f, how->top_k);
     limit = pgg_min_i64(f->n, how->top_k);
-  } else if (!top_p) {
-    const double least = (double)top + log((double)how->min_p);
-    float bound = (float)least; /* rounded up it would lose tokens */
-    if ((double)bound > least) bound = nextafterf(bound, -INFINITY);
-    pgg_front_above(f, bound);
-    pgg_front_sort(f, f->n);
-    f->whole = true; /* of what min_p can keep */
-  }
-  if (top_p) {
-    double sum = 0;
-    if (top_k)
+    if (top_p)
       for (int64_t i = 0; i < limit; i++) sum += exp((double)f->list[i].logit - top);
-    else
-      sum = sum_row(s, top, 1.0f);
-    limit = keep_top_p(f, limit, sum, how->top_p);
+    if (top_p) keep_top_p(f, &limit, sum, how->top_p);
+  } else if (top_p) {
+    sum = sum_row(s, top, 1.0f);
+    limit = FEW;
+    few = keep_top_p(f, &limit, sum, how->top_p) || (min_p && f->list[limit - 1].logit < least);
+  } else {
+    pgg_front_above(f, least, MANY);
+    f->whole = true; /* of what min_p can keep */
+    few = (limit = f->n) <= MANY;
   }
-  if (min_p) limit = keep_min_p(f, limit, how->min_p);
+  if (!few) {
+    const int32_t id = draw_among_many(s, top, sum, least);
+    if (id >= 0) return id;
+    limit = s->n_vocab;
+    f->n = f->sorted = 0;
+    f->whole = false;
+    if (top_p) keep_top_p(f, &limit, sum, how->top_p);
+  }
+  if (min_p) limit = keep_least(f, limit, least);
   return draw(s, limit);
 }
 

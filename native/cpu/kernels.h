@@ -46,7 +46,12 @@ typedef struct pgg_attn {
   void *scratch; /* attn_scratch(nq, k_dim, v_dim) bytes, 64-byte aligned, private to the thread */
 } pgg_attn;
 
-enum { PGG_TOPS_BLOCK = 64, PGG_SUMS_BLOCK = 256 };
+enum { PGG_TOPS_BLOCK = 64, PGG_SUMS_BLOCK = 256, PGG_GRADE_BINS = 2048 };
+
+/* Grade of a logit x >= least: round((top - x) * per), less than PGG_GRADE_BINS; per is a power of two. */
+typedef struct pgg_grades {
+  float top, least, per, by;
+} pgg_grades;
 
 typedef struct pgg_rope {
   const float *cos_sin; /* (n_rot / 2, 2) of this position, attention factor folded in */
@@ -99,6 +104,10 @@ typedef struct pgg_kernels {
   int (*tops)(const float *x, float *tops, int64_t n);
   /* exp((x - top) * by), top >= x, by > 0: into weights (n) unless NULL; sums (ceil(n / PGG_SUMS_BLOCK)) of blocks. */
   void (*weights)(const float *x, float top, float by, float *sums, float *weights, int64_t n);
+  /* bins[g] (PGG_GRADE_BINS + 1) += exp((x - top + g / per) * by) of each x of grade g; by / per <= 1/16 */
+  void (*grades)(const float *x, const pgg_grades *how, double *bins, int64_t n);
+  /* Places of low <= x <= high, in order, into ids (n); how many. */
+  int64_t (*find)(const float *x, float low, float high, int32_t *ids, int64_t n);
 } pgg_kernels;
 
 /* The table in force; pgg_init must have succeeded. */

@@ -189,6 +189,44 @@ static void check_choosing(const pgg_kernels *t, const pgg_kernels *ref) {
     }
 }
 
+/* Weights by grade, exactly the scalar level's and near to the true ones; places of values in a range. */
+static void check_grades(const pgg_kernels *t, const pgg_kernels *ref) {
+  for (int f = 0; f <= SMALL; f++)
+    for (int l = 0; l < N_LENGTH; l++) {
+      const int64_t n = lengths[l];
+      guarded gx = guard_floats(n), gi = guard_floats(n);
+      float *x = (float *)gx.p, top = -INFINITY;
+      int32_t *ids = (int32_t *)(void *)gi.p;
+      static double bins[PGG_GRADE_BINS + 1], bins_ref[PGG_GRADE_BINS + 1];
+      fill(x, n, f);
+      for (int64_t i = 0; i < n; i++) top = fmaxf(top, x[i]);
+      if (n > 2) x[n / 2] = -INFINITY;
+      if (n > 3) x[n / 3] = top; /* may have been the top */
+      for (int wide = 0; wide < 2; wide++) {
+        const pgg_grades how = {.top = top, .least = top - (wide ? 30 : 2), .per = wide ? 64 : 512, .by = 1.25f};
+        double sum = 0, want = 0;
+        memset(bins, 0, sizeof bins), memset(bins_ref, 0, sizeof bins_ref);
+        t->grades(x, &how, bins, n), ref->grades(x, &how, bins_ref, n);
+        checks++;
+        if (memcmp(bins, bins_ref, sizeof bins)) fail("grades flavour %d n %lld: other bits", f, (long long)n);
+        for (int g = 0; g < PGG_GRADE_BINS; g++) sum += bins[g] * exp(-g / (double)how.per * how.by);
+        for (int64_t i = 0; i < n; i++)
+          if (x[i] >= how.least) want += exp(((double)x[i] - top) * how.by);
+        checks++;
+        if (!(fabs(sum - want) <= 1e-8 * want))
+          fail("grades flavour %d n %lld: %.10g, expected %.10g", f, (long long)n, sum, want);
+        const float low = wide ? -0.7f : top - 0.25f, high = wide ? 0.1f : top;
+        const int64_t found = t->find(x, low, high, ids, n);
+        int64_t k = 0;
+        for (int64_t i = 0; i < n; i++)
+          if (x[i] >= low && x[i] <= high && (k >= found || ids[k++] != i)) k = n + 1;
+        checks++;
+        if (k != found) fail("find flavour %d n %lld: %lld found", f, (long long)n, (long long)found);
+      }
+      test_unguard(gx), test_unguard(gi);
+    }
+}
+
 /* ---- rope, decoders ------------------------------------------------------------------------ */
 
 static void check_rope(const pgg_kernels *t) {
@@ -281,7 +319,7 @@ static void check_slots(const pgg_kernels *t) {
   if (strcmp(t->isa, level_name) != 0) fail("table is named %s", t->isa);
   if (!t->rms_norm || !t->add || !t->mul || !t->scale || !t->silu || !t->gelu || !t->gelu_erf || !t->glu ||
       !t->softmax || !t->rope || !t->kv_store || !t->attn_scratch || !t->attention || !t->finite || !t->tops ||
-      !t->weights)
+      !t->weights || !t->grades || !t->find)
     fail("an empty slot");
 }
 
@@ -298,6 +336,7 @@ static int check_level(const char *name) {
   check_softmax(t);
   check_finite(t);
   check_choosing(t, ref);
+  check_grades(t, ref);
   check_rope(t);
   check_decode(t);
   printf("%s: %s\n", name, failures == before ? "ok" : "FAILED");

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "core/mass.h"
 #include "cpu/kernels.h"
 
 enum { REFERENCE_V = 20000, REFERENCE_DRAWS = 12 };
@@ -91,11 +92,15 @@ static int32_t reference_next(const pgg_sampling *how, const float *logits, int 
   return order[kept - 1].id;
 }
 
-/* Shapes of a row: spread out, nearly equal, many equals, most forbidden, the best side by side. */
+/* Shapes of a row: spread out, nearly equal, many equals, most forbidden, the best side by side; all equal, far from
+ * zero, near to it on both sides. */
 static void reference_row(float *x, int n, int shape, uint64_t *seed) {
   for (int i = 0; i < n; i++) {
     const float r = check_random(seed);
     x[i] = shape == 1 ? r * 0.1f : shape == 2 ? floorf(r * 6) : shape == 4 ? (float)-i * 0.01f : r * r * r * 12;
+    if (shape == 5) x[i] = 2.5f; /* running sums end where the cuts do: nothing may be left to rounding */
+    if (shape == 6) x[i] = r * 4 + (i % 1000 ? 1e4f : 1e4f + 5);
+    if (shape == 7) x[i] = i % 3 ? r * 1e-3f : -r * 30;
     if (shape == 3 && i % 97 != 5 % n) x[i] = -INFINITY;
   }
 }
@@ -137,6 +142,69 @@ static void test_reference(void) {
         }
         pgg_sampler_free(s);
       }
+}
+
+/* Cuts that leave many tokens, and draws among these. */
+static void test_many(void) {
+  enum { N = 8192 };
+  static const float top_ps[] = {0.5f, 0.95f, 1, 0.9999f, 0.3f}, min_ps[] = {0, 0.01f, 0.4f, 0.9f};
+  static const float temperatures[] = {1, 0.7f, 3, 0.05f, 1e-20f, 1e-42f};
+  static float x[N];
+  uint64_t seed = 78;
+  for (int shape = 0; shape < 8; shape++)
+    for (int c = 0; c < 30; c++) {
+      const pgg_sampling how = {.temperature = temperatures[c % 6],
+                                .top_p = top_ps[c % 5],
+                                .min_p = min_ps[(c / 5 + shape) % 4],
+                                .repeat_penalty = 1,
+                                .seed = seed};
+      const int n = c % 4 ? N : N - 3 * c;
+      reference_row(x, n, shape, &seed);
+      pgg_sampler *s = NULL;
+      CHECK_OK(pgg_sampler_new(&how, n, &s));
+      for (uint64_t draw = 0; draw < 6; draw++) {
+        const int32_t want = reference_next(&how, x, n, NULL, 0, draw);
+        int32_t id = -1;
+        CHECK_OK(pgg_sampler_next(s, x, &id));
+        CHECK(id == want, "many: shape %d settings %d draw %d: %d, expected %d", shape, c, (int)draw, id, want);
+      }
+      pgg_sampler_free(s);
+    }
+}
+
+/* Places found without sorting are those of running sums over the sorted row, and nearly all are found. */
+static void test_places(void) {
+  enum { N = 20000, MARKS = 200 };
+  static float x[N];
+  static ranked order[N];
+  static pgg_candidate list[N], spare[N];
+  static pgg_mass m;
+  uint64_t seed = 79;
+  for (int shape = 0; shape < 8; shape++) {
+    pgg_front f = {.row = x, .n_vocab = N, .list = list, .spare = spare};
+    int told = 0, n = 0;
+    double sum = 0;
+    reference_row(x, N, shape, &seed);
+    for (int i = 0; i < N; i++)
+      if (x[i] != -INFINITY) order[n++] = (ranked){x[i], i};
+    qsort(order, (size_t)n, sizeof *order, rank_order);
+    for (int i = 0; i < n; i++) sum += exp(((double)order[i].logit - order[0].logit) * 0.8);
+    pgg_mass_weigh(&m, &f, order[0].logit, -FLT_MAX, INFINITY, 0.8);
+    CHECK(fabs(m.total - sum) <= m.error * sum && m.error < 1e-7, "shape %d: %g, expected %g", shape, m.total, sum);
+    for (int k = 0; k < MARKS; k++) {
+      const double mark = (check_random(&seed) * 0.5 + 0.5) * sum;
+      const int64_t at = pgg_mass_place(&m, &f, mark);
+      double reached = 0;
+      int i = 0;
+      while (i < n - 1 && (reached += exp(((double)order[i].logit - order[0].logit) * 0.8)) <= mark) i++;
+      if (at < 0) continue;
+      told++;
+      CHECK(f.list[at].id == order[i].id, "shape %d mark %d: %d, expected %d", shape, k, f.list[at].id, order[i].id);
+      for (int64_t j = 0; j < f.n; j++)
+        CHECK(i - at + j >= 0 && i - at + j < n && f.list[j].id == order[i - at + j].id, "the grade is in order");
+    }
+    CHECK(told > MARKS * 9 / 10, "shape %d: %d of %d places told", shape, told, MARKS);
+  }
 }
 
 #endif

@@ -303,6 +303,8 @@ int main(int argc, char **argv) {
   CHECK_OK(pgg_init());
   CHECK(argc < 2 || !strcmp(pgg_isa(), argv[1]), "the level in force is %s", pgg_isa());
   test_reference();
+  test_many();
+  test_places();
   if (argc > 1) return check_done("test_sample");
   test_chain();
   test_large();

@@ -351,3 +351,23 @@ def test_importing_the_package_imports_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_merges_keep_the_first_of_equals_and_name_the_wrong_one() -> None:
+    from pyggml.tokenizer.bpe import read_merges
+
+    ids = {text: i for i, text in enumerate(["a", "b", "ab", "ba", "aba"])}
+    assert read_merges([b"a b", b"b a", b"a b", b"ab a"], ids) == [("a", "b"), ("b", "a"), ("ab", "a")]
+    assert read_merges([], ids) == []
+    wrong = {
+        b"a b a": r"merges\[1\]",
+        b"ab": r"merges\[1\]",
+        b" a": r"merges\[1\]",
+        b"b b": "'bb' is not",
+        b"a c": "'c' is not",
+    }
+    for merge, message in wrong.items():
+        with pytest.raises(GGUFError, match=message):
+            read_merges([b"a b", merge], ids)
+    with pytest.raises(GGUFError, match=r"merges\[0\]"):
+        read_merges([b"a b \n b a", b"ab"], ids)
