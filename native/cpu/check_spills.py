@@ -31,6 +31,7 @@ LIMIT = {
     ("isa_avx2", "few_iq1_s_1"): 1.5,
     ("isa_avx2", "few_nvfp4"): 2.0,
     ("isa_avxvnni", "few"): 1.3,
+    ("isa_avxvnni", "few_iq1_m_1"): 1.8,
     ("isa_avxvnni", "few_iq1_s_1"): 1.5,
     ("isa_avxvnni", "few_nvfp4"): 2.0,
     ("isa_avx512", "few_mxfp4"): 0.4,

@@ -197,7 +197,6 @@ PGG_ALWAYS ld ld_dot_signed(lb codes, lb act) {
   return ld_add_words(ld_zero(), _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes)));
 }
 #endif
-#define LANES_FOLDED_NIBBLES 0
 PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
   for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
 }

@@ -17,6 +17,8 @@
 #define LANES_CHAIN 0
 #define LANES_GEMV 1
 #define LANES_MIN_N 4
+#define LANES_FEW "cpu/few_avx512.h"
+#define LANES_FEW_PACKED 1
 
 typedef __m512i lb;
 typedef __m512i ld;
@@ -173,6 +175,10 @@ PGG_ALWAYS ld ld_pairs(ld acc, lb w, lb a) { return _mm512_dpwssd_epi32(acc, w, 
 PGG_ALWAYS ld ld_load(const uint8_t *p) { return _mm512_load_si512(p); }
 PGG_ALWAYS void ld_store(uint8_t *p, ld a) { _mm512_store_si512(p, a); }
 PGG_ALWAYS ld ld_negate(ld a) { return _mm512_sub_epi32(_mm512_setzero_si512(), a); }
+PGG_ALWAYS ld lw_madd(lb a, lb b) { return _mm512_madd_epi16(a, b); }
+PGG_ALWAYS lb lb_packed(ld a, ld b) {
+  return _mm512_packs_epi32(a, b);
+} /* four words of a, four of b, in each 128 bits */
 PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return _mm512_dpbusd_epi32(acc, w, a); }
 /* 4 x 4 qwords in each half: lanes 0, 1 hold group 0, then 2, 4, 6; in the second half 1, 3, 5, 7 */
 PGG_ALWAYS void lb_fold(lb v[4]) {
@@ -183,25 +189,6 @@ PGG_ALWAYS void lb_fold(lb v[4]) {
   v[1] = _mm512_permutex2var_epi64(b, low, d);
   v[2] = _mm512_permutex2var_epi64(a, high, c);
   v[3] = _mm512_permutex2var_epi64(b, high, d);
-}
-/* The same of 128 bytes, each 32 of which are the low nibbles of one group and the high nibbles of the next. */
-#define LANES_FOLDED_NIBBLES 1
-PGG_ALWAYS void lb_folded_nibbles(const uint8_t *p, lb v[4]) {
-  const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
-  const __m512i first = _mm512_set_epi64(12, 8, 4, 0, 12, 8, 4, 0);
-  const __m512i shift = _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0), low = _mm512_set1_epi8(15);
-  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
-    const __m512i at = _mm512_add_epi64(first, _mm512_set1_epi64(j));
-    v[j] = _mm512_and_si512(_mm512_srlv_epi64(_mm512_permutex2var_epi64(a, at, b), shift), low);
-  }
-}
-/* 32 bytes whose bit g is the fifth bit of group g */
-PGG_ALWAYS void lb_folded_bits(const uint8_t *p, lb v[4]) {
-  const __m512i turn = _mm512_set_epi64(61, 63, 1, 3, 62, 0, 2, 4), bit = _mm512_set1_epi8(16);
-  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
-    const __m512i x = _mm512_rolv_epi64(_mm512_set1_epi64((long long)pgg_load_u64(p + 8 * j)), turn);
-    v[j] = _mm512_ternarylogic_epi64(v[j], x, bit, 0xf8); /* v | (x & bit) */
-  }
 }
 /* Four sums, each added in the order of lf_sum. */
 PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {

@@ -195,7 +195,6 @@ PGG_ALWAYS void ld_store(uint8_t *p, ld a) {
 }
 PGG_ALWAYS ld ld_negate(ld a) { L_BOTH(ld, vnegq_s32(a.v[h])); }
 PGG_ALWAYS ld ld_few_dot(ld acc, lb w, lb a) { return ld_tile_dot(acc, w, a); }
-#define LANES_FOLDED_NIBBLES 0
 PGG_ALWAYS void lf_sum4(const lf v[4], float out[4]) {
   for (int i = 0; i < 4; i++) out[i] = lf_sum(v[i]);
 }

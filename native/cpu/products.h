@@ -59,26 +59,27 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
   X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
   X(IQ3_S, iq3_s, 32, 0, 8, NONE)
-#define PGG_LANE_TYPES(X)      \
-  X(Q4_K, q4_k, 32, 0, 4, INT) \
-  X(Q5_K, q5_k, 32, 0, 5, INT) \
-  PGG_FOLDED_TYPES(X)
-#define PGG_FOLDED_TYPES(X)         \
+#define PGG_LANE_TYPES(X)           \
+  X(Q4_K, q4_k, 32, 0, 4, INT)      \
+  X(Q5_K, q5_k, 32, 0, 5, INT)      \
   X(Q4_0, q4_0, 32, 8, 4, NONE)     \
-  X(Q4_1, q4_1, 32, 0, 4, FLOAT)    \
-  X(Q5_0, q5_0, 32, 16, 5, NONE)    \
-  X(Q5_1, q5_1, 32, 0, 5, FLOAT)    \
-  X(Q8_0, q8_0, 32, 0, 8, NONE)     \
   X(Q2_K, q2_k, 16, 0, 2, INT)      \
   X(Q3_K, q3_k, 16, 4, 3, NONE)     \
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
-  X(MXFP4, mxfp4, 32, 12, 5, NONE)  \
   X(TQ2_0, tq2_0, 32, 1, 2, NONE)   \
-  X(Q1_0, q1_0, 32, 1, 2, NONE)     \
-  X(Q2_0, q2_0, 32, 1, 2, NONE)     \
-  X(NVFP4, nvfp4, 16, 12, 5, NONE)  \
+  PGG_FOLDED_TYPES(X)
+/* those that every level folds for few tokens; the others may have an own way (few_avx512.h) */
+#define PGG_FOLDED_TYPES(X)        \
+  X(Q4_1, q4_1, 32, 0, 4, FLOAT)   \
+  X(Q5_0, q5_0, 32, 16, 5, NONE)   \
+  X(Q5_1, q5_1, 32, 0, 5, FLOAT)   \
+  X(Q8_0, q8_0, 32, 0, 8, NONE)    \
+  X(MXFP4, mxfp4, 32, 12, 5, NONE) \
+  X(Q1_0, q1_0, 32, 1, 2, NONE)    \
+  X(Q2_0, q2_0, 32, 1, 2, NONE)    \
+  X(NVFP4, nvfp4, 16, 12, 5, NONE) \
   PGG_GRID_TYPES(X)
 
 /* What a level does with 8-bit codes: make them unsigned (vpdpbusd), widen them to int16 (maddubs would saturate),
@@ -121,17 +122,17 @@ PGG_ALWAYS pgg_panel_form pgg_panel(int group, int mins, int wide) {
 }
 
 /* One token's stretch for few tokens (few.inc), vector bytes a vector:
- *   codes  int8 (256), folded
- *   start  i32 (32 / group, lanes), where start is not 0: -start * sum of a lane
- *   sums   f32 (32 / group, lanes), where the type has mins: sum of a lane */
+ *   codes  int8 (256), in the order of the weights' codes
+ *   start  i32 (starts, lanes): -start * sum of a lane of a set (of a vector, where sums are packed)
+ *   sums   f32 (sums, lanes): sum of a lane of a set; packed: int16 of each 16 values, the rest of the vector 0 */
 typedef struct pgg_few_form {
   int start, sums, bytes;
 } pgg_few_form;
-PGG_ALWAYS pgg_few_form pgg_few(int vector, int group, int start, int mins) {
+PGG_ALWAYS pgg_few_form pgg_few(int vector, int starts, int sums) {
   pgg_few_form f;
   f.start = STRETCH;
-  f.sums = f.start + (start ? 32 / group * vector : 0);
-  f.bytes = (f.sums + (mins == MINS_NONE ? 0 : 32 / group * vector) + 63) / 64 * 64;
+  f.sums = f.start + starts * vector;
+  f.bytes = (f.sums + sums * vector + 63) / 64 * 64;
   return f;
 }
 
