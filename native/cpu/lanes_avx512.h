@@ -16,6 +16,7 @@
 #define LANES_BYTES8 BYTES8_UNSIGNED
 #define LANES_CHAIN 0
 #define LANES_GEMV 1
+#define LANES_FEW 8 /* few.inc serves so many tokens; measured: the tile is faster from nine on */
 #define LANES_MIN_N 4
 
 typedef __m512i lb;
