@@ -41,8 +41,7 @@
 enum {
   PANEL_TOKENS = 6,
   STRETCH = PGG_ACT_LEN,
-  DOT_AHEAD = 6144, /* bytes of weights fetched ahead; 4 to 9 KiB measured best on Zen 5 */
-  FEW_MOST = 24     /* most tokens of few.inc, where a level has it */
+  DOT_AHEAD = 6144 /* bytes of weights fetched ahead; 4 to 9 KiB measured best on Zen 5 */
 };
 
 /* How a type subtracts: not at all, d_min * small integer (mins counted in the integers), or a float per group. */
