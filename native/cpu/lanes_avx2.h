@@ -13,6 +13,7 @@
 #define LANES_ROWS (8 * LANES_PAIR * LANES_UNITS)
 #define LANES_TILE_TOKENS 3
 #define LANES_GEMV 1
+#define LANES_FEW "cpu/few_avx2.h"
 #if defined(LANES_VNNI)
 #define LANES_BYTES8 BYTES8_UNSIGNED
 #define LANES_CHAIN 0
