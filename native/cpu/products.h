@@ -59,6 +59,13 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
   X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
   X(IQ3_S, iq3_s, 32, 0, 8, NONE)
+/* Types that AVX512-VBMI takes a stretch at a time (isa_avx512_vbmi.c). */
+#define PGG_VBMI_TYPES(X)          \
+  X(MXFP4, mxfp4, 32, 12, 5, NONE) \
+  X(Q1_0, q1_0, 32, 1, 2, NONE)    \
+  X(Q2_0, q2_0, 32, 1, 2, NONE)    \
+  X(NVFP4, nvfp4, 16, 12, 5, NONE) \
+  PGG_GRID_TYPES(X)
 #define PGG_LANE_TYPES(X)      \
   X(Q4_K, q4_k, 32, 0, 4, INT) \
   X(Q5_K, q5_k, 32, 0, 5, INT) \
@@ -74,12 +81,8 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
-  X(MXFP4, mxfp4, 32, 12, 5, NONE)  \
   X(TQ2_0, tq2_0, 32, 1, 2, NONE)   \
-  X(Q1_0, q1_0, 32, 1, 2, NONE)     \
-  X(Q2_0, q2_0, 32, 1, 2, NONE)     \
-  X(NVFP4, nvfp4, 16, 12, 5, NONE)  \
-  PGG_GRID_TYPES(X)
+  PGG_VBMI_TYPES(X)
 
 /* What a level does with 8-bit codes: make them unsigned (vpdpbusd), widen them to int16 (maddubs would saturate),
  * or keep them signed. */
