@@ -66,7 +66,7 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   (void)lo1, (void)hi1;
   return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(even, odd)), _mm_unpackhi_epi8(even, odd), 1);
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm256_sub_epi8(_mm256_xor_si256(a, mask), mask); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { return _mm256_xor_si256(a, b); }
 PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm256_permute4x64_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm256_or_si256(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm256_slli_epi32(a, n); }

@@ -63,7 +63,7 @@ PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
   const __m512i n = _mm512_cvtepu8_epi16(l_in_turn(c0, c1));
   return _mm512_and_si512(_mm512_mullo_epi16(n, _mm512_set1_epi16(65)), _mm512_set1_epi8(3));
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm512_sub_epi8(_mm512_xor_si512(a, mask), mask); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { return _mm512_xor_si512(a, b); }
 PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm512_permutex_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm512_or_si512(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }

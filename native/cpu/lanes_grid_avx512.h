@@ -116,14 +116,13 @@ PGG_ALWAYS __m512i l_even_signs(__m512i sevens) { return l_bytes128(l_even, seve
 #define TWICE(...) __VA_ARGS__, __VA_ARGS__
 #define FOUR_TIMES(...) TWICE(TWICE(__VA_ARGS__))
 #define EIGHT_TIMES(...) TWICE(FOUR_TIMES(__VA_ARGS__))
-/* 128 added: codes of 8 bits are unsigned here */
-static const _Alignas(64) uint8_t l_iq2_values[64] = {EIGHT_TIMES(128 + 8, 128 + 25, 128 + 43, 128),
-                                                      EIGHT_TIMES(128 - 8, 128 - 25, 128 - 43, 128)};
-static const _Alignas(64) uint8_t l_iq3_xxs_values[64] = {FOUR_TIMES(132, 140, 148, 156, 164, 172, 180, 190),
-                                                          FOUR_TIMES(124, 116, 108, 100, 92, 84, 76, 66)};
+/* 64 added, or 32 */
+static const _Alignas(64) uint8_t l_iq2_values[64] = {EIGHT_TIMES(72, 89, 107, 64), EIGHT_TIMES(56, 39, 21, 64)};
+static const _Alignas(64) uint8_t l_iq3_xxs_values[64] = {FOUR_TIMES(68, 76, 84, 92, 100, 108, 116, 126),
+                                                          FOUR_TIMES(60, 52, 44, 36, 28, 20, 12, 2)};
 static const _Alignas(64) uint8_t l_iq3_s_values[64] = {
-    TWICE(129, 131, 133, 135, 137, 139, 141, 143, 145, 147, 149, 151, 153, 155, 157, 159),
-    TWICE(127, 125, 123, 121, 119, 117, 115, 113, 111, 109, 107, 105, 103, 101, 99, 97)};
+    TWICE(33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63),
+    TWICE(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1)};
 /* eighths plus 9; the bit says that the eighth is subtracted */
 static const _Alignas(64) uint8_t l_iq1_values[64] = {EIGHT_TIMES(2, 10, 18, 2), EIGHT_TIMES(0, 8, 16, 0)};
 /* doubled E2M1 plus 12 */

@@ -75,7 +75,7 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   (void)lo1, (void)hi1;
   L_BOTH(lb, h ? vzip2q_u8(even, odd) : vzip1q_u8(even, odd));
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { L_BOTH(lb, vsubq_u8(veorq_u8(a.v[h], mask.v[h]), mask.v[h])); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { L_BOTH(lb, veorq_u8(a.v[h], b.v[h])); }
 PGG_ALWAYS lb lb_swap_middle(lb a) {
   const uint64x2_t x = vreinterpretq_u64_u8(a.v[0]), y = vreinterpretq_u64_u8(a.v[1]);
   L_BOTH(lb, vreinterpretq_u8_u64(h ? vzip2q_u64(x, y) : vzip1q_u64(x, y)));

@@ -78,9 +78,8 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   EACH(16) r.v[i] = (uint8_t)(lo0 >> 4 * i & 15), r.v[16 + i] = (uint8_t)(hi0 >> 4 * i & 15);
   return r;
 }
-/* minus a where mask (0 or 255) says so */
-PGG_ALWAYS lb lb_negate(lb a, lb mask) {
-  EACH(32) a.v[i] = (uint8_t)((a.v[i] ^ mask.v[i]) - mask.v[i]);
+PGG_ALWAYS lb lb_xor(lb a, lb b) {
+  EACH(32) a.v[i] ^= b.v[i];
   return a;
 }
 /* the second and the third eight bytes trade places */

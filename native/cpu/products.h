@@ -51,14 +51,14 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
 /* Types with lanes of their own. Code = q + offset, unsigned, of so many bits; 8-bit codes stay signed until a level
  * decides (LANES_BYTES8). group: values that share one scale.
  *   X(NAME, name, group, offset, bits, mins) */
-#define PGG_GRID_TYPES(X)             \
-  X(IQ1_S, iq1_s, 32, 9, 5, NONE)     \
-  X(IQ1_M, iq1_m, 16, 9, 5, NONE)     \
-  X(IQ2_XXS, iq2_xxs, 32, 0, 8, NONE) \
-  X(IQ2_XS, iq2_xs, 16, 0, 8, NONE)   \
-  X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
-  X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
-  X(IQ3_S, iq3_s, 32, 0, 8, NONE)
+#define PGG_GRID_TYPES(X)              \
+  X(IQ1_S, iq1_s, 32, 9, 5, NONE)      \
+  X(IQ1_M, iq1_m, 16, 9, 5, NONE)      \
+  X(IQ2_XXS, iq2_xxs, 32, 64, 7, NONE) \
+  X(IQ2_XS, iq2_xs, 16, 64, 7, NONE)   \
+  X(IQ2_S, iq2_s, 16, 64, 7, NONE)     \
+  X(IQ3_XXS, iq3_xxs, 32, 64, 7, NONE) \
+  X(IQ3_S, iq3_s, 32, 32, 6, NONE)
 /* Types that AVX512-VBMI takes a stretch at a time (isa_avx512_vbmi.c). */
 #define PGG_VBMI_TYPES(X)          \
   X(MXFP4, mxfp4, 32, 12, 5, NONE) \
