@@ -5,21 +5,22 @@
 
 #undef PGG_LANE_TYPES
 #undef PGG_FOLDED_TYPES
-#define PGG_LANE_TYPES(X) PGG_VBMI_TYPES(X)
+#define VBMI_TYPES(X) PGG_SMALL_TYPES(X) PGG_GRID_TYPES(X)
+#define PGG_LANE_TYPES(X) VBMI_TYPES(X)
 #define PGG_FOLDED_TYPES(X)
 #define LANES_ROWS_FIRST 1
-#define FEW_UNPACK(name, group) folded_##name(b, v, scale);
+#define FEW_TWO_STEPS(X)
 
 /* A stretch in the order of the file, for a strip. Folding twice is no change. */
 #define WHOLE(NAME, name, ...)                                                        \
   PGG_ALWAYS void whole_##name(const uint8_t *b, uint8_t *to) {                       \
     lb v[4];                                                                          \
     lf scale[2];                                                                      \
-    folded_##name(b, v, scale);                                                       \
+    taken_##name(b, v, scale);                                                        \
     lb_fold(v);                                                                       \
     PGG_UNROLL(4) for (int j = 0; j < 4; j++) _mm512_storeu_si512(to + 64 * j, v[j]); \
   }
-PGG_VBMI_TYPES(WHOLE)
+VBMI_TYPES(WHOLE)
 
 #include "cpu/unpack.inc"
 #include "cpu/few.inc"
@@ -28,6 +29,6 @@ PGG_VBMI_TYPES(WHOLE)
 void pgg_isa_avx512_vbmi(pgg_kernels *table) {
   l_grids_fill();
 #define SET(NAME, name, ...) table->gemv[PGG_##NAME] = gemv_##name, table->gemm[PGG_##NAME] = gemm_##name;
-  PGG_VBMI_TYPES(SET)
+  VBMI_TYPES(SET)
 #undef SET
 }

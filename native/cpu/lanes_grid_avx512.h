@@ -168,10 +168,10 @@ PGG_ALWAYS lf l_small_scale(lf d, __m512i at, const float *table) {
 
 /* ---- rows of eight ------------------------------------------------------------------------------------- */
 
-#define FOLDED_GRID(name) PGG_ALWAYS void folded_##name(const uint8_t *b, lb v[4], lf scale[2])
+#define TAKEN_WHOLE(name) PGG_ALWAYS void taken_##name(const uint8_t *b, lb v[4], lf scale[2])
 
 /* a qword a group: four indices, four times seven signs, the scale */
-FOLDED_GRID(iq2_xxs) {
+TAKEN_WHOLE(iq2_xxs) {
   const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(b + 2));
   const __m512i rows = l_rows256(l_grids.iq2_xxs, l_bits_from(q, l_every_qword(0x0018001000080000u)));
   l_crumb_rows(rows, l_even_signs(l_bits_from(q, l_every_qword(0x352e2720u))), v);
@@ -185,7 +185,7 @@ PGG_ALWAYS void l_nibble_scales(const uint8_t *b, const uint8_t *nibbles, lf sca
   scale[1] = l_small_scale(d, l_bits_from(s, l_by_group(BOTH_DWORDS(4), BOTH_DWORDS(16), BOTH_DWORDS(8))), l_eighths);
 }
 /* an int16 a row: nine bits of index, seven signs */
-FOLDED_GRID(iq2_xs) {
+TAKEN_WHOLE(iq2_xs) {
   const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(b + 2));
   l_crumb_rows(l_rows_iq2_xs(q), l_even_signs(l_bits_from(q, l_every_qword(0x39291909u))), v);
   l_nibble_scales(b, b + 66, scale);
@@ -195,7 +195,7 @@ PGG_ALWAYS __m512i l_indices(const uint8_t *low, __m512i high) {
   const __m512i order = l_by_group(0x0003000200010000u, WORDS(8), WORDS(4));
   return _mm512_mask_permutexvar_epi8(high, 0x5555555555555555u, order, l_lower(low));
 }
-FOLDED_GRID(iq2_s) {
+TAKEN_WHOLE(iq2_s) {
   const __m512i bits = l_by_group(0x0600040002000000u, WORDS(0x1000), WORDS(0x800));
   const __m512i high = l_bits_from(l_every_qword(pgg_load_u64(b + 66)), bits);
   l_crumb_rows(l_rows_iq2_s(l_indices(b + 2, high)), l_dwords_by_group(b + 34), v);
@@ -207,14 +207,14 @@ PGG_ALWAYS __m512i l_words_by_group(const uint8_t *p) {
   const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
   return _mm512_permutexvar_epi16(l_by_group(0, WORDS(2), WORDS(1)), _mm512_castsi128_si512(x));
 }
-FOLDED_GRID(iq1_s) {
+TAKEN_WHOLE(iq1_s) {
   const __m512i q = l_words_by_group(b + 34);
   const __m512i rows = l_rows_iq1(l_indices(b + 2, l_bits_from(q, l_every_qword(0x0900060003000000u))));
   const __m512i minus = l_bits_from(q, _mm512_set1_epi8(10));
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) v[j] = l_values(l_crumbs_of_row(rows, j), minus, l_iq1_values);
   scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(12))), l_eighths_of_8);
 }
-FOLDED_GRID(iq1_m) {
+TAKEN_WHOLE(iq1_m) {
   const __m512i q = l_words_by_group(b + 32);
   const __m512i rows = l_rows_iq1(l_indices(b, l_bits_from(q, l_every_qword(0x0c00080004000000u))));
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
@@ -232,13 +232,13 @@ FOLDED_GRID(iq1_m) {
 
 /* ---- rows of four -------------------------------------------------------------------------------------- */
 
-FOLDED_GRID(iq3_xxs) {
+TAKEN_WHOLE(iq3_xxs) {
   const __m512i at = _mm512_loadu_si512(b + 2), q = l_dwords_by_group(b + 66);
   l_nibble_rows(l_bytes256(l_grids.iq3_xxs[0], at), l_bytes256(l_grids.iq3_xxs[1], at),
                 l_even_signs(l_bits_from(q, l_every_qword(0x150e0700u))), l_iq3_xxs_values, v);
   scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(28))), l_quarters);
 }
-FOLDED_GRID(iq3_s) {
+TAKEN_WHOLE(iq3_s) {
   const __m512i at = _mm512_loadu_si512(b + 2), s = _mm512_set1_epi32((int)pgg_load_u32(b + 106));
   const uint64_t ninth = pgg_load_u64(b + 66);
   const uint8_t *low = l_grids.iq3_s[0], *high = l_grids.iq3_s[1];
@@ -251,7 +251,7 @@ FOLDED_GRID(iq3_s) {
 /* ---- small numbers ------------------------------------------------------------------------------------- */
 
 /* 16 bytes of nibbles a group: first[qword] the first eight bytes, second the others */
-FOLDED_GRID(mxfp4) {
+TAKEN_WHOLE(mxfp4) {
   const __m512i at = l_by_group(0x0807060504030201u, BYTES(34), BYTES(17));
   const __m512i x = _mm512_loadu_si512(b), y = _mm512_loadu_si512(b + 64), table = l_table64(l_e2m1);
   const __m512i first = _mm512_permutex2var_epi8(x, at, y);
@@ -273,7 +273,7 @@ FOLDED_GRID(mxfp4) {
   TWICE(AT(0, second)), TWICE(AT(2, second)), TWICE(AT(4, second)), TWICE(AT(6, second)), TWICE(AT(1, second)), \
       TWICE(AT(3, second)), TWICE(AT(5, second)), TWICE(AT(7, second))
 static const _Alignas(64) uint8_t l_nvfp4_scales[64] = {AT_LANES(0), AT_LANES(1)};
-FOLDED_GRID(nvfp4) {
+TAKEN_WHOLE(nvfp4) {
   /* dwords of the first eight bytes of each group, in 64 bytes from 4 and 64 from 72: what lies between is not needed
    */
   const __m512i at = _mm512_set_epi32(31, 30, 22, 21, 14, 13, 5, 4, 27, 26, 18, 17, 10, 9, 1, 0);
@@ -298,14 +298,14 @@ PGG_ALWAYS lf l_halves_of(__m512i x, uint64_t low, uint64_t high) {
   const __m512i at = _mm512_set_epi64(0, 0, 0, 0, (long long)high, (long long)low, (long long)high, (long long)low);
   return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(at, x)));
 }
-FOLDED_GRID(q2_0) {
+TAKEN_WHOLE(q2_0) {
   const __m512i x = _mm512_loadu_si512(b);
   const __m512i end = _mm512_castsi128_si512(_mm_loadl_epi64((const __m128i *)(const void *)(b + 64)));
   const __m512i q = _mm512_permutex2var_epi16(x, l_by_group(0x0004000300020001u, WORDS(9), WORDS(4)), end);
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) v[j] = _mm512_and_si512(l_crumbs_of_row(q, j), _mm512_set1_epi8(3));
   scale[0] = l_halves_of(x, 0x0009000900000000u, 0x001b001b00120012u);
 }
-FOLDED_GRID(q1_0) {
+TAKEN_WHOLE(q1_0) {
   const __m512i x = _mm512_maskz_loadu_epi32(0x1ff, b);
   const __m512i at =
       _mm512_set_epi64(0x00110010, 0x000d000c, 0x00080007, 0x00040003, 0x000f000e, 0x000b000a, 0x00060005, 0x00020001);

@@ -59,18 +59,15 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(IQ2_S, iq2_s, 16, 64, 7, NONE)     \
   X(IQ3_XXS, iq3_xxs, 32, 64, 7, NONE) \
   X(IQ3_S, iq3_s, 32, 32, 6, NONE)
-/* Types that AVX512-VBMI takes a stretch at a time (isa_avx512_vbmi.c). */
-#define PGG_VBMI_TYPES(X)          \
+#define PGG_SMALL_TYPES(X)         \
   X(MXFP4, mxfp4, 32, 12, 5, NONE) \
   X(Q1_0, q1_0, 32, 1, 2, NONE)    \
   X(Q2_0, q2_0, 32, 1, 2, NONE)    \
-  X(NVFP4, nvfp4, 16, 12, 5, NONE) \
-  PGG_GRID_TYPES(X)
-#define PGG_LANE_TYPES(X)      \
+  X(NVFP4, nvfp4, 16, 12, 5, NONE)
+#define PGG_K_TYPES(X)         \
   X(Q4_K, q4_k, 32, 0, 4, INT) \
-  X(Q5_K, q5_k, 32, 0, 5, INT) \
-  PGG_FOLDED_TYPES(X)
-#define PGG_FOLDED_TYPES(X)         \
+  X(Q5_K, q5_k, 32, 0, 5, INT)
+#define PGG_PLAIN_TYPES(X)          \
   X(Q4_0, q4_0, 32, 8, 4, NONE)     \
   X(Q4_1, q4_1, 32, 0, 4, FLOAT)    \
   X(Q5_0, q5_0, 32, 16, 5, NONE)    \
@@ -81,8 +78,9 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
-  X(TQ2_0, tq2_0, 32, 1, 2, NONE)   \
-  PGG_VBMI_TYPES(X)
+  X(TQ2_0, tq2_0, 32, 1, 2, NONE)
+#define PGG_FOLDED_TYPES(X) PGG_PLAIN_TYPES(X) PGG_SMALL_TYPES(X) PGG_GRID_TYPES(X)
+#define PGG_LANE_TYPES(X) PGG_K_TYPES(X) PGG_FOLDED_TYPES(X)
 
 /* What a level does with 8-bit codes: make them unsigned (vpdpbusd), widen them to int16 (maddubs would saturate),
  * or keep them signed. */
