@@ -83,11 +83,12 @@ PGG_ALWAYS __m256i l_four_rows(const uint64_t *a, const uint64_t *b, const uint6
     (v)[2 * r] = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88));                                                  \
     (v)[2 * r + 1] = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xdd));                                              \
   }
-#define ROWS_OF_4(grid, at, v)                                                                                      \
-  PGG_UNROLL(8)                                                                                                     \
-  for (int r = 0; r < 8; r++)(v)[r] =                                                                               \
-      _mm256_setr_epi32((int)(grid)[at(0, r)], (int)(grid)[at(1, r)], (int)(grid)[at(2, r)], (int)(grid)[at(3, r)], \
-                        (int)(grid)[at(4, r)], (int)(grid)[at(5, r)], (int)(grid)[at(6, r)], (int)(grid)[at(7, r)]);
+#define ROWS_OF_4(grid, at, v)                                                                                        \
+  PGG_UNROLL(8)                                                                                                       \
+  for (int r = 0; r < 8; r++)                                                                                         \
+    (v)[r] =                                                                                                          \
+        _mm256_setr_epi32((int)(grid)[at(0, r)], (int)(grid)[at(1, r)], (int)(grid)[at(2, r)], (int)(grid)[at(3, r)], \
+                          (int)(grid)[at(4, r)], (int)(grid)[at(5, r)], (int)(grid)[at(6, r)], (int)(grid)[at(7, r)]);
 
 /* ---- scales: d * (slope * s + base), s the low bits of each lane ------------------------------------------ */
 

@@ -78,6 +78,7 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
+  X(TQ1_0, tq1_0, 32, 1, 2, NONE)   \
   X(TQ2_0, tq2_0, 32, 1, 2, NONE)
 #define PGG_FOLDED_TYPES(X) PGG_PLAIN_TYPES(X) PGG_SMALL_TYPES(X) PGG_GRID_TYPES(X)
 #define PGG_LANE_TYPES(X) PGG_K_TYPES(X) PGG_FOLDED_TYPES(X)
