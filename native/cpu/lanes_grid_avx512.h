@@ -15,7 +15,7 @@ static struct {
   _Alignas(64) uint16_t iq2_xxs[256];
   _Alignas(64) uint16_t iq2_xs[512];
   _Alignas(64) uint16_t iq2_s[1024];
-  _Alignas(64) uint16_t iq1[2048];
+  _Alignas(64) uint64_t iq1[2048]; /* bytes, trits times eight */
   _Alignas(64) uint8_t iq3_xxs[2][256];
   _Alignas(64) uint8_t iq3_s[2][512];
 } l_grids;
@@ -24,7 +24,10 @@ static void l_grids_fill(void) {
   memcpy(l_grids.iq2_xxs, pgg_iq2_xxs_grid, sizeof l_grids.iq2_xxs);
   memcpy(l_grids.iq2_xs, pgg_iq2_xs_grid, sizeof l_grids.iq2_xs);
   memcpy(l_grids.iq2_s, pgg_iq2_s_grid, sizeof l_grids.iq2_s);
-  memcpy(l_grids.iq1, pgg_iq1_grid, sizeof l_grids.iq1);
+  for (int i = 0; i < 2048; i++) {
+    l_grids.iq1[i] = 0;
+    for (int j = 0; j < 8; j++) l_grids.iq1[i] |= (uint64_t)(pgg_iq1_grid[i] >> 2 * j & 3) << (8 * j + 3);
+  }
   for (int i = 0; i < 512; i++) {
     if (i < 256) l_grids.iq3_xxs[0][i] = (uint8_t)pgg_iq3_xxs_grid[i];
     if (i < 256) l_grids.iq3_xxs[1][i] = (uint8_t)(pgg_iq3_xxs_grid[i] >> 8);
@@ -76,7 +79,6 @@ L_ROWS(128, 64)
 L_ROWS(256, 128)
 L_ROWS(512, 256)
 L_ROWS(1024, 512)
-L_ROWS(2048, 1024)
 PGG_ALWAYS __m512i l_rows_iq2_xs(__m512i at) {
   const uint16_t *t = l_grids.iq2_xs;
   L_STAYS(t);
@@ -86,11 +88,6 @@ PGG_ALWAYS __m512i l_rows_iq2_s(__m512i at) {
   const uint16_t *t = l_grids.iq2_s;
   L_STAYS(t);
   return l_rows1024(t, at);
-}
-PGG_ALWAYS __m512i l_rows_iq1(__m512i at) {
-  const uint16_t *t = l_grids.iq1;
-  L_STAYS(t);
-  return l_rows2048(t, at);
 }
 
 /* Bytes by seven bits of index, by eight, and by a ninth. */
@@ -123,8 +120,6 @@ static const _Alignas(64) uint8_t l_iq3_xxs_values[64] = {FOUR_TIMES(68, 76, 84,
 static const _Alignas(64) uint8_t l_iq3_s_values[64] = {
     TWICE(33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63),
     TWICE(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1)};
-/* eighths plus 9; the bit says that the eighth is subtracted */
-static const _Alignas(64) uint8_t l_iq1_values[64] = {EIGHT_TIMES(2, 10, 18, 2), EIGHT_TIMES(0, 8, 16, 0)};
 /* doubled E2M1 plus 12 */
 static const _Alignas(64) uint8_t l_e2m1[64] = {FOUR_TIMES(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)};
 
@@ -207,20 +202,38 @@ PGG_ALWAYS __m512i l_words_by_group(const uint8_t *p) {
   const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
   return _mm512_permutexvar_epi16(l_by_group(0, WORDS(2), WORDS(1)), _mm512_castsi128_si512(x));
 }
+/* 2048 rows are too many to look up: they are loaded, index by index. */
+PGG_ALWAYS __m512i l_load_rows(const uint64_t *t, const unsigned at[8]) {
+  __m128d x[4];
+  PGG_UNROLL(4) for (int i = 0; i < 4; i++) { /* two groups of each quarter: 0 2, 4 6, 1 3, 5 7 */
+    const int g = (i & 1) * 4 + (i >> 1);
+    x[i] = _mm_loadh_pd(_mm_load_sd((const double *)(const void *)(t + at[g])),
+                        (const double *)(const void *)(t + at[g + 2]));
+  }
+  const __m256d low = _mm256_insertf128_pd(_mm256_castpd128_pd256(x[0]), x[1], 1);
+  const __m256d high = _mm256_insertf128_pd(_mm256_castpd128_pd256(x[2]), x[3], 1);
+  return _mm512_castpd_si512(_mm512_insertf64x4(_mm512_castpd256_pd512(low), high, 1));
+}
+/* low: index bytes, q: the int16 of each group with three more bits of every row and, at minus, the sign of its eighth;
+ * apart: bits from one row to the next */
+PGG_ALWAYS void l_trit_rows(const uint8_t *low, const uint8_t *high, __m512i q, const int apart, const int minus,
+                            const int minus_apart, lb v[4]) {
+  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
+    unsigned at[8];
+    PGG_UNROLL(8)
+    for (int g = 0; g < 8; g++) at[g] =
+        low[4 * g + j] | ((unsigned)pgg_load_u16(high + 2 * g) >> apart * j << 8 & 0x700);
+    const __m512i sign = l_bits_from(q, _mm512_set1_epi8((char)(minus + minus_apart * j - 1)));      /* to bit 1 */
+    v[j] = _mm512_ternarylogic_epi64(l_load_rows(l_grids.iq1, at), sign, _mm512_set1_epi8(2), 0xf2); /* v | ~sign & 2 */
+  }
+}
 TAKEN_WHOLE(iq1_s) {
   const __m512i q = l_words_by_group(b + 34);
-  const __m512i rows = l_rows_iq1(l_indices(b + 2, l_bits_from(q, l_every_qword(0x0900060003000000u))));
-  const __m512i minus = l_bits_from(q, _mm512_set1_epi8(10));
-  PGG_UNROLL(4) for (int j = 0; j < 4; j++) v[j] = l_values(l_crumbs_of_row(rows, j), minus, l_iq1_values);
+  l_trit_rows(b + 2, b + 34, q, 3, 15, 0, v);
   scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(12))), l_eighths_of_8);
 }
 TAKEN_WHOLE(iq1_m) {
-  const __m512i q = l_words_by_group(b + 32);
-  const __m512i rows = l_rows_iq1(l_indices(b, l_bits_from(q, l_every_qword(0x0c00080004000000u))));
-  PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
-    const __m512i minus = l_bits_from(q, _mm512_set1_epi8((char)(62 + 4 * j)));
-    v[j] = l_values(l_crumbs_of_row(rows, j), minus, l_iq1_values);
-  }
+  l_trit_rows(b, b + 32, l_words_by_group(b + 32), 4, 3, 4, v);
   const uint64_t s = pgg_load_u64(b + 48);
   const uint16_t top = (uint16_t)_pext_u64(s, 0xf000f000f000f000u);
   const lf d = l_half_everywhere((const uint8_t *)&top);
