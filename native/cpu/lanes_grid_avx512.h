@@ -221,8 +221,8 @@ PGG_ALWAYS void l_trit_rows(const uint8_t *low, const uint8_t *high, __m512i q, 
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
     unsigned at[8];
     PGG_UNROLL(8)
-    for (int g = 0; g < 8; g++) at[g] =
-        low[4 * g + j] | ((unsigned)pgg_load_u16(high + 2 * g) >> apart * j << 8 & 0x700);
+    for (int g = 0; g < 8; g++)
+      at[g] = low[4 * g + j] | ((unsigned)pgg_load_u16(high + 2 * g) >> apart * j << 8 & 0x700);
     const __m512i sign = l_bits_from(q, _mm512_set1_epi8((char)(minus + minus_apart * j - 1)));      /* to bit 1 */
     v[j] = _mm512_ternarylogic_epi64(l_load_rows(l_grids.iq1, at), sign, _mm512_set1_epi8(2), 0xf2); /* v | ~sign & 2 */
   }
