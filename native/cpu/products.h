@@ -51,7 +51,7 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
 /* Types with lanes of their own. Code = q + offset, unsigned, of so many bits; 8-bit codes stay signed until a level
  * decides (LANES_BYTES8). group: values that share one scale.
  *   X(NAME, name, group, offset, bits, mins) */
-/* A whole stretch is taken at once (lanes_grid_*.h) of grid types on AVX2 and AVX512-VBMI, of small ones on the latter. */
+/* A whole stretch is taken at once (lanes_grid_*.h): of grid types on AVX2 and AVX512-VBMI, of small ones on VBMI. */
 #define PGG_GRID_TYPES(X)              \
   X(IQ1_S, iq1_s, 32, 9, 5, NONE)      \
   X(IQ1_M, iq1_m, 16, 9, 5, NONE)      \
