@@ -25,6 +25,7 @@ VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 # - avx2, avxvnni, few: sixteen registers hold eight vectors of folded codes and then no room is left for their scales,
 #   masks and two sums a token; part of the codes is read again from the first cache, where the activations are anyway.
 #   One token shows most: it has the fewest products. Types of the grids and of 5 bits need more masks.
+# - avx512_vbmi: q1_0 has thirteen controls beside the sums of several tokens; iq1_m keeps indices on the stack.
 # - nvfp4 and mxfp4 collect their scales byte by byte in memory, on every level.
 LIMIT = {
     ("isa_avx2", "few"): 1.3,
@@ -36,6 +37,8 @@ LIMIT = {
     ("isa_avxvnni", "few_nvfp4"): 2.0,
     ("isa_avx512", "few_mxfp4"): 0.4,
     ("isa_avx512", "few_nvfp4"): 0.25,
+    ("isa_avx512_vbmi", "few_q1_0"): 0.25,
+    ("isa_avx512_vbmi", "few_iq1_m_6"): 0.4,
 }
 
 

@@ -5,8 +5,8 @@
 #ifndef PGG_FEW_AVX512_H
 #define PGG_FEW_AVX512_H
 
-#define FEW_CODED_TYPES(X) PGG_FOLDED_TYPES(X)
-#define FEW_TAKEN_TYPES(X) PGG_FOLDED_TYPES(X)
+#define FEW_CODED_TYPES(X) PGG_PLAIN_TYPES(X) PGG_SMALL_TYPES(X) PGG_GRID_TYPES(X)
+#define FEW_TAKEN_TYPES(X) FEW_CODED_TYPES(X)
 
 PGG_ALWAYS few_how few_how_of(int type, int group) {
   switch (type) {

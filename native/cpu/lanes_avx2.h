@@ -68,7 +68,7 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   (void)lo1, (void)hi1;
   return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(even, odd)), _mm_unpackhi_epi8(even, odd), 1);
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm256_sub_epi8(_mm256_xor_si256(a, mask), mask); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { return _mm256_xor_si256(a, b); }
 PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm256_permute4x64_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm256_or_si256(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm256_slli_epi32(a, n); }
@@ -78,6 +78,21 @@ PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
 PGG_ALWAYS lb lb_flip(lb a) { return _mm256_xor_si256(a, _mm256_set1_epi8((char)0x80)); }
 PGG_ALWAYS lb lb_widen_low(lb a) { return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a)); }
 PGG_ALWAYS lb lb_widen_high(lb a) { return _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a, 1)); }
+
+PGG_ALWAYS lb lb_twice(const uint8_t *p0, const uint8_t *p1) {
+  return (void)p1, _mm256_broadcastsi128_si256(l_load16(p0));
+}
+PGG_ALWAYS lb lb_quads(const uint8_t *p0, const uint8_t *p1) {
+  return (void)p1, _mm256_set1_epi32((int)pgg_load_u32(p0));
+}
+/* bytes in the upper half of int16, so that the product keeps what is below the point and times 3 shows the digit */
+PGG_ALWAYS lb lb_trits(lb a, lb power) {
+  const __m256i by = _mm256_and_si256(power, _mm256_set1_epi16(255)), three = _mm256_set1_epi16(3);
+  const __m256i even = _mm256_mulhi_epu16(_mm256_mullo_epi16(_mm256_slli_epi16(a, 8), by), three);
+  const __m256i upper = _mm256_and_si256(a, _mm256_set1_epi16((short)0xff00));
+  const __m256i odd = _mm256_mulhi_epu16(_mm256_mullo_epi16(upper, by), three);
+  return _mm256_or_si256(even, _mm256_slli_epi16(odd, 8));
+}
 
 /* ---- rows to lanes ------------------------------------------------------------------------------------- */
 
@@ -130,6 +145,23 @@ PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
 }
 PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {
   return (void)b1, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)b0)));
+}
+/* exponent e - 1; 2^-128 and 2^-127 are subnormal */
+PGG_ALWAYS lf lf_e8m0(uint64_t b0, uint64_t b1) {
+  const __m256i e = _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b0)), 23);
+  const __m256i tiny = _mm256_add_epi32(_mm256_srli_epi32(e, 2), _mm256_set1_epi32(0x00200000));
+  (void)b1;
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(0x00800000)), tiny));
+}
+/* seven bits moved up by 7 are a half that is 2^7 too small; 0x7f is zero */
+PGG_ALWAYS lf lf_e4m3(uint64_t b0, uint64_t b1) {
+  const __m128i x = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)b0)), nan = _mm_cmpeq_epi16(x, _mm_set1_epi16(127));
+  const __m128i h = _mm_and_si128(_mm_slli_epi16(x, 7), _mm_set1_epi16(0x3f80));
+  (void)b1;
+  return _mm256_mul_ps(_mm256_cvtph_ps(_mm_andnot_si128(nan, h)), _mm256_set1_ps(128.0f));
+}
+PGG_ALWAYS lf lf_halves4x2(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  return (void)lo1, (void)hi1, _mm256_cvtph_ps(l_two_u64(lo0, hi0));
 }
 PGG_ALWAYS lf lf_row_f32(const uint8_t *p) { return _mm256_loadu_ps((const float *)(const void *)p); }
 PGG_ALWAYS lf lf_row_f16(const uint8_t *p) { return _mm256_cvtph_ps(l_load16(p)); }

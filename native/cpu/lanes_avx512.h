@@ -66,7 +66,7 @@ PGG_ALWAYS lb lb_crumbs(uint64_t c0, uint64_t c1) {
   const __m512i n = _mm512_cvtepu8_epi16(l_in_turn(c0, c1));
   return _mm512_and_si512(_mm512_mullo_epi16(n, _mm512_set1_epi16(65)), _mm512_set1_epi8(3));
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { return _mm512_sub_epi8(_mm512_xor_si512(a, mask), mask); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { return _mm512_xor_si512(a, b); }
 PGG_ALWAYS lb lb_swap_middle(lb a) { return _mm512_permutex_epi64(a, 0xd8); }
 PGG_ALWAYS lb lb_or(lb a, lb b) { return _mm512_or_si512(a, b); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
@@ -75,6 +75,24 @@ PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
   return _mm512_shuffle_epi8(t, code);
 }
 PGG_ALWAYS lb lb_flip(lb a) { return _mm512_xor_si512(a, _mm512_set1_epi8((char)0x80)); }
+
+PGG_ALWAYS lb lb_twice(const uint8_t *p0, const uint8_t *p1) {
+  const __m512i first = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)p0));
+  if (PGG_SAME_PLACE(p0, p1)) return first;
+  return _mm512_mask_broadcast_i32x4(first, 0xff00, _mm_loadu_si128((const __m128i *)(const void *)p1));
+}
+PGG_ALWAYS lb lb_quads(const uint8_t *p0, const uint8_t *p1) {
+  const __m512i first = _mm512_set1_epi32((int)pgg_load_u32(p0));
+  return _mm512_mask_set1_epi32(first, 0xff00, (int)pgg_load_u32(p1));
+}
+/* bytes in the upper half of int16, so that the product keeps what is below the point and times 3 shows the digit */
+PGG_ALWAYS lb lb_trits(lb a, lb power) {
+  const __m512i by = _mm512_and_si512(power, _mm512_set1_epi16(255)), three = _mm512_set1_epi16(3);
+  const __m512i even = _mm512_mulhi_epu16(_mm512_mullo_epi16(_mm512_slli_epi16(a, 8), by), three);
+  const __m512i upper = _mm512_and_si512(a, _mm512_set1_epi16((short)0xff00));
+  const __m512i odd = _mm512_mulhi_epu16(_mm512_mullo_epi16(upper, by), three);
+  return _mm512_or_si512(even, _mm512_slli_epi16(odd, 8));
+}
 
 /* ---- rows to lanes ------------------------------------------------------------------------------------- */
 
@@ -130,6 +148,22 @@ PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
 }
 PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(l_two_u64(b0, b1)));
+}
+/* exponent e - 1; 2^-128 and 2^-127 are subnormal */
+PGG_ALWAYS lf lf_e8m0(uint64_t b0, uint64_t b1) {
+  const __m512i e = _mm512_slli_epi32(_mm512_cvtepu8_epi32(l_two_u64(b0, b1)), 23);
+  const __m512i tiny = _mm512_add_epi32(_mm512_srli_epi32(e, 2), _mm512_set1_epi32(0x00200000));
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(0x00800000)), tiny));
+}
+/* seven bits moved up by 7 are a half that is 2^7 too small; 0x7f is zero */
+PGG_ALWAYS lf lf_e4m3(uint64_t b0, uint64_t b1) {
+  const __m256i x = _mm256_cvtepu8_epi16(l_two_u64(b0, b1));
+  const __m256i h = _mm256_and_si256(_mm256_slli_epi16(x, 7), _mm256_set1_epi16(0x3f80));
+  const __mmask16 some = _mm256_cmpneq_epi16_mask(x, _mm256_set1_epi16(127));
+  return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_maskz_mov_epi16(some, h)), _mm512_set1_ps(128.0f));
+}
+PGG_ALWAYS lf lf_halves4x2(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(l_two_u64(lo0, hi0)), l_two_u64(lo1, hi1), 1));
 }
 PGG_ALWAYS lf lf_pair_f32(const uint8_t *p0, const uint8_t *p1) {
   return l_join_ps(_mm256_loadu_ps((const float *)(const void *)p0), _mm256_loadu_ps((const float *)(const void *)p1));

@@ -76,7 +76,7 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   (void)lo1, (void)hi1;
   L_BOTH(lb, h ? vzip2q_u8(even, odd) : vzip1q_u8(even, odd));
 }
-PGG_ALWAYS lb lb_negate(lb a, lb mask) { L_BOTH(lb, vsubq_u8(veorq_u8(a.v[h], mask.v[h]), mask.v[h])); }
+PGG_ALWAYS lb lb_xor(lb a, lb b) { L_BOTH(lb, veorq_u8(a.v[h], b.v[h])); }
 PGG_ALWAYS lb lb_swap_middle(lb a) {
   const uint64x2_t x = vreinterpretq_u64_u8(a.v[0]), y = vreinterpretq_u64_u8(a.v[1]);
   L_BOTH(lb, vreinterpretq_u8_u64(h ? vzip2q_u64(x, y) : vzip1q_u64(x, y)));
@@ -85,6 +85,22 @@ PGG_ALWAYS lb lb_or(lb a, lb b) { L_BOTH(lb, vorrq_u8(a.v[h], b.v[h])); }
 PGG_ALWAYS lb lb_shl(lb a, int n) { L_BOTH(lb, vshlq_u8(a.v[h], vdupq_n_s8((int8_t)n))); }
 PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
   L_BOTH(lb, vreinterpretq_u8_s8(vqtbl1q_s8(vld1q_s8(table), code.v[h])));
+}
+
+PGG_ALWAYS lb lb_twice(const uint8_t *p0, const uint8_t *p1) {
+  const uint8x16_t x = vld1q_u8(p0);
+  (void)p1;
+  L_BOTH(lb, x);
+}
+PGG_ALWAYS lb lb_quads(const uint8_t *p0, const uint8_t *p1) {
+  const uint8x16_t x = vreinterpretq_u8_u32(vdupq_n_u32(pgg_load_u32(p0)));
+  (void)p1;
+  L_BOTH(lb, x);
+}
+/* what is below the point, and whether three times it passes 1 and 2 */
+PGG_ALWAYS lb lb_trits(lb a, lb power) {
+  L_BOTH(lb, vsubq_u8(vdupq_n_u8(0), vaddq_u8(vcgtq_u8(vmulq_u8(a.v[h], power.v[h]), vdupq_n_u8(85)),
+                                              vcgtq_u8(vmulq_u8(a.v[h], power.v[h]), vdupq_n_u8(170)))));
 }
 
 /* ---- rows to lanes ------------------------------------------------------------------------------------- */
@@ -146,6 +162,28 @@ PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {
   const int16x8_t w = vmovl_s8(vcreate_s8(b0));
   (void)b1;
   L_BOTH(lf, vcvtq_f32_s32(vmovl_s16(h ? vget_high_s16(w) : vget_low_s16(w))));
+}
+/* exponent e - 1; 2^-128 and 2^-127 are subnormal */
+PGG_ALWAYS float32x4_t l_e8m0(uint16x4_t x) {
+  const int32x4_t e = vreinterpretq_s32_u32(vshlq_n_u32(vmovl_u16(x), 23));
+  const int32x4_t tiny = vaddq_s32(vshrq_n_s32(e, 2), vdupq_n_s32(0x00200000));
+  return vreinterpretq_f32_s32(vmaxq_s32(vsubq_s32(e, vdupq_n_s32(0x00800000)), tiny));
+}
+PGG_ALWAYS lf lf_e8m0(uint64_t b0, uint64_t b1) {
+  const uint16x8_t w = vmovl_u8(vcreate_u8(b0));
+  (void)b1;
+  L_BOTH(lf, l_e8m0(h ? vget_high_u16(w) : vget_low_u16(w)));
+}
+/* seven bits moved up by 7 are a half that is 2^7 too small; 0x7f is zero */
+PGG_ALWAYS lf lf_e4m3(uint64_t b0, uint64_t b1) {
+  const uint16x8_t x = vmovl_u8(vcreate_u8(b0)), up = vandq_u16(vshlq_n_u16(x, 7), vdupq_n_u16(0x3f80));
+  const uint16x8_t w = vbicq_u16(up, vceqq_u16(x, vdupq_n_u16(127)));
+  (void)b1;
+  L_BOTH(lf, vmulq_n_f32(l_widen_half(h ? vget_high_u16(w) : vget_low_u16(w)), 128.0f));
+}
+PGG_ALWAYS lf lf_halves4x2(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  (void)lo1, (void)hi1;
+  L_BOTH(lf, l_widen_half(vcreate_u16(h ? hi0 : lo0)));
 }
 PGG_ALWAYS lf lf_row_f32(const uint8_t *p) { L_BOTH(lf, vreinterpretq_f32_u8(vld1q_u8(p + 16 * h))); }
 PGG_ALWAYS lf lf_row_f16(const uint8_t *p) { L_BOTH(lf, l_widen_half(vreinterpret_u16_u8(vld1_u8(p + 8 * h)))); }

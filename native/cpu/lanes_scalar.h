@@ -78,9 +78,8 @@ PGG_ALWAYS lb lb_nibbles_in_turn(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint6
   EACH(16) r.v[i] = (uint8_t)(lo0 >> 4 * i & 15), r.v[16 + i] = (uint8_t)(hi0 >> 4 * i & 15);
   return r;
 }
-/* minus a where mask (0 or 255) says so */
-PGG_ALWAYS lb lb_negate(lb a, lb mask) {
-  EACH(32) a.v[i] = (uint8_t)((a.v[i] ^ mask.v[i]) - mask.v[i]);
+PGG_ALWAYS lb lb_xor(lb a, lb b) {
+  EACH(32) a.v[i] ^= b.v[i];
   return a;
 }
 /* the second and the third eight bytes trade places */
@@ -102,6 +101,25 @@ PGG_ALWAYS lb lb_shl(lb a, int n) {
 PGG_ALWAYS lb lb_table(const int8_t *table, lb code) {
   EACH(32) code.v[i] = (uint8_t)table[code.v[i]];
   return code;
+}
+
+/* 16 bytes twice; 4 bytes eight times */
+PGG_ALWAYS lb lb_twice(const uint8_t *p0, const uint8_t *p1) {
+  lb r;
+  (void)p1;
+  EACH(32) r.v[i] = p0[i & 15];
+  return r;
+}
+PGG_ALWAYS lb lb_quads(const uint8_t *p0, const uint8_t *p1) {
+  lb r;
+  (void)p1;
+  EACH(32) r.v[i] = p0[i & 3];
+  return r;
+}
+/* a fraction of 256 in base 3, moved up by a power of 3: the digit before the point. Powers are equal in pairs. */
+PGG_ALWAYS lb lb_trits(lb a, lb power) {
+  EACH(32) a.v[i] = (uint8_t)((a.v[i] * power.v[i] & 255) * 3 >> 8);
+  return a;
 }
 
 /* ---- rows to lanes ------------------------------------------------------------------------------------- */
@@ -174,6 +192,26 @@ PGG_ALWAYS lf lf_bytes8(uint64_t b0, uint64_t b1) {
   lf r;
   (void)b1;
   EACH(8) r.v[i] = (float)(b0 >> 8 * i & 255);
+  return r;
+}
+/* 8 bytes as E8M0 and as unsigned E4M3, half of both */
+PGG_ALWAYS lf lf_e8m0(uint64_t b0, uint64_t b1) {
+  lf r;
+  (void)b1;
+  EACH(8) r.v[i] = pgg_e8m0_half((uint8_t)(b0 >> 8 * i));
+  return r;
+}
+PGG_ALWAYS lf lf_e4m3(uint64_t b0, uint64_t b1) {
+  lf r;
+  (void)b1;
+  EACH(8) r.v[i] = pgg_ue4m3_half((uint8_t)(b0 >> 8 * i));
+  return r;
+}
+/* 8 halves, four and four */
+PGG_ALWAYS lf lf_halves4x2(uint64_t lo0, uint64_t hi0, uint64_t lo1, uint64_t hi1) {
+  lf r;
+  (void)lo1, (void)hi1;
+  EACH(8) r.v[i] = pgg_half_value((uint16_t)((i < 4 ? lo0 : hi0) >> 16 * (i & 3)));
   return r;
 }
 PGG_ALWAYS lf lf_sbytes8(uint64_t b0, uint64_t b1) {

@@ -50,15 +50,28 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
 /* Types with lanes of their own. Code = q + offset, unsigned, of so many bits; 8-bit codes stay signed until a level
  * decides (LANES_BYTES8). group: values that share one scale.
  *   X(NAME, name, group, offset, bits, mins) */
-#define PGG_GRID_TYPES(X)             \
-  X(IQ1_S, iq1_s, 32, 9, 5, NONE)     \
-  X(IQ1_M, iq1_m, 16, 9, 5, NONE)     \
-  X(IQ2_XXS, iq2_xxs, 32, 0, 8, NONE) \
-  X(IQ2_XS, iq2_xs, 16, 0, 8, NONE)   \
-  X(IQ2_S, iq2_s, 16, 0, 8, NONE)     \
-  X(IQ3_XXS, iq3_xxs, 32, 0, 8, NONE) \
-  X(IQ3_S, iq3_s, 32, 0, 8, NONE)
-#define PGG_LANE_TYPES(X)           \
+#define PGG_GRID_TYPES(X)              \
+  X(IQ1_S, iq1_s, 32, 9, 5, NONE)      \
+  X(IQ1_M, iq1_m, 16, 9, 5, NONE)      \
+  X(IQ2_XXS, iq2_xxs, 32, 64, 7, NONE) \
+  X(IQ2_XS, iq2_xs, 16, 64, 7, NONE)   \
+  X(IQ2_S, iq2_s, 16, 64, 7, NONE)     \
+  X(IQ3_XXS, iq3_xxs, 32, 64, 7, NONE) \
+  X(IQ3_S, iq3_s, 32, 32, 6, NONE)
+#define PGG_SMALL_TYPES(X)         \
+  X(MXFP4, mxfp4, 32, 12, 5, NONE) \
+  X(Q1_0, q1_0, 32, 1, 2, NONE)    \
+  X(Q2_0, q2_0, 32, 1, 2, NONE)    \
+  X(NVFP4, nvfp4, 16, 12, 5, NONE)
+#define PGG_PLAIN_TYPES(X)       \
+  X(Q4_1, q4_1, 32, 0, 4, FLOAT) \
+  X(Q5_0, q5_0, 32, 16, 5, NONE) \
+  X(Q5_1, q5_1, 32, 0, 5, FLOAT) \
+  X(Q8_0, q8_0, 32, 0, 8, NONE)  \
+  X(TQ1_0, tq1_0, 32, 1, 2, NONE)
+/* For few tokens these may have an own way (few_<level>.h), and grid and small types a whole stretch at once
+ * (lanes_grid_<level>.h); all others are folded. */
+#define PGG_OWN_TYPES(X)            \
   X(Q4_K, q4_k, 32, 0, 4, INT)      \
   X(Q5_K, q5_k, 32, 0, 5, INT)      \
   X(Q4_0, q4_0, 32, 8, 4, NONE)     \
@@ -67,19 +80,8 @@ enum { MINS_NONE, MINS_INT, MINS_FLOAT };
   X(Q6_K, q6_k, 16, 32, 6, NONE)    \
   X(IQ4_NL, iq4_nl, 32, 0, 8, NONE) \
   X(IQ4_XS, iq4_xs, 32, 0, 8, NONE) \
-  X(TQ2_0, tq2_0, 32, 1, 2, NONE)   \
-  PGG_FOLDED_TYPES(X)
-/* those that every level folds for few tokens; the others may have an own way (few_avx512.h) */
-#define PGG_FOLDED_TYPES(X)        \
-  X(Q4_1, q4_1, 32, 0, 4, FLOAT)   \
-  X(Q5_0, q5_0, 32, 16, 5, NONE)   \
-  X(Q5_1, q5_1, 32, 0, 5, FLOAT)   \
-  X(Q8_0, q8_0, 32, 0, 8, NONE)    \
-  X(MXFP4, mxfp4, 32, 12, 5, NONE) \
-  X(Q1_0, q1_0, 32, 1, 2, NONE)    \
-  X(Q2_0, q2_0, 32, 1, 2, NONE)    \
-  X(NVFP4, nvfp4, 16, 12, 5, NONE) \
-  PGG_GRID_TYPES(X)
+  X(TQ2_0, tq2_0, 32, 1, 2, NONE)
+#define PGG_LANE_TYPES(X) PGG_OWN_TYPES(X) PGG_PLAIN_TYPES(X) PGG_SMALL_TYPES(X) PGG_GRID_TYPES(X)
 
 /* What a level does with 8-bit codes: make them unsigned (vpdpbusd), widen them to int16 (maddubs would saturate),
  * or keep them signed. */

@@ -58,7 +58,8 @@ else()
   set(PGG_ISA_EXTRAS "")
 endif()
 
-# An extra overrides slots of its level on CPUs that have more; the level works without the file.
+# An extra overrides slots of its level on CPUs that have more; the level works without the file. avx512_vbmi: types
+# whose weights are looked up; avx512_bf16: products of bf16 pairs.
 foreach(isa IN LISTS PGG_ISA_EXTRAS)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cpu/isa_${isa}.c)
     list(APPEND PGG_ISA_FILES ${isa})

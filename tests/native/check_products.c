@@ -358,6 +358,43 @@ static void check_type(const pgg_kernels *k, int type) {
   free(b);
 }
 
+/* What newer CPUs add to a level gives the bits of the level, for one token, a few and many: codes are integers. The
+ * random rows name every row of every grid. */
+static void check_extra(const char *isa) {
+  static const int n_of[] = {5, 48};
+  const pgg_kernels *const tables[2] = {pgg_kernels_bare(isa), pgg_kernels_level(isa)};
+  uint64_t seed = 77;
+  bench *b = calloc(1, sizeof *b);
+  float *first = malloc(sizeof(float) * MAX_N * Y_STRIDE);
+  b->len = MAX_K, b->y = malloc(sizeof(float) * MAX_N * Y_STRIDE);
+  for (int type = 0; type < PGG_TYPE_LIMIT; type++) {
+    b->q = pgg_quant_get(type);
+    if (!b->q || b->q->info.kind != PGG_KIND_BLOCK || tables[0]->gemv[type] == tables[1]->gemv[type]) continue;
+    what = b->q->info.name;
+    b->row_bytes = (size_t)(b->len / b->q->info.elems * b->q->info.bytes);
+    b->act_stride = (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
+    b->w = test_guard(b->row_bytes * MAX_ROWS);
+    b->acts = test_guard(b->act_stride * MAX_N);
+    b->panels = test_aligned(tables[0]->panel_bytes(type, MAX_N, b->len) + 64);
+    b->scratch = test_aligned(tables[0]->gemm_scratch(type, b->len) + 64);
+    make_weights(b->q, b->w.p, MAX_ROWS, b->len, RANDOM, -1, &seed);
+    make_acts(0, b->acts.p, b->act_stride, MAX_N, b->len, RANDOM, &seed);
+    for (int which = 0; which < 2; which++)
+      tables[which]->gemv[type](b->w.p, b->row_bytes, b->acts.p, b->gemv[which], MAX_ROWS, b->len);
+    if (memcmp(b->gemv[0], b->gemv[1], sizeof b->gemv[0])) FAIL("gemv: bits differ from the bare level's");
+    for (int i = 0; i < 2; i++) {
+      b->k = tables[0], run_gemm(b, MAX_ROWS, n_of[i]);
+      memcpy(first, b->y, sizeof(float) * MAX_N * Y_STRIDE);
+      b->k = tables[1], run_gemm(b, MAX_ROWS, n_of[i]);
+      if (memcmp(first, b->y, sizeof(float) * MAX_N * Y_STRIDE))
+        FAIL("gemm n %d: bits differ from the bare level's", n_of[i]);
+    }
+    test_unguard(b->w), test_unguard(b->acts);
+    test_aligned_free(b->panels), test_aligned_free(b->scratch);
+  }
+  free(first), free(b->y), free(b);
+}
+
 /* ---- activations --------------------------------------------------------------------------------------- */
 
 /* The encoders of a level are the portable ones compiled again: bytes must be equal. */
@@ -438,7 +475,9 @@ static void check_table(const char *isa, const char *form, const pgg_kernels *k)
 /* As this CPU runs the level, and without what newer CPUs add to it. */
 static void check_level(const char *isa) {
   check_table(isa, "", pgg_kernels_level(isa));
-  if (pgg_kernels_bare(isa)) check_table(isa, " (bare)", pgg_kernels_bare(isa));
+  if (!pgg_kernels_bare(isa)) return;
+  check_table(isa, " (bare)", pgg_kernels_bare(isa));
+  check_extra(isa);
 }
 
 int main(int argc, char **argv) {
