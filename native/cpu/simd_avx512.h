@@ -45,9 +45,13 @@ static inline float f16_value(const void *p) {
   return _cvtsh_ss(h);
 }
 static inline vf vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-static inline vf vf_load_bf16(const void *p) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+static inline vf bf16_values(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+static inline vf vf_load_bf16(const void *p) { return bf16_values(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf vf_load_f16_n(const void *p, int n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_below(n), p));
+}
+static inline vf vf_load_bf16_n(const void *p, int n) {
+  return bf16_values(_mm256_maskz_loadu_epi16(lanes_below(n), p));
 }
 static inline vf vf_load_i8(const int8_t *p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
