@@ -149,7 +149,7 @@ def test_quantized_weights_give_what_their_values_give(tmp_path, type, bound):
         assert relative(whole, want) < bound
         s = m.session()
         parts = np.concatenate([s.step(part, len(part)).reshape(len(part), -1) for part in pieces(IDS, (1, 9, 2))])
-    assert relative(parts, whole) < 0.01
+    assert relative(parts, whole) < 0.02  # an activation rounds to the other side: docs/adr/0007
 
 
 def test_copied_weights_give_the_same_bits(made):
