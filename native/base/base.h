@@ -8,12 +8,6 @@
 
 #include "pgg.h"
 
-#if defined(_MSC_VER)
-#define PGG_RESTRICT __restrict
-#else
-#define PGG_RESTRICT restrict
-#endif
-
 /* Sets this thread's message (printf style, cut at 1,000 characters) and returns status. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))

@@ -132,7 +132,6 @@ PGG_ALWAYS lf lf_two(float x0, float x1) { return l_join_ps(_mm256_set1_ps(x0), 
 PGG_ALWAYS lf lf_load(const float *p) { return _mm512_loadu_ps(p); }
 PGG_ALWAYS void lf_store(float *p, lf a) { _mm512_storeu_ps(p, a); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { return _mm512_add_ps(a, b); }
-PGG_ALWAYS lf lf_sub(lf a, lf b) { return _mm512_sub_ps(a, b); }
 PGG_ALWAYS lf lf_mul(lf a, lf b) { return _mm512_mul_ps(a, b); }
 PGG_ALWAYS lf lf_fma(lf a, lf b, lf c) { return _mm512_fmadd_ps(a, b, c); }
 PGG_ALWAYS lf lf_fnma(lf a, lf b, lf c) { return _mm512_fnmadd_ps(a, b, c); }

@@ -143,7 +143,6 @@ PGG_ALWAYS lf lf_two(float x0, float x1) { return (void)x1, lf_set1(x0); }
 PGG_ALWAYS lf lf_load(const float *p) { L_BOTH(lf, vld1q_f32(p + 4 * h)); }
 PGG_ALWAYS void lf_store(float *p, lf a) { vst1q_f32(p, a.v[0]), vst1q_f32(p + 4, a.v[1]); }
 PGG_ALWAYS lf lf_add(lf a, lf b) { L_BOTH(lf, vaddq_f32(a.v[h], b.v[h])); }
-PGG_ALWAYS lf lf_sub(lf a, lf b) { L_BOTH(lf, vsubq_f32(a.v[h], b.v[h])); }
 PGG_ALWAYS lf lf_mul(lf a, lf b) { L_BOTH(lf, vmulq_f32(a.v[h], b.v[h])); }
 PGG_ALWAYS lf lf_fma(lf a, lf b, lf c) { L_BOTH(lf, vfmaq_f32(c.v[h], a.v[h], b.v[h])); }
 PGG_ALWAYS lf lf_fnma(lf a, lf b, lf c) { L_BOTH(lf, vfmsq_f32(c.v[h], a.v[h], b.v[h])); }

@@ -158,10 +158,6 @@ PGG_ALWAYS lf lf_add(lf a, lf b) {
   EACH(8) a.v[i] += b.v[i];
   return a;
 }
-PGG_ALWAYS lf lf_sub(lf a, lf b) {
-  EACH(8) a.v[i] -= b.v[i];
-  return a;
-}
 PGG_ALWAYS lf lf_mul(lf a, lf b) {
   EACH(8) a.v[i] *= b.v[i];
   return a;

@@ -66,16 +66,6 @@ static inline vf vf_load_bf16(const void *p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-static inline vf vf_load_f16_n(const void *p, int n) {
-  uint16_t t[SIMD_LANES] = {0};
-  memcpy(t, p, (size_t)n * 2);
-  return vf_load_f16(t);
-}
-static inline vf vf_load_bf16_n(const void *p, int n) {
-  uint16_t t[SIMD_LANES] = {0};
-  memcpy(t, p, (size_t)n * 2);
-  return vf_load_bf16(t);
-}
 static inline vf vf_load_i8(const int8_t *p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }

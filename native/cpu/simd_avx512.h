@@ -47,6 +47,7 @@ static inline float f16_value(const void *p) {
 static inline vf vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 static inline vf bf16_values(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 static inline vf vf_load_bf16(const void *p) { return bf16_values(_mm256_loadu_si256((const __m256i *)p)); }
+#define SIMD_HALVES_N 1 /* loads of n halves, the other lanes zero */
 static inline vf vf_load_f16_n(const void *p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_below(n), p));
 }

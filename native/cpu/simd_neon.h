@@ -69,16 +69,6 @@ static inline vf vf_load_bf16(const void *p) {
   memcpy(&h, p, 8);
   return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
 }
-static inline vf vf_load_f16_n(const void *p, int n) {
-  uint16_t t[SIMD_LANES] = {0};
-  memcpy(t, p, (size_t)n * 2);
-  return vf_load_f16(t);
-}
-static inline vf vf_load_bf16_n(const void *p, int n) {
-  uint16_t t[SIMD_LANES] = {0};
-  memcpy(t, p, (size_t)n * 2);
-  return vf_load_bf16(t);
-}
 static inline vf vf_load_nibbles(const uint8_t *p, int high) {
   uint32_t four;
   memcpy(&four, p, 4);

@@ -61,8 +61,6 @@ static inline vf vf_load_bf16(const void *p) {
   memcpy(&h, p, 2);
   return pgg_bf16_to_f32(h);
 }
-static inline vf vf_load_f16_n(const void *p, int n) { return n ? vf_load_f16(p) : 0.0f; }
-static inline vf vf_load_bf16_n(const void *p, int n) { return n ? vf_load_bf16(p) : 0.0f; }
 static inline vf vf_load_i8(const int8_t *p) { return (float)*p; }
 static inline vf vf_load_nibbles(const uint8_t *p, int high) { return (float)(*p >> 4 * high & 15); }
 static inline void vf_store_f16(void *p, vf a) {
