@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +16,13 @@ from pyggml.gguf import open as open_gguf
 
 
 class Slow(io.BytesIO):
-    def write(self, piece: object) -> int:
+    def write(self, piece: bytes) -> int:
         time.sleep(0.002)
-        return super().write(piece)  # type: ignore[arg-type]
+        return super().write(piece)
 
 
 class Full(io.BytesIO):
-    def write(self, piece: object) -> int:
+    def write(self, piece: bytes) -> int:
         raise OSError(28, "No space left on device")
 
 
@@ -48,7 +50,7 @@ def test_an_error_of_the_maker_ends_the_writing() -> None:
     assert out.getvalue() in (b"", b"first")
 
 
-def test_a_large_file_is_flushed_on_the_way(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_large_file_is_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyggml.behind._TO_DISK", 1000)
     with open(tmp_path / "x", "wb") as out, Behind(out) as behind:
         for i in range(50):
@@ -56,7 +58,7 @@ def test_a_large_file_is_flushed_on_the_way(tmp_path, monkeypatch) -> None:  # t
     assert (tmp_path / "x").read_bytes() == b"".join(bytes([i]) * 100 for i in range(50))
 
 
-def test_a_writer_gives_the_same_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_writer_gives_the_same_file(tmp_path: Path) -> None:
     values = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
     for behind in (False, True):
         with Writer(tmp_path / f"{behind}.gguf", behind=behind) as w:
@@ -67,8 +69,8 @@ def test_a_writer_gives_the_same_file(tmp_path) -> None:  # type: ignore[no-unty
     assert open_gguf(tmp_path / "True.gguf").tensors["a"].shape == (3, 64)
 
 
-def test_an_error_leaves_no_trace(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def pieces():  # type: ignore[no-untyped-def]
+def test_an_error_leaves_no_trace(tmp_path: Path) -> None:
+    def pieces() -> Iterator[np.ndarray]:
         yield np.zeros((1, 32), np.float32)
         raise MemoryError("while the second is made")
 

@@ -83,7 +83,6 @@ def test_yaml(tmp_path, monkeypatch):
     with pytest.raises(pyggml.UnsupportedError, match="pip install pyyaml"):
         pyggml.load_recipe(path)
     monkeypatch.undo()
-    pytest.importorskip("yaml")
     path.write_text(
         "base: Q4_0\nlm_head: q8_0\ntypes:\n  attention_query: FP16\nrules:\n- match: ffn_up\n  type: q5_k\n"
         "  layers: first 4\nkeep:\n  layer_norm: f32\n  router:\n"
