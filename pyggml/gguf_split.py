@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyggml import gguf
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import MAX_SPLITS, align_up, clip
+from pyggml.sizes import byte_size
 
 _PIECE = 64 << 20
 
@@ -27,14 +28,15 @@ def split_file(
     prefix: str | os.PathLike[str],
     *,
     max_tensors: int | None = None,
-    max_size: int | None = None,
+    max_size: int | str | None = None,
     metadata_alone: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
     """Writes src as PREFIX-00001-of-0000N.gguf ... and returns the paths.
 
-    A part holds at most max_tensors tensors and about max_size bytes of them (one tensor at least); without either,
-    128 tensors. metadata_alone: the first part has no tensors, so it downloads at once. progress(bytes_done, total).
+    A part holds at most max_tensors tensors and about max_size bytes of them ("2G", or a number; one tensor at least);
+    without either, 128 tensors. metadata_alone: the first part has no tensors, so it downloads at once.
+    progress(bytes_done, total).
     Raises ArgumentError where a part exists already or a limit makes no sense, GGUFError for a broken source; a failure
     leaves no part behind.
 
@@ -44,11 +46,12 @@ def split_file(
     >>> parts[0][-21:], pyggml.gguf.open(parts[1]).arch
     ('x-00001-of-00004.gguf', 'llama')
     """
-    for name, limit in (("max_tensors", max_tensors), ("max_size", max_size)):
+    most = None if max_size is None else byte_size(max_size, "max_size")
+    for name, limit in (("max_tensors", max_tensors), ("max_size", most)):
         if limit is not None and limit < 1:
             raise ArgumentError(f"split: {name} must be at least 1, got {limit}")
     with gguf.open(src) as file:
-        groups = list(_groups(file, max_tensors if max_tensors or max_size else 128, max_size))
+        groups = list(_groups(file, max_tensors if max_tensors or most else 128, most))
         groups = [[], *groups] if metadata_alone else groups or [[]]
         if len(groups) > MAX_SPLITS:
             raise ArgumentError(f"split: {len(groups)} parts, at most {MAX_SPLITS} are allowed; use larger ones")

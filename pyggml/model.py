@@ -27,6 +27,7 @@ from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 from pyggml.session import Session
 from pyggml.tensor import Tensor
+from pyggml.texts import Text, is_text, text_of
 from pyggml.weights import Progress, Weights
 
 if TYPE_CHECKING:
@@ -263,13 +264,19 @@ class Model:
         finally:
             self._give_back(session)
 
-    def score(self, text: str | Sequence[int]) -> NDArray[np.float32]:
-        """Natural log-probability of every token but the first, given those before it: -> (n - 1,) float32."""
-        return scoring.score(self, self._ids(text))
+    def score(self, text: Text | Sequence[int]) -> NDArray[np.float32]:
+        """Natural log-probability of every token but the first, given those before it: -> (n - 1,) float32.
 
-    def perplexity(self, text: str | Sequence[int], n_ctx: int = 512, progress: Progress | None = None) -> float:
-        """Perplexity over chunks of n_ctx tokens, the second half of each scored (as llama.cpp counts it)."""
-        return scoring.perplexity(self, self._ids(text), n_ctx, progress)
+        text: a str is the text, a pathlib.Path a file of it; or ids.
+        """
+        return scoring.score(self, self._ids(text_of(text) if is_text(text) else text))
+
+    def perplexity(self, text: Text | Sequence[int], n_ctx: int = 512, progress: Progress | None = None) -> float:
+        """Perplexity over chunks of n_ctx tokens, the second half of each scored (as llama.cpp counts it).
+
+        text: a str is the text, a pathlib.Path a file of it; or ids. Raises ArgumentError for fewer than n_ctx tokens.
+        """
+        return scoring.perplexity(self, text, n_ctx, progress)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.errors import ArgumentError
+from pyggml.texts import Text, check_no_name, is_text, text_of, too_short
 
 if TYPE_CHECKING:
     from pyggml.gguf import TensorInfo
@@ -45,14 +46,19 @@ def score(model: Model, ids: Sequence[int]) -> NDArray[np.float32]:
         model._give_back(session)
 
 
-def perplexity(model: Model, ids: Sequence[int], n_ctx: int, progress: Callable[[int, int], None] | None) -> float:
+def perplexity(
+    model: Model, text: Text | Sequence[int], n_ctx: int, progress: Callable[[int, int], None] | None
+) -> float:
     """exp of the mean negative log-probability over the second halves of chunks of n_ctx ids."""
+    if isinstance(text, str):
+        check_no_name("perplexity", text)
+    ids = model._ids(text_of(text) if is_text(text) else text)
     if n_ctx < 4:
         raise ArgumentError(f"perplexity: n_ctx must be at least 4, got {n_ctx}")
     n_ctx = min(n_ctx, model.n_ctx)
     n_chunk = len(ids) // n_ctx
     if n_chunk == 0:
-        raise ArgumentError(f"perplexity: the text has {len(ids)} tokens, at least n_ctx = {n_ctx} are needed")
+        raise too_short(f"perplexity in chunks of n_ctx = {n_ctx}", text, len(ids), n_ctx)
     tok = model.tokenizer
     total, count = 0.0, 0
     session = model._borrow()

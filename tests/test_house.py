@@ -47,6 +47,8 @@ PY_FLOORS = {
     "behind": 2,
     "replacing": 2,
     "stops": 2,
+    "sizes": 2,
+    "texts": 2,
     "tokenizer": 2,
     "numeric": 2,
     "arch": 3,

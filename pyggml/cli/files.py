@@ -14,7 +14,6 @@ from pyggml.cli import show
 from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure, parse
-from pyggml.recipes.recipe import byte_size
 from pyggml.replacing import check_writable, replacing
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
@@ -162,7 +161,7 @@ def split(
     """
     with show.progress("splitting") as progress:
         paths = pyggml.split_file(
-            src, prefix, max_size=None if max_size is None else byte_size(max_size), max_tensors=max_tensors,
+            src, prefix, max_size=max_size, max_tensors=max_tensors,
             metadata_alone=metadata_alone, progress=progress,
         )  # fmt: skip
     for path in paths:

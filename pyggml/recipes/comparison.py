@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import ArgumentError
-from pyggml.recipes.watch import Trial, chunks_of, log_softmax
-
-if TYPE_CHECKING:
-    from pyggml.model import Model
+from pyggml.model import Model
+from pyggml.recipes.opened import ModelOrPath, opened
+from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, log_softmax, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +32,9 @@ class Comparison:
 
 
 def compare(
-    a: Model,
-    b: Model,
-    text: str | Sequence[int],
+    a: ModelOrPath,
+    b: ModelOrPath,
+    text: TextOrIds,
     *,
     n_ctx: int = 512,
     n_chunk: int | None = None,
@@ -44,7 +42,8 @@ def compare(
 ) -> Comparison:
     """Both models read text in chunks of n_ctx tokens; the second half of each chunk is scored, as perplexity does.
 
-    Caches are f32. Raises ArgumentError where the vocabularies differ or the text is too short.
+    a, b: models, or paths of GGUF files. text: a str is the text, a pathlib.Path a file of it; or ids. Caches are f32.
+    Raises ArgumentError where the vocabularies differ or the text is too short.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -52,6 +51,19 @@ def compare(
     >>> c.kl_mean, c.same_top, c.logit_change
     (0.0, 1.0, 0.0)
     """
+    words = words_of("compare: text", text)
+    with opened("compare: a", a) as first, opened("compare: b", b) as second:
+        return _compare(first, second, words, n_ctx, n_chunk, progress)
+
+
+def _compare(
+    a: Model,
+    b: Model,
+    text: str | list[int],
+    n_ctx: int,
+    n_chunk: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Comparison:
     if a.n_vocab != b.n_vocab:
         raise ArgumentError(f"models of {a.n_vocab} and {b.n_vocab} tokens cannot be compared")
     chunks = chunks_of(a, text, min(n_ctx, b.n_ctx), n_chunk)

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from pyggml import _native
 from pyggml.errors import ArgumentError
 from pyggml.gguf import TensorInfo
+from pyggml.model import Model
 from pyggml.quant import QuantType
 from pyggml.recipes.choose import quantizable
 from pyggml.recipes.comparison import kl
 from pyggml.recipes.importance import imatrix as collect
+from pyggml.recipes.opened import ModelOrPath, opened
 from pyggml.recipes.rewrite import columns_of, encoded
-from pyggml.recipes.watch import Stored, Trial, chunks_of, log_softmax
+from pyggml.recipes.watch import Stored, TextOrIds, Trial, chunks_of, log_softmax, words_of
 from pyggml.replacing import replacing
-
-if TYPE_CHECKING:
-    from pyggml.model import Model
+from pyggml.sizes import bits_per_weight
 
 CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
@@ -109,10 +109,10 @@ def _cost(row: Mapping[str, Any]) -> TensorCost:
 
 
 def sensitivity(
-    model: Model,
-    text: str | Sequence[int] | None = None,
+    model: ModelOrPath,
+    text: TextOrIds | None = None,
     *,
-    near: float = 4.5,
+    near: float | str = 4.5,
     types: Sequence[str] | None = None,
     n_kl: int = 2,
     imatrix: Mapping[str, NDArray[np.float32]] | None = None,
@@ -123,11 +123,12 @@ def sensitivity(
 ) -> Sensitivity:
     """Measures every matrix of a model at every candidate type.
 
-    text: what the model should keep doing well; None: text it writes itself. near: bits per weight that matter most:
-    there KL is measured, for n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the
-    writable ones around near. imatrix: the columns' importance, else collected from the text.
+    model: a Model, or the path of a GGUF file. text: what the model should keep doing well, a str or the pathlib.Path
+    of a file, or ids; None: text it writes itself. near: bits per weight that matter most: there KL is measured, for
+    n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the writable ones around near.
+    imatrix: the columns' importance, else collected from the text.
     progress(done, of_so_many): chunks read for the imatrix, then tensors. Raises ArgumentError for a text of fewer than
-    4 tokens.
+    8 tokens.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -135,7 +136,25 @@ def sensitivity(
     >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
     True
     """
-    kinds = candidates(near, types)
+    bits = bits_per_weight(near, "near")
+    kinds = candidates(bits, types)
+    words = None if text is None else words_of("sensitivity: text", text)
+    with opened("sensitivity: model", model, n_threads) as used:
+        return _measure(used, words, bits, kinds, n_kl, imatrix, n_ctx, n_chunk, n_threads, progress)
+
+
+def _measure(
+    model: Model,
+    text: str | list[int] | None,
+    near: float,
+    kinds: Sequence[QuantType],
+    n_kl: int,
+    imatrix: Mapping[str, NDArray[np.float32]] | None,
+    n_ctx: int,
+    n_chunk: int,
+    n_threads: int,
+    progress: Progress | None,
+) -> Sensitivity:
     words = own_text(model, n_ctx * n_chunk) if text is None else text
     chunks = chunks_of(model, words, n_ctx, n_chunk)
     most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
@@ -161,8 +180,7 @@ def sensitivity(
 
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
     """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
-    if not 0 < near < math.inf:
-        raise ArgumentError(f"near is bits per weight above 0, got {near}")
+    near = bits_per_weight(near, "near")
     kinds = [QuantType.parse(t) for t in (CANDIDATES if types is None else types)]
     if types is None:
         kinds = [k for k in kinds if k.encodes and min(near, 16.0) - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]

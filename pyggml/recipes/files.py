@@ -26,7 +26,9 @@ import os
 from typing import Any
 
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules, byte_size
+from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
+from pyggml.sizes import byte_size
+from pyggml.texts import read_text
 
 _TEXTS = ("base", "output_type", "embedding_type", "note")
 _KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")
@@ -38,11 +40,7 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
 
     Raises ArgumentError for a file that cannot be read or says what is not known.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as e:
-        raise ArgumentError(f"cannot read {os.fspath(path)}: {e}") from None
+    text = read_text(path)
     ending = os.path.splitext(os.fspath(path))[1].lower()
     try:
         return recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
@@ -82,7 +80,7 @@ def recipe_of(told: dict[str, Any]) -> Recipe:
     made = Recipe(
         told.get("base", "Q4_K_M"), [*_rules(told.get("rules", []), "rules"), *as_rules(types)],
         _keep(told.get("keep", [])), told.get("output_type"), told.get("embedding_type"), told.get("note", ""),
-        None if "max_size" not in told else byte_size(told["max_size"]), smaller,
+        None if "max_size" not in told else byte_size(told["max_size"], "max_size"), smaller,
     )  # fmt: skip
     made.check()
     return made

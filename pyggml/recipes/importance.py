@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
 from pyggml.errors import ArgumentError, GGUFError
-from pyggml.recipes.watch import Trial, chunks_of
-
-if TYPE_CHECKING:
-    from pyggml.model import Model
+from pyggml.model import Model
+from pyggml.recipes.opened import ModelOrPath, opened
+from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, words_of
 
 _SUM, _COUNT = ".in_sum2", ".counts"
 _MAX_ENTRIES = 1 << 17
@@ -90,18 +88,20 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
 
 
 def imatrix(
-    model: Model,
-    text: str | Sequence[int],
+    model: ModelOrPath,
+    text: TextOrIds,
     *,
     n_ctx: int = 512,
     n_chunk: int | None = None,
-    dataset: str = "text",
+    dataset: str | None = None,
     progress: Progress | None = None,
 ) -> Imatrix:
     """Collects the importance of every matrix's columns while the model reads text, in chunks of n_ctx tokens.
 
-    n_chunk: at most so many chunks. The output matrix is measured too. Best with a model in f32, f16 or bf16 and a text
-    like what it will meet. progress(chunks_done, chunks). Raises ArgumentError for a text of fewer than 4 tokens.
+    model: a Model, or the path of a GGUF file. text: a str is the text, a pathlib.Path a file of it; or ids.
+    n_chunk: at most so many chunks. dataset: what the file calls the text; None: the name of its file, or "text".
+    The output matrix is measured too. Best with a model in f32, f16 or bf16 and a text like what it will meet.
+    progress(chunks_done, chunks). Raises ArgumentError for a text of fewer than 8 tokens.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -109,7 +109,13 @@ def imatrix(
     >>> im["blk.0.attn_q.weight"].shape == (m.config.n_embd,)
     True
     """
-    chunks = chunks_of(model, text, n_ctx, n_chunk)
+    words = words_of("imatrix: text", text)
+    name = os.path.basename(os.fspath(text)) if isinstance(text, os.PathLike) else "text"
+    with opened("imatrix: model", model) as used:
+        return _collect(used, chunks_of(used, words, n_ctx, n_chunk), name if dataset is None else dataset, progress)
+
+
+def _collect(model: Model, chunks: list[list[int]], dataset: str, progress: Progress | None) -> Imatrix:
     sums: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, NDArray[np.float64]] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +21,7 @@ def measured(
     recipe: Recipe,
     target_bpw: float | None,
     target_size: int | None,
-    text: str | None,
+    text: str | list[int] | None,
     known: Sensitivity | str | os.PathLike[str] | None,
     weights: Mapping[str, Any],
     n_threads: int,
@@ -33,8 +32,6 @@ def measured(
         raise ArgumentError("give target_bpw or target_size, not both")
     if known is not None and not isinstance(known, Sensitivity):
         known = Sensitivity.load(known)
-    if target_bpw is not None and not 0 < target_bpw < math.inf:
-        raise ArgumentError(f"target_bpw must be above 0, got {target_bpw}")
     if known is None:
         with gguf.open(src) as file:
             near = bits_left(file, recipe, target_bpw, target_size)

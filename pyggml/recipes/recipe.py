@@ -89,19 +89,6 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
     return sorted(found)
 
 
-def byte_size(value: int | str) -> int:
-    """Bytes of a number or of text with a unit; K, M, G and T are powers of 1000, KiB ... of 1024.
-
-    >>> byte_size("4GiB"), byte_size("500M"), byte_size("1.5 kib"), byte_size(12)
-    (4294967296, 500000000, 1536, 12)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(value).lower())
-    if not found or (found[3] and not found[2]):
-        raise ArgumentError(f"size {value!r}: expected a number and a unit, like 4GiB, 500M or 1000000")
-    unit = (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")
-    return int(float(found[1]) * unit)
-
-
 RulesLike = Mapping[str, Any] | Iterable[Rule]
 
 

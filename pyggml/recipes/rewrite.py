@@ -23,8 +23,10 @@ from pyggml.quant import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
-from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules, byte_size
+from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules
+from pyggml.recipes.watch import TextOrIds, words_of
 from pyggml.replacing import check_writable
+from pyggml.sizes import bits_per_weight, byte_size
 
 if TYPE_CHECKING:
     from pyggml.recipes.costs import Sensitivity
@@ -59,9 +61,9 @@ def quantize_file(
     output_type: str | QuantType | None = None,
     embedding_type: str | QuantType | None = None,
     metadata: Mapping[str, Any] | None = None,
-    target_bpw: float | None = None,
+    target_bpw: float | str | None = None,
     target_size: int | str | None = None,
-    text: str | None = None,
+    text: TextOrIds | None = None,
     sensitivity: Sensitivity | PathLike | None = None,
     allow_requantize: bool = False,
     dry_run: bool = False,
@@ -78,8 +80,9 @@ def quantize_file(
     output matrix and the token embedding.
     imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
     target_bpw, target_size ("4GiB"): choose a type for every matrix so that the whole predicts best in so many bits per
-    weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (None:
-    text the model writes itself), or takes a sensitivity made before or its file, and uses the imatrix it found.
+    weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (a str,
+    the pathlib.Path of a text file, or ids; None: text the model writes itself), or takes a sensitivity made before or
+    its file, and uses the imatrix it found.
     metadata: {key: value} to set, None removes a key. allow_requantize: accept a source that is already quantized
     (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
 
@@ -99,19 +102,23 @@ def quantize_file(
     how.keep = [*as_rules(keep), *how.keep]
     how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
     how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
+    bits_wanted = None if target_bpw is None else bits_per_weight(target_bpw, "target_bpw")
+    bytes_wanted = None if target_size is None else byte_size(target_size, "target_size")
+    words = None if text is None else words_of("quantize_file: text", text)
+    if words is not None and (bits_wanted, bytes_wanted) == (None, None):
+        log.warning("text is not used: only target_bpw and target_size measure on it")
     weights = _weights(imatrix)
     if not dry_run:
         with gguf.open(src) as file:  # a single file may be rewritten in place
             check_writable(dst, sources=file.paths if len(file.paths) > 1 else ())
-    if target_bpw is not None or target_size is not None:
+    if bits_wanted is not None or bytes_wanted is not None:
         from pyggml.recipes.measured import measured
 
         with gguf.open(src) as file:  # before the time is spent
             for info in filter(quantizable, () if allow_requantize else file.tensors.values()):
                 if info.type.is_block:
                     raise _again(info.name, info.type.name)
-        bytes_wanted = None if target_size is None else byte_size(target_size)
-        how, weights = measured(src, how, target_bpw, bytes_wanted, text, sensitivity, weights, n_threads, progress)
+        how, weights = measured(src, how, bits_wanted, bytes_wanted, words, sensitivity, weights, n_threads, progress)
     with gguf.open(src) as file:
         how, chosen = _fit(how, file, bool(weights))
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]

@@ -8,7 +8,8 @@ and the first and last layers suffer most. Where a text of the user's domain is 
 from __future__ import annotations
 
 from pyggml.errors import ArgumentError
-from pyggml.recipes.recipe import Recipe, Rule, byte_size
+from pyggml.recipes.recipe import Recipe, Rule
+from pyggml.sizes import byte_size
 
 _SMALL_CORES = {"arm", "neon", "arm64", "aarch64", "phone", "raspberry", "pi"}
 _GPUS = {"gpu", "cuda", "opencl", "metal", "vulkan"}
@@ -36,7 +37,7 @@ def strategy(use: str = "server", memory: str | int | None = None, hardware: str
         raise ArgumentError(f"unknown hardware {hardware!r}; known: {', '.join(sorted(_SMALL_CORES | _GPUS | _CPUS))}")
     made = _MAKERS[kind](place)
     if memory is not None:
-        made.max_size = int(byte_size(memory) * _SHARE)
+        made.max_size = int(byte_size(memory, "memory") * _SHARE)
     return made
 
 

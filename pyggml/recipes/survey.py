@@ -22,6 +22,7 @@ from pyggml.recipes.comparison import Comparison, compare
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.mixes import FLOATS, MIXES
 from pyggml.recipes.rewrite import quantize_file
+from pyggml.recipes.watch import TextOrIds, words_of
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -50,10 +51,10 @@ class Surveyed:
 
 def survey(
     source: PathLike,
-    text: str,
+    text: TextOrIds,
     recipes: Sequence[str] | None = None,
     *,
-    importance: str | None = None,
+    importance: TextOrIds | None = None,
     n_ctx: int = 512,
     n_chunk: int | None = None,
     n_threads: int = 0,
@@ -61,6 +62,7 @@ def survey(
 ) -> list[Surveyed]:
     """Writes source in every recipe and measures each file on text, in the order of bits per weight.
 
+    text: a str is the text, a pathlib.Path a file of it; or ids.
     recipes: mixes or pure:TYPE; None: every mix but floats. importance: another text; with it every recipe is also
     written with the importance of columns it gives. progress(files_done, files). Raises what quantize_file and compare
     raise.
@@ -72,21 +74,23 @@ def survey(
     """
     from pyggml.model import load
 
+    words = words_of("survey: text", text)
+    other_words = None if importance is None else words_of("survey: importance", importance)
     names = [name for name in MIXES if name not in FLOATS] if recipes is None else list(recipes)
     if not names:
         raise ArgumentError("a survey needs at least one recipe")
     made = []
     with tempfile.TemporaryDirectory(prefix="pyggml-") as folder, load(source, n_threads=n_threads or None) as model:
         ways: list[Any] = [None]
-        if importance is not None:
-            ways.append(collect(model, importance, n_ctx=n_ctx))
+        if other_words is not None:
+            ways.append(collect(model, other_words, n_ctx=n_ctx))
         total = len(names) * len(ways)
         for name in names:
             for weights in ways:
                 path = Path(folder, "one.gguf")
                 quantize_file(source, path, name, imatrix=weights, allow_requantize=True, n_threads=n_threads)
                 with load(path, n_threads=n_threads or None) as other:
-                    found = compare(model, other, text, n_ctx=n_ctx, n_chunk=n_chunk)
+                    found = compare(model, other, words, n_ctx=n_ctx, n_chunk=n_chunk)
                 made.append(_row(name, weights is not None, Path(source), path, found, n_threads))
                 path.unlink()
                 if progress is not None:

@@ -5,7 +5,8 @@ A trial is a plan of its own over the same file, so nothing here touches the mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,16 @@ from pyggml import _native, arch
 from pyggml.errors import ArgumentError
 from pyggml.graph import Graph, Node, Weight
 from pyggml.quant import QuantType
+from pyggml.texts import Text, check_no_name, is_text, text_of, too_short
 from pyggml.weights import Weights
 
 if TYPE_CHECKING:
     from pyggml.model import Model
 
+TextOrIds = Text | Iterable[int]
+
 _KEPT_BYTES = 256 << 20  # of nodes kept to be read: bounds the tokens of a step
+_LEAST_TEXT, _LEAST_IDS = 8, 4  # tokens; a shorter text is mostly the name of a file
 _KV_TYPE = QuantType.F32.id  # so that the cache adds no error of its own
 
 
@@ -169,14 +174,37 @@ def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
 _ACTS = {"silu": _silu, "gelu": _gelu}
 
 
+def words_of(what: str, text: TextOrIds) -> str | list[int]:
+    """What is measured on: text as it stands, the content of a file that a path names, or ids.
+
+    Raises ArgumentError for a str that is the name of a file, for a file that is no text, and for what is none of them.
+    """
+    if isinstance(text, str):
+        check_no_name(what, text)
+    if is_text(text):
+        return text_of(text)
+    ids: Any = text
+    try:
+        if not isinstance(ids, (bytes, bytearray, Mapping)):
+            return [operator.index(i) for i in ids]
+    except TypeError:
+        pass
+    raise ArgumentError(
+        f"{what}: expected text (str), the pathlib.Path of a text file or ids; got {type(text).__name__}"
+    )
+
+
 def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | None = None) -> list[list[int]]:
     """Text or ids as chunks of n_ctx ids, each begun by BOS where the model wants one; what is left over is dropped.
 
-    A text shorter than n_ctx is one chunk. Raises ArgumentError for a text of fewer than 4 tokens.
+    A text shorter than n_ctx is one chunk. Raises ArgumentError for a text of fewer than 8 tokens or 4 ids.
     """
     ids = model.tokenize(text) if isinstance(text, str) else list(text)
-    if n_ctx < 4 or len(ids) < 4:
-        raise ArgumentError(f"{len(ids)} tokens in chunks of {n_ctx}: at least 4 of each are needed")
+    least = _LEAST_TEXT if isinstance(text, str) else _LEAST_IDS
+    if len(ids) < least:
+        raise too_short("measuring", text, len(ids), least)
+    if n_ctx < _LEAST_IDS:
+        raise ArgumentError(f"n_ctx: chunks of at least {_LEAST_IDS} tokens are needed, got {n_ctx}")
     if limit is not None and limit < 1:
         raise ArgumentError(f"at least 1 chunk is needed, got {limit}")
     n_ctx = min(n_ctx, model.n_ctx, len(ids))
