@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
-from pyggml import gguf
+from pyggml import (
+    _start,  # noqa: F401 - first: Ctrl-C during the imports below
+    gguf,
+)
 from pyggml._native import version as _version
 from pyggml.converters import convert
 from pyggml.embed import get_include

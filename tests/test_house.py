@@ -35,6 +35,7 @@ C_FLOORS = {
 # Floor of each module of pyggml; one imports from its own floor or below. Deferred imports count too.
 PY_FLOORS = {
     "errors": 0,
+    "_start": 0,
     "_native": 1,
     "_devices": 1,
     "quant": 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import pyggml
-from pyggml.cli import show
+from pyggml.cli import options, show, table
+from pyggml.cli.models import checked
 from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure, parse
@@ -80,13 +83,14 @@ def quantize(
         Path | None, typer.Option("--imatrix", help="Importance weights, as `pyggml imatrix` or llama.cpp writes them.")
     ] = None,
     target_bpw: Annotated[
-        float | None, typer.Option("--target-bpw", help="Choose a type per tensor: bits per weight of the whole.")
+        str | None, typer.Option("--target-bpw", help="Choose a type per tensor: bits per weight of the whole.")
     ] = None,
     target_size: Annotated[
         str | None, typer.Option("--target-size", help="Choose a type per tensor: size of the file, e.g. 4GiB.")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option("--text", "-f", help="What a target is measured on; default: the model's own text.")
+        Path | None,
+        typer.Option("--text", "-f", "--file", help="What a target is measured on; default: the model's own text."),
     ] = None,
     sensitivity: Annotated[
         Path | None, typer.Option("--sensitivity", help="What `pyggml sensitivity` measured, in place of measuring.")
@@ -103,8 +107,10 @@ def quantize(
         bool, typer.Option("--allow-requantize", help="Accept a source that is already quantized.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    as_json: options.AsJson = False,
     threads: Annotated[int, typer.Option("--threads", "-t", help="0: the cores this process may use.", min=0)] = 0,
 ) -> None:
+    src = checked(src)
     if not type and _is_recipe(dst.name):
         raise ArgumentError(f"{dst.name} is a type; the file to write comes before it")
     recipe: Any = type or "Q4_K_M"
@@ -129,7 +135,7 @@ def quantize(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
             embedding_type=embedding_type, metadata=dict(map(_override, override_kv or ())),
             target_bpw=target_bpw, target_size=target_size, sensitivity=sensitivity,
-            text=None if text is None else read(text),
+            text=None if text is None else options.read(text),
             allow_requantize=allow_requantize, dry_run=dry_run,
             n_threads=threads if n_threads is None else n_threads, progress=progress,
         )  # fmt: skip
@@ -137,8 +143,11 @@ def quantize(
         rules = [pyggml.Rule(f"^{re.escape(row.name)}$", row.new) for row in rows if row.new != row.old]
         with replacing(save_recipe, ArgumentError) as out:
             out.write(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml().encode())
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        return
     if dry_run:
-        table(rows)
+        print(plan(rows))
     print(total(rows))
 
 
@@ -159,6 +168,7 @@ def split(
 
     pyggml split model.gguf model --max-size 2G
     """
+    src = checked(src)
     with show.progress("splitting") as progress:
         paths = pyggml.split_file(
             src, prefix, max_size=max_size, max_tensors=max_tensors,
@@ -173,6 +183,7 @@ def merge(src: Src, dst: Dst) -> None:
 
     pyggml merge model-00001-of-00003.gguf model.gguf
     """
+    src = checked(src)
     with show.progress("merging") as progress:
         print(pyggml.merge_file(src, dst, progress=progress))
 
@@ -187,18 +198,17 @@ def register(app: typer.Typer) -> None:
 # ---- printing ----------------------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Change]) -> None:
+def plan(rows: Sequence[Change]) -> str:
     """A line for each tensor, then the sum of each type."""
-    for row in rows:
-        note = f"   {row.why}" if row.why else ""
-        print(f"{show.plain(row.name):<40} {row.old:>8} -> {row.new:<8} {row.nbytes:>14,}{note}")
+    lines = [[show.plain(row.name), row.old, row.new, f"{row.nbytes:,}", row.why] for row in rows]
     kinds: dict[str, list[int]] = {}
     for row in rows:
         sums = kinds.setdefault(row.new, [0, 0])
         sums[0] += 1
         sums[1] += row.nbytes
-    for kind, (count, nbytes) in sorted(kinds.items(), key=lambda item: -item[1][1]):
-        print(f"{kind:>8}  {count:>5} tensors  {nbytes:>14,} bytes")
+    sums_of = [[kind, str(n), f"{nbytes:,}"] for kind, (n, nbytes) in sorted(kinds.items(), key=lambda k: -k[1][1])]
+    tensors = table.show(("~tensor", ">old", "-> new", ">bytes", "~why"), lines)
+    return f"{tensors}\n\n{table.show(('type', '>tensors', '>bytes'), sums_of)}\n"
 
 
 def total(rows: Sequence[Change]) -> str:
@@ -210,14 +220,6 @@ def total(rows: Sequence[Change]) -> str:
 
 
 # ---- options -----------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> str:
-    """A text file, or one clear error."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ArgumentError(f"cannot read {path}: {e}") from None
 
 
 def _is_recipe(text: str) -> bool:
@@ -243,7 +245,7 @@ def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyg
 def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
-    return [word for line in read(path).splitlines() for word in line.partition("#")[0].split()]
+    return [word for line in options.read(path).splitlines() for word in line.partition("#")[0].split()]
 
 
 def _override(text: str) -> tuple[str, Any]:

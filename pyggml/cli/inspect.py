@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyggml
+from pyggml.cli import table
 from pyggml.cli.show import count, plain, size
+from pyggml.estimate import Estimate
 from pyggml.numeric.notation import notation_of
 
 _SHOWN = 24  # elements of an array that JSON output repeats
@@ -26,7 +28,7 @@ def show(path: Path, as_json: bool, n_ctx: int | None, kv_type: str) -> None:
             _page(file, need)
 
 
-def _facts(file: pyggml.gguf.GGUFFile, need: Any) -> dict[str, Any]:
+def _facts(file: pyggml.gguf.GGUFFile, need: Estimate) -> dict[str, Any]:
     return {
         "path": str(file.path),
         "bytes": file.size,
@@ -61,58 +63,46 @@ def _value(file: pyggml.gguf.GGUFFile, key: str) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _page(file: pyggml.gguf.GGUFFile, need: Any) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _page(file: pyggml.gguf.GGUFFile, need: Estimate) -> None:
+    print(f"{plain(str(file.path))}  {size(file.size)}\n")
+    rows = [[plain(key), file.metadata.type_of(key), file.metadata.summary(key)] for key in file.metadata]
+    print(table.show(("~key", "type", "=value"), rows, "metadata"), end="\n\n")
 
-    out = Console(highlight=False, markup=False)
+    rows = [
+        [
+            plain(name), t.type.name, " x ".join(map(str, t.shape)), f"{t.nbytes:,}",
+            f"{t.type.bits_per_weight:.4g}", str(notation_of(t.type)),
+        ]
+        for name, t in file.tensors.items()
+    ]  # fmt: skip
+    print(table.show(("~name", "type", ">shape", ">bytes", ">bits", "computed"), rows, "tensors"), end="\n\n")
 
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for name in columns:
-            made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-        return made
-
-    out.print(plain(str(file.path)), size(file.size))
-    meta = table("metadata", "key", "type", "value")
-    for key in file.metadata:
-        meta.add_row(plain(key), file.metadata.type_of(key), file.metadata.summary(key))
-    out.print(meta)
-
-    tensors = table("tensors", "name", "type", ">shape", ">bytes", ">bits", "computed")
-    for name, t in file.tensors.items():
-        shape = " x ".join(map(str, t.shape))
-        tensors.add_row(
-            plain(name), t.type.name, shape, f"{t.nbytes:,}", f"{t.type.bits_per_weight:.4g}", str(notation_of(t.type))
-        )
-    out.print(tensors)
-
-    parts = table("parameters", "part", ">parameters", ">share", ">bytes")
-    for part, n in need.parameters_by_part.items():
-        if n:
-            parts.add_row(part, count(n), f"{n / max(need.parameters, 1):.1%}", size(need.parts[part]))
+    rows = [
+        [part, count(n), f"{n / max(need.parameters, 1):.1%}", size(need.parts[part])]
+        for part, n in need.parameters_by_part.items()
+        if n
+    ]
     layers = need.parameters_by_layer
     if layers:
         same = min(layers) == max(layers)
-        parts.add_row(
-            f"per layer ({len(layers)})", count(layers[0]) if same else f"{count(min(layers))} - {count(max(layers))}"
-        )
+        each = count(layers[0]) if same else f"{count(min(layers))} - {count(max(layers))}"
+        rows.append([f"per layer ({len(layers)})", each])
     if need.active_parameters != need.parameters:
-        parts.add_row("active per token", count(need.active_parameters))
-    parts.add_row("total", count(need.parameters), "", size(need.weights))
-    out.print(parts)
+        rows.append(["active per token", count(need.active_parameters)])
+    rows.append(["total", count(need.parameters), "", size(need.weights)])
+    print(table.show(("part", ">parameters", ">share", ">bytes"), rows, "parameters"), end="\n\n")
+    print(memory(need))
 
-    memory = table(f"memory, context {need.n_ctx}, cache {need.kv_type}", "what", ">bytes")
-    rows = (
-        ("weights", need.weights),
-        ("key/value cache", need.kv_cache),
-        ("scratch", need.scratch),
-        ("total", need.total),
-    )
-    for what, n in rows:
-        memory.add_row(what, size(n))
-    for kind, n in need.memory_at.items():
-        memory.add_row(f"total at {kind.upper()}", size(n))
-    out.print(memory)
-    out.print(f"{need.bits_per_weight:.3g} bits per weight" + (f"; {plain(need.note)}" if need.note else ""))
+
+def memory(need: Estimate) -> str:
+    """The table of what a model takes, and its bits per weight."""
+    rows = [
+        ["weights", size(need.weights)],
+        ["key/value cache", size(need.kv_cache)],
+        ["scratch", size(need.scratch)],
+        ["total", size(need.total)],
+        *([f"total at {kind.upper()}", size(n)] for kind, n in need.memory_at.items()),
+    ]
+    title = f"memory, context {need.n_ctx}, cache {need.kv_type}"
+    note = f"; {plain(need.note)}" if need.note else ""
+    return f"{table.show(('what', '>bytes'), rows, title)}\n{need.bits_per_weight:.3g} bits per weight{note}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyggml.tokenizer import Tokenizer
 
 
 @contextlib.contextmanager
@@ -62,3 +65,23 @@ def flat(value: Any) -> str:
 def plain(text: str) -> str:
     """text without control characters, so that a file cannot steer the terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def token(tokenizer: Tokenizer, number: int) -> str:
+    """What a token stands for, quoted: its text, the bytes of a part of a character, or the name of a special one."""
+    if tokenizer.is_special(number):
+        return _quoted(tokenizer.token_text(number))
+    raw = tokenizer.piece_bytes(number)
+    try:
+        return _quoted(raw.decode())
+    except UnicodeDecodeError:
+        return repr(raw)
+
+
+def _quoted(text: str) -> str:
+    """repr of text, in ASCII where the output's encoding lacks a character."""
+    try:
+        repr(text).encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return ascii(text)
+    return repr(text)

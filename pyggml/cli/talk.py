@@ -1,24 +1,41 @@
-"""run and chat: streaming to stdout, statistics to stderr."""
+"""run and chat: streaming to stdout, statistics to stderr; what can be typed in a chat beside questions."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
-from pyggml import Completion, Model, TemplateError
+from pyggml import Completion, Model, PyggmlError, TemplateError
+from pyggml.cli import show
 from pyggml.generate import Stream
+from pyggml.texts import decode
+
+HELP = """\
+/help             this
+/clear            forget the conversation (/reset too)
+/system TEXT      the system message from here on; without a text, none
+/stats            tokens per second behind every answer, on and off
+/exit             leave (/quit, /bye, Ctrl-D)
+\"\"\"               begins and ends a text of several lines; so does \\ at the end of a line
+Ctrl-C            stops an answer; at the prompt it leaves"""
+_FENCE = '"""'
 
 
 def _print(stream: Stream, stats: bool) -> Completion:
-    try:
-        for piece in stream:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    finally:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+    with contextlib.closing(stream):
+        try:
+            for piece in stream:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+            raise
+    sys.stdout.write("\n")
+    sys.stdout.flush()
     done = stream.result
-    assert done is not None
+    if done is None:
+        raise PyggmlError("the answer ended before it began")
     if stats:
         t, u = done.timings, done.usage
         print(
@@ -31,37 +48,131 @@ def _print(stream: Stream, stats: bool) -> Completion:
 
 def run(model: Model, prompt: str, stats: bool, **settings: Any) -> None:
     """Prints the prompt and what the model makes of it."""
+    stream = model.stream(prompt, **settings)  # what is wrong with the settings comes before the first word
     sys.stdout.write(prompt)
-    _print(model.stream(prompt, **settings), stats)
+    _print(stream, stats)
 
 
 def chat(model: Model, system: str | None, stats: bool, **settings: Any) -> None:
     """Reads questions until /exit or the end of input; every answer sees the whole conversation."""
-    start = [{"role": "system", "content": system}] if system else []
-    messages = list(start)
-    try:  # a model without a template is told before the first question
-        model.render_chat([*start, {"role": "user", "content": "?"}])
-    except TemplateError as error:
-        raise TemplateError(f"this model cannot chat: {error}") from None
+    talk = Talk(model, system, stats, settings)
+    terminal = sys.stdin.isatty()
+    if terminal:
+        with contextlib.suppress(ImportError):  # arrow keys and history
+            import readline  # noqa: F401
+        name = model.metadata.get("general.name")
+        what = show.plain(name) if isinstance(name, str) and name else model.config.arch
+        print(f"{what}, context of {model.n_ctx} tokens. /help lists commands, Ctrl-D ends.", file=sys.stderr)
     while True:
         try:
-            text = input("> ")
-        except EOFError:
-            print()
+            text = _question(terminal)
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+            print(file=sys.stderr)
+            raise SystemExit(130) from None
+        if text is None:
+            if terminal:
+                print(file=sys.stderr)
             return
-        if text.strip() == "/exit":
-            return
-        if text.strip() == "/reset":
-            messages = list(start)
-            continue
         if not text.strip():
             continue
-        messages.append({"role": "user", "content": text})
-        stream = model.chat(messages, stream=True, **settings)
-        try:
-            done = _print(stream, stats)
-        except KeyboardInterrupt:  # ends the answer, not the conversation
-            stream.close()
-            messages.pop()
+        if text.lstrip().startswith("/"):
+            if not talk.command(text.strip()):
+                return
             continue
-        messages.append({"role": "assistant", "content": done.text})
+        try:
+            talk.ask(text)
+        except PyggmlError as error:
+            if not terminal:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+
+
+class Talk:
+    """A conversation: the messages so far, and what is typed between them."""
+
+    def __init__(self, model: Model, system: str | None, stats: bool, settings: dict[str, Any]) -> None:
+        self.model, self.stats, self.settings = model, stats, settings
+        self.start: list[dict[str, str]] = []
+        self._begin(system)
+        try:  # a model without a template is told before the first question
+            model.render_chat([*self.start, {"role": "user", "content": "?"}])
+        except TemplateError as error:
+            raise TemplateError(f"this model cannot chat: {error}") from None
+
+    def _begin(self, system: str | None) -> None:
+        self.start = [{"role": "system", "content": system}] if system else []
+        self.messages = list(self.start)
+
+    def ask(self, text: str) -> None:
+        """Prints the answer. Ctrl-C stops it and keeps what was said; an error takes the question back."""
+        self.messages.append({"role": "user", "content": text})
+        stream = None
+        try:
+            stream = self.model.chat(self.messages, stream=True, **self.settings)
+            answer = _print(stream, self.stats).text
+        except KeyboardInterrupt:
+            said = stream.result if stream is not None else None
+            answer = said.text if said is not None else ""
+            if not answer:
+                self.messages.pop()
+                return
+        except BaseException:
+            self.messages.pop()
+            raise
+        self.messages.append({"role": "assistant", "content": answer})
+
+    def command(self, text: str) -> bool:
+        """Does what a line beginning with / says; False to leave."""
+        word, _, rest = text.partition(" ")
+        word = word.lower()
+        if word in ("/exit", "/quit", "/bye", "/q"):
+            return False
+        if word in ("/clear", "/reset"):
+            self.messages = list(self.start)
+        elif word == "/system":
+            self._begin(rest.strip() or None)
+        elif word == "/stats":
+            self.stats = not self.stats
+        elif word in ("/help", "/?"):
+            print(HELP, file=sys.stderr)
+        else:
+            print(f"no command {show.plain(word)}; /help lists them", file=sys.stderr)
+        return True
+
+
+def _question(terminal: bool) -> str | None:
+    r"""One question, of several lines between fences or behind a \ at the end; None at the end of input."""
+    line = _line(terminal, "> ")
+    if line is None:
+        return None
+    if line.lstrip().startswith(_FENCE):
+        text = line.lstrip()[len(_FENCE) :]
+        while _FENCE not in text:
+            more = _line(terminal, ". ")
+            if more is None:
+                return text
+            text = f"{text}\n{more}"
+        return text.partition(_FENCE)[0].strip("\n")
+    while line.endswith("\\"):
+        more = _line(terminal, ". ")
+        line = f"{line[:-1]}\n{more or ''}"
+        if more is None:
+            break
+    return line
+
+
+def _line(terminal: bool, prompt: str) -> str | None:
+    """A line without its end; None at the end of input. The prompt is for people only: a pipe gets none."""
+    if terminal and sys.stdout.isatty():
+        try:
+            return input(prompt)
+        except EOFError:
+            return None
+    if terminal:
+        print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        return line.rstrip("\n") if line else None
+    raw = sys.stdin.buffer.readline()
+    return decode(raw, "standard input").rstrip("\n") if raw else None

@@ -42,14 +42,14 @@ class Formats(list[Format]):
     """A list of Format that prints as a table."""
 
     def __str__(self) -> str:
-        head = f"{'format':<12}{'bits':>6}{'block':>7}  {'s/e/m':<8}{'range of a code':>22}{'bits/weight':>13}  file"
+        head = f"{'format':<11}{'bits':>5}{'block':>6}  {'s/e/m':<7}{'range of a code':>23}{'bits/weight':>12}  file"
         rows = [head]
         for f in self:
             parts = f"{int(f.sign)}/{f.exponent}/{f.mantissa}" if f.exponent is not None else f"{int(f.sign)}/-/-"
-            span = f"{f.low:.6g} .. {f.high:.6g}"
-            file = ("GGUF" if f.writable else "GGUF, read only") if f.gguf else "-"
+            span = f"{f.low:.4g} .. {f.high:.4g}"
+            file = ("GGUF" if f.writable else "GGUF, read") if f.gguf else "-"
             block = str(f.block) if f.block else "any"
-            rows.append(f"{f.name:<12}{f.bits:>6.3g}{block:>7}  {parts:<8}{span:>22}{f.bits_per_weight:>13.4g}  {file}")
+            rows.append(f"{f.name:<11}{f.bits:>5.3g}{block:>6}  {parts:<7}{span:>23}{f.bits_per_weight:>12.4g}  {file}")
         return "\n".join(rows)
 
 
