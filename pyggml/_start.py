@@ -1,15 +1,18 @@
 """Ctrl-C while the command `pyggml` is still being imported ends it without a word; a library's import changes nothing.
 
 Importing takes longer than people wait before they press Ctrl-C at a mistyped line, and the interpreter would show
-where in the imports it was. The system's own way to end is right there, for nothing is open yet.
+where in the imports it was. Ending at once is right there, for nothing is open yet. What is imported here is part of
+the interpreter, so that this comes first.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-import threading
+
+INTERRUPTED = 130
+"""The status of a process that Ctrl-C ended."""
 
 
 def is_command() -> bool:
@@ -21,19 +24,25 @@ def is_command() -> bool:
 
 
 def be_silent() -> None:
-    """From here on Ctrl-C ends the process as it ends any other program: status 130 in a shell, nothing printed."""
-    if threading.current_thread() is threading.main_thread() and _handler() is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """From here on Ctrl-C ends the process at once: status 130, nothing printed."""
+    _change(_signal.default_int_handler, _end)
 
 
 def listen() -> None:
-    """From here on Ctrl-C is KeyboardInterrupt, unless whoever started the process wants it ignored."""
-    if threading.current_thread() is threading.main_thread() and _handler() is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """From here on Ctrl-C is KeyboardInterrupt again; who started the process may have it ignored, and that stays."""
+    _change(_end, _signal.default_int_handler)
 
 
-def _handler() -> object:
-    return signal.getsignal(signal.SIGINT)
+def _change(old: object, new: object) -> None:
+    try:
+        if _signal.getsignal(_signal.SIGINT) is old:
+            _signal.signal(_signal.SIGINT, new)
+    except ValueError:  # signals belong to the main thread
+        pass
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(INTERRUPTED)
 
 
 if is_command():

@@ -12,7 +12,7 @@ from functools import cache
 from types import ModuleType
 
 from pyggml.arch.needs import NEEDS
-from pyggml.errors import UnsupportedError
+from pyggml.errors import BackendError, UnsupportedError
 
 _ROOMS = ("layers", "needs")  # modules here that are no architecture
 
@@ -24,6 +24,8 @@ def _registry() -> dict[str, ModuleType]:
         if info.name not in _ROOMS:
             module = importlib.import_module(f"{__name__}.{info.name}")
             found.update(dict.fromkeys(module.NAMES, module))
+    if not found:  # a folder that cannot be read looks empty; an error is not remembered
+        raise BackendError("the architectures cannot be listed: too many open files, or a damaged installation")
     return found
 
 

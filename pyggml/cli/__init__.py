@@ -17,7 +17,7 @@ from typing import Any
 from pyggml import _start
 from pyggml.errors import PyggmlError
 
-FAILED, MISUSED, INTERRUPTED, UNHEARD = 1, 2, 130, 141
+FAILED, UNHEARD = 1, 141
 _DEBUG = "PYGGML_DEBUG"
 
 
@@ -34,6 +34,8 @@ def main() -> None:
     _start.be_silent()  # nothing is left to clean up
     if not _flushed() and status == 0:
         status = FAILED
+    if status == _start.INTERRUPTED:  # all is unwound; waiting for threads, and Python's own end by the signal, are not
+        os._exit(status)
     sys.exit(status)
 
 
@@ -123,7 +125,7 @@ def _of_system(e: OSError) -> str:
 
 def _stopped() -> int:
     _say("stopped")
-    return INTERRUPTED
+    return _start.INTERRUPTED
 
 
 def _flushed() -> bool:

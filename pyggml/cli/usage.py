@@ -78,6 +78,10 @@ def _told(error: Any, context: Any, args: Sequence[str]) -> str:
     if type(error).__name__ == "NoSuchOption" and option:
         near = difflib.get_close_matches(option, known, 3, 0.6)
         return f"no option {option}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
+    typed = {arg.partition("=")[0] for arg in args}
+    told = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name in typed]
+    if told and getattr(error, "message", None):
+        return f"invalid value for {told[0]}: {' '.join(str(error.message).split()).rstrip('.')}"
     commands = getattr(getattr(context, "command", None), "commands", None)
     if commands and "o such command" in text:
         return _no_command(next((arg for arg in args if not arg.startswith("-")), ""), commands)
