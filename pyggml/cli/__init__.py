@@ -49,21 +49,13 @@ def _guarded(args: list[str]) -> int:
     logging.raiseExceptions = debug
     try:
         streams.check_descriptors()
-        from pyggml.cli import usage
-        from pyggml.cli.app import command
+        from pyggml.cli.app import invoke
 
         show_log(debug)
         _start.listen()
-        try:
-            with command().make_context("pyggml", args or ["--help"]) as context:
-                context.command.invoke(context)
-            sys.stdout.flush()
-        except Exception as e:
-            status = usage.status_of(e, args)
-            if status is None:
-                raise
-            return status
-        return 0
+        status = invoke(args)
+        sys.stdout.flush()
+        return status
     except PyggmlError as e:
         _say(f"error: {e}", debug)
     except KeyboardInterrupt:

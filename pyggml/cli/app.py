@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import pyggml
-from pyggml.cli import facts, files, measure, options, show, talk
+from pyggml.cli import facts, files, measure, options, show, talk, usage
 from pyggml.cli.converting import convert
 from pyggml.cli.models import checked, model_and_prompt
 from pyggml.cli.streams import text_of_argument
@@ -26,9 +27,18 @@ app = typer.Typer(
 app.command()(convert)
 
 
-def command() -> Any:
-    """The parser of all commands: typer's, or click's in its older versions."""
-    return typer.main.get_command(app)
+def invoke(args: Sequence[str]) -> int:
+    """Runs a command and returns its status. What is mistyped is said on stderr; what goes wrong in it is raised."""
+    parser: Any = typer.main.get_command(app)  # typer's, or click's in its older versions
+    try:
+        with parser.make_context("pyggml", list(args) or ["--help"]) as context:
+            parser.invoke(context)
+    except Exception as e:
+        status = usage.status_of(e, args)
+        if status is None:
+            raise
+        return status
+    return 0
 
 
 @app.callback(invoke_without_command=True)

@@ -104,5 +104,5 @@ def memory(need: Estimate) -> str:
         *([f"total at {kind.upper()}", size(n)] for kind, n in need.memory_at.items()),
     ]
     title = f"memory, context {need.n_ctx}, cache {need.kv_type}"
-    note = f"; {plain(need.note)}" if need.note else ""
+    note = f"\n{table.paragraph('', plain(need.note), 0)}" if need.note else ""
     return f"{table.show(('what', '>bytes'), rows, title)}\n{need.bits_per_weight:.3g} bits per weight{note}"

@@ -76,7 +76,8 @@ def _told(error: Any, context: Any, args: Sequence[str]) -> str:
         return f"no option {word}: {OPTIONS[word]}"
     text = " ".join(str(error.format_message()).split()).rstrip(".")
     if type(error).__name__ == "NoSuchOption" and option:
-        near = difflib.get_close_matches(option, known, 3, 0.6)
+        plain = option.lower().replace("_", "-")
+        near = [plain] if plain in known else difflib.get_close_matches(plain, known, 3, 0.6)
         return f"no option {option}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
     typed = {arg.partition("=")[0] for arg in args}
     told = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name in typed]

@@ -138,13 +138,13 @@ def test_stopped_in_the_first_second(name: str) -> None:
     code = "import sys; sys.argv = ['pyggml', 'run', 'x', '-n', '100000']; print('up', flush=True);"
     code += "import pyggml.cli; pyggml.cli.main()"
     running = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(6)
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]
     ready = []
     for process in running:
         assert process.stdout is not None
         ready.append(process.stdout.readline())
-    for wait, process in zip((0.02, 0.05, 0.1, 0.2, 0.2, 0.4), running, strict=True):
+    for wait, process in zip((0.02, 0.1, 0.3, 0.5), running, strict=True):
         time.sleep(wait)
         process.send_signal(getattr(signal, name))
     for process in running:
