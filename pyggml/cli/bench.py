@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pyggml import ArgumentError, Model, _native
-from pyggml.cli.show import progress
+from pyggml.cli.show import dumps, progress
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 
@@ -98,7 +97,7 @@ def show(
         result["ops"] = [dict(zip(("name", "kind", "calls", "ns"), row, strict=True)) for row in model._plan.times()]
         model._plan.profile(False)
     if as_json:
-        print(json.dumps(result, indent=1))
+        print(dumps(result))
         return
     print(f"{result['isa']}, {result['threads']} threads")
     rows = [("prompt", result["prompt_tokens"]), ("decode", n_gen), *([("batch", batch)] if batch > 1 else [])]

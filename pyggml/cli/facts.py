@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +45,7 @@ def estimate(
     from pyggml.cli import inspect as page
 
     need = pyggml.estimate(only_model(model, argument), ctx or None, kv_type)
-    print(json.dumps(dataclasses.asdict(need), indent=1) if as_json else page.memory(need))
+    print(show.dumps(dataclasses.asdict(need)) if as_json else page.memory(need))
 
 
 def info(as_json: options.AsJson = False) -> None:
@@ -56,7 +55,7 @@ def info(as_json: options.AsJson = False) -> None:
     """
     found = pyggml.info()
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(show.dumps(found))
         return
     for key, value in found.items():
         print(table.paragraph(f"{key:>14}  ", show.flat(value), 16))
@@ -76,7 +75,7 @@ def formats(
     if unknown:
         raise ArgumentError(f"no format is called {unknown[0]!r}; `pyggml formats` lists them all")
     rows = type(rows)(row for row in rows if not wanted or row.name in wanted)
-    print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) if as_json else rows)
+    print(show.dumps([dataclasses.asdict(row) for row in rows]) if as_json else rows)
 
 
 def tokenize(
@@ -104,7 +103,7 @@ def tokenize(
     with pyggml.load(path) as loaded:
         ids = loaded.tokenize(text, add_special=not no_special, parse_special=not no_special)
         if as_json:
-            print(json.dumps(ids))
+            print(show.dumps(ids))
             return
         for token in ids:
             print(f"{token:>8}  {show.token(loaded.tokenizer, token)}")

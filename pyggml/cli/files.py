@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,7 +143,7 @@ def quantize(
         with replacing(save_recipe, ArgumentError) as out:
             out.write(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml().encode())
     if as_json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        print(show.dumps([dataclasses.asdict(row) for row in rows]))
         return
     if dry_run:
         print(plan(rows))

@@ -5,13 +5,12 @@ Text from a file is shown without control characters, so that it cannot steer th
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyggml
 from pyggml.cli import table
-from pyggml.cli.show import count, plain, size
+from pyggml.cli.show import count, dumps, plain, size
 from pyggml.estimate import Estimate
 from pyggml.numeric.notation import notation_of
 
@@ -23,7 +22,7 @@ def show(path: Path, as_json: bool, n_ctx: int | None, kv_type: str) -> None:
     with pyggml.gguf.open(path) as file:
         need = pyggml.estimate(file, n_ctx, kv_type)
         if as_json:
-            print(json.dumps(_facts(file, need), indent=1))
+            print(dumps(_facts(file, need)))
         else:
             _page(file, need)
 

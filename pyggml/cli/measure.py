@@ -6,7 +6,6 @@ Each calls public functions.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +47,7 @@ def perplexity(
         show.progress("scoring") as progress,
     ):
         value = loaded.perplexity(words, n_ctx=ctx, progress=progress)
-    print(json.dumps({"perplexity": value, "n_ctx": ctx}) if as_json else f"perplexity {value:.4f}")
+    print(show.dumps({"perplexity": value, "n_ctx": ctx}) if as_json else f"perplexity {value:.4f}")
 
 
 def imatrix(
@@ -94,7 +93,7 @@ def compare(
     ):
         c = pyggml.compare(first, second, words, n_ctx=ctx, n_chunk=chunks, progress=progress)
     if as_json:
-        print(json.dumps(dataclasses.asdict(c), indent=1))
+        print(show.dumps(dataclasses.asdict(c)))
         return
     change = c.perplexity_b / c.perplexity_a - 1
     print(f"perplexity          {c.perplexity_a:.4f} -> {c.perplexity_b:.4f}  ({change:+.2%})")
@@ -138,7 +137,7 @@ def sensitivity(
     if out is not None:
         found.save(out)
     if as_json:
-        print(json.dumps([dataclasses.asdict(cost) for cost in found.tensors.values()], indent=1))
+        print(show.dumps([dataclasses.asdict(cost) for cost in found.tensors.values()]))
         return
     ranked = sorted(found.tensors.values(), key=lambda cost: -max(cost.kl.values(), default=0.0))
     for cost in ranked:
@@ -182,7 +181,7 @@ def report(
         )  # fmt: skip
     drawing.write_report(rows, out, shown=shown, title=path.name)
     if as_json:
-        print(json.dumps([row.as_dict() for row in rows], indent=1))
+        print(show.dumps([row.as_dict() for row in rows]))
         return
     lines = [
         [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,27 @@ def flat(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(flat(v) for v in value) or "none"
     return str(value)
+
+
+def dumps(value: Any) -> str:
+    """JSON that every reader takes: NaN and infinity, which it has no word for, as text.
+
+    >>> dumps({"a": [1, float("nan")]}).split()
+    ['{', '"a":', '[', '1,', '"nan"', ']', '}']
+    """
+    return json.dumps(_finite(value), indent=None if isinstance(value, list) and _flat(value) else 1)
+
+
+def _flat(values: list[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plain(text: str) -> str:

@@ -48,3 +48,61 @@ def test_readme_example(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert len(printed) > 200
     assert "general.architecture" in printed
+
+
+def test_readme_names_what_runs_and_every_extra(repo_root: Path) -> None:
+    text = (repo_root / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"Architectures that run: (.*?)\. Every", text, re.S)
+    assert told is not None
+    assert sorted(re.findall(r"`(\w+)`", told[1])) == pyggml.info()["architectures"]
+    extras = re.search(r"optional-dependencies\]\n(.*?)\n\n", (repo_root / "pyproject.toml").read_text("utf-8"), re.S)
+    told = re.search(r"^Extras: (.*?)\n\n", text, re.S | re.M)
+    assert extras is not None
+    assert told is not None
+    for name in re.findall(r"^(\w+) = \[", extras[1], re.M):
+        assert re.search(rf"`{name}`|\.\[{name}\]", told[1]), name
+
+
+def test_every_environment_variable_is_told(repo_root: Path) -> None:
+    read = re.compile(r"""(?:environ(?:\.get\(|\[)|getenv\()\s*["'](PYGGML_\w+)|\$\{(PYGGML_\w+)""")
+    found: set[str] = set()
+    for folder in ("pyggml", "native", "tests", "bench", ".ci"):
+        for path in (repo_root / folder).rglob("*"):
+            if path.is_file() and (path.suffix in (".py", ".pyx", ".c", ".sh") or path.parent.name == ".ci"):
+                found |= {a or b for a, b in read.findall(path.read_text(encoding="utf-8"))}
+    found |= {"PYGGML_DEBUG"}
+    assert "PYGGML_ISA" in found
+    text = (repo_root / "docs" / "CLI.md").read_text(encoding="utf-8")
+    assert not {name for name in found if f"`{name}`" not in text}
+
+
+def test_command_lines_of_the_documents_parse(repo_root: Path) -> None:
+    from typer.main import get_command
+
+    from pyggml.cli.app import app
+
+    commands = get_command(app).commands
+    lines = [
+        line.split("#")[0].split()
+        for name in ("README.md", "docs/CLI.md", "docs/QUANTIZING.md")
+        for line in (repo_root / name).read_text(encoding="utf-8").splitlines()
+        if line.startswith("pyggml ")
+    ]
+    assert len(lines) > 15
+    for words in lines:
+        known = {option for p in commands[words[1]].params for option in p.opts}
+        options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert options <= known, words
+
+
+def test_the_options_of_the_document_exist(repo_root: Path) -> None:
+    from typer.main import get_command
+
+    from pyggml.cli.app import app
+
+    every = {o for c in get_command(app).commands.values() for p in c.params for o in p.opts}
+    every |= {"--help", "-h"}
+    text = (repo_root / "docs" / "CLI.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(--?[a-z][\w-]*)", text))
+    assert len(told) > 20
+    assert told <= every, told - every
