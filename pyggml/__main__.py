@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from pyggml import embed
-from pyggml.errors import PyggmlError
+from pyggml.cli import main as command_line
 
 FLAGS = {
     "--cflags": embed.cflags,
@@ -15,21 +16,16 @@ FLAGS = {
 }
 
 
-def main() -> int:
+def main() -> None:
     """Answers compiler flags without loading anything; hands all else to the command line."""
-    args = sys.argv[1:]
-    if not args or any(arg not in FLAGS for arg in args):
-        from pyggml.cli import main as cli_main
+    asked = sys.argv[1:]
+    command_line(_flags if asked and all(arg in FLAGS for arg in asked) else None)
 
-        cli_main()
-        return 0
-    try:
-        print(" ".join(FLAGS[arg]() for arg in args))
-    except PyggmlError as error:
-        print(f"pyggml: {error}", file=sys.stderr)
-        return 1
+
+def _flags(args: Sequence[str]) -> int:
+    print(" ".join(FLAGS[arg]() for arg in args))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

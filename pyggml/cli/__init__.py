@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyggml import _start
@@ -20,12 +21,17 @@ from pyggml.errors import PyggmlError
 FAILED, UNHEARD = 1, 141
 _DEBUG = "PYGGML_DEBUG"
 
+Command = Callable[[Sequence[str]], int]
 
-def main() -> None:
-    """Entry point: runs the command of sys.argv and ends the process with its status, never with a traceback."""
+
+def main(command: Command | None = None) -> None:
+    """Entry point: runs the command of sys.argv and ends the process with its status, never with a traceback.
+
+    command: in place of all commands, what answers the arguments with a status.
+    """
     status = FAILED
     try:
-        status = _guarded(sys.argv[1:])
+        status = _guarded(sys.argv[1:], command)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else FAILED
     except KeyboardInterrupt:
@@ -39,7 +45,7 @@ def main() -> None:
     sys.exit(status)
 
 
-def _guarded(args: list[str]) -> int:
+def _guarded(args: list[str], command: Command | None) -> int:
     """The status of a command. Whatever goes wrong is one line on stderr."""
     from pyggml.cli import streams
 
@@ -49,11 +55,13 @@ def _guarded(args: list[str]) -> int:
     logging.raiseExceptions = debug
     try:
         streams.check_descriptors()
-        from pyggml.cli.app import invoke
+        if command is None:
+            from pyggml.cli.app import invoke
 
+            command = invoke
         show_log(debug)
         _start.listen()
-        status = invoke(args)
+        status = command(args)
         sys.stdout.flush()
         return status
     except PyggmlError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def progress(what: str, still: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that draws a bar on stderr if that is a terminal.
+    """A callback (done, total) that draws a bar on stderr if that is a terminal that can draw.
 
     still: nothing is drawn between calls, so that what is timed there is alone.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         yield lambda done, total: None
         return
     from rich.console import Console

@@ -7,8 +7,10 @@ the output's encoding lacks; bytes of file names that are no text go out as they
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pyggml.errors import ArgumentError
@@ -62,11 +64,24 @@ def read_stdin(what: str) -> str:
     if sys.stdin.isatty():
         print(f"type the {what}; Ctrl-D on an empty line ends it", file=sys.stderr)
         return sys.stdin.read()
-    try:
+    with _readable(what):
         raw = sys.stdin.buffer.read()
+    return decode(raw, "standard input")
+
+
+def read_line(what: str) -> str | None:
+    """A line of stdin as text, without its end; None behind the last."""
+    with _readable(what):
+        raw = sys.stdin.buffer.readline()
+    return decode(raw, "standard input").rstrip("\n") if raw else None
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as e:
         raise ArgumentError(f"no {what}: none is given and standard input cannot be read ({e.strerror})") from None
-    return decode(raw, "standard input")
 
 
 def text_of_argument(value: str, what: str) -> str:

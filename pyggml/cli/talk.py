@@ -8,8 +8,8 @@ from typing import Any
 
 from pyggml import Completion, Model, PyggmlError, TemplateError
 from pyggml.cli import show
+from pyggml.cli.streams import read_line
 from pyggml.generate import Stream
-from pyggml.texts import decode
 
 HELP = """\
 /help             this
@@ -174,5 +174,4 @@ def _line(terminal: bool, prompt: str) -> str | None:
         print(prompt, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         return line.rstrip("\n") if line else None
-    raw = sys.stdin.buffer.readline()
-    return decode(raw, "standard input").rstrip("\n") if raw else None
+    return read_line("question")

@@ -88,7 +88,7 @@ class Sensitivity:
     def load(path: str | os.PathLike[str]) -> Sensitivity:
         """Reads what save wrote. Raises ArgumentError for anything else."""
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8-sig") as file:
                 rows = json.load(file)
             made = {row["name"]: _cost(row) for row in rows}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import select
 import shutil
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +319,37 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(path: Path, monkeypatch: pytest.Mon
         assert chat.messages[1]["content"].startswith("".join(written[:2]))
         chat.ask("again")
         assert len(chat.messages) == 4
+
+
+def on_a_terminal(path: Path, steps: list[tuple[bytes, bytes]]) -> tuple[str, int]:
+    """A chat on a terminal of its own: waits for each text, then types the next; what was shown, and the status."""
+    pty = pytest.importorskip("pty")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ |= {"NO_COLOR": "1", "TERM": "dumb"}
+        os.execv(sys.executable, [sys.executable, "-m", "pyggml", "chat", str(path), "-n", "8", "--temp", "0"])
+    shown, seen = b"", 0
+    ends = time.monotonic() + 60
+    with contextlib.suppress(OSError):  # the end of a terminal
+        for wanted, typed in [*steps, (b"\0", b"")]:
+            while wanted not in shown[seen:] and time.monotonic() < ends:
+                if select.select([fd], [], [], 1.0)[0]:
+                    got = os.read(fd, 4096)
+                    if not got:
+                        raise OSError
+                    shown += got
+            seen = len(shown)
+            if typed:
+                os.write(fd, typed)
+    os.close(fd)
+    return shown.decode(errors="replace"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_chat_on_a_terminal(path: Path) -> None:
+    shown, status = on_a_terminal(path, [(b"> ", b"/help\n"), (b"> ", b"hello\n"), (b"> ", b"\x04")])
+    assert status == 0, shown
+    assert "/help lists commands, Ctrl-D ends." in shown.splitlines()[0]
+    assert "/system TEXT" in shown
+    shown, status = on_a_terminal(path, [(b"> ", b"\x03")])
+    assert status == 130, shown
+    assert "Traceback" not in shown
