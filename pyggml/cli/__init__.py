@@ -129,13 +129,13 @@ def _stopped() -> int:
 
 
 def _flushed() -> bool:
-    """Whether what was printed went out; what could not is dropped, so that the interpreter does not try again."""
+    """Whether the output went out; what could not is dropped, so that the interpreter does not try again."""
     went = True
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
-            went = False
+            went = went and number != 1
             with contextlib.suppress(OSError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
