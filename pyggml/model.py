@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch, batch, gguf, scoring
+from pyggml import _native, arch, batch, chat_named, gguf, scoring
 from pyggml.config import Config
-from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, UnsupportedError
+from pyggml.errors import ArgumentError, GGUFError, PyggmlError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
 from pyggml.memory import Memory
@@ -147,21 +147,17 @@ class Model:
     def render_chat(self, messages: Sequence[Mapping[str, Any]], *, template: str | None = None, **kwargs: Any) -> str:
         """The prompt that the model's own chat template makes of messages.
 
-        template: a Jinja text to use instead. kwargs reach the template (tools=, enable_thinking=...).
-        Raises TemplateError when the file has no template or it refuses the messages.
+        template: the name of another template in the file, or a Jinja text to use instead. kwargs reach the template
+        (tools=, enable_thinking=...); with tools, a template called tool_use is taken where there is one.
+        Raises TemplateError when the file has no such template or it refuses the messages.
         """
         from pyggml.chat import ChatTemplate
 
         self._check_open()
-        source = template or self.metadata.get("tokenizer.chat_template")
-        if not isinstance(source, str) or not source:
-            raise TemplateError(
-                "this file has no chat template (tokenizer.chat_template); use generate() with a prompt of your own, "
-                "or pass template="
-            )
+        source, name = chat_named.choose(self.metadata, template, kwargs.get("tools"))
         tok = self.tokenizer
         text = {i: tok.token_text(i) if i is not None else "" for i in (tok.bos_id, tok.eos_id)}
-        made = ChatTemplate(source, bos_token=text[tok.bos_id], eos_token=text[tok.eos_id])
+        made = ChatTemplate(source, bos_token=text[tok.bos_id], eos_token=text[tok.eos_id], name=name)
         return made.render(list(messages), **kwargs)
 
     # ---- generation ------------------------------------------------------------------------------------------
@@ -391,7 +387,7 @@ class Model:
         key = "tokenizer.ggml.tokens"
         n = (self._file.metadata.array_length(key) if key in self.metadata else 0) or 0
         if n > self.n_vocab:
-            raise GGUFError(f"{key} lists {n} tokens, but the output has only {self.n_vocab} rows")
+            log.warning("%s lists %d tokens, the output has %d rows: the rest cannot be used", key, n, self.n_vocab)
 
     def _fitting(self, n_ctx: int) -> int:
         """n_ctx, halved until the cache takes no more than half of the free memory."""

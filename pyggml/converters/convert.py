@@ -90,9 +90,8 @@ def convert(
     made += [_extra(key, values) for key, values in extra.items()]
     meta = _general(source, family.arch, made, name, wanted) | said
     embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
-    meta |= vocab.metadata(source, c, embedding)
+    meta |= vocab.metadata(source, c, embedding, metadata)
     meta |= {key: (value, None) for key, value in (metadata or {}).items()}
-    verify.tokenizer({key: value for key, (value, _) in meta.items()}, source.folder)
     _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))

@@ -5,6 +5,7 @@ Field numbers: sentencepiece_model.proto. GGUF token types equal the piece types
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pyggml.converters import protobuf as pb
@@ -25,6 +26,8 @@ class Pieces:
     eos: int
     pad: int
     add_space_prefix: bool
+    remove_extra_whitespaces: bool
+    charsmap: bytes
 
 
 def read(path: str) -> Pieces:
@@ -34,8 +37,11 @@ def read(path: str) -> Pieces:
     scores: list[float] = []
     types: list[int] = []
     ids = {40: 0, 41: 1, 42: 2, 43: -1}
-    kind, prefix = 1, True
-    for number, value in pb.fields(mapped(path).data, what):
+    flags = {3: 1, 4: 1, 5: 1}  # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
+    kind, suffix, charsmap = 1, False, b""
+    data = mapped(path).data
+    _refuse_others(bytes(data[:128]), what)
+    for number, value in pb.fields(data, what):
         if number == 1:
             text, score, piece_type = "", 0.0, 1
             for inner, each in pb.fields(pb.message(value, what), what):
@@ -54,15 +60,33 @@ def read(path: str) -> Pieces:
             for inner, each in pb.fields(pb.message(value, what), what):
                 if inner == 3 and isinstance(each, int):
                     kind = each
+                elif inner == 24:
+                    suffix = bool(each)
                 elif inner in ids and isinstance(each, int):
                     ids[inner] = each - (1 << 64) if each >> 63 else each
         elif number == 3:
             for inner, each in pb.fields(pb.message(value, what), what):
-                if inner == 3:
-                    prefix = bool(each)
+                if inner == 2:
+                    charsmap = bytes(pb.message(each, what))
+                elif inner in flags and isinstance(each, int):
+                    flags[inner] = each
     if not texts:
         raise GGUFError(f"{what} holds no pieces: it is no SentencePiece model")
     if kind != 2:
         names = {1: "unigram", 3: "word", 4: "char"}
         raise UnsupportedError(f"{what} is a SentencePiece model of kind {names.get(kind, kind)}; BPE can be converted")
-    return Pieces(texts, scores, types, ids[40], ids[41], ids[42], ids[43], prefix)
+    if suffix or not flags[5]:
+        words = "treat_whitespace_as_suffix" if suffix else "escape_whitespaces off"
+        raise UnsupportedError(f"{what} was trained with {words}, which GGUF has no key for")
+    return Pieces(texts, scores, types, ids[40], ids[41], ids[42], ids[43], bool(flags[3]), bool(flags[4]), charsmap)
+
+
+def _refuse_others(head: bytes, what: str) -> None:
+    """Files of the same name that are something else."""
+    if re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n", head):
+        raise UnsupportedError(
+            f"{what} is a tiktoken file, which does not say how a text is cut; put the tokenizer.json of the same "
+            "model beside it"
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise GGUFError(f"{what} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull")

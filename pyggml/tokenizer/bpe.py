@@ -6,22 +6,15 @@ added here.
 
 from __future__ import annotations
 
-import logging
 import operator
 from typing import Any
 
 from ..errors import GGUFError
-from .decode import byte_chars
+from .dropped import DroppedBytes
+from .library import ids_of, refusing
 from .pretokenizers import Pre
+from .special import spoken
 from .vocab import CONTROL, UNKNOWN, USER_DEFINED, Vocab, shown
-
-log = logging.getLogger("pyggml")
-
-# in no UTF-8 text, or only in characters of the empty planes 4 to 16 (starcoder lacks 0xf1)
-_NOT_NEEDED = frozenset((0xC0, 0xC1, *range(0xF1, 0x100)))
-
-# The batch call skips offsets (3x faster) but starts the library's thread pool, which a fork then complains about.
-_BATCH_FROM = 8192
 
 
 class BpeEncoder:
@@ -30,27 +23,18 @@ class BpeEncoder:
     def __init__(self, vocab: Vocab, pre: Pre) -> None:
         from tokenizers import models
 
-        ids = {text: i for i, text in enumerate(vocab.texts)}
+        ids = {text: i for i, text in enumerate(vocab.texts) if i not in vocab.mute}
         merges = read_merges(vocab.merges, ids)
-        missing = [b for b, char in byte_chars().items() if char not in ids and b not in _NOT_NEEDED]
-        if missing:
-            log.warning("the vocabulary lacks %d bytes (first 0x%02x): such text is left out", len(missing), missing[0])
-        try:
+        with refusing("the vocabulary cannot be used"):
             bpe = models.BPE(ids, merges, ignore_merges=pre.ignore_merges)
             self._parse = _facade(bpe, vocab, pre, parse_special=True)
             self._plain = _facade(bpe, vocab, pre, parse_special=False)
-        except BaseException as e:  # a Rust panic is no Exception
-            if isinstance(e, Exception) or type(e).__name__ == "PanicException":
-                raise GGUFError(f"the vocabulary cannot be used: {str(e)[:300]}") from e
-            raise
+        self._dropped = DroppedBytes(vocab)
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """The ids of a text without surrogates."""
-        facade = self._parse if parse_special else self._plain
-        if len(text) < _BATCH_FROM:
-            ids: list[int] = facade.encode(text, add_special_tokens=False).ids
-        else:
-            ids = facade.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        ids = ids_of(self._parse if parse_special else self._plain, text)
+        self._dropped.look(text, ids)
         return ids
 
 
@@ -102,9 +86,8 @@ def _facade(bpe: Any, vocab: Vocab, pre: Pre, parse_special: bool) -> Any:
     # USER_DEFINED is always matched, CONTROL and UNKNOWN only with parse_special
     tok.add_tokens(
         [
-            AddedToken(text, special=kind != USER_DEFINED, normalized=False)
-            for text, kind in zip(vocab.texts, vocab.types, strict=True)
-            if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+            AddedToken(text, special=vocab.types[i] != USER_DEFINED, normalized=False)
+            for text, i in spoken(vocab, (UNKNOWN, CONTROL, USER_DEFINED)).items()
         ]
     )
     tok.encode_special_tokens = not parse_special

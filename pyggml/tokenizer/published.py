@@ -1,44 +1,98 @@
-"""A whole tokenizer.json inside a GGUF (`tokenizer.huggingface.json`): for byte-level BPE whose pre-tokenizer is in no
-table. The converter writes `tokenizer.ggml.pre` = huggingface then, so that no other engine guesses."""
+"""A whole tokenizer.json inside a GGUF (`tokenizer.huggingface.json`), for what the other keys have no words for:
+normalizers, added tokens that swallow blanks, unknown expressions.
+
+Where it is there it decides how text is cut; tokens, types and ids are those of the other keys. The converter writes
+`tokenizer.ggml.pre` = huggingface where other engines would guess wrong without it.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import GGUFError
-from .vocab import Vocab
+from .dropped import DroppedBytes
+from .library import ids_of, refusing
+from .vocab import BYTE, NORMAL, UNDEFINED, Vocab, shown, text_of
+
+log = logging.getLogger("pyggml")
 
 PRE = "huggingface"
 KEY = "tokenizer.huggingface.json"
 
 
+def find(metadata: Mapping[str, Any], vocab: Vocab) -> PublishedEncoder | None:
+    """The encoder of a file that holds a tokenizer.json; None where it holds none.
+
+    One that does not belong to the tokens is passed over with a warning, and refused where nothing else says how.
+    """
+    alone = vocab.pre == PRE
+    try:
+        description = text_of(metadata, KEY)
+        if description is None:
+            if alone:
+                raise GGUFError(f"tokenizer.ggml.pre is {PRE!r}, but {KEY} is missing")
+            return None
+        return PublishedEncoder(description, vocab)
+    except GGUFError as e:
+        if alone:
+            raise
+        log.warning("%s; it is passed over", e)
+        return None
+
+
 class PublishedEncoder:
-    """Text -> ids by the published description. Thread-safe: two instances, one for each value of parse_special."""
+    """Text -> ids by the published description. Thread-safe: two facades, one for each value of parse_special."""
 
     def __init__(self, description: str, vocab: Vocab) -> None:
-        self._parse = _build(description)
-        self._plain = _build(description)
-        self._plain.encode_special_tokens = True
-        if self._parse.get_vocab_size() > len(vocab.texts):
-            raise GGUFError(
-                f"{KEY} has {self._parse.get_vocab_size()} tokens, tokenizer.ggml.tokens {len(vocab.texts)}"
-            )
+        self._parse = build(description, f"{KEY} cannot be used")
+        _check(self._parse.get_vocab(with_added_tokens=True), vocab)
+        self._plain = without_special(self._parse)
+        self._dropped = DroppedBytes(vocab) if vocab.model == "gpt2" and not self._parse.model.unk_token else None
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """The ids of a text without surrogates."""
-        ids: list[int] = (self._parse if parse_special else self._plain).encode(text, add_special_tokens=False).ids
+        facade = self._parse if parse_special else self._plain
+        ids = ids_of(facade, text)
+        if self._dropped is not None:
+            self._dropped.look(text, ids, facade.normalizer.normalize_str if facade.normalizer is not None else None)
         return ids
 
 
-def _build(description: str) -> Any:
+def build(description: str, what: str) -> Any:
+    """The `tokenizers.Tokenizer` of a description, without truncation and padding. Raises GGUFError("{what}: ...")."""
     from tokenizers import Tokenizer
 
-    try:
+    with refusing(what):
         made = Tokenizer.from_str(description)
-    except BaseException as e:  # a Rust panic is no Exception
-        if isinstance(e, Exception) or type(e).__name__ == "PanicException":
-            raise GGUFError(f"{KEY} cannot be used: {str(e)[:300]}") from None
-        raise
-    made.no_truncation()
-    made.no_padding()
+        made.no_truncation()
+        made.no_padding()
     return made
+
+
+def without_special(made: Any) -> Any:
+    """A second facade over the same model, to which special tokens in a text are plain text."""
+    from tokenizers import Tokenizer
+
+    plain = Tokenizer(made.model)
+    plain.normalizer = made.normalizer
+    plain.pre_tokenizer = made.pre_tokenizer
+    plain.add_tokens([token for _, token in sorted(made.get_added_tokens_decoder().items())])
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _check(ids: Mapping[str, int], vocab: Vocab) -> None:
+    """Raises GGUFError where the two vocabularies are not of one model."""
+    last = max(ids.values(), default=-1)
+    if last >= len(vocab.names):
+        raise GGUFError(f"{KEY} names token {last}, tokenizer.ggml.tokens holds {len(vocab.names)}")
+    if vocab.model == "bert":  # spells its words otherwise
+        return
+    for text, token in ids.items():
+        if vocab.names[token] != text and vocab.types[token] in (NORMAL, UNDEFINED, BYTE):
+            raise GGUFError(
+                f"{KEY} calls token {token} {shown(text)}, tokenizer.ggml.tokens {shown(vocab.names[token])}: they "
+                "belong to two models"
+            )

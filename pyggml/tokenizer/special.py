@@ -7,7 +7,7 @@ Types are taken as the file gives them: unlike llama.cpp no token is re-typed be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from .vocab import NORMAL, Vocab
 
@@ -22,15 +22,31 @@ _EOG_TEXTS = frozenset((
 
 
 def end_of_generation(vocab: Vocab) -> frozenset[int]:
-    """eos, eot and eom, and the tokens that are known to end a turn by their text."""
+    """eos, eot and eom, a list that the file holds, and the tokens that are known to end a turn by their text."""
     declared = {i for name in ("eos", "eot", "eom") if (i := vocab.ids[name]) is not None}
-    found = {text: i for i, text in enumerate(vocab.texts) if text in _EOG_TEXTS}
-    if vocab.model == "gpt2" and "</s>" in found and vocab.types[found["</s>"]] == NORMAL:
-        del found["</s>"]  # there an ordinary piece: the HTML tag of struck text
+    return frozenset(declared | set(vocab.eog) | ends_by_text(vocab.model, vocab.names, vocab.types))
+
+
+def ends_by_text(model: str, names: Sequence[str], types: Sequence[int]) -> set[int]:
+    """The ids whose text is known to end a turn, as llama.cpp finds them."""
+    found: dict[str, list[int]] = {}
+    for i, text in enumerate(names):
+        # in a byte-level vocabulary </s> is perhaps an ordinary piece: the HTML tag of struck text
+        if text in _EOG_TEXTS and not (model == "gpt2" and text == "</s>" and types[i] == NORMAL):
+            found.setdefault(text, []).append(i)
     # gpt-oss and solar-open: <|end|> only closes a channel
     if {"<|return|>", "<|call|>"} <= found.keys() or {"<|calls|>", "<|flush|>"} <= found.keys():
         found.pop("<|end|>", None)
-    return frozenset(declared | set(found.values()))
+    return {i for ids in found.values() for i in ids}
+
+
+def spoken(vocab: Vocab, kinds: Collection[int]) -> dict[str, int]:
+    """The tokens of these types that a text can spell: text -> id."""
+    return {
+        text: i
+        for i, (text, kind) in enumerate(zip(vocab.texts, vocab.types, strict=True))
+        if kind in kinds and i not in vocab.mute
+    }
 
 
 class Splitter:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import struct
 
+import numpy as np
+
 from ..errors import GGUFError
-from .special import Splitter
+from .special import Splitter, spoken
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
 
 _BYTE_NAME = re.compile(rb"<0x[0-9A-Fa-f]{2}>\Z")
@@ -24,15 +26,16 @@ class SpmEncoder:
 
         if vocab.scores is None:
             raise GGUFError("tokenizer.ggml.scores is missing: a SentencePiece vocabulary needs them")
+        if vocab.charsmap:
+            check_charsmap(vocab.charsmap)
         try:
             proto = model_proto(vocab, vocab.scores, unk, add_space_prefix)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except (RuntimeError, OSError) as e:
             raise GGUFError(f"the vocabulary cannot be used: {str(e)[:300]}") from e
         self._encode = self._processor.encode
-        named = [(t, i, kind) for i, (t, kind) in enumerate(zip(vocab.texts, vocab.types, strict=True))]
-        self._user = Splitter({t: i for t, i, kind in named if kind == USER_DEFINED})
-        self._all = Splitter({t: i for t, i, kind in named if kind in (UNKNOWN, CONTROL, USER_DEFINED)})
+        self._user = _splitter(vocab, USER_DEFINED)
+        self._all = _splitter(vocab, UNKNOWN, CONTROL, USER_DEFINED)
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """The ids of a text without surrogates."""
@@ -43,6 +46,32 @@ class SpmEncoder:
             else:
                 ids.extend(self._encode(part))
         return ids
+
+
+def _splitter(vocab: Vocab, *kinds: int) -> Splitter:
+    return Splitter({text: i for text, i in spoken(vocab, kinds).items() if i not in vocab.inline})
+
+
+def check_charsmap(charsmap: bytes) -> None:
+    """Raises GGUFError for a map that would lead the library outside of it, which follows it without looking.
+
+    It is a double array of characters (Darts, little endian, its size in front) and the texts that replace them.
+    """
+    key = "tokenizer.ggml.precompiled_charsmap"
+    size = int.from_bytes(charsmap[:4], "little")
+    if len(charsmap) < 4 or size % 4 or not 0 < size < len(charsmap) - 4:
+        raise GGUFError(f"{key} is damaged: a trie of {size} bytes in {len(charsmap)}")
+    units = np.frombuffer(charsmap, "<u4", size // 4, 4).astype(np.int64)
+    texts = charsmap[4 + size :]
+    leaf = units >> 31 != 0
+    steps = np.arange(units.size) ^ (units >> 10 << ((units & 0x200) >> 6))
+    inside = (steps | 255) < units.size
+    if not (inside | leaf).all() or (units[leaf] & 0x7FFFFFFF >= len(texts)).any() or texts[-1:] != b"\0":
+        raise GGUFError(f"{key} is damaged: it points outside of itself")
+    try:
+        texts.decode()
+    except UnicodeDecodeError as e:
+        raise GGUFError(f"{key} is damaged: its texts are not UTF-8 ({e.reason})") from None
 
 
 def _varint(value: int) -> bytes:
@@ -72,15 +101,15 @@ def _piece_types(vocab: Vocab, unk: int | None) -> tuple[list[int], bool]:
             if not _BYTE_NAME.match(vocab.raw[i]):
                 name = shown(vocab.raw[i])
                 raise GGUFError(f"tokenizer.ggml.tokens[{i}] has the type byte and the name {name}, expected <0xXX>")
-            if vocab.raw[i].upper() in bytes_seen:
+            if vocab.raw[i].upper() in bytes_seen and i not in vocab.mute:
                 raise GGUFError(f"tokenizer.ggml.tokens[{i}] is the second byte token {shown(vocab.raw[i])}")
             bytes_seen.add(vocab.raw[i].upper())
         elif kind == UNDEFINED:
             types[i] = NORMAL
         elif kind == UNKNOWN:
             types[i] = CONTROL  # the library wants exactly one unknown piece; some files have dozens
-        if vocab.texts[i][0] == "\ufffe" and vocab.texts[i].encode() != vocab.raw[i]:
-            types[i] = UNUSED  # not UTF-8: no text contains it
+        if i in vocab.mute:
+            types[i] = UNUSED  # no text contains it
     fallback = len(bytes_seen) == 256
     if not fallback:
         types = [CONTROL if kind == BYTE else kind for kind in types]
@@ -113,6 +142,7 @@ def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_pr
         + _field(43, -1)
         + _block(45, pieces[unk][0])
     )
-    # the dummy prefix is written even when off, as the library's own default is on; runs of blanks are kept
-    normalizer = _block(1, b"identity") + _field(3, int(add_space_prefix)) + _field(4, 0) + _field(5, 1)
+    # each flag is written even when off, as the library's own default is on; runs of blanks are kept unless said
+    normalizer = _block(1, b"identity") + _block(2, vocab.charsmap or b"") + _field(3, int(add_space_prefix))
+    normalizer += _field(4, int(vocab.remove_extra_whitespaces is True)) + _field(5, 1)
     return b"".join(out) + _block(2, trainer) + _block(3, normalizer)

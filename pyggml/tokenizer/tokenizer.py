@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..errors import ArgumentError, GGUFError, UnsupportedError
-from . import pretokenizers
+from . import pretokenizers, published
 from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pieces, without_special
 from .special import end_of_generation
 from .vocab import UNKNOWN, Vocab, read_vocab
@@ -37,7 +37,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocab: Vocab, encoder: Encoder, pieces: list[bytes], pre: str | None, **rules: Any) -> None:
-        self._texts = vocab.texts
+        self._texts = vocab.names
         self._types = vocab.types
         self._encoder = encoder
         self._pieces = pieces
@@ -51,6 +51,8 @@ class Tokenizer:
         self.pad_id: int | None = vocab.ids["pad"]
         self.add_bos: bool = rules["add_bos"]
         self.add_eos: bool = rules["add_eos"]
+        self._first = vocab.first if vocab.first is not None else _one(self.add_bos, self.bos_id)
+        self._last = vocab.last if vocab.last is not None else _one(self.add_eos, self.eos_id)
         self.add_space_prefix: bool = rules["add_space_prefix"]
         self.eog_ids: frozenset[int] = end_of_generation(vocab) | ({self.eos_id} if self.eos_id is not None else set())
 
@@ -67,12 +69,7 @@ class Tokenizer:
         if not isinstance(text, str):
             raise TypeError(f"text must be str, not {type(text).__name__}")
         ids = self._encoder.encode(_well_formed(text), parse_special) if text else []
-        if add_special:
-            if self.add_bos and self.bos_id is not None:
-                ids.insert(0, self.bos_id)
-            if self.add_eos and self.eos_id is not None:
-                ids.append(self.eos_id)
-        return ids
+        return [*self._first, *ids, *self._last] if add_special else ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of token ids: the inverse of `encode(text, add_special=False)`.
@@ -135,7 +132,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     with gc_paused():
         vocab = read_vocab(metadata)
         if vocab.model == "llama":
-            return _spm(vocab)
+            return _spm(vocab, metadata)
         if vocab.model == "gpt2":
             return _bpe(vocab, metadata)
         if vocab.model == "bert":
@@ -143,23 +140,29 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     raise UnsupportedError(f"tokenizer.ggml.model {vocab.model[:80]!r} is not supported; supported: {' '.join(MODELS)}")
 
 
-def _spm(vocab: Vocab) -> Tokenizer:
+def _one(added: bool, token: int | None) -> tuple[int, ...]:
+    return (token,) if added and token is not None else ()
+
+
+def _default(vocab: Vocab, name: str, token: int) -> int | None:
+    """An id that a file need not name."""
+    return vocab.ids[name] if name in vocab.declared else (token if token < len(vocab.raw) else None)
+
+
+def _spm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
     from .spm import SpmEncoder
 
-    def default(name: str, token: int) -> int | None:
-        return vocab.ids[name] if name in vocab.declared else (token if token < len(vocab.raw) else None)
-
-    unk = default("unk", 0)
+    unk = _default(vocab, "unk", 0)
     if unk is None:
         unk = next((i for i, kind in enumerate(vocab.types) if kind == UNKNOWN), None)
     prefix = vocab.add_space_prefix is not False
     return Tokenizer(
         vocab,
-        SpmEncoder(vocab, unk, prefix),
+        published.find(metadata, vocab) or SpmEncoder(vocab, unk, prefix),
         spm_pieces(vocab),
         vocab.pre,
-        bos=default("bos", 1),
-        eos=default("eos", 2),
+        bos=_default(vocab, "bos", 1),
+        eos=_default(vocab, "eos", 2),
         unk=unk,
         add_bos=vocab.add_bos is not False,
         add_eos=vocab.add_eos is True,
@@ -168,22 +171,12 @@ def _spm(vocab: Vocab) -> Tokenizer:
 
 
 def _bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
-    from . import published
     from .bpe import BpeEncoder
 
-    encoder: Encoder
-    if vocab.pre == published.PRE:
-        description = metadata.get(published.KEY)
-        if not isinstance(description, str):
-            raise GGUFError(f"tokenizer.ggml.pre is {published.PRE!r}, but {published.KEY} is missing")
-        pre = pretokenizers.Pre(())
-        encoder = published.PublishedEncoder(description, vocab)
-    else:
-        pre = pretokenizers.find(vocab.pre)
-        encoder = BpeEncoder(vocab, pre)
+    pre = pretokenizers.Pre(()) if vocab.pre == published.PRE else pretokenizers.find(vocab.pre)
     return Tokenizer(
         vocab,
-        encoder,
+        published.find(metadata, vocab) or BpeEncoder(vocab, pre),
         bpe_pieces(vocab),
         vocab.pre or "default",
         bos=vocab.ids["bos"],
@@ -198,19 +191,16 @@ def _bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
 def _wpm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
     from .wpm import WpmEncoder, normalizer_flags
 
-    def default(name: str, token: int) -> int | None:
-        return vocab.ids[name] if name in vocab.declared else (token if token < len(vocab.raw) else None)
-
-    unk = default("unk", 100)
+    unk = _default(vocab, "unk", 100)
     if unk is None:
         raise GGUFError("tokenizer.ggml.unknown_token_id is missing: a WordPiece vocabulary needs it")
     return Tokenizer(
         vocab,
-        WpmEncoder(vocab, unk, *normalizer_flags(metadata)),
+        published.find(metadata, vocab) or WpmEncoder(vocab, unk, *normalizer_flags(metadata)),
         spm_pieces(vocab),
         vocab.pre,
-        bos=vocab.ids["bos"] if "bos" in vocab.declared else default("cls", 101),
-        eos=vocab.ids["eos"] if "eos" in vocab.declared else default("sep", 102),
+        bos=vocab.ids["bos"] if "bos" in vocab.declared else _default(vocab, "cls", 101),
+        eos=vocab.ids["eos"] if "eos" in vocab.declared else _default(vocab, "sep", 102),
         unk=unk,
         add_bos=vocab.add_bos is not False,
         add_eos=vocab.add_eos is not False,

@@ -6,6 +6,7 @@ No encoding and no decoding. Keys: the GGUF specification, section "Tokenizer".
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 from collections.abc import Collection, Mapping
@@ -14,10 +15,13 @@ from typing import Any
 
 from ..errors import GGUFError, PyggmlError
 
+log = logging.getLogger("pyggml")
+
 UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
 
 MAX_TOKENS = 1 << 21  # the largest published vocabularies have about 1M pieces
 MAX_MERGES = 1 << 23
+MAX_CHARSMAP = 1 << 24  # the published ones have about 240,000 bytes
 MAX_PIECE_BYTES = 16_384  # the longest known piece has 1,024 bytes
 
 _NO_ID = (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # a declared "none", in every width a writer may choose
@@ -39,6 +43,12 @@ _ID_KEYS = {
     "fim_sep": "fim_sep",
 }
 
+# Keys of our own, for what the format has no words for; other engines pass them over.
+EOG_IDS = "pyggml.eog_token_ids"  # every id that ends a generation, where eos, eot and eom do not hold them all
+FIRST_IDS = "pyggml.first_token_ids"  # what a text begins with, where that is not just BOS
+LAST_IDS = "pyggml.last_token_ids"  # what it ends with, where that is not just EOS
+INLINE_IDS = "pyggml.inline_token_ids"  # user-defined pieces that SentencePiece finds itself, as parts of a word
+
 
 @dataclass(frozen=True)
 class Vocab:
@@ -47,7 +57,9 @@ class Vocab:
     model: str
     pre: str | None
     raw: list[bytes]  # as in the file, perhaps not UTF-8
-    texts: list[str]  # unique; a piece that is not UTF-8 has a placeholder with U+FFFE, no character
+    texts: list[str]  # unique; what no text can mean has a placeholder with U+FFFE, no character
+    names: list[str]  # as a reader would call them: repeated where the file repeats them
+    mute: frozenset[int]  # ids with a placeholder: repeated, empty, or not UTF-8; decoded, never encoded to
     types: list[int]
     scores: list[float] | None
     merges: list[bytes] | None
@@ -56,25 +68,34 @@ class Vocab:
     add_bos: bool | None
     add_eos: bool | None
     add_space_prefix: bool | None
+    remove_extra_whitespaces: bool | None
+    charsmap: bytes | None  # SentencePiece's own normalizer, not checked
+    eog: tuple[int, ...]
+    first: tuple[int, ...] | None  # None: BOS as add_bos says
+    last: tuple[int, ...] | None
+    inline: frozenset[int]
 
 
 def read_vocab(metadata: Mapping[str, Any]) -> Vocab:
     """Read and check the tokenizer keys. Raises GGUFError naming the key and the problem."""
-    model = _text(metadata, "tokenizer.ggml.model")
+    model = text_of(metadata, "tokenizer.ggml.model")
     if model is None:
         raise GGUFError("tokenizer.ggml.model is missing: the file holds no tokenizer")
     raw = _strings(metadata, "tokenizer.ggml.tokens", MAX_TOKENS)
     if not raw:
         raise GGUFError("tokenizer.ggml.tokens is missing or empty: the file holds no vocabulary")
-    texts = _texts(raw)
-    _check_pieces(raw)
+    _check_lengths(raw)
+    texts, names, mute = _texts(raw)
     n = len(raw)
     ids, declared = _ids(metadata, n)
+    first, last = (_id_list(metadata, key, n) for key in (FIRST_IDS, LAST_IDS))
     return Vocab(
         model=model,
-        pre=_text(metadata, "tokenizer.ggml.pre"),
+        pre=text_of(metadata, "tokenizer.ggml.pre"),
         raw=raw,
         texts=texts,
+        names=names,
+        mute=mute,
         types=_types(metadata, n),
         scores=_scores(metadata, n),
         merges=_strings(metadata, "tokenizer.ggml.merges", MAX_MERGES),
@@ -83,30 +104,47 @@ def read_vocab(metadata: Mapping[str, Any]) -> Vocab:
         add_bos=_flag(metadata, "tokenizer.ggml.add_bos_token"),
         add_eos=_flag(metadata, "tokenizer.ggml.add_eos_token"),
         add_space_prefix=_flag(metadata, "tokenizer.ggml.add_space_prefix"),
+        remove_extra_whitespaces=_flag(metadata, "tokenizer.ggml.remove_extra_whitespaces"),
+        charsmap=_bytes(metadata, "tokenizer.ggml.precompiled_charsmap"),
+        eog=_id_list(metadata, EOG_IDS, n) or (),
+        first=first,
+        last=last,
+        inline=frozenset(_id_list(metadata, INLINE_IDS, n) or ()),
     )
 
 
-def _texts(raw: list[bytes]) -> list[str]:
+def _texts(raw: list[bytes]) -> tuple[list[str], list[str], frozenset[int]]:
+    """(texts, names, mute ids) of a Vocab. Repeated and empty texts are said once."""
     try:
-        return [piece.decode() for piece in raw]
+        names = [piece.decode() for piece in raw]
+        broken: list[int] = []
     except UnicodeDecodeError:
-        pass
-    loose = [piece.decode("utf-8", "replace") for piece in raw]
-    return [
-        text if text.encode() == piece else f"\ufffebad-utf8-{i}\ufffe"
-        for i, (text, piece) in enumerate(zip(loose, raw, strict=True))
-    ]
-
-
-def _check_pieces(raw: list[bytes]) -> None:
+        names = [piece.decode("utf-8", "replace") for piece in raw]
+        broken = [i for i, (name, piece) in enumerate(zip(names, raw, strict=True)) if name.encode() != piece]
     unique = set(raw)
-    if b"" in unique:
-        raise GGUFError(f"tokenizer.ggml.tokens[{raw.index(b'')}] is empty")
-    if len(unique) != len(raw):
-        first: dict[bytes, int] = {}
-        for i, piece in enumerate(raw):
-            if first.setdefault(piece, i) != i:
-                raise GGUFError(f"tokenizer.ggml.tokens[{i}] repeats token {first[piece]}: {shown(piece)}")
+    if not broken and len(unique) == len(raw) and b"" not in unique:
+        return names, names, frozenset()
+    first: dict[bytes, int] = {}
+    repeated = [i for i, piece in enumerate(raw) if first.setdefault(piece, i) != i and piece]
+    empty = [i for i, piece in enumerate(raw) if not piece]
+    if repeated:
+        i = repeated[0]
+        log.warning(
+            "tokenizer.ggml.tokens repeats %d texts (token %d is %s, as token %d): each is encoded to its lowest id",
+            len(repeated), i, shown(raw[i]), first[raw[i]],
+        )  # fmt: skip
+    if empty:
+        log.warning("tokenizer.ggml.tokens holds %d empty texts (token %d): they print nothing", len(empty), empty[0])
+    texts = list(names)
+    for i in empty:
+        names[i] = f"[EMPTY_{i}]"
+    mute = frozenset((*broken, *repeated, *empty))
+    for i in mute:
+        texts[i] = f"\ufffemute-{i}\ufffe"
+    return texts, names, mute
+
+
+def _check_lengths(raw: list[bytes]) -> None:
     longest = max(map(len, raw))
     if longest > MAX_PIECE_BYTES:
         at = next(i for i, piece in enumerate(raw) if len(piece) == longest)
@@ -130,7 +168,7 @@ def _value(metadata: Mapping[str, Any], key: str) -> Any:
         raise GGUFError(f"{key} cannot be read: {e}") from e
 
 
-def _text(metadata: Mapping[str, Any], key: str) -> str | None:
+def text_of(metadata: Mapping[str, Any], key: str) -> str | None:
     value = _value(metadata, key)
     if value is None:
         return None
@@ -169,6 +207,33 @@ def _ids(metadata: Mapping[str, Any], n: int) -> tuple[dict[str, int | None], fr
             raise GGUFError(f"{key} is {token}, the vocabulary has {n} tokens")
         ids[name] = token
     return ids, frozenset(declared)
+
+
+def _id_list(metadata: Mapping[str, Any], key: str, n: int) -> tuple[int, ...] | None:
+    """An array of token ids, or None where it is not there."""
+    value = _value(metadata, key)
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection) or len(value) > n:
+        raise GGUFError(f"{key} is {_kind(value)}, expected an array of at most {n} token ids")
+    ids = value.tolist() if hasattr(value, "tolist") else list(value)
+    for token in ids:
+        if type(token) is not int or not 0 <= token < n:
+            raise GGUFError(f"{key} holds {shown(str(token))}, expected ids of the {n} tokens")
+    return tuple(ids)
+
+
+def _bytes(metadata: Mapping[str, Any], key: str) -> bytes | None:
+    """An array of 8-bit integers, signed or not."""
+    value = _value(metadata, key)
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection) or len(value) > MAX_CHARSMAP:
+        raise GGUFError(f"{key} is {_kind(value)}, expected an array of at most {MAX_CHARSMAP:,} bytes")
+    items = value.tolist() if hasattr(value, "tolist") else list(value)
+    if set(map(type, items)) - {int} or not all(-128 <= b < 256 for b in items):
+        raise GGUFError(f"{key} holds more than 8-bit integers")
+    return bytes(b & 255 for b in items)
 
 
 def _items(metadata: Mapping[str, Any], key: str, n: int) -> list[Any] | None:

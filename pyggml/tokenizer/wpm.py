@@ -5,13 +5,16 @@ GGUF marks the beginning of a word with U+2581 and leaves continuations bare; th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import GGUFError
 from .decode import SPACE
-from .special import Splitter
+from .library import ids_of, refusing
+from .special import Splitter, spoken
 from .vocab import CONTROL, NORMAL, UNDEFINED, UNKNOWN, USER_DEFINED, Vocab, shown
+
+log = logging.getLogger("pyggml")
 
 
 class WpmEncoder:
@@ -21,23 +24,23 @@ class WpmEncoder:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
         texts = [_plain(t, k) for t, k in zip(vocab.texts, vocab.types, strict=True)]
-        ids = {text: i for i, text in enumerate(texts)}
-        if len(ids) != len(texts):
-            twice = next(t for i, t in enumerate(texts) if ids[t] != i)
-            raise GGUFError(f"tokenizer.ggml.tokens: two tokens mean {shown(twice)} in a WordPiece vocabulary")
-        model = models.WordPiece(ids, unk_token=texts[unk], max_input_chars_per_word=100)
-        self._tokenizer: Any = Tokenizer(model)
-        self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        named = [(t, i, kind) for i, (t, kind) in enumerate(zip(vocab.texts, vocab.types, strict=True))]
-        self._user = Splitter({t: i for t, i, kind in named if kind == USER_DEFINED})
-        self._all = Splitter({t: i for t, i, kind in named if kind in (UNKNOWN, CONTROL, USER_DEFINED)})
+        ids: dict[str, int] = {}
+        for i, text in enumerate(texts):
+            if ids.setdefault(text, i) != i:
+                log.warning("tokens %d and %d both mean %s: encoded to the first", ids[text], i, shown(text))
+        with refusing("the vocabulary cannot be used"):
+            model = models.WordPiece(ids, unk_token=texts[unk], max_input_chars_per_word=100)
+            self._tokenizer: Any = Tokenizer(model)
+            self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+            self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._user = Splitter(spoken(vocab, (USER_DEFINED,)))
+        self._all = Splitter(spoken(vocab, (UNKNOWN, CONTROL, USER_DEFINED)))
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """The ids of a text without surrogates."""
         ids: list[int] = []
         for part in (self._all if parse_special else self._user).parts(text):
-            ids += [part] if isinstance(part, int) else self._tokenizer.encode(part, add_special_tokens=False).ids
+            ids += [part] if isinstance(part, int) else ids_of(self._tokenizer, part)
         return ids
 
 

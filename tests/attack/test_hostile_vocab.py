@@ -6,7 +6,9 @@ The metadata is given directly; what a broken file does to the reader is tested 
 from __future__ import annotations
 
 import gc
+import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyggml.converters import protobuf
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
 from pyggml.tokenizer import from_metadata
 
@@ -72,14 +75,88 @@ def test_tokens_that_are_no_strings() -> None:
         refused(SPM, r"tokenizer\.ggml\.tokens", tokens=wrong)
 
 
-def test_duplicate_tokens() -> None:
-    refused(SPM, r"tokens\[400\] repeats token 300", tokens=tokens(SPM, t300="same", t400="same"))
-    refused(BPE, r"tokens\[400\] repeats token 300", tokens=tokens(BPE, t300="same", t400="same"))
+@pytest.fixture(scope="module")
+def charsmap(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small one, of 256 units: the letter A becomes a, the ligature fi two letters."""
+    import sentencepiece
+
+    rules = tmp_path_factory.mktemp("rules") / "rules.tsv"
+    rules.write_text("FB01\t66 69\n41\t61\n")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat"] * 9), model_writer=model, vocab_size=30, model_type="bpe",
+        hard_vocab_limit=False, normalization_rule_tsv=str(rules), minloglevel=2,
+    )  # fmt: skip
+    for number, value in protobuf.fields(memoryview(model.getvalue()), "model"):
+        if number == 3:
+            return next(bytes(v) for n, v in protobuf.fields(value, "normalizer") if n == 2)  # type: ignore[arg-type]
+    raise AssertionError("no normalizer")
 
 
-def test_empty_tokens() -> None:
-    refused(SPM, r"tokens\[300\] is empty", tokens=tokens(SPM, t300=""))
-    refused(BPE, r"tokens\[300\] is empty", tokens=tokens(BPE, t300=""))
+def test_a_charsmap_that_points_outside_of_itself(charsmap: bytes) -> None:
+    """The library follows it with little looking: it is judged before."""
+    key = "precompiled_charsmap"
+    units, texts = charsmap[4:1028], charsmap[1028:]
+
+    def blob(at: int, unit: int, rest: bytes = texts, size: int = 1024) -> list[int]:
+        body = units[: 4 * at] + unit.to_bytes(4, "little") + units[4 * at + 4 :]
+        return list(size.to_bytes(4, "little") + body + rest)
+
+    tok = from_metadata({**SPM, f"tokenizer.ggml.{key}": list(charsmap)})
+    assert tok.encode("A\ufb01") == from_metadata(SPM).encode("afi")
+    root = int.from_bytes(units[:4], "little")
+    refused(SPM, "damaged", **{key: blob(0, root, size=1 << 20)})
+    refused(SPM, "damaged", **{key: blob(0, root, size=0)})
+    refused(SPM, "damaged", **{key: blob(0, root, size=1020)})
+    refused(SPM, "outside", **{key: blob(0, 1 << 20 << 10)})
+    refused(SPM, "outside", **{key: blob(200, 1 << 20 << 10)})
+    refused(SPM, "outside", **{key: blob(200, 0x80001000)})
+    refused(SPM, "outside", **{key: blob(0, root, texts[:-1])})
+    refused(SPM, "not UTF-8", **{key: blob(0, root, b"\xff" + texts)})
+    for wrong in (7, "text", [1.5], [300], [True, "a"]):
+        refused(SPM, key, **{key: wrong})
+
+
+def test_damaged_charsmaps_never_crash(charsmap: bytes) -> None:
+    rng = random.Random(5)
+    for _ in range(300):
+        data = bytearray(charsmap)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            tok = from_metadata({**SPM, "tokenizer.ggml.precompiled_charsmap": list(data)})
+        except GGUFError:
+            continue
+        tok.encode("The A \ufb01 caf\u00e9 \u4f60 \U0001f999" + bytes(range(1, 128)).decode())
+
+
+def test_lists_of_ids_out_of_range() -> None:
+    for key in ("eog", "first", "last", "inline"):
+        for wrong in (7, "text", [640], [-1], [1.0], [True], [[1]], [1] * 641):
+            metadata = {**SPM, f"pyggml.{key}_token_ids": wrong}
+            with pytest.raises(GGUFError, match=f"{key}_token_ids"):
+                from_metadata(metadata)
+
+
+def test_a_tokenizer_json_that_does_not_belong(caplog: pytest.LogCaptureFixture) -> None:
+    """Refused where nothing else says how a text is cut, else passed over aloud."""
+    wrong = {
+        7: "expected a string",
+        "": "cannot be used",
+        "{}": "cannot be used",
+        '{"model": {"type": "BPE", "vocab": {"a": 9999}, "merges": []}}': "cannot be used|names token 9999",
+        json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+                    "post_processor": None, "decoder": None,
+                    "model": {"type": "BPE", "vocab": {"no such": 9}, "merges": []}}): "belong to two models",
+    }  # fmt: skip
+    for value, reason in wrong.items():
+        metadata = {**BPE, "tokenizer.huggingface.json": value}
+        with pytest.raises(GGUFError, match=reason):
+            from_metadata({**metadata, "tokenizer.ggml.pre": "huggingface"})
+        caplog.clear()
+        assert from_metadata(metadata).encode("some words") == from_metadata(BPE).encode("some words")
+        assert "passed over" in caplog.text
+    refused(BPE, "huggingface.json is missing", pre="huggingface")
 
 
 def test_absurdly_long_tokens() -> None:

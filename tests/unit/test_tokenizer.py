@@ -256,6 +256,100 @@ def test_text_must_be_text() -> None:
         tokenizer(SPM).encode(b"a")  # type: ignore[arg-type]
 
 
+# ---- repeated, empty and missing texts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [SPM, BPE])
+def test_repeated_and_empty_texts(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Official files hold them: encoded to the lowest id, decoded both, said once."""
+    data = GOLDEN[name]["metadata"]
+    tokens, types = list(data["tokenizer.ggml.tokens"]), list(data["tokenizer.ggml.token_type"])
+    tokens, types = [*tokens, "<|twice|>", "<|twice|>", "", ""], [*types, 3, 3, 1, 3]
+    n = len(tokens)
+    scores = [*data.get("tokenizer.ggml.scores", ()), 0.0, 0.0, 0.0, 0.0]
+    with caplog.at_level(logging.WARNING, "pyggml"):
+        tok = changed(name, tokens=tokens, token_type=types, scores=scores if name == SPM else None)
+    assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
+        "tokenizer.ggml.tokens repeats 1 texts", "tokenizer.ggml.tokens holds 2 empty texts",
+    ]  # fmt: skip
+    ids = tok.encode("a<|twice|>b", add_special=False)
+    assert n - 4 in ids
+    assert n - 3 not in ids
+    assert tok.decode([n - 4]) == tok.decode([n - 3]) == tok.token_text(n - 3) == "<|twice|>"
+    assert tok.decode([n - 2, n - 1]) == ""
+    assert tok.token_text(n - 1) == f"[EMPTY_{n - 1}]"
+    assert tok.decode(tok.encode("\ufffemute-5\ufffe", add_special=False)) == "\ufffemute-5\ufffe"
+    plain = tokenizer(name)
+    for text, *_ in GOLDEN[name]["strings"]:
+        assert tok.encode(text) == plain.encode(text)
+
+
+def test_every_end_of_a_repeated_text_ends() -> None:
+    data = GOLDEN[BPE]["metadata"]
+    tokens = [*data["tokenizer.ggml.tokens"], "<|im_end|>", "<|im_end|>"]
+    tok = changed(BPE, tokens=tokens, token_type=[*data["tokenizer.ggml.token_type"], 3, 3])
+    assert {640, 641} <= tok.eog_ids
+
+
+def test_dropped_text_is_said_once_and_only_when_it_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    data = GOLDEN[BPE]["metadata"]
+    tokens = list(data["tokenizer.ggml.tokens"])
+    at = next(i for i, piece in enumerate(map(tokenizer(BPE).piece_bytes, range(640))) if piece == b"\xf0")
+    tokens[at] = "<|\U0001f999|>"
+    types = [*data["tokenizer.ggml.token_type"]]
+    types[at] = 3
+    merges = [m for m in data["tokenizer.ggml.merges"] if data["tokenizer.ggml.tokens"][at] not in m]
+    with caplog.at_level(logging.WARNING, "pyggml"):
+        tok = changed(BPE, tokens=tokens, token_type=types, merges=merges)
+        tok.encode("caf\u00e9 \u4f60 <|\U0001f999|>")  # the byte is in the text, and in a token of its own
+        assert caplog.text == ""
+        assert tok.decode(tok.encode("x\U0001f999y", add_special=False)) != "x\U0001f999y"
+        tok.encode("\U0001f999")
+    assert len(caplog.records) == 1
+    assert "no token for 0xf0" in caplog.text
+
+
+# ---- keys of our own -----------------------------------------------------------------------------------------------
+
+
+def with_own(name: str, **keys: list[int]) -> Tokenizer:
+    return from_metadata({**GOLDEN[name]["metadata"], **{f"pyggml.{k}_token_ids": v for k, v in keys.items()}})
+
+
+def test_a_list_of_ends() -> None:
+    assert with_own(BPE, eog=[5, 6, 7]).eog_ids == {5, 6, 7, 636, 639}
+
+
+def test_ids_around_a_text() -> None:
+    plain = tokenizer(BPE).encode("word", add_special=False)
+    tok = with_own(BPE, first=[635, 637], last=[636])
+    assert tok.encode("word") == [635, 637, *plain, 636]
+    assert tok.encode("word", add_special=False) == plain
+    assert with_own(BPE, first=[]).encode("word") == plain
+
+
+def test_pieces_that_sentencepiece_finds_itself() -> None:
+    """Without the list a user-defined token cuts the text, and the blank that begins a text begins the rest too."""
+    data = GOLDEN[SPM]["metadata"]
+    tokens, types = list(data["tokenizer.ggml.tokens"]), list(data["tokenizer.ggml.token_type"])
+    tokens[639], types[639] = "<tool>", 4
+    metadata = {**data, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+    cut = from_metadata(metadata)
+    whole = from_metadata({**metadata, "pyggml.inline_token_ids": [639]})
+    blank = cut.encode("a <tool>", add_special=False)[-2:-1]
+    for tok in (cut, whole):
+        assert 639 in tok.encode("a<tool>b", add_special=False)
+        assert tok.decode(tok.encode("a <tool> b", add_special=False)).startswith("a <tool>")
+    assert len(whole.encode("a<tool>b", add_special=False)) < len(cut.encode("a<tool>b", add_special=False)) or blank
+    assert whole.decode(whole.encode("a <tool> b", add_special=False)) == "a <tool> b"
+
+
+def test_blanks_are_treated_as_the_file_says() -> None:
+    tok = changed(SPM, remove_extra_whitespaces=True)
+    assert tok.encode("  two   words ") == tokenizer(SPM).encode("two words")
+    assert changed(SPM, remove_extra_whitespaces=False).encode(" a  b") == tokenizer(SPM).encode(" a  b")
+
+
 # ---- building ------------------------------------------------------------------------------------------------------
 
 

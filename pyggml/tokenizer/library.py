@@ -1,0 +1,38 @@
+"""Calls into the `tokenizers` library: its errors and Rust panics leave as GGUFError, long texts take the fast call.
+
+What is built from it is in bpe.py, wpm.py and published.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import GGUFError, PyggmlError
+
+# The batch call skips offsets (3x faster) but starts the library's thread pool, which a fork then complains about.
+_BATCH_FROM = 8192
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Within the block whatever the library raises becomes GGUFError("{what}: ...")."""
+    try:
+        yield
+    except PyggmlError:
+        raise
+    except BaseException as e:  # a Rust panic is no Exception
+        if isinstance(e, Exception) or type(e).__name__ == "PanicException":
+            raise GGUFError(f"{what}: {str(e)[:300]}") from None
+        raise
+
+
+def ids_of(facade: Any, text: str) -> list[int]:
+    """The ids of a text by a `tokenizers.Tokenizer`, nothing added. Raises GGUFError where the library gives up."""
+    with refusing("the tokenizer cannot encode this text"):
+        if len(text) < _BATCH_FROM:
+            ids: list[int] = facade.encode(text, add_special_tokens=False).ids
+        else:
+            ids = facade.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    return ids
