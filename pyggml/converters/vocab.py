@@ -42,7 +42,7 @@ def metadata(source: Source, c: Config, n_vocab: int | None, given: Mapping[str,
     meta, texts = _ARRAYS[files.kind](files, n_vocab)
     meta |= _ids(files, texts, source, c)
     meta |= _ends(files, meta, texts, source, c)
-    meta |= _additions(files, meta, texts)
+    meta |= _additions(files, meta)
     meta |= templates.metadata(source, files.settings)
     own = {key: (value, None) for key, value in (given or {}).items() if key.startswith("tokenizer.")}
     reasons = beyond.beyond(files)
@@ -152,14 +152,14 @@ def _sentencepiece(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, li
     for key, token in (("unknown", pieces.unk), ("bos", pieces.bos), ("eos", pieces.eos), ("padding", pieces.pad)):
         if 0 <= token < count:
             meta[f"tokenizer.ggml.{key}_token_id"] = (token, "u32")
-    if not pieces.add_space_prefix:
+    if not (pretokenizer.prepends_space(files.table) if files.table else pieces.add_space_prefix):
         meta["tokenizer.ggml.add_space_prefix"] = (False, None)
     if pieces.remove_extra_whitespaces:
         meta["tokenizer.ggml.remove_extra_whitespaces"] = (True, None)
     if pieces.charsmap:
         meta["tokenizer.ggml.precompiled_charsmap"] = (list(pieces.charsmap), "u8")
-    inline = [i for i in inline if i not in files.added]
-    if inline and (pieces.add_space_prefix or pieces.remove_extra_whitespaces or pieces.charsmap):
+    inline = [i for i in inline if (files.added[i].normalized if i in files.added else not files.table)]
+    if inline:
         meta[keys.INLINE_IDS] = (inline, "u32")
     return meta, texts
 
@@ -237,6 +237,9 @@ def _ids(files: TokenizerFiles, texts: list[str], source: Source, c: Config) -> 
             token = token[0] if isinstance(token, list) and token else token
         if _valid(token, len(texts)):
             meta[f"tokenizer.ggml.{word}_token_id"] = (token, "u32")
+    for short, seen in (("bos", files.first), ("eos", files.last)):
+        if seen is not None and len(seen) == 1:  # nothing names it, but each text gets it
+            meta.setdefault(f"tokenizer.ggml.{short}_token_id", (seen[0], "u32"))
     if files.kind == "wordpiece":
         for text, key in (("[CLS]", "bos"), ("[SEP]", "eos"), ("[UNK]", "unknown"), ("[SEP]", "seperator")):
             if text in at:
@@ -271,7 +274,7 @@ def _slots(rest: list[int], wanted: list[int]) -> Meta:
     return found
 
 
-def _additions(files: TokenizerFiles, meta: Meta, texts: list[str]) -> Meta:
+def _additions(files: TokenizerFiles, meta: Meta) -> Meta:
     """Whether BOS and EOS are added: as said, else as the table does; other ids around a text by a list of our own."""
     found: Meta = {}
     for short, seen, key in (("bos", files.first, keys.FIRST_IDS), ("eos", files.last, keys.LAST_IDS)):
@@ -279,8 +282,8 @@ def _additions(files: TokenizerFiles, meta: Meta, texts: list[str]) -> Meta:
         token = meta.get(f"tokenizer.ggml.{short}_token_id", (None, None))[0]
         if isinstance(said, bool):
             found[f"tokenizer.ggml.add_{short}_token"] = (said, None)
-        elif seen is not None:
-            found[f"tokenizer.ggml.add_{short}_token"] = (seen == (token,), None)
-            if seen not in ((), (token,)):
+        elif files.table:
+            found[f"tokenizer.ggml.add_{short}_token"] = (seen is not None and seen == (token,), None)
+            if seen and seen != (token,):
                 found[key] = (list(seen), "u32")
     return found

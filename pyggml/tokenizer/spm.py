@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from ..errors import GGUFError
+from .decode import SPACE
 from .special import Splitter, spoken
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
 
@@ -124,6 +125,8 @@ def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_pr
     """The serialized ModelProto of a SentencePiece BPE model."""
     types, fallback = _piece_types(vocab, unk)
     pieces = [(t.encode(), s, k) for t, s, k in zip(vocab.texts, scores, types, strict=True)]
+    for i in vocab.inline:  # spelled as a text has them; the library sees blanks made visible
+        pieces[i] = (vocab.texts[i].replace(" ", SPACE).encode(), *pieces[i][1:])
     if unk is None:  # never produced, as bytes catch everything; the library asks for one
         unk = len(pieces)
         pieces.append(("\ufffenone\ufffe".encode(), 0.0, UNKNOWN))

@@ -173,10 +173,14 @@ def _spm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
 def _bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
     from .bpe import BpeEncoder
 
-    pre = pretokenizers.Pre(()) if vocab.pre == published.PRE else pretokenizers.find(vocab.pre)
+    whole = published.find(metadata, vocab)
+    if whole is None:
+        pre = pretokenizers.find(vocab.pre)
+    else:
+        pre = pretokenizers.TABLE.get(vocab.pre or "", pretokenizers.Pre(()))
     return Tokenizer(
         vocab,
-        published.find(metadata, vocab) or BpeEncoder(vocab, pre),
+        whole or BpeEncoder(vocab, pre),
         bpe_pieces(vocab),
         vocab.pre or "default",
         bos=vocab.ids["bos"],
