@@ -7,6 +7,7 @@ rendered on a copy of the messages under a deadline. Limits are in chat_guard.py
 from __future__ import annotations
 
 import functools
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,6 @@ _REFUSED_TAGS: dict[type[nodes.Node], str] = {
     nodes.Import: "import",
     nodes.FromImport: "import",
     nodes.Extends: "extends",
-    nodes.ScopedEvalContextModifier: "autoescape",
 }
 
 
@@ -226,6 +226,11 @@ class _Rewrite(NodeTransformer):
             node.test = nodes.And(_call("!tick", nodes.Const(True), node), node.test, lineno=node.lineno)
         return node
 
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:  # noqa: N802
+        """1e400 is infinity, which has no spelling in the code that Jinja makes."""
+        infinite = isinstance(node.value, float) and math.isinf(node.value)
+        return _call("!inf", nodes.Const(None), node) if infinite else node
+
     def visit_List(self, node: Any) -> nodes.Node:  # noqa: N802
         """A literal may repeat a large value."""
         self.generic_visit(node)
@@ -357,5 +362,6 @@ def _environment() -> Sandbox:
         extensions=[_Generation, loopcontrols],
     )
     env.filters = filters() | {"!tick": _tick, "!made": lambda value: guard().made(value), "!concat": f_concat}
+    env.filters["!inf"] = lambda _: math.inf
     env.globals = dict(GLOBALS)
     return env

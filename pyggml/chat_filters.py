@@ -14,11 +14,12 @@ from datetime import datetime
 from string import Formatter
 from typing import Any
 
-from jinja2 import pass_environment
+from jinja2 import pass_environment, pass_eval_context
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.filters import FILTERS, sync_do_slice
 from jinja2.runtime import Undefined
-from jinja2.utils import Namespace
+from jinja2.utils import Cycler, Joiner, Namespace, pformat
+from markupsafe import Markup, escape
 
 from pyggml.chat_guard import (
     MAX_INT_BITS,
@@ -35,6 +36,8 @@ from pyggml.chat_guard import (
 )
 
 Function = Callable[..., Any]
+
+MAX_SLOW = 20_000  # characters for what takes the square of them
 
 _KNOWN = (list, tuple, dict, Undefined)
 
@@ -87,9 +90,13 @@ def _f_center(value: Any, width: int = 80) -> Any:
     return guard().made(as_text(value).center(_width(width)))
 
 
-def f_concat(parts: Any) -> str:
-    """`a ~ b`: what Jinja's str_join does."""
-    return concat(as_text(part) for part in parts)
+@pass_eval_context
+def f_concat(scope: Any, parts: Any) -> str:
+    """`a ~ b`: what Jinja's str_join does, and markup_join where text is escaped."""
+    texts = [as_text(part) for part in parts]
+    if scope.autoescape and any(hasattr(text, "__html__") for text in texts):
+        return Markup(concat(escape(text) for text in texts))  # escaped just now
+    return concat(texts)
 
 
 def _f_format(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -197,8 +204,8 @@ def _f_tojson(
 @pass_environment
 def _f_wordwrap(environment: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
     text = as_text(value)
-    if len(text) > 20_000:  # its time grows with the square
-        raise RefusedError("wordwrap takes at most 20,000 characters")
+    if len(text) > MAX_SLOW:  # its time grows with the square
+        raise RefusedError(f"wordwrap takes at most {MAX_SLOW:,} characters")
     for arg in (*args, *kwargs.values()):
         _width(len(arg) if isinstance(arg, str) else arg)
     return guard().made(FILTERS["wordwrap"](environment, text, *args, **kwargs))
@@ -210,6 +217,18 @@ def _f_truncate_width(inner: Function) -> Function:
         return guard().made(inner(environment, as_text(value), *args, **kwargs))
 
     return outer
+
+
+def _f_pprint(value: Any) -> Any:
+    if printed(value) > MAX_SLOW:  # each level of a list is printed again for the one around it
+        raise RefusedError(f"pprint takes at most {MAX_SLOW:,} characters")
+    return guard().made(pformat(value))
+
+
+def _f_filesizeformat(value: Any, binary: bool = False) -> Any:
+    if isinstance(value, str):
+        _needle(value)
+    return guard().made(FILTERS["filesizeformat"](value, binary))
 
 
 def _of_text(name: str) -> Function:
@@ -227,12 +246,14 @@ def filters() -> dict[str, Function]:
         "attr": _f_attr,
         "batch": _f_batch,
         "center": _f_center,
+        "filesizeformat": _f_filesizeformat,
         "format": _f_format,
         "indent": _f_indent,
         "int": _f_int,
         "join": _f_join,
         "replace": _f_replace,
         "abs": _f_abs,
+        "pprint": _f_pprint,
         "float": _f_float,
         "round": _f_round,
         "slice": _f_slice,
@@ -258,7 +279,19 @@ def filters() -> dict[str, Function]:
         table[name] = _of_text(name)
     for name in ("count", "d", "default", "first", "last", "length"):  # no work, no new value
         table[name] = _through(name, weighed=False)
-    for name in ("dictsort", "groupby", "items", "list", "max", "min", "reverse", "sort", "unique"):
+    for name in (
+        "dictsort",
+        "groupby",
+        "items",
+        "list",
+        "max",
+        "min",
+        "random",
+        "reverse",
+        "sort",
+        "unique",
+        "xmlattr",
+    ):
         table[name] = _through(name)
     for name in ("map", "reject", "rejectattr", "select", "selectattr"):
         table[name] = _ticking(name)
@@ -426,8 +459,29 @@ def g_now(format: str) -> str:  # noqa: A002 (the name templates use)
     return datetime.now().strftime(format)
 
 
+class TemplateCycler(Cycler):
+    """cycler('a', 'b'): .next(), .current, .reset()."""
+
+    def __init__(self, *items: Any) -> None:
+        guard().weigh(items)
+        super().__init__(*items)
+
+
+class TemplateJoiner(Joiner):
+    """joiner(', '): nothing at the first call, then the text."""
+
+    guarded = True  # may be called
+
+    def __init__(self, sep: str = ", ") -> None:
+        super().__init__(as_text(sep))
+
+
+METHODS[TemplateCycler] = {name: _searching(name, 0) for name in ("next", "reset")}
+
 GLOBALS: dict[str, Any] = {
+    "cycler": TemplateCycler,
     "dict": g_dict,
+    "joiner": TemplateJoiner,
     "namespace": TemplateNamespace,
     "raise_exception": g_raise,
     "range": g_range,

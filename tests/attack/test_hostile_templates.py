@@ -109,7 +109,10 @@ def test_jinja_helpers_with_ways_out_do_not_exist() -> None:
         "{{ lipsum.__globals__ }}",
         reason="refused",
     )
-    attack("{{ lipsum(n=100000) }}", "{{ cycler(1) }}", reason="is undefined")
+    attack("{{ lipsum(n=100000) }}", reason="is undefined")
+    attack("{{ cycler(1) }}", "{{ joiner() }}", "{{ [cycler(1)]|tojson }}", reason="cannot be printed")
+    attack("{{ cycler(1)['__class__'] }}", "{{ cycler(1)|attr('__init__') }}", "{{ joiner()._x }}", reason="refused")
+    attack("{{ cycler(1).next.__globals__ }}", "{{ joiner().__call__() }}", reason="refused")
 
 
 def test_methods_that_are_not_listed() -> None:
@@ -222,7 +225,8 @@ def test_slow_searches() -> None:
 
 
 def test_filters_slower_than_their_input_do_not_exist() -> None:
-    attack("{{ ('<!---->'*100000)|striptags }}", "{{ 'a'|urlize }}", "{{ 'a'|pprint }}", reason="No filter named")
+    attack("{{ ('<!---->'*100000)|striptags }}", "{{ 'a'|urlize }}", reason="No filter named")
+    attack("{{ ('a'*1000000)|pprint }}", "{{ ([['a'] * 50] * 100)|pprint }}", reason="pprint takes at most")
     attack("{{ ('a'*1000000)|wordwrap(1) }}", reason="wordwrap takes at most")
 
 
@@ -485,3 +489,10 @@ def test_threads_have_budgets_of_their_own() -> None:
 def test_this_process_stayed_small() -> None:
     """The attacks above that run here must not have grown it beyond the promise."""
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * MEMORY >> 10
+
+
+def test_escaping_that_grows() -> None:
+    start = "{% autoescape true %}{% set ns = namespace(s='<' * 100000) %}{% for i in range(40) %}"
+    end = "{{ ns.s }}{% endfor %}{% endautoescape %}"
+    attack(start + "{% set ns.s = ('' | e) ~ (ns.s | string | e) ~ ns.s %}" + end, reason="a text would be larger")
+    attack(start + "{% set ns.s = ('' | e) ~ ns.s %}" + end, reason="the prompt is longer")

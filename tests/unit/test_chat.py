@@ -231,6 +231,21 @@ FEATURES = {
     ),
     "{% for i in [1, 2] %}{{ loop.cycle('a', 'b') }}{{ loop.changed(1) }}{{ loop.previtem }}"
     "{{ loop.revindex }}{% endfor %}": ("aTrue2bFalse11"),
+    "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.next() }}{{ c.pos }}": "abNonea1",
+    "{% set j = joiner('|') %}{% for i in [1, 2, 3] %}{{ j() }}{{ i }}{% endfor %}": "1|2|3",
+    "{% set j = joiner() %}{{ j() }}a{{ j() }}b": "a, b",
+    "{{ {'b': [1, 2], 'a': 'x'}|pprint }}{{ 'a\nb'|pprint }}": "{'a': 'x', 'b': [1, 2]}'a\\nb'",
+    "{{ 123456|filesizeformat }} {{ '1000'|filesizeformat }} {{ 1|filesizeformat }} {{ 2048|filesizeformat(true) }}": (
+        "123.5 kB 1.0 kB 1 Byte 2.0 KiB"
+    ),
+    "{{ 1e400 }}{{ -1e400 }}{{ 1e400 > 5 }}{{ [1e400] }}{{ {'a': 1e400}|tojson }}": 'inf-infTrue[inf]{"a": Infinity}',
+    "{% autoescape true %}{{ '<' }}{{ '<'|safe }}{{ '<' ~ 'b' }}{{ ['<'] }}{% endautoescape %}{{ '<' }}": (
+        "&lt;<&lt;b[&#39;&lt;&#39;]<"
+    ),
+    "{% autoescape true %}{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('<') }}{% set y %}<{{ '&' }}{% endset %}{{ y }}"
+    "{{ ('<'|e) ~ '<' }}{{ ['<', 'a']|join('<') }}{% endautoescape %}": "<&lt;><&amp;&lt;&lt;&lt;&lt;a",
+    "{% autoescape false %}{{ '<' }}{% endautoescape %}": "<",
+    "{{ {'a': 1, 'b': '<', 'c': none}|xmlattr }}{{ [1]|random }}": ' a="1" b="&lt;"1',
     "{% with a = 1 %}{{ a }}{% endwith %}{# comment #}{% raw %}{{ raw }}{% endraw %}": "1{{ raw }}",
 }
 
@@ -296,6 +311,10 @@ def test_one_template_in_many_threads() -> None:
         ("{{ raise_exception('only with tools') }}", "line 1: only with tools"),
         ("{{ messages|tojson }}{{ missing|tojson }}", "not JSON serializable"),
         ("{% endfor %}", "endfor"),
+        ("{{ cycler() }}", "at least one item"),
+        ("{% set c = cycler('a') %}{{ c.__next__() }}", "refused"),
+        ("{{ ('x' * 30000)|pprint }}", "at most 20,000"),
+        ("{{ cycler('x' * 900000, 'x' * 900000) }}", "larger than"),
     ],
 )
 def test_errors_name_template_line_and_reason(source: str, reason: str) -> None:
