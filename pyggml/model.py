@@ -156,9 +156,9 @@ class Model:
         self._check_open()
         source, name = chat_named.choose(self.metadata, template, kwargs.get("tools"))
         tok = self.tokenizer
-        text = {i: tok.token_text(i) if i is not None else "" for i in (tok.bos_id, tok.eos_id)}
-        made = ChatTemplate(source, bos_token=text[tok.bos_id], eos_token=text[tok.eos_id], name=name)
-        return made.render(list(messages), **kwargs)
+        ids = {"bos_token": tok.bos_id, "eos_token": tok.eos_id, "unk_token": tok.unk_id, "pad_token": tok.pad_id}
+        text = {key: tok.token_text(i) for key, i in ids.items() if i is not None}
+        return ChatTemplate(source, name=name).render(list(messages), **{**text, **kwargs})
 
     # ---- generation ------------------------------------------------------------------------------------------
 
