@@ -75,7 +75,7 @@ def added_tokens(settings: Mapping[str, Any], listed: Mapping[str, Any], special
     decoder = settings.get("added_tokens_decoder")
     for token, entry in decoder.items() if isinstance(decoder, dict) else ():
         text = text_of(entry) if isinstance(entry, dict) else None
-        if text and str(token).isascii() and str(token).isdigit():
+        if text and re.fullmatch(r"[0-9]{1,9}", str(token)):
             flags = {name: entry.get(name) is True for name in ("special", "single_word", "lstrip", "rstrip")}
             found[int(token)] = Added(text, normalized=entry.get("normalized") is True, **flags)
     seen = {each.text for each in found.values()}
@@ -91,8 +91,9 @@ def added_tokens(settings: Mapping[str, Any], listed: Mapping[str, Any], special
 
 def completed(table: Table, older: Mapping[int, Added]) -> Table:
     """A tokenizer.json with the added tokens that only the older files name; without what belongs to training."""
-    listed = [each for each in table.get("added_tokens") or () if isinstance(each, dict)]
-    seen = {each.get("content") for each in listed}
+    given = table.get("added_tokens")
+    listed = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    seen = {text_of(each) for each in listed}
     more = [each.entry(token) for token, each in older.items() if each.text not in seen]
     model = {**table["model"], "dropout": None} if table["model"].get("dropout") is not None else table["model"]
     return {**table, "added_tokens": [*listed, *more], "model": model, "truncation": None, "padding": None}

@@ -24,12 +24,12 @@ def metadata(source: Source, settings: Mapping[str, Any]) -> Meta:
         found |= _templates(value)
     whole = source.text("chat_template.jinja")
     if whole is not None:
-        found[DEFAULT] = whole
+        found[DEFAULT] = whole.removeprefix("\ufeff")
     folder = os.path.join(source.folder, _FOLDER)
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         text = source.text(os.path.join(_FOLDER, name)) if name.endswith(".jinja") else None
         if text is not None:
-            found[plain_name(name.removesuffix(".jinja"))] = text
+            found[plain_name(name.removesuffix(".jinja"))] = text.removeprefix("\ufeff")
     meta: Meta = {key_of(name): (text, None) for name, text in found.items()}
     names = sorted(name for name in found if name != DEFAULT)
     if names:

@@ -125,10 +125,10 @@ def _kind(table: Table, has_pieces: bool) -> str:
         raise UnsupportedError(
             f"tokenizer.json holds a model of type {clip(name)}; BPE, WordPiece and SentencePiece BPE can be converted"
         )
-    around = json.dumps([table.get(step) for step in ("normalizer", "pre_tokenizer", "decoder")])
+    around = text_of({step: table.get(step) for step in ("normalizer", "pre_tokenizer", "decoder")})
     if not model.get("byte_fallback") and '"ByteLevel"' in around:
         return "bpe"
-    if not model.get("byte_fallback") and "\\u2581" not in around and "Metaspace" not in around:
+    if not model.get("byte_fallback") and "\u2581" not in around and "Metaspace" not in around:
         raise UnsupportedError(
             "tokenizer.json holds a BPE of characters (neither byte-level nor SentencePiece's), which GGUF cannot say"
         )
@@ -179,11 +179,13 @@ def built(table: Table) -> Any:
 
 def text_of(table: Table) -> str:
     """A table as text."""
-    text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
     try:
+        text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
         text.encode()
     except UnicodeEncodeError:
         raise GGUFError("tokenizer.json holds half of a surrogate pair, which is no text") from None
+    except RecursionError:
+        raise GGUFError("tokenizer.json is nested too deeply") from None
     return text
 
 

@@ -473,7 +473,7 @@ def test_template_files_count_before_settings(tmp_path):
     files = {
         "tokenizer.json": checkpoint.tokenizer_json(),
         "tokenizer_config.json": {"chat_template": "old"},
-        "chat_template.jinja": "new\r\nline",
+        "chat_template.jinja": "\ufeffnew\r\nline",
         "additional_chat_templates/rag.jinja": "R",
         "additional_chat_templates/notes.txt": "no template",
     }
