@@ -95,7 +95,7 @@ def completed(table: Table, older: Mapping[int, Added]) -> Table:
     listed = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
     seen = {text_of(each) for each in listed}
     more = [each.entry(token) for token, each in older.items() if each.text not in seen]
-    model = {**table["model"], "dropout": None} if table["model"].get("dropout") is not None else table["model"]
+    model = {**table["model"], "dropout": None} if "dropout" in table["model"] else table["model"]
     return {**table, "added_tokens": [*listed, *more], "model": model, "truncation": None, "padding": None}
 
 

@@ -77,11 +77,23 @@ def read(source: Source, c: Config, n_vocab: int | None) -> TokenizerFiles | Non
         _refuse_unknown(source.folder)
         return None
     if files.kind == "sentencepiece" and path is not None:
-        files.pieces, files.pieces_path = sentencepiece.read(path), path
-        if files.table and not _same(files.pieces, files.table):
-            log.warning("%s and tokenizer.json hold different tokens: tokenizer.json counts", clip(path))
-            files.kind, files.pieces = "byte fallback", None
+        _take_in_pieces(files, path)
     return files
+
+
+def _take_in_pieces(files: TokenizerFiles, path: str) -> None:
+    """Reads a SentencePiece model; beside a BPE of tokenizer.json it only gives scores, and may be passed over."""
+    wrong = f"{clip(path)} and tokenizer.json hold different tokens"
+    try:
+        files.pieces, files.pieces_path = sentencepiece.read(path), path
+        if not files.table or _same(files.pieces, files.table):
+            return
+    except UnsupportedError as e:
+        if not files.table or "merges" not in files.table["model"]:
+            raise
+        wrong = str(e)
+    log.warning("%s: tokenizer.json counts", wrong)
+    files.kind, files.pieces = "byte fallback", None
 
 
 def _table(source: Source, c: Config, settings: Table, special: set[str], has_pieces: bool) -> Table:
@@ -154,7 +166,10 @@ def _take_in(files: TokenizerFiles, n_vocab: int | None) -> None:
     kept = _fitting(added, n_vocab)
     last = max((token for token in vocab.values() if token not in added or token in kept), default=-1)
     if n_vocab is not None and last >= n_vocab:
-        raise GGUFError(f"the tokenizer has {last + 1} tokens, the embedding {n_vocab} rows: they belong to two models")
+        raise GGUFError(
+            f"the tokenizer has {last + 1} tokens, the embedding {n_vocab} rows: they belong to two models; put the "
+            "tokenizer files of this very model beside its weights"
+        )
     around = _around(files.library)
     if len(kept) < len(added):
         gone = {each.text for token, each in added.items() if token not in kept}

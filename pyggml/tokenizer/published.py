@@ -61,13 +61,18 @@ class PublishedEncoder:
 
 
 def build(description: str, what: str) -> Any:
-    """The `tokenizers.Tokenizer` of a description, without truncation and padding. Raises GGUFError("{what}: ...")."""
+    """The `tokenizers.Tokenizer` of a description, without truncation, padding and dropout, which belong to training.
+
+    Raises GGUFError("{what}: ...").
+    """
     from tokenizers import Tokenizer
 
     with refusing(what):
         made = Tokenizer.from_str(description)
         made.no_truncation()
         made.no_padding()
+        if getattr(made.model, "dropout", None):
+            made.model.dropout = None
     return made
 
 

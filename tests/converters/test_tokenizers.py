@@ -125,6 +125,13 @@ def test_a_model_and_a_json_of_two_vocabularies(spm, tmp_path, caplog):
     assert "different tokens" in caplog.text
 
 
+def test_a_model_of_another_kind_beside_a_json(spm, tmp_path, caplog):
+    table = as_json(spm, None, metaspace("first"))
+    files = {"tokenizer.json": table, "tokenizer.model": "IQ== 0\nIg== 1\n"}
+    same_as_library(tokenizer(tmp_path, {**files, "tokenizer_config.json": {"add_bos_token": False}}, 320), table)
+    assert "tiktoken file" in caplog.text
+
+
 # ---- added tokens --------------------------------------------------------------------------------------------------
 
 

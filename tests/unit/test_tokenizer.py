@@ -284,6 +284,20 @@ def test_repeated_and_empty_texts(name: str, caplog: pytest.LogCaptureFixture) -
         assert tok.encode(text) == plain.encode(text)
 
 
+def test_repeated_words_of_wordpiece(caplog: pytest.LogCaptureFixture) -> None:
+    data = {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2581a", "\u2581a", "a", "", "##b", "b"],
+        "tokenizer.ggml.token_type": [3, 2, 3, 3, 1, 1, 4, 1, 4, 1],
+        **{f"tokenizer.ggml.{key}_token_id": i for key, i in (("unknown", 1), ("bos", 2), ("eos", 3))},
+    }
+    tok = from_metadata(data)
+    assert "repeats 1 texts" in caplog.text
+    assert "tokens 4 and 6 both mean 'a'" in caplog.text
+    assert tok.encode("xb", add_special=False) == [1]
+    assert tok.decode([4]) == tok.decode([5])
+
+
 def test_every_end_of_a_repeated_text_ends() -> None:
     data = GOLDEN[BPE]["metadata"]
     tokens = [*data["tokenizer.ggml.tokens"], "<|im_end|>", "<|im_end|>"]
@@ -342,6 +356,27 @@ def test_pieces_that_sentencepiece_finds_itself() -> None:
         assert tok.decode(tok.encode("a <tool> b", add_special=False)).startswith("a <tool>")
     assert len(whole.encode("a<tool>b", add_special=False)) < len(cut.encode("a<tool>b", add_special=False)) or blank
     assert whole.decode(whole.encode("a <tool> b", add_special=False)) == "a <tool> b"
+
+
+def test_a_tokenizer_json_decides_how_a_text_is_cut() -> None:
+    """Here: lower case, and dropout, which belongs to training."""
+    data = GOLDEN[BPE]["metadata"]
+    tokens = data["tokenizer.ggml.tokens"]
+    merges = [merge.split(" ") for merge in data["tokenizer.ggml.merges"]]
+    table = {
+        "version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"}, "post_processor": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "decoder": None,
+        "model": {"type": "BPE", "dropout": 0.9, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                  "vocab": {text: i for i, text in enumerate(tokens[:635])}, "merges": merges},
+    }  # fmt: skip
+    for pre in ("llama-bpe", "huggingface", "one that nobody knows"):
+        metadata = {**data, "tokenizer.ggml.pre": pre, "tokenizer.huggingface.json": json.dumps(table)}
+        tok = from_metadata(metadata)
+        plain = tokenizer(BPE).encode("some words", add_special=False)
+        assert all(tok.encode("SOME Words", add_special=False) == plain for _ in range(5))
+        assert tok.encode("", add_special=False) == []
 
 
 def test_blanks_are_treated_as_the_file_says() -> None:
