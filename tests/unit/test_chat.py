@@ -243,7 +243,9 @@ FEATURES = {
         "&lt;<&lt;b[&#39;&lt;&#39;]<"
     ),
     "{% autoescape true %}{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('<') }}{% set y %}<{{ '&' }}{% endset %}{{ y }}"
-    "{{ ('<'|e) ~ '<' }}{{ ['<', 'a']|join('<') }}{% endautoescape %}": "<&lt;><&amp;&lt;&lt;&lt;&lt;a",
+    "{% set v = '<' ~ messages[0].role[0] %}{{ (v|e) ~ v }}{{ v ~ v }}{{ ['<', 'a']|join('<') }}{% endautoescape %}": (
+        "<&lt;><&amp;" + 4 * "&lt;s" + "&lt;&lt;a"
+    ),
     "{% autoescape false %}{{ '<' }}{% endautoescape %}": "<",
     "{{ {'a': 1, 'b': '<', 'c': none}|xmlattr }}{{ [1]|random }}": ' a="1" b="&lt;"1',
     "{% with a = 1 %}{{ a }}{% endwith %}{# comment #}{% raw %}{{ raw }}{% endraw %}": "1{{ raw }}",
