@@ -386,8 +386,14 @@ class Model:
     def _check_vocab(self) -> None:
         key = "tokenizer.ggml.tokens"
         n = (self._file.metadata.array_length(key) if key in self.metadata else 0) or 0
-        if n > self.n_vocab:
-            log.warning("%s lists %d tokens, the output has %d rows: the rest cannot be used", key, n, self.n_vocab)
+        if n <= self.n_vocab:
+            return
+        rows = f"{key} lists {n} tokens, but the output has only {self.n_vocab} rows"
+        types = self.metadata.get("tokenizer.ggml.token_type")
+        rest = list(types[self.n_vocab :]) if isinstance(types, np.ndarray) and len(types) == n else []
+        if not rest or not {2, 3, 4, 5}.issuperset(rest):  # pieces of words: not tokens added and never trained
+            raise GGUFError(rows)
+        log.warning("%s: the added tokens beyond them cannot be used", rows)
 
     def _fitting(self, n_ctx: int) -> int:
         """n_ctx, halved until the cache takes no more than half of the free memory."""

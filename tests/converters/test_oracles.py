@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from converters import checkpoint
+from converters import checkpoint, vocabularies
 
 import pyggml
 from pyggml import gguf
@@ -79,3 +79,22 @@ def test_transformers_computes_the_same_from_an_export(name, shared, tmp_path):
         with torch.no_grad():
             found.append(model(torch.arange(5, 60)[None])[0].numpy())
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "GemmaTokenizer"])
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("keeps_model", [True, False])
+def test_a_tokenizer_that_transformers_saved_again(kind, legacy, keeps_model, tmp_path):
+    """transformers 5 writes tokenizer.json alone, with another rule for blanks, and may add tokens without a row."""
+    transformers = pytest.importorskip("transformers")
+    settings = {**vocabularies.LLAMA, "tokenizer_class": kind, "legacy": legacy}
+    files = {"tokenizer.model": vocabularies.sentencepiece_model(), "tokenizer_config.json": settings}
+    theirs = transformers.AutoTokenizer.from_pretrained(vocabularies.folder(tmp_path, files))
+    theirs.save_pretrained(tmp_path)
+    if not keeps_model:
+        (tmp_path / "tokenizer.model").unlink()
+    tok = vocabularies.tokenizer(tmp_path, {}, 320)
+    for text in vocabularies.texts():
+        ids = theirs(text)["input_ids"]
+        if max(ids, default=0) < 320:
+            assert tok.encode(text) == ids, text

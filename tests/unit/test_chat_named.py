@@ -93,14 +93,23 @@ def test_a_generation_ends_at_each_id_of_the_list(path: Path) -> None:
 
 
 def test_tokens_beyond_the_embedding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The file loads and says so; a prompt that needs such a token is an error."""
-    short = tiny.write(tmp_path / "x.gguf", n_vocab=259).path
+    """Added tokens without a row: the file loads and says so; a prompt that needs one is an error."""
+    more = {
+        "tokenizer.ggml.tokens": [*tiny.byte_tokens(), "<s>", "</s>", "th", "<pad>"],
+        "tokenizer.ggml.merges": ["t h"],
+    }
+    types = {"tokenizer.ggml.token_type": [1] * 256 + [3, 3, 1, 3]}
+    short = tiny.write(tmp_path / "x.gguf", n_vocab=259, extra={**more, **types}).path
     with pyggml.load(short) as m:
-        assert "tokenizer.ggml.tokens lists 260 tokens, the output has 259 rows" in caplog.text
+        assert "lists 260 tokens, but the output has only 259 rows: the added tokens" in caplog.text
         assert m.logits(m.tokenize("thx")).shape == (3, 259)
-        assert m.tokenize("the") == [256, 259]
+        assert m.tokenize("<pad>") == [256, 259]
         for call in (m.generate, m.logits):
             with pytest.raises(pyggml.ArgumentError, match=r"token id 259 .*outside the vocabulary of 259"):
                 call([256, 259])
         with pytest.raises(pyggml.ArgumentError, match="token id 259"):
-            m.generate("the")
+            m.generate("<pad>")
+    for wrong in ([1] * 256 + [3, 3, 1, 1], [1] * 259, None):
+        other = tiny.write(tmp_path / "y.gguf", n_vocab=259, extra={**more, "tokenizer.ggml.token_type": wrong}).path
+        with pytest.raises(pyggml.GGUFError, match=r"260 tokens, but the output has only 259 rows|259 entries"):
+            pyggml.load(other).tokenizer  # noqa: B018
