@@ -81,8 +81,9 @@ def without_special(made: Any) -> Any:
     from tokenizers import Tokenizer
 
     plain = Tokenizer(made.model)
-    plain.normalizer = made.normalizer
-    plain.pre_tokenizer = made.pre_tokenizer
+    for step in ("normalizer", "pre_tokenizer"):
+        if getattr(made, step) is not None:  # older versions of the library do not take None
+            setattr(plain, step, getattr(made, step))
     plain.add_tokens([token for _, token in sorted(made.get_added_tokens_decoder().items())])
     plain.encode_special_tokens = True
     return plain
