@@ -1,7 +1,7 @@
 """One file on disk, opened once: a read-only map, positioned reads, and the watch that it stays what it was.
 
-Nothing here knows GGUF. A file that shrinks under a map kills the process with SIGBUS at the next touch, so whoever
-touches the map first calls check_unchanged().
+RegularFile only reads; MappedFile has the map too. Nothing here knows GGUF. A file that shrinks under a map kills the
+process with SIGBUS at the next touch, so whoever touches the map first calls check_unchanged().
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_AT_ONCE = 1 << 30  # one preadv moves at most 2 GiB
 
 
-class MappedFile:
-    """A regular file as read-only bytes.
+class RegularFile:
+    """A regular file, opened once, that is read at given places. expected: what the message says it should be."""
 
-    `bytes` is a uint8 view of the whole map; views of it keep the map alive after close().
-    """
-
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, expected: str = "a regular file") -> None:
         self.path = os.fsdecode(os.fspath(path))
         self._fd = -1
         try:
@@ -47,27 +44,13 @@ class MappedFile:
             self._stat = os.fstat(fd)
             if not stat.S_ISREG(self._stat.st_mode):
                 kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
-                raise GGUFError(f"{clip(self.path)} is {kind}, expected a GGUF file")
+                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}")
             self.size = self._stat.st_size
             self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
-            self.bytes = self._map(fd)
         except BaseException:
             os.close(fd)
             raise
         self._fd = fd
-
-    def _map(self, fd: int) -> NDArray[np.uint8]:
-        if self.size == 0:
-            raise GGUFError(f"{clip(self.path)} is empty, expected a GGUF file")
-        try:
-            mapped = mmap.mmap(fd, self.size, access=mmap.ACCESS_READ)
-        except OSError as error:
-            if error.errno == errno.ENOMEM:
-                raise OutOfMemory(f"{clip(self.path)}: no address space for a map of {self.size} bytes") from error
-            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error.strerror}") from error
-        except (ValueError, OverflowError) as error:  # it changed between fstat and here
-            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error}") from error
-        return np.frombuffer(mapped, np.uint8)
 
     @property
     def closed(self) -> bool:
@@ -103,16 +86,57 @@ class MappedFile:
                 )
             done += got
 
+    def read(self, offset: int, n: int) -> bytes:
+        """n bytes from offset. Raises GGUFError where the file ends before, or changed since it was opened."""
+        if not 0 <= n <= self.size - offset:
+            raise GGUFError(f"{clip(self.path)} was cut: {n} bytes at byte {offset}, the file has {self.size}")
+        self.check_unchanged()
+        buffer = bytearray(n)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
     def close(self) -> None:
-        """Gives the descriptor back; the map goes with its last view."""
+        """Gives the descriptor back."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self.bytes = np.empty(0, np.uint8)
             os.close(fd)
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             os.close(self._fd)
+
+
+class MappedFile(RegularFile):
+    """A regular file as read-only bytes.
+
+    `bytes` is a uint8 view of the whole map; views of it keep the map alive after close().
+    """
+
+    def __init__(self, path: PathLike, expected: str = "a GGUF file") -> None:
+        super().__init__(path, expected)
+        try:
+            self.bytes = self._map(self._fd, expected)
+        except BaseException:
+            super().close()
+            raise
+
+    def _map(self, fd: int, expected: str) -> NDArray[np.uint8]:
+        if self.size == 0:
+            raise GGUFError(f"{clip(self.path)} is empty, expected {expected}")
+        try:
+            mapped = mmap.mmap(fd, self.size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise OutOfMemory(f"{clip(self.path)}: no address space for a map of {self.size} bytes") from error
+            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error.strerror}") from error
+        except (ValueError, OverflowError) as error:  # it changed between fstat and here
+            raise GGUFError(f"{clip(self.path)} cannot be mapped: {error}") from error
+        return np.frombuffer(mapped, np.uint8)
+
+    def close(self) -> None:
+        """Gives the descriptor back; the map goes with its last view."""
+        super().close()
+        self.bytes = np.empty(0, np.uint8)
 
 
 def _read_at(fd: int, buffer: memoryview, offset: int) -> int:

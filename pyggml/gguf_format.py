@@ -6,6 +6,7 @@ second or a few hundred megabytes. Source: the GGUF format description (ggml/doc
 
 from __future__ import annotations
 
+import itertools
 import struct
 from enum import IntEnum
 
@@ -83,12 +84,39 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
 
 
 def clip(value: object, limit: int = 120) -> str:
-    """repr(value) in ASCII, cut to limit: what error messages and tables show of foreign bytes."""
+    """repr(value) in ASCII, cut to limit: what error messages and tables show of foreign bytes and values.
+
+    Of lists, tuples and dicts only a few items and levels are looked at: a small file can hold a value whose repr
+    would fill any memory.
+    """
+    text = _shown(value, limit, 0)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+_ITEMS, _LEVELS = 10, 4
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}"}
+
+
+def _shown(value: object, limit: int, level: int) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"  # Python refuses to print very long ones
-    cut = isinstance(value, (str, bytes)) and len(value) > limit
-    text = ascii(value[:limit] if cut else value)  # type: ignore[index]
-    return text if len(text) <= limit and not cut else text[: limit - 3] + "..."
+    if isinstance(value, (str, bytes)):
+        return ascii(value[:limit]) + "..." * (len(value) > limit)
+    brackets = _BRACKETS.get(type(value))
+    if brackets is None:
+        return ascii(value)
+    if level == _LEVELS:
+        return brackets[0] + "..." + brackets[1]
+    parts: list[str] = []
+    if isinstance(value, dict):
+        some = itertools.islice(value.items(), _ITEMS)
+        parts = [f"{_shown(k, limit, level + 1)}: {_shown(v, limit, level + 1)}" for k, v in some]
+    elif isinstance(value, (list, tuple)):
+        parts = [_shown(item, limit, level + 1) for item in value[:_ITEMS]]
+    if len(value) > _ITEMS:  # type: ignore[arg-type]
+        parts.append("...")
+    comma = "," if len(parts) == 1 and brackets == "()" else ""
+    return brackets[0] + ", ".join(parts) + comma + brackets[1]
 
 
 def check_alignment(value: object) -> int:

@@ -41,6 +41,7 @@ PY_FLOORS = {
     "quant": 2,
     "tensor": 2,
     "gguf": 2,
+    "foreign": 2,
     "config": 2,
     "graph": 2,
     "sample": 2,

@@ -7,6 +7,7 @@ from the graph: a config.json beside the file says it. Field numbers: onnx.proto
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from typing import Any
@@ -15,42 +16,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.converters import protobuf as pb
-from pyggml.converters.stored import DTYPES, Stored, check_shape, mapped, slice_of
+from pyggml.converters.stored import DTYPES, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.foreign import name_of
+from pyggml.gguf_file import MappedFile, RegularFile
 from pyggml.gguf_format import clip
 
 _TYPES = {
     1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64", 12: "u32",
     13: "u64", 16: "bf16",
 }  # fmt: skip
+_MAX_FIELDS = 1 << 20  # of the whole model; a graph of ten thousand nodes has some 100,000
 _NODE_OPS = ("MatMul", "Gemm", "Gather", "Add")
 
 
+@reader("ONNX model")
 def read(path: str) -> dict[str, Stored]:
     """The initialisers by name. Raises GGUFError."""
-    what = clip(path)
-    graph: memoryview | None = None
-    data = mapped(path)
-    for number, value in pb.fields(data.data, what):
+    file = MappedFile(path, "an ONNX model")
+    what = name_of(path)
+    graph: pb.Part | None = None
+    for number, value in pb.fields(pb.whole(memoryview(file.bytes), what, _MAX_FIELDS)):  # type: ignore[arg-type]
         if number == 7:
             graph = pb.message(value, what)
     if graph is None:
         raise GGUFError(f"{what} holds no graph: it is no ONNX model, or was cut")
     raw: dict[str, Stored] = {}
     readers: dict[str, list[tuple[str, str, int]]] = {}
-    for number, value in pb.fields(graph, what):
+    beside: dict[str, RegularFile] = {}
+    for number, value in pb.fields(graph):
         if number == 5:
-            stored = _initialiser(path, pb.message(value, what))
+            stored = _initialiser(file, pb.message(value, what), beside)
+            if stored.name in raw:
+                raise GGUFError(f"{what}: two initialisers are called {clip(stored.name)}")
             raw[stored.name] = stored
         elif number == 1:
             _note_readers(pb.message(value, what), what, readers)
+    check_total(what, raw.values(), file.size + sum(each.size for each in beside.values()))
     return dict(_named(stored, readers.get(stored.name, [])) for stored in raw.values())
 
 
-def _note_readers(node: memoryview, what: str, readers: dict[str, list[tuple[str, str, int]]]) -> None:
+def _note_readers(node: pb.Part, what: str, readers: dict[str, list[tuple[str, str, int]]]) -> None:
     inputs: list[str] = []
     name = op = ""
-    for number, value in pb.fields(node, what):
+    for number, value in pb.fields(node):
         if number == 1:
             inputs.append(pb.text(value, what))
         elif number == 3:
@@ -78,18 +87,18 @@ def _turned(stored: Stored) -> NDArray[Any]:
     return np.ascontiguousarray(stored.read().T)
 
 
-def _initialiser(path: str, tensor: memoryview) -> Stored:
-    what = clip(path)
+def _initialiser(file: MappedFile, tensor: pb.Part, beside: dict[str, RegularFile]) -> Stored:
+    what = name_of(file.path)
     dims: list[int] = []
     kind = 0
     name = ""
-    inline: memoryview | None = None
+    inline: pb.Part | None = None
     numbers: list[pb.Value] = []
     outside: dict[str, str] = {}
     external = False
-    for number, value in pb.fields(tensor, what):
+    for number, value in pb.fields(tensor):
         if number == 1:
-            dims += pb.packed(value, what)
+            dims += pb.packed(value, MAX_DIMS, f"{what}: the shape of an initialiser")
         elif number == 2 and isinstance(value, int):
             kind = value
         elif number == 8:
@@ -108,54 +117,76 @@ def _initialiser(path: str, tensor: memoryview) -> Stored:
         raise UnsupportedError(f"{what}: initialiser {clip(name)} has the element type {kind}, which is not supported")
     shape, nbytes = check_shape(what, name, dims, dtype)
     if external:
-        return _outside(path, name, shape, dtype, nbytes, outside)
+        return _outside(file.path, name, shape, dtype, nbytes, outside, beside)
     if inline is None and numbers:
-        return Stored(name, shape, dtype, partial(_listed, numbers, shape, dtype, f"{what}: {clip(name)}"))
-    if inline is None or len(inline) != nbytes:
+        return Stored(name, shape, dtype, partial(_listed, file, numbers, shape, dtype, f"{what}: {clip(name)}"))
+    if (0 if inline is None else len(inline)) != nbytes:
         got = 0 if inline is None else len(inline)
         raise GGUFError(f"{what}: initialiser {clip(name)} of shape {list(shape)} needs {nbytes} bytes, it has {got}")
-    return Stored(name, shape, dtype, partial(_inline, inline, shape, dtype))
+    begin = 0 if inline is None else inline.begin
+    return Stored(name, shape, dtype, partial(array_of, file, begin, shape, dtype))
 
 
-def _inline(raw: memoryview, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    return np.frombuffer(bytes(raw), DTYPES[dtype]).reshape(shape)
-
-
-def _listed(numbers: list[pb.Value], shape: tuple[int, ...], dtype: str, what: str) -> NDArray[Any]:
+def _listed(file: MappedFile, numbers: list[pb.Value], shape: tuple[int, ...], dtype: str, what: str) -> NDArray[Any]:
     """Numbers written one by one: floats and doubles as fixed bits, everything else as varints."""
-    wide = np.dtype(DTYPES[dtype])
+    file.check_unchanged()
+    wide, count = np.dtype(DTYPES[dtype]), math.prod(shape)
     if dtype in ("f32", "f64"):
-        raw = b"".join(v.to_bytes(wide.itemsize, "little") if isinstance(v, int) else bytes(v) for v in numbers)
+        raw = b"".join(v.to_bytes(8, "little")[: wide.itemsize] if isinstance(v, int) else v.raw for v in numbers)
         values = np.frombuffer(raw, wide) if len(raw) % wide.itemsize == 0 else np.empty(0, wide)
     else:
-        plain = [n for value in numbers for n in pb.packed(value, what)]
+        parts = [np.array([v], np.uint64) if isinstance(v, int) else pb.varints(v, count, what) for v in numbers]
         bits = np.dtype("<u2") if dtype == "f16" else wide
-        values = np.array(plain, np.uint64).astype(bits).view(wide)
-    if values.size != np.prod(shape, dtype=np.int64):
+        values = np.concatenate(parts).astype(bits).view(wide)
+    if values.size != count:
         raise GGUFError(f"{what} has {values.size} values, its shape {list(shape)} needs another number")
     return values.reshape(shape)
 
 
-def _outside(path: str, name: str, shape: tuple[int, ...], dtype: str, nbytes: int, where: dict[str, str]) -> Stored:
-    what = f"{clip(path)}: initialiser {clip(name)}"
+def _outside(
+    path: str,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    nbytes: int,
+    where: dict[str, str],
+    beside: dict[str, RegularFile],
+) -> Stored:
+    what = f"{name_of(path)}: initialiser {clip(name)}"
     location = where.get("location", "")
-    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    target = os.path.realpath(os.path.join(folder, location))
-    if not location or os.path.isabs(location) or os.path.commonpath([folder, target]) != folder:
-        raise GGUFError(f"{what} lies in {clip(location)}, which is not in the model's own folder")
     try:
-        offset, length = int(where.get("offset", "0")), int(where.get("length", str(nbytes)))
+        offset, length = int(where.get("offset", "0")[:24]), int(where.get("length", str(nbytes))[:24])
     except ValueError:
         raise GGUFError(f"{what} has the offset {clip(where.get('offset'))}, expected a number") from None
-    data = mapped(target)
-    if length != nbytes or offset < 0 or offset + nbytes > data.size:
+    if location not in beside:
+        beside[location] = RegularFile(_beside(path, location, what), "external data of an ONNX model")
+    data = beside[location]
+    if length != nbytes or not 0 <= offset <= data.size - nbytes:
         raise GGUFError(f"{what} needs {nbytes} bytes at {offset} of {clip(location)}, which has {data.size} bytes")
-    return Stored(name, shape, dtype, partial(slice_of, data, offset, shape, dtype))
+    return Stored(name, shape, dtype, partial(array_of, data, offset, shape, dtype))
 
 
-def _pair(entry: memoryview, what: str) -> tuple[str, str]:
+def _beside(path: str, location: str, what: str) -> str:
+    """The path of external data: in the model's own folder, as it is named or where its file really lies.
+
+    The second is what a cache of symbolic links needs, in which model and data lie together under other names.
+    """
+    words = location.replace("\\", "/").split("/")
+    if not location or "\0" in location or os.path.isabs(location) or ".." in words or ":" in words[0]:
+        raise GGUFError(f"{what} lies in {clip(location)}, which is not in the model's own folder")
+    named = os.path.join(os.path.dirname(os.path.abspath(path)), location)
+    target = os.path.realpath(named)
+    for folder in (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))):
+        if os.path.commonpath([os.path.realpath(folder), target]) == os.path.realpath(folder):
+            return named
+    raise GGUFError(
+        f"{what} lies in {clip(location)}, a link to {clip(target)}, which is not in the model's own folder"
+    )
+
+
+def _pair(entry: pb.Part, what: str) -> tuple[str, str]:
     key = value = ""
-    for number, each in pb.fields(entry, what):
+    for number, each in pb.fields(entry):
         if number == 1:
             key = pb.text(each, what)
         elif number == 2:

@@ -5,6 +5,7 @@ Layout: u64 length of a JSON table, the table, the data. Source: the safetensors
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.converters.stored import Stored, check_shape, mapped, slice_of
+from pyggml.converters.stored import Stored, array_of, check_shape, reader
 from pyggml.errors import GGUFError
+from pyggml.foreign import name_of, parse_json, said
+from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 from pyggml.replacing import replacing
 
 MAX_HEADER = 100_000_000
+_MAX_VALUES = 1 << 21  # some 300,000 tensors
 
 _TYPES = {
     "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16", "I64": "i64", "I32": "i32", "I16": "i16", "I8": "i8",
@@ -27,42 +31,61 @@ _TYPES = {
 _NAMES = {ours: theirs for theirs, ours in _TYPES.items()}
 
 
+@reader("safetensors file")
 def read(path: str) -> dict[str, Stored]:
     """The tensors of one file. Raises GGUFError for a file that contradicts itself."""
-    data = mapped(path)
-    if data.size < 8:
-        raise GGUFError(f"{clip(path)} has {data.size} bytes, a safetensors file has at least 8: was it cut?")
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > MAX_HEADER or 8 + length > data.size:
+    file = RegularFile(path, "a safetensors file")
+    what = name_of(path)
+    if file.size < 8:
+        raise GGUFError(f"{what} has {file.size} bytes, a safetensors file has at least 8: was it cut?")
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > MAX_HEADER or 8 + length > file.size:
         raise GGUFError(
-            f"{clip(path)} claims a table of {length} bytes, the file has {data.size}: it was cut or is no safetensors"
+            f"{what} claims a table of {length} bytes, the file has {file.size}: it was cut or is no safetensors"
         )
     try:
-        table = json.loads(data[8 : 8 + length].tobytes().decode("utf-8"))
+        table = parse_json(file.read(8, length), _MAX_VALUES, unique=True)
     except (ValueError, RecursionError) as e:
-        raise GGUFError(f"{clip(path)}: the table of tensors is no JSON: {e}") from None
+        raise GGUFError(f"{what}: the table of tensors is no JSON: {said(e)}") from None
     if not isinstance(table, dict):
-        raise GGUFError(f"{clip(path)}: the table of tensors is no JSON object")
+        raise GGUFError(f"{what}: the table of tensors is no JSON object")
+    table.pop("__metadata__", None)
     begin = 8 + length
-    return {name: _tensor(path, name, entry, data, begin) for name, entry in table.items() if name != "__metadata__"}
+    spans: list[tuple[int, int, str]] = []
+    found = {name: _tensor(what, name, entry, file, begin, spans) for name, entry in table.items()}
+    _check_apart(what, spans)
+    return found
 
 
-def _tensor(path: str, name: str, entry: Any, data: NDArray[np.uint8], base: int) -> Stored:
-    where = f"{clip(path)}: tensor {clip(name)}"
+def _tensor(
+    what: str, name: str, entry: Any, file: RegularFile, base: int, spans: list[tuple[int, int, str]]
+) -> Stored:
+    where = f"{what}: tensor {clip(name)}"
     if not isinstance(entry, dict):
         raise GGUFError(f"{where} is {clip(entry)}, expected dtype, shape and data_offsets")
-    dtype = _TYPES.get(str(entry.get("dtype")))
+    kind = entry.get("dtype")
+    dtype = _TYPES.get(kind) if isinstance(kind, str) else None
     if dtype is None:
-        raise GGUFError(f"{where} has the type {clip(entry.get('dtype'))}; known: {' '.join(_TYPES)}")
-    shape, nbytes = check_shape(clip(path), name, entry.get("shape"), dtype)
+        raise GGUFError(f"{where} has the type {clip(kind)}; known: {' '.join(_TYPES)}")
+    shape, nbytes = check_shape(what, name, entry.get("shape"), dtype)
     offsets = entry.get("data_offsets")
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(at) is int for at in offsets)):
         raise GGUFError(f"{where} has the offsets {clip(offsets)}, expected two numbers")
     if not 0 <= offsets[0] <= offsets[1] or offsets[1] - offsets[0] != nbytes:
-        raise GGUFError(f"{where} lies at {offsets}, but its shape {list(shape)} needs {nbytes} bytes")
-    if base + offsets[1] > data.size:
-        raise GGUFError(f"{where} ends at byte {base + offsets[1]}, the file has {data.size}: it was cut")
-    return Stored(name, shape, dtype, partial(slice_of, data, base + offsets[0], shape, dtype))
+        raise GGUFError(f"{where} lies at {clip(offsets)}, but its shape {list(shape)} needs {nbytes} bytes")
+    if base + offsets[1] > file.size:
+        raise GGUFError(f"{where} ends at byte {base + offsets[1]}, the file has {file.size}: it was cut")
+    if nbytes:
+        spans.append((offsets[0], offsets[1], name))
+    return Stored(name, shape, dtype, partial(array_of, file, base + offsets[0], shape, dtype))
+
+
+def _check_apart(what: str, spans: list[tuple[int, int, str]]) -> None:
+    """No two tensors share bytes: the format forbids it, and a small file could become a large model."""
+    spans.sort()
+    for (_, end, one), (begin, _, other) in itertools.pairwise(spans):
+        if begin < end:
+            raise GGUFError(f"{what}: the tensors {clip(one)} and {clip(other)} lie over each other at byte {begin}")
 
 
 def write(path: str, tensors: Iterable[tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]]) -> int:

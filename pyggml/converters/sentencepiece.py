@@ -9,9 +9,8 @@ import re
 from dataclasses import dataclass
 
 from pyggml.converters import protobuf as pb
-from pyggml.converters.stored import mapped
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.foreign import name_of, read_bytes, reading
 
 
 @dataclass(frozen=True)
@@ -30,34 +29,46 @@ class Pieces:
     charsmap: bytes
 
 
+MAX_PIECES = 1 << 20
+MAX_BYTES = 128 << 20
+_MAX_TEXT = 4096
+
+
 def read(path: str) -> Pieces:
     """The model of a file. Raises GGUFError where it is damaged, UnsupportedError for other kinds than BPE."""
-    what = clip(path)
+    with reading(path, "SentencePiece model"):
+        return _read(path)
+
+
+def _read(path: str) -> Pieces:
+    what = name_of(path)
     texts: list[str] = []
     scores: list[float] = []
     types: list[int] = []
     ids = {40: 0, 41: 1, 42: 2, 43: -1}
     flags = {3: 1, 4: 1, 5: 1}  # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
     kind, suffix, charsmap = 1, False, b""
-    data = mapped(path).data
-    _refuse_others(bytes(data[:128]), what)
-    for number, value in pb.fields(data, what):
+    raw = read_bytes(path, MAX_BYTES, "a SentencePiece model")
+    _refuse_others(raw[:128], what)
+    for number, value in pb.fields(pb.whole(memoryview(raw), what, 5 * MAX_PIECES)):
         if number == 1:
             text, score, piece_type = "", 0.0, 1
-            for inner, each in pb.fields(pb.message(value, what), what):
+            for inner, each in pb.fields(pb.message(value, what)):
                 if inner == 1:
-                    text = pb.text(each, what)
+                    text = pb.text(each, what, _MAX_TEXT)
                 elif inner == 2:
                     score = pb.f32_of(each)
                 elif inner == 3 and isinstance(each, int):
                     piece_type = each
             if not 1 <= piece_type <= 6:
                 raise GGUFError(f"{what}: piece {len(texts)} has the type {piece_type}, known are 1 to 6")
+            if len(texts) == MAX_PIECES:
+                raise GGUFError(f"{what} has more than {MAX_PIECES:,} pieces")
             texts.append(text)
             scores.append(score)
             types.append(piece_type)
         elif number == 2:
-            for inner, each in pb.fields(pb.message(value, what), what):
+            for inner, each in pb.fields(pb.message(value, what)):
                 if inner == 3 and isinstance(each, int):
                     kind = each
                 elif inner == 24:
@@ -65,9 +76,9 @@ def read(path: str) -> Pieces:
                 elif inner in ids and isinstance(each, int):
                     ids[inner] = each - (1 << 64) if each >> 63 else each
         elif number == 3:
-            for inner, each in pb.fields(pb.message(value, what), what):
+            for inner, each in pb.fields(pb.message(value, what)):
                 if inner == 2:
-                    charsmap = bytes(pb.message(each, what))
+                    charsmap = bytes(pb.message(each, what).raw)
                 elif inner in flags and isinstance(each, int):
                     flags[inner] = each
     if not texts:

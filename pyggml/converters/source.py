@@ -5,15 +5,15 @@ Chooses the reader by what is there: safetensors first (nothing in it can run), 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors
-from pyggml.converters.stored import Stored, file_size
+from pyggml.converters.stored import Stored
 from pyggml.errors import ArgumentError, GGUFError
+from pyggml.foreign import name_of, parse_json, read_bytes, read_text, reading
 from pyggml.gguf_format import clip
 
 _READERS: dict[str, Callable[[str], dict[str, Stored]]] = {
@@ -30,7 +30,8 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
 _NOT_MODELS = re.compile(r"optimizer|scheduler|training_args|rng_state|scaler", re.I)
 
-MAX_JSON = 256 << 20
+MAX_JSON = 128 << 20  # the largest published tokenizer.json have some 35 MB
+MAX_VALUES = 1 << 22  # of a JSON file; half a million merges are a million values
 
 
 class Source:
@@ -63,29 +64,21 @@ class Source:
     def text(self, name: str) -> str | None:
         """A text file beside the weights, or None."""
         path = os.path.join(self.folder, name)
-        if not os.path.isfile(path):
+        if not os.path.lexists(path):
             return None
-        try:
-            with open(path, encoding="utf-8") as stream:
-                return stream.read(MAX_JSON)
-        except (OSError, UnicodeDecodeError) as e:
-            raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+        text = read_text(path, MAX_JSON, "a text file of a model")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: str, missing_ok: bool = False) -> dict[str, Any]:
     """A JSON object from a file. Raises GGUFError."""
-    if missing_ok and not os.path.isfile(path):
+    if missing_ok and not os.path.lexists(path):
         return {}
-    if file_size(path) > MAX_JSON:
-        raise GGUFError(f"{clip(path)} is larger than any such file ({os.path.getsize(path)} bytes)")
-    try:
-        with open(path, encoding="utf-8") as stream:
-            value = json.load(stream)
-    except (OSError, ValueError, RecursionError) as e:
-        raise GGUFError(f"{clip(path)} is no JSON: {e}") from None
-    if not isinstance(value, dict):
-        raise GGUFError(f"{clip(path)} holds {type(value).__name__}, expected an object")
-    return value
+    with reading(path, "JSON"):
+        value = parse_json(read_bytes(path, MAX_JSON, "such a file"), MAX_VALUES)
+        if not isinstance(value, dict):
+            raise GGUFError(f"{name_of(path)} holds {type(value).__name__}, expected an object")
+        return value
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:

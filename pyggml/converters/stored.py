@@ -5,15 +5,18 @@ Every reader (safetensors.py, pickled.py, onnx.py, numpy_zip.py) yields these; n
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError
+from pyggml.foreign import guarded, reading
+from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 
 # Element type -> how numpy holds it. bf16 has no dtype of its own: its bits lie in u2.
@@ -60,33 +63,39 @@ def f32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     return floats
 
 
-def file_size(path: str) -> int:
-    """Size of a regular file. Raises GGUFError naming what is wrong with the path."""
-    try:
-        if not os.path.isfile(path):
-            raise GGUFError(f"{clip(path)} is {'no regular file' if os.path.exists(path) else 'not there'}")
-        return os.path.getsize(path)
-    except (OSError, ValueError) as e:
-        raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+MAX_GROWTH = 64
+_ALLOWED = 64 << 20
 
 
-def mapped(path: str) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped read-only; an empty file is an empty array."""
-    if file_size(path) == 0:
-        return np.empty(0, np.uint8)
-    try:
-        return np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as e:
-        raise GGUFError(f"{clip(path)} cannot be read: {e}") from None
+def check_total(what: str, tensors: Iterable[Stored], size: int) -> None:
+    """Raises GGUFError where tensors that share or repeat bytes make far more of a file than it holds.
+
+    A weight that several layers share is fine; two megabytes that become four gigabytes are not.
+    """
+    total = sum(math.prod(each.shape) * np.dtype(DTYPES[each.dtype]).itemsize for each in tensors)
+    if total > _ALLOWED + MAX_GROWTH * size:
+        raise GGUFError(f"{what} has {size} bytes, but its tensors would take {total}: they repeat the same bytes")
 
 
-def slice_of(data: NDArray[np.uint8], begin: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """The elements that lie at a byte of a mapped file; the range was checked before."""
-    kind = np.dtype(DTYPES[dtype])
-    count = 1
-    for dim in shape:
-        count *= dim
-    raw = data[begin : begin + count * kind.itemsize]
-    if raw.nbytes != count * kind.itemsize:
-        raise GGUFError("a source file became shorter while it was read")
-    return np.frombuffer(raw.tobytes() if begin % kind.itemsize else raw, kind).reshape(shape)
+def reader(what: str) -> Callable[[Callable[[str], dict[str, Stored]]], Callable[[str], dict[str, Stored]]]:
+    """Decorates a function path -> tensors: its errors, and those of reading a tensor later, name the file."""
+
+    def wrap(read: Callable[[str], dict[str, Stored]]) -> Callable[[str], dict[str, Stored]]:
+        @functools.wraps(read)
+        def outer(path: str) -> dict[str, Stored]:
+            with reading(path, what):
+                found = read(path)
+            return {name: replace(each, read=guarded(path, what, each.read)) for name, each in found.items()}
+
+        return outer
+
+    return wrap
+
+
+def array_of(file: RegularFile, begin: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """The elements that lie at a byte of a file; read, not mapped, so that a file cut meanwhile is only an error."""
+    values = np.empty(shape, DTYPES[dtype])
+    file.check_unchanged()
+    if values.size:
+        file.read_into(begin, memoryview(values.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
+    return values
