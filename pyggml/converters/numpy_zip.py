@@ -76,4 +76,4 @@ def _values(
         flat = array_of(archive.file, archive.place(entry) + begin, (count,), kind)
     else:
         flat = np.frombuffer(archive.read(entry, entry.size), DTYPES[kind], count, begin)
-    return np.ascontiguousarray(flat.reshape(shape, order="F" if fortran else "C"))
+    return np.ascontiguousarray(flat.reshape(shape, order="F" if fortran else "C")).reshape(shape)

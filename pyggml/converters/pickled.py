@@ -23,7 +23,7 @@ from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 
 MAX_PICKLE = 32 << 20
-_STEPS, _MOST_STEPS = 1 << 19, 1 << 22  # a tensor takes some 40; the largest files have some ten thousand
+_STEPS, _MOST_STEPS = 1 << 18, 1 << 22  # a tensor takes some 40; the largest files have some ten thousand
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -38,7 +38,7 @@ def read(path: str) -> dict[str, Stored]:
 
 def _steps(size: int) -> int:
     """How many steps the pickle of a file may take: thousands of tensors come with their bytes."""
-    return min(_STEPS + (size >> 12), _MOST_STEPS)
+    return min(_STEPS + (size >> 10), _MOST_STEPS)
 
 
 def _state(value: Any, what: str) -> dict[str, PickledTensor]:
@@ -78,7 +78,8 @@ def _stored(
     def get() -> NDArray[Any]:
         flat = read_part(storage, offset, last + 1 - offset)
         steps = tuple(s * flat.itemsize for s in stride)
-        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False))
+        view = np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+        return np.ascontiguousarray(view).reshape(shape)
 
     return Stored(name, shape, storage.dtype, get)
 
