@@ -23,7 +23,7 @@ from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 
 MAX_PICKLE = 32 << 20
-_STEPS, _MOST_STEPS = 1 << 18, 1 << 22  # a tensor takes some 40; the largest files have some ten thousand
+_STEPS, _MOST_STEPS, _STEPS_EACH = 1 << 18, 1 << 22, 64  # a tensor takes some 40
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -36,9 +36,9 @@ def read(path: str) -> dict[str, Stored]:
     return found
 
 
-def _steps(size: int) -> int:
-    """How many steps the pickle of a file may take: thousands of tensors come with their bytes."""
-    return min(_STEPS + (size >> 10), _MOST_STEPS)
+def _steps(storages: int) -> int:
+    """How many steps the pickle of a file with about so many storages may take."""
+    return min(_STEPS + _STEPS_EACH * storages, _MOST_STEPS)
 
 
 def _state(value: Any, what: str) -> dict[str, PickledTensor]:
@@ -104,7 +104,7 @@ def _read_zip(path: str) -> dict[str, Stored]:
     if order is not None and archive.head(order, 6) != b"little":
         raise GGUFError(f"{what} was written on a big-endian machine, which is not supported")
     raw = archive.read(entries[pickles[0]], MAX_PICKLE, checked=False)
-    state = _state(Walker(raw, what, _steps(archive.file.size)).value(), what)
+    state = _state(Walker(raw, what, _steps(len(entries))).value(), what)
     places: dict[str, int] = {}
     for key, storage in {tensor.storage.key: tensor.storage for tensor in state.values()}.items():
         entry, nbytes = entries.get(f"{root}data/{key}"), _nbytes(storage)
@@ -119,7 +119,7 @@ def _read_zip(path: str) -> dict[str, Stored]:
 
 def _read_legacy(file: RegularFile) -> dict[str, Stored]:
     what = name_of(file.path)
-    walker = Walker(file.read(0, min(file.size, MAX_PICKLE)), what, _steps(file.size))
+    walker = Walker(file.read(0, min(file.size, MAX_PICKLE)), what, _steps(file.size >> 16))
     if walker.value() != _LEGACY_MAGIC:
         raise GGUFError(f"{what} is no PyTorch checkpoint")
     walker.value()  # protocol
