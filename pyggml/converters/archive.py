@@ -142,11 +142,13 @@ class Archive:
 
     def place(self, entry: Entry) -> int:
         """The offset in the file of an entry's bytes. Raises GGUFError where its own header disagrees."""
-        raw = self.file.read(entry.at, _LOCAL.size)
-        row = _LOCAL.unpack(raw)
+        raw = self.file.read(entry.at, min(_LOCAL.size + len(entry.raw_name), self.file.size - entry.at))
+        if len(raw) < _LOCAL.size:
+            raise self._damaged(f"the entry {clip(entry.name)} begins at byte {entry.at}")
+        row = _LOCAL.unpack_from(raw)
         sign, flags, method, n_name, n_extra = row[0], row[2], row[3], row[9], row[10]
         begin: int = entry.at + _LOCAL.size + n_name + n_extra
-        same = n_name == len(entry.raw_name) and self.file.read(entry.at + _LOCAL.size, n_name) == entry.raw_name
+        same = n_name == len(entry.raw_name) and raw[_LOCAL.size :] == entry.raw_name
         if sign != b"PK\3\4" or method != entry.method or flags & 1 or not same:
             raise self._damaged(f"the entry {clip(entry.name)} is another one in its own header at byte {entry.at}")
         if begin + entry.packed > self.file.size:

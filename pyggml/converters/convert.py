@@ -24,6 +24,7 @@ from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
+from pyggml.foreign import reading
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
@@ -82,16 +83,17 @@ def convert(
     if os.path.isfile(src):
         check_writable(dst, ArgumentError, (src,))
     source = open_source(src)
-    tensors, config = _whole(source)
-    c = Config(config, os.path.join(clip(source.folder), "config.json"))
-    family = families.find(c.get("model_type"))
-    made = plan(tensors, family, c, wanted)
-    extra, said = _of_config(family, c)
-    made += [_extra(key, values) for key, values in extra.items()]
-    meta = _general(source, family.arch, made, name, wanted) | said
-    embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
-    meta |= vocab.metadata(source, c, embedding, metadata)
-    meta |= {key: (value, None) for key, value in (metadata or {}).items()}
+    with reading(source.folder, "model"):
+        tensors, config = _whole(source)
+        c = Config(config, os.path.join(clip(source.folder), "config.json"))
+        family = families.find(c.get("model_type"))
+        made = plan(tensors, family, c, wanted)
+        extra, said = _of_config(family, c)
+        made += [_extra(key, values) for key, values in extra.items()]
+        meta = _general(source, family.arch, made, name, wanted) | said
+        embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
+        meta |= vocab.metadata(source, c, embedding, metadata)
+        meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))
