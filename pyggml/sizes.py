@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from pyggml.errors import ArgumentError
+from pyggml.gguf_format import clip
 
 _SIZE = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?|\.\d+)(?:e(\+?\d{1,3}))?\s*(?:([kmgtp])(i?))?(?:b|bytes?)?", re.ASCII)
 _BITS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:bpw|bits?)?", re.ASCII)
@@ -78,5 +79,4 @@ def _number(value: Any) -> int | float | None:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return clip(value, 60)

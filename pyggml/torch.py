@@ -6,7 +6,6 @@ it in front of every matrix of a module. Nothing here is imported by the rest of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
 from pyggml.quant import QuantType
+from pyggml.recipes.patterns import compiled
 from pyggml.tensor import dequantize, quantize
 
 try:
@@ -107,7 +107,7 @@ def prepare(
     block divides are left alone too. every: forwards in training mode that share one rounding, see FakeQuantize.
     Undo with finish(). Raises ArgumentError where nothing was found or it was done before.
     """
-    patterns = [(re.compile(text), kind) for text, kind in (rules or {}).items()]
+    patterns = [(compiled(text), kind) for text, kind in (rules or {}).items()]
     done = []
     for name, module in list(model.named_modules()):
         if not isinstance(module, (nn.Linear, nn.Embedding)):

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, GGUFError
+from pyggml.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.gguf import TensorInfo
 from pyggml.model import Model
 from pyggml.quant import QuantType
@@ -36,6 +37,7 @@ CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
     "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16",
 )  # fmt: skip
+_MAX_FILE, _MAX_VALUES = 64 << 20, 1 << 21  # of what save() writes
 _SAMPLE = 2 << 20  # values of a tensor that errors are measured on
 _KEPT_LOGITS = 64 << 20  # values of the reference's distributions kept at once
 
@@ -87,12 +89,12 @@ class Sensitivity:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Sensitivity:
         """Reads what save wrote. Raises ArgumentError for anything else."""
-        try:
-            with open(path, encoding="utf-8-sig") as file:
-                rows = json.load(file)
-            made = {row["name"]: _cost(row) for row in rows}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-            raise ArgumentError(f"{os.fspath(path)} is no sensitivity file: {str(e)[:200]}") from None
+        with reading(path, "sensitivity file", ArgumentError):
+            try:
+                rows = parse_json(read_bytes(path, _MAX_FILE, "a sensitivity file"), _MAX_VALUES)
+                made = {row["name"]: _cost(row) for row in rows}
+            except (GGUFError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as e:
+                raise ArgumentError(f"{name_of(path)} is no sensitivity file: {said(e)}") from None
         return Sensitivity(made)
 
 

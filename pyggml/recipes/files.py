@@ -23,15 +23,21 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 from typing import Any
 
-from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
+from pyggml.foreign import name_of, read_bytes, reading, said
+from pyggml.gguf_format import clip
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
 from pyggml.sizes import byte_size
-from pyggml.texts import read_text
+from pyggml.texts import decode
 
 _TEXTS = ("base", "output_type", "embedding_type", "note")
 _KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")
+_MAX_TOML, _MAX_YAML = 1 << 18, 1 << 15  # characters; the reader of YAML is slow
+_MAX_FLOW, _MAX_DEPTH = 64, 16
+_MAX_RULES = 4096
 _SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "embedding_type", "type": "base"}
 
 
@@ -40,12 +46,14 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
 
     Raises ArgumentError for a file that cannot be read or says what is not known.
     """
-    text = read_text(path)
-    ending = os.path.splitext(os.fspath(path))[1].lower()
-    try:
+    with reading(path, "recipe", ArgumentError):
+        try:
+            raw = read_bytes(os.path.expanduser(os.fspath(path)), _MAX_TOML, "a recipe")
+        except GGUFError as e:
+            raise ArgumentError(f"cannot read {e}") from None
+        text = decode(raw, name_of(path))
+        ending = os.path.splitext(os.fspath(path))[1].lower()
         return recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
-    except ArgumentError as e:
-        raise ArgumentError(f"{os.fspath(path)}: {e}") from None
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -67,16 +75,20 @@ def recipe_of(told: dict[str, Any]) -> Recipe:
     told = {_SPELLINGS.get(key, key): value for key, value in told.items()}
     for key in told:
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, [*_KEYS, *_SPELLINGS], n=1)
-            raise ArgumentError(f"unknown key {key!r}; {f'did you mean {near[0]}?' if near else f'known: {_KEYS}'}")
+            near = difflib.get_close_matches(key[:60], [*_KEYS, *_SPELLINGS], n=1)
+            raise ArgumentError(
+                f"unknown key {clip(key, 60)}; {f'did you mean {near[0]}?' if near else f'known: {_KEYS}'}"
+            )
     for key in _TEXTS:
         if not isinstance(told.get(key, ""), str):
-            raise ArgumentError(f"{key} must be text, got {told[key]!r}")
+            raise ArgumentError(f"{key} must be text, got {clip(told[key])}")
     types, smaller = told.get("types", {}), told.get("smaller", [])
     if not isinstance(types, dict) or not all(isinstance(kind, str) for kind in types.values()):
         raise ArgumentError('types must be a table of lines like attention_value = "q6_k"')
     if not isinstance(smaller, list) or not all(isinstance(base, str) for base in smaller):
         raise ArgumentError('smaller must be a list of mixes like ["Q4_K_S", "Q3_K_M"]')
+    if len(types) + sum(len(told[key]) for key in ("rules", "keep") if isinstance(told.get(key), list)) > _MAX_RULES:
+        raise ArgumentError(f"a recipe has at most {_MAX_RULES} rules")
     made = Recipe(
         told.get("base", "Q4_K_M"), [*_rules(told.get("rules", []), "rules"), *as_rules(types)],
         _keep(told.get("keep", [])), told.get("output_type"), told.get("embedding_type"), told.get("note", ""),
@@ -108,7 +120,7 @@ def _rules(told: Any, key: str) -> list[Rule]:
         if not needed <= set(fields) <= {"match", "type", "layers"} or not all(
             isinstance(value, str) for value in fields.values()
         ):
-            raise ArgumentError(f"each of [[{key}]] has match, type and perhaps layers, all text; got {row!r}"[:500])
+            raise ArgumentError(f"each of [[{key}]] has match, type and perhaps layers, all text; got {clip(row, 300)}")
         made.append(Rule(**fields))
     return made
 
@@ -123,10 +135,50 @@ def _layers(told: Any) -> Any:
 def _toml(text: str) -> dict[str, Any]:
     toml = _reader()
     try:
+        _check_size(text)
         told: dict[str, Any] = toml.loads(text)
-    except (toml.TOMLDecodeError, RecursionError) as e:
-        raise ArgumentError(f"no TOML: {e}") from None
+    except (ValueError, RecursionError, OverflowError) as e:
+        raise ArgumentError(f"no TOML: {said(e)}") from None
     return told
+
+
+_OPENINGS = re.compile(r"\"\"\"|\'\'\'|[\"\'#]")
+_DOTTED = re.compile(r"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){9}")
+
+
+def _bare(text: str) -> str:
+    """TOML without comments and with s for each string."""
+    parts, at = [], 0
+    for _ in range(len(text)):
+        opening = _OPENINGS.search(text, at)
+        if opening is None:
+            break
+        parts += [text[at : opening.start()], "s"]
+        at = _string_end(text, opening.end(), opening[0])
+    return "".join(parts) + text[at:]
+
+
+def _string_end(text: str, at: int, quote: str) -> int:
+    """Where a string or comment that was opened ends: at the line's end, too, where it is of one line."""
+    stops = {"#": r"\n", "'": r"'|\n", '"': r'"|\n|\\.', "'''": r"'''", '"""': r'"""|\\.'}[quote]
+    for stop in re.compile(stops, re.S).finditer(text, at):
+        if stop[0][0] != "\\":
+            return stop.end()
+    return len(text)
+
+
+def _check_size(text: str) -> None:
+    """Raises ArgumentError for TOML whose reader would take time or memory without bound: too long or too deep."""
+    if len(text) > _MAX_TOML:
+        raise ArgumentError(f"a recipe of {len(text)} characters; at most {_MAX_TOML}")
+    bare = _bare(text)
+    if _DOTTED.search(bare):
+        raise ArgumentError("a key is nested deeper than 8")
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", bare):
+        depth = max(depth + (1 if bracket in "[{" else -1), 0)
+        if depth > _MAX_DEPTH:
+            raise ArgumentError(f"a value is nested deeper than {_MAX_DEPTH}")
 
 
 def _yaml(text: str) -> dict[str, Any]:
@@ -134,10 +186,19 @@ def _yaml(text: str) -> dict[str, Any]:
         yaml: Any = importlib.import_module("yaml")
     except ModuleNotFoundError:
         raise UnsupportedError("YAML recipes need the pyyaml package: pip install pyyaml, or write TOML") from None
+    if len(text) > _MAX_YAML or any(line.count("[") + line.count("{") > _MAX_FLOW for line in text.splitlines()):
+        raise ArgumentError(f"no YAML recipe: longer than {_MAX_YAML} characters, or {_MAX_FLOW} brackets in a line")
     try:
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ArgumentError("aliases (*name) are refused: a few lines of them can fill any memory")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise ArgumentError(f"it is nested deeper than {_MAX_DEPTH}")
         told = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise ArgumentError(f"no YAML: {' '.join(str(e).split())[:300]}") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as e:
+        raise ArgumentError(f"no YAML: {said(e)}") from None
     if not isinstance(told, dict) or not all(isinstance(key, str) for key in told):
         raise ArgumentError("no recipe: expected lines like base: Q4_K_M")
     for key in ("types", "keep"):  # `router:` with nothing behind it

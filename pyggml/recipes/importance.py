@@ -7,7 +7,6 @@ its GGUF form (tensors NAME.in_sum2 and NAME.counts) and its older binary form.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,13 +14,18 @@ from numpy.typing import NDArray
 
 from pyggml import _native, gguf
 from pyggml.errors import ArgumentError, GGUFError
+from pyggml.foreign import name_of, reading
+from pyggml.gguf_file import RegularFile
+from pyggml.gguf_format import clip
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
 from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, words_of
 
 _SUM, _COUNT = ".in_sum2", ".counts"
 _MAX_ENTRIES = 1 << 17
-_MAX_VALUES = 1 << 28
+_MAX_VALUES = 1 << 26
+_MAX_TOTAL = 1 << 29  # values of all entries: 2 GiB; the largest models have a fifth of that
+_MAX_NAME = 4096
 
 Progress = Callable[[int, int], None]
 
@@ -79,12 +83,13 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Imatrix:
         """Reads the GGUF form or the older binary one. Raises GGUFError for a file that is neither, or broken."""
-        try:
-            with open(path, "rb") as file:
-                magic = file.read(4)
-        except OSError as e:
-            raise GGUFError(f"{os.fspath(path)} cannot be read: {e.strerror}") from None
-        return _from_gguf(path) if magic == b"GGUF" else _from_dat(path)
+        with reading(path, "importance matrix"):
+            file = RegularFile(path, "an importance matrix")
+            try:
+                known = file.read(0, min(4, file.size)) == b"GGUF"
+                return _from_gguf(path) if known else _from_dat(file)
+            finally:
+                file.close()
 
 
 def imatrix(
@@ -153,10 +158,13 @@ def _collect(model: Model, chunks: list[list[int]], dataset: str, progress: Prog
 def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
     with gguf.open(path) as file:
         meta = file.metadata
-        sums, counts = {}, {}
+        sums, counts, total = {}, {}, 0
         for full, info in file.tensors.items():
             if not full.endswith(_SUM):
                 continue
+            total += info.n_elements
+            if total > _MAX_TOTAL:
+                raise GGUFError(f"{file.path} says it has more than {_MAX_TOTAL} sums: no importance matrix")
             name = full.removesuffix(_SUM)
             count = file.tensors.get(name + _COUNT)
             if count is None or len(info.shape) > 2:
@@ -168,8 +176,9 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             raise GGUFError(f"{file.path} holds no {_SUM} tensors: it is no importance matrix")
         datasets = meta.get("imatrix.datasets", [])
         numbers = [meta.get(f"imatrix.{key}", 0) for key in ("chunk_count", "chunk_size")]
-        whole = [n if isinstance(n, int) else 0 for n in numbers]
-        return Imatrix(sums, counts, datasets if isinstance(datasets, list) else [], whole[0], whole[1])
+        whole = [n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in numbers]
+        names = datasets if isinstance(datasets, list) and all(isinstance(d, str) for d in datasets) else []
+        return Imatrix(sums, counts, names, whole[0], whole[1])
 
 
 def _floats(info: gguf.TensorInfo) -> NDArray[np.float32]:
@@ -182,36 +191,40 @@ def _floats(info: gguf.TensorInfo) -> NDArray[np.float32]:
     return values
 
 
-def _from_dat(path: str | os.PathLike[str]) -> Imatrix:
+def _from_dat(file: RegularFile) -> Imatrix:
     """int32 entries; each: int32 length, name, int32 calls, int32 values, floats that grew by a mean at each call."""
-    with open(path, "rb") as file:
-        raw = file.read()
-    sums, counts, at = {}, {}, 0
+    where, at, total = name_of(file.path), 0, 0
+    sums: dict[str, NDArray[np.float32]] = {}
+    counts: dict[str, NDArray[np.float32]] = {}
+
+    def take(n: int, what: str) -> bytes:
+        nonlocal at
+        if n > file.size - at:
+            raise GGUFError(f"{where} ends inside {what}: no importance matrix, or cut")
+        at += n
+        return file.read(at - n, n)
 
     def number(what: str, most: int) -> int:
-        nonlocal at
-        if at + 4 > len(raw):
-            raise GGUFError(f"{os.fspath(path)} ends inside {what}: no importance matrix, or cut")
-        (value,) = struct.unpack_from("<i", raw, at)
-        at += 4
+        value = int.from_bytes(take(4, what), "little", signed=True)
         if not 0 <= value <= most:
-            raise GGUFError(f"{os.fspath(path)}: {what} is {value}: no importance matrix")
-        return int(value)
+            raise GGUFError(f"{where}: {what} is {value}: no importance matrix")
+        return value
 
     for _ in range(number("the number of entries", _MAX_ENTRIES)):
-        n = number("a name's length", 4096)
-        name = raw[at : at + n].decode("utf-8", "replace")
-        at += n
-        calls, values = number(f"the calls of {name!r}"[:80], 1 << 31), number("a number of values", _MAX_VALUES)
-        if at + 4 * values > len(raw) or not values:
-            raise GGUFError(f"{os.fspath(path)}: {name!r:.80} says {values} values: no importance matrix, or cut")
-        found = np.frombuffer(raw, "<f4", values, at).astype(np.float32)
+        name = take(number("a name's length", _MAX_NAME), "a name").decode("utf-8", "replace")
+        calls, values = number(f"the calls of {clip(name)}", 1 << 31), number("a number of values", _MAX_VALUES)
+        total += values
+        if not values or 4 * values > file.size - at or total > _MAX_TOTAL:
+            raise GGUFError(f"{where}: {clip(name)} says {values} values: no importance matrix, or cut")
+        found = np.frombuffer(take(4 * values, clip(name)), "<f4").astype(np.float32)
         if not np.isfinite(found).all() or (found < 0).any():
-            raise GGUFError(f"{os.fspath(path)}: {name!r:.80} has values that are negative or not finite")
+            raise GGUFError(f"{where}: {clip(name)} has values that are negative or not finite")
+        if name in sums:
+            raise GGUFError(f"{where}: {clip(name)} comes twice")
         sums[name], counts[name] = found[None], np.array([max(calls, 1)], np.float32)
-        at += 4 * values
     if not sums:
-        raise GGUFError(f"{os.fspath(path)} holds no entries: no importance matrix")
-    n_chunk = number("the number of chunks", (1 << 31) - 1) if at + 4 <= len(raw) else 0
-    size = number("the dataset's name", 4096) if at + 4 <= len(raw) else 0
-    return Imatrix(sums, counts, [raw[at : at + size].decode("utf-8", "replace")] if size else [], n_chunk)
+        raise GGUFError(f"{where} holds no entries: no importance matrix")
+    n_chunk = number("the number of chunks", (1 << 31) - 1) if at + 4 <= file.size else 0
+    size = number("the dataset's name", _MAX_NAME) if at + 4 <= file.size else 0
+    dataset = take(min(size, file.size - at), "the dataset's name").decode("utf-8", "replace")
+    return Imatrix(sums, counts, [dataset] if size else [], n_chunk)

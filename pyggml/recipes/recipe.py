@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyggml.errors import ArgumentError
+from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
+from pyggml.recipes.patterns import compiled
 
 LAYER_NAMES = {
     "embedding": r"^token_embd\.", "embeddings": r"^token_embd\.", "token_embedding": r"^token_embd\.",
@@ -29,6 +31,9 @@ LAYER_NAMES = {
     "bias": r"\.bias$",
 }  # fmt: skip
 """Names that people use -> regular expressions over GGUF's names."""
+
+MAX_LAYERS = 1 << 16
+_MAX_TEXT = 1 << 14
 
 VECTOR_NAMES = frozenset({"norm", "norms", "layer_norm", "bias"})
 """Those of them that speak of vectors, which other rules leave alone."""
@@ -53,15 +58,18 @@ class Rule:
 
     def matcher(self, n_layer: int) -> Callable[[str], bool]:
         """Whether a tensor name is meant, for a model of n_layer layers. Raises ArgumentError for a bad expression."""
-        text = LAYER_NAMES.get(self.match.strip().lower(), self.match)
-        try:
-            pattern = re.compile(text)
-        except re.error as e:
-            raise ArgumentError(f"rule {self.match!r} is no regular expression: {e}") from None
+        known = LAYER_NAMES.get(self.match.strip().lower())
+        if known is not None:
+            found: Callable[[str], object] = re.compile(known).search
+        else:
+            try:
+                found = compiled(self.match).search
+            except ArgumentError as e:
+                raise ArgumentError(f"rule {clip(self.match, 60)}: {e}") from None
         if not self.layers:
-            return lambda name: pattern.search(name) is not None
+            return lambda name: bool(found(name))
         heads = tuple(f"blk.{i}." for i in layer_numbers(self.layers, n_layer))
-        return lambda name: name.startswith(heads) and pattern.search(name) is not None
+        return lambda name: name.startswith(heads) and bool(found(name))
 
 
 def layer_numbers(text: str, n_layer: int) -> list[int]:
@@ -71,10 +79,13 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
     [0, 1, 5, 6, 7]
     """
     found: set[int] = set()
+    n_layer = min(n_layer, MAX_LAYERS)
+    if len(str(text)) > _MAX_TEXT:
+        raise ArgumentError(f"layers {clip(str(text), 60)}: {len(str(text))} characters, at most {_MAX_TEXT}")
     for part in str(text).split(","):
         word = " ".join(part.lower().split())
-        edge = re.fullmatch(r"(first|last) (\d+)", word)
-        span = re.fullmatch(r"(-?\d+)(?:\s*(?:-|\.\.)\s*(-?\d+))?", word)
+        edge = re.fullmatch(r"(first|last) (\d{1,9})", word)
+        span = re.fullmatch(r"(-?\d{1,9})(?:\s*(?:-|\.\.)\s*(-?\d{1,9}))?", word)
         if edge:
             count = min(int(edge[2]), n_layer)
             found.update(range(count) if edge[1] == "first" else range(n_layer - count, n_layer))
@@ -85,7 +96,7 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
                 raise ArgumentError(f"layers {part.strip()!r}: {low} to {high} is no range")
             found.update(range(max(low, 0), min(high, n_layer - 1) + 1))
         else:
-            raise ArgumentError(f"layers {part.strip()!r}: expected 3, 0-3, first 4 or last 4")
+            raise ArgumentError(f"layers {clip(part.strip(), 60)}: expected 3, 0-3, first 4 or last 4")
     return sorted(found)
 
 
