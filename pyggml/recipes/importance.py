@@ -172,6 +172,10 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             sums[name], counts[name] = _floats(info), _floats(count).reshape(-1)
             if len(counts[name]) != len(sums[name]):
                 raise GGUFError(f"{file.path}: {name} has {len(sums[name])} sums, but {len(counts[name])} counts")
+            with np.errstate(over="ignore"):
+                means = sums[name] / np.maximum(counts[name], 1e-30)[:, None]
+            if not np.isfinite(means[counts[name] > 0]).all():
+                raise GGUFError(f"{file.path}: {name} has sums that are too large for its counts")
         if not sums:
             raise GGUFError(f"{file.path} holds no {_SUM} tensors: it is no importance matrix")
         datasets = meta.get("imatrix.datasets", [])
