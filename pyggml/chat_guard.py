@@ -207,7 +207,7 @@ def _short(value: Any) -> str:
 
 # ---- operators -----------------------------------------------------------------------------------------------------
 
-_PERCENT = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?(.?)")
+_PERCENT = re.compile(r"%(?:\([^()]*\))?[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?(.?)")
 
 
 def add(left: Any, right: Any) -> Any:
@@ -248,6 +248,8 @@ def modulo(left: Any, right: Any) -> Any:
         for number in (width, precision):
             if number == "*" or len(number) > 4 or (number and int(number) > MAX_WIDTH):
                 raise RefusedError(f"a width in a format is larger than {MAX_WIDTH}, or '*'")
+        if kind == "(":  # looked for any further, many of them would cost the square of their number
+            raise RefusedError("a key in a format has brackets in it, or no end")
         if kind in ("r", "a"):
             growth = REPR_GROWTH
     now.fits(len(left) + left.count("%") * (growth * printed(right) + MAX_WIDTH), "a formatted text")

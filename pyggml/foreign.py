@@ -110,7 +110,10 @@ def parse_json(data: bytes, items: int, unique: bool = False) -> Any:
     if n > items:
         raise GGUFError(f"it has more than {items:,} values")
     hook = _unique if unique else None
-    return json.loads(data.decode("utf-8-sig"), parse_int=_int, object_pairs_hook=hook)
+    made = json.loads(data.decode("utf-8-sig"), parse_int=_int, object_pairs_hook=hook)
+    if b"\\ud" in data or b"\\uD" in data:  # halves of a character, which no file could hold
+        json.dumps(made, ensure_ascii=False).encode()
+    return made
 
 
 def _int(digits: str) -> int:

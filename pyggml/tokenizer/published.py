@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import GGUFError
 from .dropped import DroppedBytes
 from .library import ids_of, refusing
+from .limits import check_description
 from .vocab import BYTE, NORMAL, UNDEFINED, Vocab, shown, text_of
 
 log = logging.getLogger("pyggml")
@@ -67,6 +68,7 @@ def build(description: str, what: str) -> Any:
     """
     from tokenizers import Tokenizer
 
+    check_description(description, what)
     with refusing(what):
         made = Tokenizer.from_str(description)
         made.no_truncation()

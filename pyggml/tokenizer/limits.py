@@ -1,0 +1,109 @@
+"""What a foreign tokenizer.json may ask of the `tokenizers` library.
+
+The library normalizes and cuts text as the description says, without bounds: a few steps of replacing make gigabytes of
+a word (and the process ends when memory does), and an expression may try every way through a text. Both are judged here
+before the library sees them. What honest tokenizers do is far within the limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import GGUFError
+from ..foreign import parse_json, said
+from ..gguf_format import clip
+
+MAX_VALUES = 1 << 22
+MAX_TOKENS, MAX_MERGES = 1 << 21, 1 << 20  # the longest known list of merges has half a million
+MAX_STEPS = 256  # normalizers, pre-tokenizers and the like
+MAX_GROWTH = 64  # how much longer all replacements together may make a text
+MAX_ADDED = 1 << 12  # characters put in front of it
+MAX_MAPPED = 256  # bytes that a map of characters gives for one
+MAX_REGEX = 1 << 14
+
+_parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+
+
+def check_description(text: str, what: str) -> None:
+    """Raises GGUFError where a tokenizer.json would take memory or time without bound for a text."""
+    try:
+        table = parse_json(text.encode("utf-8", "surrogatepass"), MAX_VALUES)
+    except (ValueError, RecursionError) as e:
+        raise GGUFError(f"{what}: it is no JSON: {said(e)}") from None
+    if not isinstance(table, dict):
+        raise GGUFError(f"{what}: it is {type(table).__name__}, expected an object")
+    model = table.get("model")
+    for key, most in (("merges", MAX_MERGES), ("vocab", MAX_TOKENS)):
+        found = model.get(key) if isinstance(model, dict) else None
+        if isinstance(found, (list, dict)) and len(found) > most:
+            raise GGUFError(f"{what}: its {key} has {len(found):,} entries, at most {most:,} are read")
+    growth, added = 1.0, 0
+    for step in _steps([table.get(key) for key in ("normalizer", "pre_tokenizer", "decoder", "post_processor")], what):
+        pattern = step.get("pattern")
+        regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+        if isinstance(regex, str):
+            check_regex(regex, what)
+        content, prefix = step.get("content"), step.get("prepend")
+        if step.get("type") == "Replace" and isinstance(content, str):
+            plain = pattern.get("String") if isinstance(pattern, dict) else None
+            # an expression may match nothing, which puts the content between all characters
+            growth *= max(len(content) / len(plain), 1) if isinstance(plain, str) and plain else 1 + len(content)
+        if isinstance(prefix, str):
+            added += len(prefix)
+        if step.get("type") == "Precompiled":
+            _check_map(step.get("precompiled_charsmap"), what)
+        if growth > MAX_GROWTH or added > MAX_ADDED:
+            raise GGUFError(f"{what}: its normalizers would make a text many times longer")
+
+
+def _steps(todo: list[Any], what: str) -> Iterator[dict[str, Any]]:
+    """All steps of a description, those inside of others too."""
+    count = 0
+    while todo:
+        step = todo.pop()
+        if isinstance(step, list):
+            todo += step[: MAX_STEPS + 1]
+        elif isinstance(step, dict):
+            count += 1
+            if count > MAX_STEPS:
+                raise GGUFError(f"{what}: it has more than {MAX_STEPS} steps")
+            yield step
+            todo += [step.get(key) for key in ("normalizers", "pretokenizers", "decoders", "processors")]
+
+
+def _check_map(encoded: Any, what: str) -> None:
+    """A map of characters as SentencePiece has it: u32 size, an array of that size, texts that each end in NUL."""
+    try:
+        raw = base64.b64decode(encoded if isinstance(encoded, str) else "", validate=True)
+    except (binascii.Error, ValueError):
+        raise GGUFError(f"{what}: its precompiled_charsmap is no base64") from None
+    given = raw[4 + int.from_bytes(raw[:4], "little") :].split(b"\0")
+    if max(map(len, given)) > MAX_MAPPED:
+        raise GGUFError(f"{what}: its precompiled_charsmap makes more than {MAX_MAPPED} bytes of a character")
+
+
+def check_regex(regex: str, what: str) -> None:
+    """Raises GGUFError for an expression that repeats without end what itself repeats without end, as (a+)+ does."""
+    if len(regex) > MAX_REGEX:
+        raise GGUFError(f"{what}: an expression of {len(regex)} characters")
+    plain = re.sub(r"\\[pP]\{\^?\w+\}|\[:\^?\w+:\]", r"\\w", regex)  # classes that Python has no words for
+    try:
+        tree = _parser.parse(plain)
+    except (re.error, RecursionError, OverflowError):
+        return  # other syntax: the library's own count of tries ends it
+    todo: list[tuple[Any, bool]] = [(tree, False)]
+    while todo:
+        node, inside = todo.pop()
+        if isinstance(node, _parser.SubPattern):
+            todo += [(item, inside) for item in node]
+        elif isinstance(node, (list, tuple)):
+            endless = str(node[0]) in ("MAX_REPEAT", "MIN_REPEAT") and str(node[1][1]) == "MAXREPEAT" if node else False
+            if endless and inside:
+                raise GGUFError(f"{what}: the expression {clip(regex)} repeats repeats, which may never end")
+            todo += [(item, inside or endless) for item in node if isinstance(item, (list, tuple, _parser.SubPattern))]
