@@ -37,9 +37,10 @@ def reading(path: PathLike, what: str, error: type[PyggmlError] = GGUFError) -> 
         yield
     except PyggmlError as e:
         text = str(e)
-        if name in text and len(text) <= MAX_MESSAGE:
+        named = name[1:-1] in text
+        if named and len(text) <= MAX_MESSAGE:
             raise
-        raise type(e)(_cut(text if name in text else f"{name}: {text}")) from None
+        raise type(e)(_cut(text if named else f"{name}: {text}")) from None
     except Exception as e:
         log.debug("%s is no whole %s", name, what, exc_info=True)
         raise error(_cut(f"{name} is no whole {what}: {said(e)}")) from None

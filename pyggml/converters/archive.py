@@ -17,7 +17,7 @@ from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 
 MAX_DIRECTORY = 64 << 20
-MAX_ENTRIES = 1 << 18
+MAX_ENTRIES = 1 << 17
 
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -29,7 +29,7 @@ _STORED, _DEFLATED = 0, 8
 _FULL32 = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A file inside: what the archive's directory says of it. at: of its local header."""
 

@@ -26,7 +26,7 @@ _TYPES = {
     1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64", 12: "u32",
     13: "u64", 16: "bf16",
 }  # fmt: skip
-_MAX_FIELDS = 1 << 20  # of the whole model; a graph of ten thousand nodes has some 100,000
+_MAX_FIELDS = 1 << 19  # of the whole model; a graph of ten thousand nodes has some 100,000
 _NODE_OPS = ("MatMul", "Gemm", "Gather", "Add")
 
 

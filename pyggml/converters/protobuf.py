@@ -23,7 +23,7 @@ class Steps:
         self.what, self.most, self.left = what, most, most
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """A message, a string or a packed list: bytes begin to end of data, which is the whole file."""
 

@@ -29,7 +29,7 @@ class Pieces:
     charsmap: bytes
 
 
-MAX_PIECES = 1 << 20
+MAX_PIECES = 1 << 19  # the largest published BPE models have half of that
 MAX_BYTES = 128 << 20
 _MAX_TEXT = 4096
 
@@ -62,6 +62,8 @@ def _read(path: str) -> Pieces:
                     piece_type = each
             if not 1 <= piece_type <= 6:
                 raise GGUFError(f"{what}: piece {len(texts)} has the type {piece_type}, known are 1 to 6")
+            if not text:
+                raise GGUFError(f"{what}: piece {len(texts)} has no text")
             if len(texts) == MAX_PIECES:
                 raise GGUFError(f"{what} has more than {MAX_PIECES:,} pieces")
             texts.append(text)
