@@ -69,13 +69,13 @@ def _stored(
     last = offset + sum((dim - 1) * s for dim, s in zip(shape, stride, strict=True))
     if last >= storage.count:
         raise GGUFError(f"{where} reaches value {last} of a storage of {storage.count}")
-    if math.prod(shape) > storage.count:
-        raise GGUFError(
-            f"{where} makes {math.prod(shape)} values of a storage of {storage.count}: it repeats them (strides "
-            f"{clip(stride)}); save its contiguous() copy"
-        )
 
     def get() -> NDArray[Any]:
+        if math.prod(shape) > storage.count:  # of no matter in a buffer that the converter leaves out
+            raise GGUFError(
+                f"{where} makes {math.prod(shape)} values of a storage of {storage.count}: it repeats them (strides "
+                f"{clip(stride)}); save its contiguous() copy"
+            )
         flat = read_part(storage, offset, last + 1 - offset)
         steps = tuple(s * flat.itemsize for s in stride)
         view = np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)

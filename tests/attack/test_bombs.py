@@ -104,7 +104,7 @@ PICKLES = {
     ),
     "a stride of 0": (
         b"\x80\x02}(X\1\0\0\0a" + checkpoint.tensor_opcodes("0", (1 << 26, 16), (0, 1), 16) + b"u.",
-        "repeats them",
+        "repeat the same bytes",
     ),
     "text opcodes": (b"\x80\x02V" + b"a" * 100_000, "UNICODE"),
 }  # fmt: skip
@@ -131,6 +131,17 @@ def test_a_weight_that_layers_share_is_fine_and_a_multiplied_one_is_not(tmp_path
     (tmp_path / "x.pt").write_bytes(shared(40, 1000))
     assert len(pickled.read(str(tmp_path / "x.pt"))) == 40
     bomb("pt", shared(2000, 100_000), tmp_path, "repeat the same bytes")
+
+
+def test_an_expanded_tensor_is_refused_when_it_is_read(tmp_path):
+    rows = checkpoint._text("mask") + checkpoint.tensor_opcodes("0", (100, 4), (0, 1), 4)
+    rows += checkpoint._text("w") + checkpoint.tensor_opcodes("0", (1, 4), (0, 1), 4)
+    data = {"a/data.pkl": b"\x80\x02}(" + rows + b"u.", "a/data/0": np.arange(4, dtype=np.float32).tobytes()}
+    (tmp_path / "x.pt").write_bytes(zipped(data, zipfile.ZIP_STORED))
+    found = pickled.read(str(tmp_path / "x.pt"))
+    assert found["w"].read().tolist() == [[0, 1, 2, 3]]
+    with pytest.raises(GGUFError, match=r"x\.pt'.* makes 400 values of a storage of 4"):
+        found["mask"].read()
 
 
 def test_archives(tmp_path):
