@@ -18,13 +18,13 @@ from typing import Any
 from ..errors import GGUFError
 from ..foreign import parse_json, said
 from ..gguf_format import clip
+from .spm import check_charsmap
 
 MAX_VALUES = 1 << 22
 MAX_TOKENS, MAX_MERGES = 1 << 21, 1 << 20  # the longest known list of merges has half a million
 MAX_STEPS = 256  # normalizers, pre-tokenizers and the like
 MAX_GROWTH = 64  # how much longer all replacements together may make a text
 MAX_ADDED = 1 << 12  # characters put in front of it
-MAX_MAPPED = 256  # bytes that a map of characters gives for one
 MAX_REGEX = 1 << 14
 
 _parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
@@ -78,14 +78,11 @@ def _steps(todo: list[Any], what: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_map(encoded: Any, what: str) -> None:
-    """A map of characters as SentencePiece has it: u32 size, an array of that size, texts that each end in NUL."""
     try:
         raw = base64.b64decode(encoded if isinstance(encoded, str) else "", validate=True)
     except (binascii.Error, ValueError):
         raise GGUFError(f"{what}: its precompiled_charsmap is no base64") from None
-    given = raw[4 + int.from_bytes(raw[:4], "little") :].split(b"\0")
-    if max(map(len, given)) > MAX_MAPPED:
-        raise GGUFError(f"{what}: its precompiled_charsmap makes more than {MAX_MAPPED} bytes of a character")
+    check_charsmap(raw, f"{what}: its precompiled_charsmap")
 
 
 def check_regex(regex: str, what: str) -> None:

@@ -16,6 +16,7 @@ from .decode import SPACE
 from .special import Splitter, spoken
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
 
+_MAX_MAPPED = 256  # the longest known has 33 bytes
 _BYTE_NAME = re.compile(rb"<0x[0-9A-Fa-f]{2}>\Z")
 
 
@@ -53,12 +54,12 @@ def _splitter(vocab: Vocab, *kinds: int) -> Splitter:
     return Splitter({text: i for text, i in spoken(vocab, kinds).items() if i not in vocab.inline})
 
 
-def check_charsmap(charsmap: bytes) -> None:
+def check_charsmap(charsmap: bytes, key: str = "tokenizer.ggml.precompiled_charsmap") -> None:
     """Raises GGUFError for a map that would lead the library outside of it, which follows it without looking.
 
-    It is a double array of characters (Darts, little endian, its size in front) and the texts that replace them.
+    It is a double array of characters (Darts, little endian, its size in front) and the texts that replace them, each
+    ending in NUL. Long ones would make memory end with a short text.
     """
-    key = "tokenizer.ggml.precompiled_charsmap"
     size = int.from_bytes(charsmap[:4], "little")
     if len(charsmap) < 4 or size % 4 or not 0 < size < len(charsmap) - 4:
         raise GGUFError(f"{key} is damaged: a trie of {size} bytes in {len(charsmap)}")
@@ -69,6 +70,8 @@ def check_charsmap(charsmap: bytes) -> None:
     inside = (steps | 255) < units.size
     if not (inside | leaf).all() or (units[leaf] & 0x7FFFFFFF >= len(texts)).any() or texts[-1:] != b"\0":
         raise GGUFError(f"{key} is damaged: it points outside of itself")
+    if max(map(len, texts.split(b"\0"))) > _MAX_MAPPED:
+        raise GGUFError(f"{key} makes more than {_MAX_MAPPED} bytes of a character")
     try:
         texts.decode()
     except UnicodeDecodeError as e:

@@ -5,6 +5,7 @@ And what looks like them but is honest: shared weights, links inside a cache, ma
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -310,6 +311,9 @@ def test_patterns_in_threads():
 # ---- tokenizers and templates ----------------------------------------------------------------------------------
 
 
+LONG_MAP = base64.b64encode(struct.pack("<I", 1024) + bytes(1024) + b"x" * 300 + b"\0").decode()
+
+
 def test_what_a_tokenizer_json_may_ask():
     grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 9}
     nothing = {"type": "Replace", "pattern": {"Regex": ""}, "content": "x" * 99}
@@ -319,7 +323,9 @@ def test_what_a_tokenizer_json_may_ask():
         ({"normalizer": nothing}, "many times longer"),
         ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 1000}}, "more than 256 steps"),
         ({"normalizer": {"type": "Prepend", "prepend": "x" * 9999}}, "many times longer"),
-        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAHh4" + "eHh4" * 99}}, "of a character"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": LONG_MAP}}, "of a character"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "damaged"),
+        ({"model": {"merges": ["a b"] * 1_100_000}}, "1,100,000 entries"),
         ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split]}}, "repeats repeats"),
         ([], "expected an object"),
     ):
