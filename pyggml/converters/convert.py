@@ -17,9 +17,9 @@ import numpy as np
 
 from pyggml.converters import families, verify, vocab
 from pyggml.converters.export import to_safetensors
-from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
 from pyggml.converters.family import Config, Family, Meta
+from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
@@ -85,11 +85,13 @@ def convert(
     tensors, config = _whole(source)
     c = Config(config, os.path.join(clip(source.folder), "config.json"))
     family = families.find(c.get("model_type"))
-    made = plan(tensors, family, c, wanted)
+    c = c.with_defaults(family.defaults)
     extra, said = _of_config(family, c)
+    made = plan(tensors, family, c, wanted)
     made += [_extra(key, values) for key, values in extra.items()]
     meta = _general(source, family.arch, made, name, wanted) | said
     embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
+    check_all_taken(c, family.computes, family.arch)
     meta |= vocab.metadata(source, c, embedding, metadata)
     meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     _write(dst, meta, made, c, quantize, progress)
@@ -120,7 +122,8 @@ def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     """Tensors and config; the parts of Meta's layout are joined, pooling of sentence-transformers is added."""
     if not source.original:
         pooling = source.json(os.path.join("1_Pooling", "config.json"))
-        return source.tensors, {**source.config, **{key: pooling[key] for key in POOLING if key in pooling}}
+        pooled = {key: value for key, value in pooling.items() if key.startswith("pooling_")}
+        return source.tensors, {**source.config, **pooled}
     parts = source.parts
     joined = {name: _joined(name, [_part(part, name) for part in parts], source) for name in parts[0]}
     for part in parts[1:]:

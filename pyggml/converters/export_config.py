@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.converters.families.bert import POOLING
-from pyggml.converters.family import Config, llama3_factors
+from pyggml.converters.family import Config
+from pyggml.converters.ropes import llama3_factors
 from pyggml.gguf import GGUFFile
 
 log = logging.getLogger("pyggml")
