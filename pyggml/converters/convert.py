@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pyggml.converters import families, verify, vocab
+from pyggml.converters import families, packed, verify, vocab
 from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
 from pyggml.converters.family import Config, Family, Meta
@@ -83,11 +83,11 @@ def convert(
         check_writable(dst, ArgumentError, (src,))
     source = open_source(src)
     tensors, config = _whole(source)
-    c = Config(config, os.path.join(clip(source.folder), "config.json"))
+    c = Config(config, clip(os.path.join(source.folder, "config.json")))
     family = families.find(c.get("model_type"))
     c = c.with_defaults(family.defaults)
     extra, said = _of_config(family, c)
-    made = plan(tensors, family, c, wanted)
+    made = plan(packed.plain(tensors, c), family, c, wanted)
     made += [_extra(key, values) for key, values in extra.items()]
     meta = _general(source, family.arch, made, name, wanted) | said
     embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)

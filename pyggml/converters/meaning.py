@@ -52,7 +52,7 @@ MEANING: Mapping[str, tuple[Values, str]] = _groups(
      "attention to the last tokens only"),
     ("use_sliding_window use_swa layer_sliding", _OFF, "attention to the last tokens only"),
     ("layer_types attention_types attn_type_list layers_block_type", _NEVER, "layers of different kinds"),
-    ("max_window_layers sliding_window_pattern sliding_window_size global_attn_every_n_layers full_attn_idxs", _NEVER,
+    ("sliding_window_pattern sliding_window_size global_attn_every_n_layers full_attn_idxs", _NEVER,
      "layers with windows"),
     ("use_bidirectional_attention is_encoder_decoder add_cross_attention prefix_lm", _OFF,
      "attention that is not causal, or to another model"),
@@ -179,8 +179,7 @@ def check_all_taken(c: Config, computes: Mapping[str, Values], arch: str) -> Non
             neutral, effect = MEANING[key]
             if key == "layer_types" and isinstance(value, list) and all(str(each) in _FULL for each in value):
                 continue
-            if key != "max_window_layers":  # says something only where windows are used
-                _judge(c, key, value, neutral, effect, arch)
+            _judge(c, key, value, neutral, effect, arch)
         elif key not in PLAIN and not key.endswith(("dropout", "_pdrop", "dropout_prob")):
             unknown.append(key)
     for part in c.parts():

@@ -1,0 +1,110 @@
+"""transformers as the judge: for every key that changes what it computes, a conversion gives the same logits or says no.
+
+Tiny random models of every family that runs here, saved by transformers, one change of the config at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from converters import checkpoint
+
+import pyggml
+
+pytestmark = pytest.mark.slow
+
+BASE: dict[str, Any] = {
+    "vocab_size": 262, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 259, "eos_token_id": 260,
+    "pad_token_id": None,
+}  # fmt: skip
+EXPERTS = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {}, "mistral": {"sliding_window": None}, "mixtral": {"num_local_experts": 3}, "qwen2": {},
+    "qwen3": {"head_dim": 16}, "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 48}, "qwen3_moe": EXPERTS,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}  # fmt: skip
+ROPES: list[dict[str, Any]] = [
+    YARN, {**YARN, "attention_factor": 1.3}, {**YARN, "attention_factor": 1.0}, {**YARN, "mscale": 0.7},
+    {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9}, {**YARN, "truncate": False}, {**YARN, "beta_fast": 16},
+    {**YARN, "beta_fast": 8, "beta_slow": 2}, {"rope_type": "yarn", "factor": 4.0}, LLAMA3,
+    {"rope_type": "linear", "factor": 2.0}, {"rope_type": "dynamic", "factor": 2.0}, {"rope_theta": 5e5},
+    {"rope_type": "longrope", "short_factor": [1.1] * 8, "long_factor": [2.0] * 8,
+     "original_max_position_embeddings": 32},
+    {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+]  # fmt: skip
+CHANGES: list[dict[str, Any]] = [
+    {}, *({"rope_parameters": {"rope_theta": 1e4, **rope}} for rope in ROPES),
+    {"hidden_act": "relu"}, {"hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}, {"attention_bias": True},
+    {"mlp_bias": True}, {"sliding_window": 8}, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, {"norm_topk_prob": True},
+    {"norm_topk_prob": False}, {"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}, {"num_experts_per_tok": 1},
+    {"tie_word_embeddings": True}, {"rms_norm_eps": 1e-2}, {"head_dim": 32}, {"head_dim": None}, {"qkv_bias": False},
+    {"num_key_value_heads": 4}, {"attention_dropout": 0.5}, {"router_jitter_noise": 0.5}, {"pretraining_tp": 2},
+    {"partial_rotary_factor": 0.5},
+]  # fmt: skip
+IDS = [int(i) for i in np.random.default_rng(0).integers(0, 250, 120)]
+
+
+def saved(path, model_type: str, settings: dict[str, Any]) -> np.ndarray:
+    """A random model as transformers saves it, and its logits of IDS."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.copy_(torch.randn_like(weight) * 0.08)
+        logits: np.ndarray = model(torch.tensor([IDS])).logits[0].numpy()
+    model.save_pretrained(str(path))
+    (path / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))
+    return logits
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_same_logits_or_a_refusal(model_type, tmp_path):
+    agreed, refused = [], []
+    for i, change in enumerate(CHANGES):
+        path = tmp_path / str(i)
+        path.mkdir()
+        try:
+            want = saved(path, model_type, {**BASE, **FAMILIES[model_type], **change})
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError):
+            continue  # transformers itself does not take it
+        try:
+            pyggml.convert(path, tmp_path / f"{i}.gguf", dtype="f32")
+            with pyggml.load(tmp_path / f"{i}.gguf", kv_type="f32", n_ctx=128) as model:
+                got = model.logits(IDS)
+        except pyggml.UnsupportedError as e:
+            assert any(key in str(e) for key in (*change, "rope_type", "truncate", "partial_rotary_factor")), str(e)
+            refused.append(change)
+            continue
+        assert np.abs(got - want).max() < 3e-6 * np.abs(want).max(), f"{model_type} with {change}"
+        agreed.append(change)
+    assert {} in agreed
+    assert {"hidden_act": "relu"} in refused
+    assert len(agreed) > 15
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_key_of_transformers_is_known(model_type):
+    """A key of its configurations is read, has a meaning here, or is known to have none: new ones show up here."""
+    transformers = pytest.importorskip("transformers")
+    from pyggml.converters import families
+    from pyggml.converters.config_json import Config
+    from pyggml.converters.meaning import MEANING, PLAIN
+
+    values = transformers.AutoConfig.for_model(model_type, **BASE, **FAMILIES[model_type]).to_dict()
+    family = families.find(model_type)
+    c = Config(values, "config.json", family.defaults)
+    family.metadata(c)
+    left = {key for key, _ in c.left()} - MEANING.keys() - PLAIN - family.computes.keys()
+    assert {key for key in left if "dropout" not in key} == set()
