@@ -37,13 +37,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What convert() made: path, architecture, tensors, bytes, and whether a tokenizer came along."""
+    """What convert() made: path, architecture, tensors, bytes, and whether a tokenizer came along.
+
+    runs: whether pyggml itself can run it; why_not says what it lacks ("" where it runs).
+    """
 
     path: str
     arch: str
     n_tensors: int
     nbytes: int
     tokenizer: str | None
+    runs: bool
+    why_not: str
 
 
 def convert(
@@ -60,7 +65,8 @@ def convert(
 
     src: a Hugging Face directory (safetensors or PyTorch shards, config.json, tokenizer files), one weight file with
     its config.json beside it (.safetensors .bin .pth .pt .onnx .npz), Meta's directory (params.json,
-    consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors and config.json.
+    consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors, config.json and the
+    files of the tokenizer. FP8 and INT8 weights beside their scales are multiplied out, other packed ones are refused.
     dtype: "f32", "f16", "bf16", "q8_0", or "auto" (16-bit weights stay what they are, others become f32); norms,
     biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M". metadata: values to add or
     to put in place of what was found, e.g. {"general.license": "mit"}.
@@ -74,8 +80,10 @@ def convert(
     if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
         if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
             raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
-        arch, count, nbytes = to_safetensors(src, dst, progress)
-        return Converted(os.fsdecode(os.fspath(dst)), arch, count, nbytes, None)
+        arch, count, nbytes, tokenizer = to_safetensors(src, dst, progress)
+        return Converted(
+            os.fsdecode(os.fspath(dst)), arch, count, nbytes, tokenizer, False, "safetensors are for other programs"
+        )
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
@@ -94,10 +102,12 @@ def convert(
     check_all_taken(c, family.computes, family.arch)
     meta |= vocab.metadata(source, c, embedding, metadata)
     meta |= {key: (value, None) for key, value in (metadata or {}).items()}
-    _write(dst, meta, made, c, quantize, progress)
+    why_not = _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))
-    return Converted(path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None)
+    return Converted(
+        path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None, not why_not, why_not
+    )
 
 
 def _of_config(family: Family, c: Config) -> tuple[dict[str, Any], Meta]:
@@ -203,7 +213,8 @@ def _write(
     c: Config,
     quantize: str | None,
     progress: Progress | None,
-) -> None:
+) -> str:
+    """Writes the file, checked; returns why it cannot be run here, "" where it can."""
     target = os.path.realpath(os.fsdecode(os.fspath(dst)))
     if os.path.exists(target) and not os.path.isfile(target):
         raise ArgumentError(f"{clip(target)} exists and is no regular file; it is not replaced")
@@ -223,7 +234,7 @@ def _write(
                 out.add(key, value, kind)
             for each in made:
                 out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
-        verify.tensors(beside, made)
+        why_not = verify.tensors(beside, made)
         if quantize is None:
             os.replace(beside, target)
         else:
@@ -233,6 +244,7 @@ def _write(
     finally:
         with contextlib.suppress(OSError):
             os.unlink(beside)
+    return why_not
 
 
 def _call(pieces: Callable[[], Any]) -> Any:
