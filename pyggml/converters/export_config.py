@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
+from pyggml.converters import families
 from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.gemma import scalar
 from pyggml.converters.families.qwen import EXPERT_NORM
@@ -90,7 +91,7 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         config["vocab_size"] = embedding.shape[0]
     if model_type == "llama" and "blk.0.attn_q.bias" in file.tensors:
         config["attention_bias"] = True
-    config |= _whole_sizes(Config(config, "the file's metadata"), file.arch)
+    config |= _whole_sizes(Config(config, "the file's metadata"), file.arch, model_type)
     if file.arch in ("gemma2", "gemma3"):
         config["query_pre_attn_scalar"] = scalar(Config(config, "the file's metadata"), file.arch)
     _check_said(file, Config(config, "the file's metadata"))
@@ -107,15 +108,12 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     return config
 
 
-def _whole_sizes(c: Config, arch: str) -> dict[str, Any]:
+def _whole_sizes(c: Config, arch: str, model_type: str) -> dict[str, Any]:
     """What a GGUF leaves to a rule and a model_type to a number of its own: said in any case."""
     if arch in _WITHOUT_ROPE:
         return {}
-    return {
-        "rope_theta": c.number("rope_theta", default=10000.0),
-        "num_key_value_heads": c.n_head_kv,
-        "head_dim": c.head_dim,
-    }
+    found = {"rope_theta": c.number("rope_theta", default=10000.0), "num_key_value_heads": c.n_head_kv}
+    return found | ({"head_dim": c.head_dim} if "head_dim" in families.find(model_type).defaults else {})
 
 
 def _check_said(file: GGUFFile, c: Config) -> None:

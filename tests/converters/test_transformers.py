@@ -13,6 +13,7 @@ import pytest
 from converters import checkpoint
 
 import pyggml
+from pyggml import gguf
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +71,22 @@ def saved(path, model_type: str, settings: dict[str, Any]) -> np.ndarray:
     return logits
 
 
+def keys_of(path) -> dict[str, Any]:
+    """What the architecture computes with, but for the last bits of factors that went through both files."""
+    with gguf.open(path) as file:
+        found = {key: file.metadata[key] for key in file.metadata if key.startswith(f"{file.arch}.")}
+    return {
+        key: round(value, 6) if isinstance(value, float) and value > 1e-3 else value for key, value in found.items()
+    }
+
+
+def again(tmp_path, i: int) -> dict[str, Any]:
+    """The keys after the way back through safetensors and config.json."""
+    pyggml.convert(tmp_path / f"{i}.gguf", tmp_path / f"back{i}")
+    pyggml.convert(tmp_path / f"back{i}", tmp_path / f"again{i}.gguf", dtype="f32")
+    return keys_of(tmp_path / f"again{i}.gguf")
+
+
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_the_same_logits_or_a_refusal(model_type, tmp_path):
     agreed, refused = [], []
@@ -91,6 +108,7 @@ def test_the_same_logits_or_a_refusal(model_type, tmp_path):
             continue
         assert np.abs(got - want).max() < 3e-6 * np.abs(want).max(), f"{model_type} with {change}"
         agreed.append(change)
+        assert again(tmp_path, i) == keys_of(tmp_path / f"{i}.gguf"), f"{model_type} with {change}, exported"
     assert {} in agreed
     assert [each for each in refused if isinstance(each, str)] == []
     assert {"hidden_act": "relu"} in refused
