@@ -15,6 +15,7 @@ from pyggml.gguf_format import clip
 
 LIMIT = 1 << 31
 MAX_HEAD = 1 << 16
+MAX_LAYERS = 1 << 12
 MAX_FACTOR = 1e6
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -106,6 +107,15 @@ class Config:
             raise GGUFError(f"{self.where}: {names[0]} is {clip(value)}, expected a whole number from 1")
         return value
 
+    def index(self, name: str, default: int = 0) -> int:
+        """A whole number of at least 0."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LIMIT:
+            raise GGUFError(f"{self.where}: {name} is {clip(value)}, expected a whole number from 0")
+        return value
+
     def number(self, *names: str, default: float | None = None) -> float:
         """A finite number."""
         value = self.get(*names)
@@ -189,8 +199,8 @@ class Config:
         if kind is not None:
             return dict(nested.get(kind) or {})
         layers = self.get("layer_types")
-        used = dict.fromkeys(layers) if isinstance(layers, list) else dict.fromkeys(nested)
-        ropes = [nested.get(str(each)) for each in used]
+        used = {str(each) for each in layers} if isinstance(layers, list) else set(nested)
+        ropes = [nested.get(each) for each in sorted(used)]
         if not ropes or any(each is None or each != ropes[0] for each in ropes):
             raise UnsupportedError(
                 f"{self.where}: {name} is {clip(said)}: layers with ropes of their own cannot be said in this GGUF"
@@ -217,7 +227,10 @@ class Config:
     @property
     def n_layer(self) -> int:
         """Blocks."""
-        return self.count("num_hidden_layers")
+        found = self.count("num_hidden_layers")
+        if found > MAX_LAYERS:
+            raise GGUFError(f"{self.where}: {found} layers, expected at most {MAX_LAYERS}")
+        return found
 
     @property
     def n_ctx(self) -> int:

@@ -6,6 +6,7 @@ Knows no family and no file format of its own: those are in families/ and in the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ import numpy as np
 from pyggml.converters import families, packed, verify, vocab
 from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
-from pyggml.converters.family import Config, Family, Meta
+from pyggml.converters.family import Config, Meta
 from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, GGUFError, PyggmlError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
@@ -94,7 +95,7 @@ def convert(
     c = Config(config, clip(os.path.join(source.folder, "config.json")))
     family = families.find(c.get("model_type"))
     c = c.with_defaults(family.defaults)
-    extra, said = _of_config(family, c)
+    extra, said = family.of_config(c)
     made = plan(packed.plain(tensors, c), family, c, wanted)
     made += [_extra(key, values) for key, values in extra.items()]
     meta = _general(source, family.arch, made, name, wanted) | said
@@ -110,16 +111,6 @@ def convert(
     )
 
 
-def _of_config(family: Family, c: Config) -> tuple[dict[str, Any], Meta]:
-    """Tensors and metadata that follow from the config. Raises GGUFError where one cannot compute with its numbers."""
-    try:
-        return family.extra(c), family.metadata(c)
-    except PyggmlError:
-        raise
-    except (ArithmeticError, ValueError) as e:
-        raise GGUFError(f"config.json: its numbers make no sense together: {e}") from e
-
-
 def _extra(name: str, values: Any) -> Made:
     def read() -> Any:
         return values
@@ -131,6 +122,7 @@ def _extra(name: str, values: Any) -> Made:
 def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     """Tensors and config; the parts of Meta's layout are joined, pooling of sentence-transformers is added."""
     if not source.original:
+        _check_modules(source)
         pooling = source.json(os.path.join("1_Pooling", "config.json"))
         pooled = {key: value for key, value in pooling.items() if key.startswith("pooling_")}
         return source.tensors, {**source.config, **pooled}
@@ -143,6 +135,22 @@ def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     if up is None or embedding is None:
         raise GGUFError(f"{clip(source.folder)}: the consolidated files hold no Llama model")
     return joined, from_params(source.config, up.shape[0], embedding.shape[0])
+
+
+def _check_modules(source: Source) -> None:
+    """Raises UnsupportedError where sentence-transformers computes more behind the model than pooling and a norm."""
+    text = source.text("modules.json")
+    try:
+        modules = json.loads(text or "[]")
+        kinds = [str(each["type"]).rpartition(".")[2] for each in modules]
+    except (ValueError, RecursionError, TypeError, KeyError) as e:
+        raise GGUFError(f"{clip(source.folder)}: modules.json is no list of modules: {e}") from None
+    more = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if more:
+        raise UnsupportedError(
+            f"{clip(source.folder)}: modules.json puts {', '.join(map(clip, more))} behind the model, which a GGUF of "
+            "these architectures cannot say"
+        )
 
 
 def _part(part: dict[str, Stored], name: str) -> Stored:

@@ -139,12 +139,15 @@ def _check_said(file: GGUFFile, c: Config) -> None:
 
 
 def _windows(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
-    """Qwen's configs want to be told that their window is used; the llama family leaves it out where there is none."""
-    window = config.get("sliding_window")
+    """A window that model types would have by default is said to be none."""
     if file.arch.startswith("qwen"):
-        used = bool(window)
-        return {"use_sliding_window": used, **({"max_window_layers": 0} if used else {})}
-    return {"sliding_window": None} if config["model_type"] in ("mistral", "mixtral") and not window else {}
+        if config.get("sliding_window"):
+            raise UnsupportedError(
+                f"{file.arch}.attention.sliding_window: it does not say which layers have the window"
+            )
+        return {"use_sliding_window": False}
+    plain = config["model_type"] in ("mistral", "mixtral") and not config.get("sliding_window")
+    return {"sliding_window": None} if plain else {}
 
 
 def _experts(file: GGUFFile) -> dict[str, Any]:

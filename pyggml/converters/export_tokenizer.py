@@ -41,9 +41,12 @@ def files_of(metadata: Mapping[str, Any], n_ctx: int | None) -> dict[str, bytes]
     """File name -> content; {} where the file has no tokenizer. n_ctx: the longest text, for tokenizer_config.json."""
     if "tokenizer.ggml.model" not in metadata:
         return {}
+    files: dict[str, bytes] = {}
     try:
         vocab, tok = read_vocab(metadata), from_metadata(metadata)
         table = _kept(metadata) or _built(vocab, tok, metadata)
+        if vocab.model == "llama" and vocab.scores is not None and KEPT not in metadata:
+            files["tokenizer.model"] = spm.model_proto(vocab, vocab.scores, tok.unk_id, tok.add_space_prefix)
     except PyggmlError as e:
         log.warning("the tokenizer is left out of the export: %s", e)
         return {}
@@ -54,10 +57,7 @@ def files_of(metadata: Mapping[str, Any], n_ctx: int | None) -> dict[str, bytes]
     found["tokenizer_config.json"] = _settings(vocab, tok, metadata, special, n_ctx)
     found["special_tokens_map.json"] = special
     found["generation_config.json"] = _generation(vocab, tok)
-    files = {name: json.dumps(value, indent=1).encode() for name, value in found.items()}
-    if vocab.model == "llama" and vocab.scores is not None and KEPT not in metadata:
-        files["tokenizer.model"] = spm.model_proto(vocab, vocab.scores, tok.unk_id, tok.add_space_prefix)
-    return files
+    return files | {name: json.dumps(value, indent=1).encode() for name, value in found.items()}
 
 
 def _kept(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -110,7 +110,7 @@ def _built(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[st
 def _ends(tok: Tokenizer) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and behind a text."""
     body, whole = tok.encode("a", add_special=False), tok.encode("a")
-    before = next(i for i in range(len(whole)) if whole[i : i + len(body)] == body)
+    before = next((i for i in range(len(whole)) if whole[i : i + len(body)] == body), 0)
     return whole[:before], whole[before + len(body) :]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyggml.converters.config_json import Config as Config
 from pyggml.converters.meaning import SILU, Values, activation
 from pyggml.converters.ropes import Meta as Meta
+from pyggml.errors import GGUFError, PyggmlError
 
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 _ENDS = re.compile(r"\.(weight|bias)$")
@@ -84,6 +85,15 @@ class Family:
             found.append((target + (end.group() if end else ".weight"), expert))
         return found
 
+    def of_config(self, c: Config) -> tuple[dict[str, NDArray[np.float32]], Meta]:
+        """Tensors and metadata that follow from config.json. Raises GGUFError where its numbers make no sense."""
+        try:
+            return self.extra(c), self.metadata(c)
+        except PyggmlError:
+            raise
+        except (ArithmeticError, ValueError) as e:
+            raise GGUFError(f"{c.where}: its numbers make no sense together: {e}") from e
+
     def change_of(self, target: str) -> Change | None:
         """The change of a tensor by its GGUF name: of the whole name first, then of the stem."""
         plain = re.sub(r"^blk\.\d+\.", "", target)
@@ -111,6 +121,27 @@ TURNED = Change(lambda w, c: np.ascontiguousarray(w.T), lambda w, c: np.ascontig
 
 ONE_MORE = Change(lambda w, c: w + np.float32(1), lambda w, c: w - np.float32(1), floats=True)
 """A norm whose weight is stored minus one."""
+
+
+JOINED_EXPERTS: dict[str, str | tuple[str, ...]] = {
+    "layers.#.mlp.experts.gate_up_proj": ("blk.#.ffn_gate_exps", "blk.#.ffn_up_exps"),
+    "layers.#.mlp.experts.down_proj": "blk.#.ffn_down_exps",
+}
+"""Experts as transformers 5 holds them in memory: one tensor for all, gate and up one under another."""
+
+
+def _half(second: bool) -> Change:
+    def there(w: NDArray[Any], c: Config) -> NDArray[Any]:
+        if w.ndim != 3:
+            return w  # one expert, stored on its own
+        n = w.shape[1] // 2
+        return w[:, n:] if second else w[:, :n]
+
+    return Change(there, lambda w, c: w)
+
+
+SPLIT_EXPERTS = {"ffn_gate_exps": _half(False), "ffn_up_exps": _half(True)}
+"""What JOINED_EXPERTS asks for."""
 
 
 def decoder(c: Config, arch: str, head_dim: bool = True) -> Meta:

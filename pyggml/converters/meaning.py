@@ -184,6 +184,8 @@ def check_all_taken(c: Config, computes: Mapping[str, Values], arch: str) -> Non
             unknown.append(key)
     for part in c.parts():
         for key, value in part.left():
+            if value == 1:  # a factor that changes nothing
+                continue
             raise part.refused(key, value, f"a GGUF of {arch} has no word for it; remove it if it is not needed")
     if unknown:
         log.info("%s: keys that are not known and were left out: %s", c.where, ", ".join(map(clip, sorted(unknown))))

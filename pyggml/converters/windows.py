@@ -1,6 +1,6 @@
 """Attention windows: which layers see only the last tokens -> attention.sliding_window, or a refusal by name.
 
-A GGUF of these architectures says one window for all layers, or the architecture has its own habit of which layers.
+A GGUF says one window: of all layers (llama, phi3), or of those that the architecture has it in (gemma2, gemma3).
 """
 
 from __future__ import annotations
@@ -23,29 +23,27 @@ def every_layer(c: Config, arch: str) -> Meta:
     return _one_window(c, arch)
 
 
-def when_used(c: Config, arch: str, habit: Callable[[Config], Sequence[str]]) -> Meta:
-    """Qwen: a window only with use_sliding_window, in the layers that layer_types says or, without it, habit."""
+def when_used(c: Config, arch: str, habit: Callable[[Config], Sequence[str]]) -> None:
+    """Qwen: a window only with use_sliding_window, in the layers that layer_types says or, without it, habit.
+
+    Such files have no key for it: raises UnsupportedError where a layer has a window that is shorter than the context.
+    """
     used = c.flag("use_sliding_window")
     told = c.get("layer_types")
     c.get("max_window_layers")
     if not c.get("sliding_window") or not used:
         _check_layers(c, [FULL] * c.n_layer)
-        return {}
+        return
     layers = list(told) if isinstance(told, list) else list(habit(c))
     if SLIDING not in layers:
         _check_layers(c, [FULL] * c.n_layer)
-        return {}
-    if c.count("sliding_window") >= c.n_ctx:
-        return {}
-    if any(each != SLIDING for each in layers) or len(layers) != c.n_layer:
-        key = "layer_types" if told is not None else "max_window_layers"
+    elif c.count("sliding_window") < c.n_ctx:
         raise c.refused(
-            key,
-            c.get(key),
-            f"a GGUF of {arch} cannot say that some layers only have the sliding_window of {c.get('sliding_window')}; "
-            "set use_sliding_window to false to convert it for full attention",
+            "use_sliding_window",
+            used,
+            f"{layers.count(SLIDING)} of {c.n_layer} layers see the last {c.get('sliding_window')} tokens only, which "
+            f"a GGUF of {arch} cannot say; set it to false to convert the model for full attention",
         )
-    return _one_window(c, arch)
 
 
 def as_built(c: Config, habit: Sequence[str]) -> None:

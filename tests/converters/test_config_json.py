@@ -28,8 +28,7 @@ def meta(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
     values = {key: value for key, value in {**config, **changes}.items() if value != "absent"}
     family = families.find(values["model_type"])
     c = Config(values, "config.json", family.defaults)
-    found = {key: value for key, (value, _) in family.metadata(c).items()}
-    family.extra(c)
+    found = {key: value for key, (value, _) in family.of_config(c)[1].items()}
     c.flag("tie_word_embeddings")
     check_all_taken(c, family.computes, family.arch)
     return found
@@ -64,9 +63,12 @@ REFUSED = [
     (LLAMA, {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}}, "mrope_section"),
     (LLAMA, {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "truncate": False}}, "truncate"),
     (LLAMA, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}, "truncate"),
-    (QWEN, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "max_window_layers"),
+    (QWEN, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+     "use_sliding_window is True: 1 of 2 layers"),
+    (QWEN, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "2 of 2 layers"),
+    (EXPERTS, {"use_sliding_window": True, "sliding_window": 8}, "2 of 2 layers"),
     (QWEN, {"use_sliding_window": True, "sliding_window": 8,
-            "layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
+            "layer_types": ["sliding_attention", "full_attention"]}, "1 of 2 layers"),
     (QWEN, {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
     (EXPERTS, {"mlp_only_layers": [0]}, "mlp_only_layers"),
     (EXPERTS, {"decoder_sparse_step": 2}, "decoder_sparse_step"),
@@ -129,10 +131,9 @@ def test_windows_of_all_layers_are_carried():
     assert key not in meta(mistral)  # transformers' default, 4096, lies beyond the context
     assert meta(mistral, max_position_embeddings=32768)[key] == 4096
     used = {"use_sliding_window": True, "sliding_window": 8}
-    assert meta(QWEN, **used, max_window_layers=0)["qwen2.attention.sliding_window"] == 8
     assert meta(QWEN, **used, max_window_layers=28) == meta(QWEN)
+    assert meta(QWEN, **{**used, "sliding_window": 128}, max_window_layers=0) == meta(QWEN)
     assert meta(QWEN, sliding_window=8, max_window_layers=0) == meta(QWEN)
-    assert meta(EXPERTS, **used)["qwen3moe.attention.sliding_window"] == 8
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,65 @@ BAD_ROPES = [
 def test_a_rope_that_makes_no_sense(rope):
     with pytest.raises(pyggml.GGUFError):
         meta({k: v for k, v in LLAMA.items() if k != "rope_theta"}, rope_scaling=rope)
+
+
+ODD = (
+    "x",
+    "",
+    [],
+    {},
+    -1,
+    0,
+    1,
+    2.5,
+    1e308,
+    float("nan"),
+    True,
+    [1],
+    ["full_attention", None],
+    {"a": {}},
+    10**30,
+    4097,
+)
+WHOLE = {
+    "llama": LLAMA, "qwen2": {**QWEN, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1,
+                              "layer_types": None},
+    "qwen3_moe": EXPERTS, "gemma3": GEMMA3, "mistral": {**LLAMA, "model_type": "mistral", "sliding_window": 8},
+    "phi3": {**LLAMA, "model_type": "phi3", "original_max_position_embeddings": 32, "rope_scaling": {
+        "type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}},
+    "gemma2": {**LLAMA, "model_type": "gemma2", "sliding_window": 8, "query_pre_attn_scalar": 16},
+    "bert": {**{k: v for k, v in LLAMA.items() if k not in ("rope_theta", "rms_norm_eps")}, "model_type": "bert"},
+    "gpt2": {**{k: v for k, v in LLAMA.items() if k not in ("rope_theta", "rms_norm_eps")}, "model_type": "gpt2"},
+    "deepseek_v2": {**LLAMA, "model_type": "deepseek_v2", "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 8,
+                    "qk_nope_head_dim": 8, "q_lora_rank": None, "n_routed_experts": 4, "num_experts_per_tok": 2,
+                    "moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_odd_values_are_errors_of_the_package(name):
+    """Every key of a config with every kind of JSON value, and each key of a rope: an answer or a PyggmlError."""
+    config = WHOLE[name]
+    if name not in ("gemma2", "gemma3", "qwen2"):
+        meta(config)
+    cases = [(key, odd) for key in config if key != "model_type" for odd in ODD]
+    cases += [("rope_parameters", {"rope_type": kind, **YARN_KEYS, key: odd})
+              for kind in ("yarn", "llama3") for key in YARN_KEYS for odd in ODD]  # fmt: skip
+    refused = 0
+    for key, odd in cases:
+        try:
+            meta(config, **{key: odd})
+        except pyggml.PyggmlError as e:
+            refused += 1
+            assert len(str(e)) < 1000  # noqa: PT017
+    assert refused > len(cases) // 3
+
+
+YARN_KEYS = {
+    "factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": None, "beta_fast": 32, "beta_slow": 1,
+    "mscale": None, "mscale_all_dim": None, "truncate": True, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_theta": 1e4, "partial_rotary_factor": 1.0,
+}  # fmt: skip
 
 
 def test_a_conversion_asks(tmp_path):

@@ -12,6 +12,7 @@ from converters.test_convert import decoded, expected
 import pyggml
 from pyggml import gguf
 from pyggml.converters import safetensors
+from pyggml.converters.stored import f32
 
 
 def e4m3(code: int) -> float:
@@ -106,6 +107,19 @@ def test_floats_of_8_bits_without_scales(tmp_path):
     with gguf.open(tmp_path / "x.gguf") as file:
         assert file.tensors["blk.0.ffn_up.weight"].type.name == "bf16"
     assert np.array_equal(decoded(tmp_path / "x.gguf")["blk.0.ffn_up.weight"], E4M3[CODES])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_codes_as_torch_reads_them(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    codes = torch.arange(256, dtype=torch.uint8).view(getattr(torch, name)).reshape(4, 64)
+    scale = (2.0 ** torch.arange(-2, 2)).to(torch.float8_e8m0fnu).reshape(4, 1)
+    save_file({"codes": codes, "scale": scale}, str(tmp_path / "x.safetensors"))
+    found = safetensors.read(str(tmp_path / "x.safetensors"))
+    for key, want in (("codes", codes), ("scale", scale)):
+        np.testing.assert_array_equal(f32(found[key].read(), found[key].dtype), want.float().numpy())
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (5, 1), (96, 64, 1), (64,), (0, 4)])

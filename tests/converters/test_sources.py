@@ -112,6 +112,47 @@ def test_a_stale_index(src, tmp_path, caplog):
     same(tmp_path / "x.gguf", {name: w * 2 for name, w in expected().items()})
 
 
+@pytest.mark.parametrize("order", [("gate", "up"), ("up", "gate")])
+def test_experts_in_one_tensor(order, tmp_path):
+    """As transformers 5 holds them: gate and up of all experts one under another. The other order is another model."""
+    rng = np.random.default_rng(1)
+    config = {**checkpoint.CONFIG, "model_type": "qwen3_moe", "num_experts": 3, "num_experts_per_tok": 2,
+              "moe_intermediate_size": 32, "norm_topk_prob": True}  # fmt: skip
+    src = checkpoint.folder(tmp_path / "src", config)
+    base = {name: w for name, w in checkpoint.tensors().items() if ".mlp." not in name}
+    for i in range(2):
+        base |= {f"model.layers.{i}.mlp.gate.weight": rng.normal(0, 1, (3, 64)).astype(np.float32)}
+        base |= {f"model.layers.{i}.self_attn.{qk}_norm.weight": np.ones(16, np.float32) for qk in "qk"}
+    parts = {name: rng.normal(0, 0.1, (3, *shape)).astype(np.float32)
+             for name, shape in (("gate", (32, 64)), ("up", (32, 64)), ("down", (64, 32)))}  # fmt: skip
+    single, joined = dict(base), dict(base)
+    for i in range(2):
+        at = f"model.layers.{i}.mlp.experts"
+        single |= {f"{at}.{e}.{name}_proj.weight": np.ascontiguousarray(w[e]) for name, w in parts.items()
+                   for e in range(3)}  # fmt: skip
+        joined[f"{at}.gate_up_proj"] = np.concatenate([parts[name] for name in order], axis=1)
+        joined[f"{at}.down_proj"] = parts["down"]
+    for name, weights in (("single", single), ("joined", joined)):
+        checkpoint.safetensors(src / "model.safetensors", weights)
+        pyggml.convert(src, tmp_path / f"{name}.gguf", dtype="f32")
+    one, other = decoded(tmp_path / "single.gguf"), decoded(tmp_path / "joined.gguf")
+    assert one.keys() == other.keys()
+    same = all(np.array_equal(one[name], other[name]) for name in one)
+    assert same == (order == ("gate", "up"))
+
+
+def test_layers_behind_a_sentence_encoder(src, tmp_path):
+    kinds = ["Transformer", "Pooling", "Normalize"]
+    for more in ([], ["Dense"]):
+        modules = [{"idx": i, "type": f"sentence_transformers.models.{kind}"} for i, kind in enumerate(kinds + more)]
+        (src / "modules.json").write_text(json.dumps(modules))
+        if more:
+            with pytest.raises(pyggml.UnsupportedError, match="Dense"):
+                pyggml.convert(src, tmp_path / "x.gguf")
+        else:
+            pyggml.convert(src, tmp_path / "x.gguf")
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(("text", "cure"), [(LFS, "git lfs pull"), ("<!doctype html>\n<html>", "web page")])
 def test_files_that_never_arrived(name, text, cure, src, tmp_path):

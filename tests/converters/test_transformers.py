@@ -53,7 +53,7 @@ CHANGES: list[dict[str, Any]] = [
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 250, 120)]
 
 
-def saved(path, model_type: str, settings: dict[str, Any]) -> np.ndarray:
+def saved(path, model_type: str, settings: dict[str, Any], **saving: Any) -> np.ndarray:
     """A random model as transformers saves it, and its logits of IDS."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -66,7 +66,7 @@ def saved(path, model_type: str, settings: dict[str, Any]) -> np.ndarray:
             if "norm" not in name:
                 weight.copy_(torch.randn_like(weight) * 0.08)
         logits: np.ndarray = model(torch.tensor([IDS])).logits[0].numpy()
-    model.save_pretrained(str(path))
+    model.save_pretrained(str(path), **saving)
     (path / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))
     return logits
 
@@ -113,6 +113,18 @@ def test_the_same_logits_or_a_refusal(model_type, tmp_path):
     assert [each for each in refused if isinstance(each, str)] == []
     assert {"hidden_act": "relu"} in refused
     assert len(agreed) > 15
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "qwen3_moe"])
+def test_experts_in_one_tensor(model_type, tmp_path):
+    """As transformers 5 writes them when it is not asked for the older names."""
+    (tmp_path / "hf").mkdir()
+    want = saved(tmp_path / "hf", model_type, {**BASE, **FAMILIES[model_type]}, save_original_format=False)
+    with open(tmp_path / "hf" / "model.safetensors", "rb") as stream:
+        assert b"experts.gate_up_proj" in stream.read(1 << 16)
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert np.abs(model.logits(IDS) - want).max() < 3e-6 * np.abs(want).max()
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import Change, Config, Family, Meta, decoder
+from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Change, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
 from pyggml.converters.ropes import base, rope, rope_type, yarn
 from pyggml.gguf_format import clip
@@ -28,6 +28,7 @@ _NAMES: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.shared_experts.gate_proj": "blk.#.ffn_gate_shexp",
     "layers.#.mlp.shared_experts.up_proj": "blk.#.ffn_up_shexp",
     "layers.#.mlp.shared_experts.down_proj": "blk.#.ffn_down_shexp",
+    **JOINED_EXPERTS,
 }
 
 
@@ -56,7 +57,7 @@ def _metadata(c: Config) -> Meta:
         f"{arch}.attention.value_length_mla": (c.count("v_head_dim"), "u32"),
         f"{arch}.attention.kv_lora_rank": (rank, "u32"),
         f"{arch}.rope.dimension_count": (n_rot, "u32"),
-        f"{arch}.leading_dense_block_count": (c.get("first_k_dense_replace") or 0, "u32"),
+        f"{arch}.leading_dense_block_count": (c.index("first_k_dense_replace"), "u32"),
         f"{arch}.expert_count": (c.count("num_experts"), "u32"),
         f"{arch}.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
         f"{arch}.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
@@ -99,5 +100,5 @@ _COMPUTES: dict[str, Values] = {
     "rope_interleave": (True,),
 }
 _DEFAULTS = {"rms_norm_eps": 1e-6, "q_lora_rank": 1536, "norm_topk_prob": False, "routed_scaling_factor": 1.0}
-_CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b)}
+_CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b), **SPLIT_EXPERTS}
 FAMILIES = {"deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE, computes=_COMPUTES, defaults=_DEFAULTS)}

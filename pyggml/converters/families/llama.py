@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyggml.converters import windows
-from pyggml.converters.family import ROPE_PAIRS, Config, Family, Meta, decoder
+from pyggml.converters.family import JOINED_EXPERTS, ROPE_PAIRS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
 from pyggml.converters.ropes import llama3_factors, rope
 
@@ -30,6 +30,8 @@ MIXTRAL: dict[str, str | tuple[str, ...]] = {
     "layers.#.block_sparse_moe.experts.#.w1": "blk.#.ffn_gate_exps",
     "layers.#.block_sparse_moe.experts.#.w2": "blk.#.ffn_down_exps",
     "layers.#.block_sparse_moe.experts.#.w3": "blk.#.ffn_up_exps",
+    "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
+    **JOINED_EXPERTS,
 }
 ORIGINAL: dict[str, str | tuple[str, ...]] = {
     "tok_embeddings": "token_embd",
@@ -110,7 +112,7 @@ FAMILIES = {
         defaults={**_MISTRAL_DEFAULTS, "sliding_window": 4096},
     ),
     "mixtral": Family(
-        "llama", MIXTRAL, _mixtral, ROPE_PAIRS, extra=llama3_factors, model_type="llama",
+        "llama", MIXTRAL, _mixtral, {**ROPE_PAIRS, **SPLIT_EXPERTS}, extra=llama3_factors, model_type="llama",
         computes=_MIXTRAL_COMPUTES, defaults=_MIXTRAL_DEFAULTS,
     ),
     "llama-original": Family(

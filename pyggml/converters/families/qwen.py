@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pyggml.converters import windows
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import Config, Family, Meta, decoder
+from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.ropes import llama3_factors, rope
 
 _EXPERTS: dict[str, str | tuple[str, ...]] = {
@@ -21,6 +21,7 @@ _EXPERTS: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.shared_expert.up_proj": "blk.#.ffn_up_shexp",
     "layers.#.mlp.shared_expert.down_proj": "blk.#.ffn_down_shexp",
     "layers.#.mlp.shared_expert_gate": "blk.#.ffn_gate_inp_shexp",
+    **JOINED_EXPERTS,
 }
 _DENSE = {name: to for name, to in _EXPERTS.items() if "expert" not in name and name != "layers.#.mlp.gate"}
 
@@ -30,12 +31,12 @@ EXPERT_NORM = {"qwen2moe": False, "qwen3moe": True}
 
 
 def _last_layers(c: Config) -> list[str]:
-    first = c.get("max_window_layers")
+    first = c.index("max_window_layers")
     return [windows.SLIDING if i >= first else windows.FULL for i in range(c.n_layer)]
 
 
 def _first_odd_layers(c: Config) -> list[str]:
-    last = c.get("max_window_layers")
+    last = c.index("max_window_layers")
     return [windows.SLIDING if i % 2 == 0 and i < last else windows.FULL for i in range(c.n_layer)]
 
 
@@ -45,7 +46,8 @@ def _all_layers(c: Config) -> list[str]:
 
 def _metadata(arch: str, habit: Callable[[Config], list[str]]) -> Callable[[Config], Meta]:
     def metadata(c: Config) -> Meta:
-        meta = decoder(c, arch) | rope(c, arch) | windows.when_used(c, arch, habit)
+        windows.when_used(c, arch, habit)
+        meta = decoder(c, arch) | rope(c, arch)
         if arch in EXPERT_NORM:
             meta[f"{arch}.expert_count"] = (c.count("num_experts"), "u32")
             meta[f"{arch}.expert_used_count"] = (c.count("num_experts_per_tok"), "u32")
@@ -67,7 +69,7 @@ def _family(
     arch: str, names: dict[str, str | tuple[str, ...]], habit: Callable[[Config], list[str]], **defaults: int
 ) -> Family:
     return Family(
-        arch, names, _metadata(arch, habit), extra=llama3_factors, defaults={**_DEFAULTS, **defaults}
+        arch, names, _metadata(arch, habit), SPLIT_EXPERTS, extra=llama3_factors, defaults={**_DEFAULTS, **defaults}
     )  # fmt: skip
 
 
