@@ -53,7 +53,7 @@ def rope_type(r: Config, arch: str, carried: Collection[str]) -> str:
     if name == "dynamic":
         cure = "without it the model computes the same up to max_position_embeddings tokens: remove it for that"
     raise UnsupportedError(
-        f"{r.where}: rope_type is {clip(name)}, which a GGUF of {arch} cannot say; it can say "
+        f"{r.where}: rope_type is {clip(name)}, a rope scaling that a GGUF of {arch} cannot say; it can say "
         f"{', '.join(carried)}; {cure}"
     )
 

@@ -38,7 +38,7 @@ def find(model_type: object) -> Family:
         return family
     if model_type is None:
         raise UnsupportedError(
-            f"config.json has no model_type, which says the architecture. Known: {', '.join(names())}"
+            f"config.json has no model_type: a model of no type cannot be converted. Known: {', '.join(names())}"
         )
     near = difflib.get_close_matches(str(model_type)[:60], names(), 1, 0.5)
     raise UnsupportedError(
