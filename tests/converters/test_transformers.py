@@ -141,3 +141,21 @@ def test_every_key_of_transformers_is_known(model_type):
     family.metadata(c)
     left = {key for key, _ in c.left()} - MEANING.keys() - PLAIN - family.computes.keys()
     assert {key for key in left if "dropout" not in key} == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", "gemma2", "gpt2", "llama", "llama__tied", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"]
+)
+def test_an_exported_tokenizer(name, shared, tmp_path):
+    """AutoTokenizer over the exported files gives the ids of the published tokenizer, or those of llama.cpp where a GGUF
+    cannot say the difference (NFC; U+2581 that is written in the text)."""
+    transformers = pytest.importorskip("transformers")
+    pyggml.convert(shared / "conformance" / name / "model-f32.gguf", tmp_path / "hf")
+    tok = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "hf"))
+    entries = json.loads((shared / "conformance" / name / "tokenization.json").read_text(encoding="utf-8"))["strings"]
+    assert len(entries) > 50
+    for entry in entries:
+        assert tok.encode(entry["text"]) in (entry["ids"], entry.get("llamacpp_ids")), entry["text"]
+    settings = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert settings["torch_dtype"] == "float32"
+    assert hasattr(transformers, settings["architectures"][0])
