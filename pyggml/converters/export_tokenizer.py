@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pyggml.converters.verify import TEXTS
+from pyggml.converters.tokenizer_check import TEXTS
 from pyggml.errors import PyggmlError
 from pyggml.gguf_format import clip
 from pyggml.tokenizer import Tokenizer, from_metadata, pretokenizers, spm

@@ -147,8 +147,8 @@ def test_every_key_of_transformers_is_known(model_type):
     "name", ["bert", "gemma2", "gpt2", "llama", "llama__tied", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"]
 )
 def test_an_exported_tokenizer(name, shared, tmp_path):
-    """AutoTokenizer over the exported files gives the ids of the published tokenizer, or those of llama.cpp where a GGUF
-    cannot say the difference (NFC; U+2581 that is written in the text)."""
+    """AutoTokenizer over the exported files gives the ids of the published tokenizer, or those of llama.cpp where a
+    GGUF cannot say the difference (NFC; U+2581 that is written in the text)."""
     transformers = pytest.importorskip("transformers")
     pyggml.convert(shared / "conformance" / name / "model-f32.gguf", tmp_path / "hf")
     tok = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "hf"))
