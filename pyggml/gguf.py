@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.gguf_file import MappedFile, PathLike
+from pyggml.gguf_foreign import HEAD, recognise
 from pyggml.gguf_format import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
@@ -166,7 +167,7 @@ class _Part:
     def __init__(self, file: MappedFile) -> None:
         self.file = file
         cursor = Cursor(file.bytes)
-        self.version = _read_version(cursor)
+        self.version = _read_version(cursor, file)
         n_tensors = cursor.u64("the tensor count")
         n_keys = cursor.u64("the metadata count")
         if n_tensors > cursor.left // _MIN_TENSOR_BYTES:
@@ -269,13 +270,13 @@ def _split_names(path: str, count: int) -> list[str]:
     return [os.path.join(folder, f"{match[1]}-{i + 1:05d}-of-{count:05d}.gguf") for i in range(count)]
 
 
-def _read_version(cursor: Cursor) -> int:
+def _read_version(cursor: Cursor, file: MappedFile) -> int:
     magic = bytes(cursor.take(min(4, cursor.left), "the magic"))
     if magic != MAGIC:
         if magic == MAGIC[::-1]:
             raise UnsupportedError("a big-endian GGUF file (its magic is reversed); convert it to little-endian")
-        hint = {b"PK\x03\x04": " (a zip archive, perhaps a .pth checkpoint)", b"ggjt"[::-1]: " (GGML, before GGUF)"}
-        raise GGUFError(f"no GGUF file: it begins with {clip(magic)}, expected {MAGIC!r}{hint.get(magic, '')}")
+        known = recognise(file.bytes[:HEAD].tobytes(), file.path)
+        raise GGUFError(f"no GGUF file: {known or f'it begins with {clip(magic)}, expected {MAGIC!r}'}")
     version = cursor.u32("the version")
     if version in VERSIONS:
         return version

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError, OutOfMemory
+from pyggml.gguf_foreign import folder_hint
 from pyggml.gguf_format import clip
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -44,7 +45,8 @@ class RegularFile:
             self._stat = os.fstat(fd)
             if not stat.S_ISREG(self._stat.st_mode):
                 kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
-                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}")
+                hint = folder_hint(self.path) if stat.S_ISDIR(self._stat.st_mode) else ""
+                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}{hint}")
             self.size = self._stat.st_size
             self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
         except BaseException:

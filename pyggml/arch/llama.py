@@ -23,7 +23,7 @@ def build(g: Graph, c: Config, w: Weights, rope_kind: str = "norm", expert_norm:
     x = g.embed(w["token_embd.weight"], c.n_embd)
     for blk in w.blocks():
         h = g.rms_norm(x, blk["attn_norm.weight"], c.norm_eps)
-        x = x + attention(g, c, blk, h, rope)
+        x = x + attention(g, c, blk, h, rope, c.sliding_window)
         h = g.rms_norm(x, blk["ffn_norm.weight"], c.norm_eps)
         x = x + (moe_ffn(g, c, blk, h, expert_norm) if c.n_expert else gated_ffn(g, c, blk, h))
     return head(g, c, w, x)

@@ -1,4 +1,4 @@
-"""The command `convert`: options to pyggml.convert, a progress bar, one line of result."""
+"""The command `convert`: options to pyggml.convert, a progress bar, the result and whether it runs here."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def convert(
         made = pyggml.convert(src, dst, dtype=dtype, quantize=quantize, name=name, progress=progress)
     tokenizer = f", tokenizer {made.tokenizer}" if made.tokenizer else ""
     print(f"{made.arch}: {made.n_tensors} tensors, {show.size(made.nbytes)}{tokenizer}")
+    if made.runs:
+        only = "" if made.tokenizer else ", for token ids only: it has no tokenizer"
+        print(f"pyggml can run it{only}: pyggml run {made.path}")
+    else:
+        print(f"pyggml cannot run it: {made.why_not}")

@@ -6,6 +6,7 @@ Knows no family and no file format of its own: those are in families/ and in the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -15,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from pyggml.converters import families, verify, vocab
+from pyggml.converters import families, packed, verify, vocab
 from pyggml.converters.export import to_safetensors
-from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
-from pyggml.converters.family import Config, Family, Meta
+from pyggml.converters.family import Config, Meta
+from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, GGUFError, PyggmlError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
 from pyggml.foreign import reading
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
@@ -38,13 +39,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What convert() made: path, architecture, tensors, bytes, and whether a tokenizer came along."""
+    """What convert() made: path, architecture, tensors, bytes, and whether a tokenizer came along.
+
+    runs: whether pyggml itself can run it; why_not says what it lacks ("" where it runs).
+    """
 
     path: str
     arch: str
     n_tensors: int
     nbytes: int
     tokenizer: str | None
+    runs: bool
+    why_not: str
 
 
 def convert(
@@ -61,7 +67,8 @@ def convert(
 
     src: a Hugging Face directory (safetensors or PyTorch shards, config.json, tokenizer files), one weight file with
     its config.json beside it (.safetensors .bin .pth .pt .onnx .npz), Meta's directory (params.json,
-    consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors and config.json.
+    consolidated.*.pth), or a .gguf file, which becomes a directory dst with model.safetensors, config.json and the
+    files of the tokenizer. FP8 and INT8 weights beside their scales are multiplied out, other packed ones are refused.
     dtype: "f32", "f16", "bf16", "q8_0", or "auto" (16-bit weights stay what they are, others become f32); norms,
     biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M". metadata: values to add or
     to put in place of what was found, e.g. {"general.license": "mit"}.
@@ -75,8 +82,10 @@ def convert(
     if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
         if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
             raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
-        arch, count, nbytes = to_safetensors(src, dst, progress)
-        return Converted(os.fsdecode(os.fspath(dst)), arch, count, nbytes, None)
+        arch, count, nbytes, tokenizer = to_safetensors(src, dst, progress)
+        return Converted(
+            os.fsdecode(os.fspath(dst)), arch, count, nbytes, tokenizer, False, "safetensors are for other programs"
+        )
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
@@ -85,29 +94,23 @@ def convert(
     source = open_source(src)
     with reading(source.folder, "model"):
         tensors, config = _whole(source)
-        c = Config(config, os.path.join(clip(source.folder), "config.json"))
+        c = Config(config, clip(os.path.join(source.folder, "config.json")))
         family = families.find(c.get("model_type"))
-        made = plan(tensors, family, c, wanted)
-        extra, said = _of_config(family, c)
+        c = c.with_defaults(family.defaults)
+        extra, said = family.of_config(c)
+        made = plan(packed.plain(tensors, c), family, c, wanted)
         made += [_extra(key, values) for key, values in extra.items()]
         meta = _general(source, family.arch, made, name, wanted) | said
         embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
+        check_all_taken(c, family.computes, family.arch)
         meta |= vocab.metadata(source, c, embedding, metadata)
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
-    _write(dst, meta, made, c, quantize, progress)
+    why_not = _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))
-    return Converted(path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None)
-
-
-def _of_config(family: Family, c: Config) -> tuple[dict[str, Any], Meta]:
-    """Tensors and metadata that follow from the config. Raises GGUFError where one cannot compute with its numbers."""
-    try:
-        return family.extra(c), family.metadata(c)
-    except PyggmlError:
-        raise
-    except (ArithmeticError, ValueError) as e:
-        raise GGUFError(f"config.json: its numbers make no sense together: {e}") from e
+    return Converted(
+        path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None, not why_not, why_not
+    )
 
 
 def _extra(name: str, values: Any) -> Made:
@@ -121,8 +124,10 @@ def _extra(name: str, values: Any) -> Made:
 def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     """Tensors and config; the parts of Meta's layout are joined, pooling of sentence-transformers is added."""
     if not source.original:
+        _check_modules(source)
         pooling = source.json(os.path.join("1_Pooling", "config.json"))
-        return source.tensors, {**source.config, **{key: pooling[key] for key in POOLING if key in pooling}}
+        pooled = {key: value for key, value in pooling.items() if key.startswith("pooling_")}
+        return source.tensors, {**source.config, **pooled}
     parts = source.parts
     joined = {name: _joined(name, [_part(part, name) for part in parts], source) for name in parts[0]}
     for part in parts[1:]:
@@ -132,6 +137,22 @@ def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     if up is None or embedding is None:
         raise GGUFError(f"{clip(source.folder)}: the consolidated files hold no Llama model")
     return joined, from_params(source.config, up.shape[0], embedding.shape[0])
+
+
+def _check_modules(source: Source) -> None:
+    """Raises UnsupportedError where sentence-transformers computes more behind the model than pooling and a norm."""
+    text = source.text("modules.json")
+    try:
+        modules = json.loads(text or "[]")
+        kinds = [str(each["type"]).rpartition(".")[2] for each in modules]
+    except (ValueError, RecursionError, TypeError, KeyError) as e:
+        raise GGUFError(f"{clip(source.folder)}: modules.json is no list of modules: {e}") from None
+    more = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if more:
+        raise UnsupportedError(
+            f"{clip(source.folder)}: modules.json puts {', '.join(map(clip, more))} behind the model, which a GGUF of "
+            "these architectures cannot say"
+        )
 
 
 def _part(part: dict[str, Stored], name: str) -> Stored:
@@ -202,7 +223,8 @@ def _write(
     c: Config,
     quantize: str | None,
     progress: Progress | None,
-) -> None:
+) -> str:
+    """Writes the file, checked; returns why it cannot be run here, "" where it can."""
     target = os.path.realpath(os.fsdecode(os.fspath(dst)))
     if os.path.exists(target) and not os.path.isfile(target):
         raise ArgumentError(f"{clip(target)} exists and is no regular file; it is not replaced")
@@ -222,7 +244,7 @@ def _write(
                 out.add(key, value, kind)
             for each in made:
                 out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
-        verify.tensors(beside, made)
+        why_not = verify.tensors(beside, made)
         if quantize is None:
             os.replace(beside, target)
         else:
@@ -232,6 +254,7 @@ def _write(
     finally:
         with contextlib.suppress(OSError):
             os.unlink(beside)
+    return why_not
 
 
 def _call(pieces: Callable[[], Any]) -> Any:

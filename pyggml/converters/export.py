@@ -1,4 +1,7 @@
-"""GGUF -> safetensors: the tables of families/ read backwards. Quantized tensors become 16-bit floats."""
+"""GGUF -> safetensors: the tables of families/ read backwards. Quantized tensors become 16-bit floats.
+
+The small files beside the weights are export_config.py's and export_tokenizer.py's.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
-from pyggml.converters import families, safetensors
-from pyggml.converters.export_config import config_of
+from pyggml.converters import export_tokenizer, families, safetensors
+from pyggml.converters.export_config import config_of, named
 from pyggml.converters.family import Change, Config, Family
 from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.gguf import TensorInfo
@@ -29,8 +32,10 @@ _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 def to_safetensors(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
-) -> tuple[str, int, int]:
-    """Writes dst/model.safetensors and dst/config.json; returns (architecture, tensors, bytes).
+) -> tuple[str, int, int, str | None]:
+    """Writes dst/model.safetensors, dst/config.json and the files of the tokenizer.
+
+    Returns (architecture, tensors, bytes of the weights, the tokenizer's model or None where none came along).
 
     dst may not be an existing file. Raises UnsupportedError for an architecture whose tables do not turn back.
     """
@@ -41,6 +46,8 @@ def to_safetensors(
         model_type, family = families.by_arch(file.arch)
         if any("_exps." in name for name in file.tensors) and not any("experts.#" in n for n in family.names):
             model_type, family = "mixtral", families.find("mixtral")
+        elif model_type == "llama" and file.metadata.get("llama.attention.sliding_window"):
+            model_type, family = "mistral", families.find("mistral")
         config = config_of(file, model_type)
         c = Config(config, "the file's metadata")
         rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
@@ -55,11 +62,15 @@ def to_safetensors(
                 progress(done, total)
             return values
 
+        config |= named(model_type, [kind for _, shape, kind, _ in rows if len(shape) > 1])
         path = os.path.join(folder, "model.safetensors")
-        with _made(folder), replacing(os.path.join(folder, "config.json")) as out:
-            out.write(json.dumps(config, indent=1).encode())
+        small = export_tokenizer.files_of(file.metadata, config.get("max_position_embeddings"))
+        with _made(folder), contextlib.ExitStack() as files:
+            for name, content in {**small, "config.json": json.dumps(config, indent=1).encode()}.items():
+                files.enter_context(replacing(os.path.join(folder, name))).write(content)
             safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
-        return file.arch, len(rows), os.path.getsize(path)
+        tokenizer = file.metadata.get("tokenizer.ggml.model") if small else None
+        return file.arch, len(rows), os.path.getsize(path), tokenizer
 
 
 @contextlib.contextmanager

@@ -7,15 +7,23 @@ defaults of the model_type.
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
+from pyggml.converters import families
 from pyggml.converters.families.bert import POOLING
-from pyggml.converters.family import Config, llama3_factors
+from pyggml.converters.families.gemma import scalar
+from pyggml.converters.families.qwen import EXPERT_NORM
+from pyggml.converters.family import Config
+from pyggml.converters.ropes import attention_factor, llama3_factors
+from pyggml.errors import UnsupportedError
 from pyggml.gguf import GGUFFile
+from pyggml.gguf_format import clip
 
 log = logging.getLogger("pyggml")
 
@@ -37,8 +45,34 @@ _GPT2 = {
 }  # fmt: skip
 _SCALING = {
     "factor": "factor", "original_context_length": "original_max_position_embeddings", "yarn_beta_fast": "beta_fast",
-    "yarn_beta_slow": "beta_slow", "attn_factor": "attention_factor",
+    "yarn_beta_slow": "beta_slow",
 }  # fmt: skip
+_CLASSES = {
+    "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "mixtral": "MixtralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM", "gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM", "gpt2": "GPT2LMHeadModel", "bert": "BertModel",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+}  # fmt: skip
+_WITHOUT_ROPE = ("gpt2", "bert")
+_UNSAID: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("logit_scale", "embedding_scale", "residual_scale", "rope.scale_linear", "expert_weights_scale",
+                     "rope.scaling.yarn_ext_factor"), (0, 1)),
+    **dict.fromkeys(("attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "use_parallel_residual",
+                     "rope.scaling.yarn_log_multiplier", "attention.temperature_scale", "leading_dense_block_count",
+                     "attention.shared_kv_layers", "nextn_predict_layers", "expert_shared_count"), (0, False)),
+    "expert_gating_func": (0, 1), "expert_group_count": (0, 1), "interleave_moe_layer_step": (0, 1),
+}  # fmt: skip
+"""Keys that change a model and that no config.json here says, by ending -> the values that change nothing."""
+_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def named(model_type: str, kinds: Collection[str]) -> dict[str, Any]:
+    """architectures and torch_dtype of a config.json. kinds: the element types of the matrices."""
+    found: dict[str, Any] = {"architectures": [_CLASSES[model_type]]} if model_type in _CLASSES else {}
+    if kinds:
+        found["torch_dtype"] = _DTYPES[Counter(kinds).most_common(1)[0][0]]
+    return found
 
 
 def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
@@ -57,10 +91,13 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         config["vocab_size"] = embedding.shape[0]
     if model_type == "llama" and "blk.0.attn_q.bias" in file.tensors:
         config["attention_bias"] = True
+    config |= _whole_sizes(Config(config, "the file's metadata"), file.arch, model_type)
     if file.arch in ("gemma2", "gemma3"):
-        config["query_pre_attn_scalar"] = _gemma_scalar(config)
+        config["query_pre_attn_scalar"] = scalar(Config(config, "the file's metadata"), file.arch)
+    _check_said(file, Config(config, "the file's metadata"))
     for key in ("bos", "eos", "pad"):  # a default of the model_type may lie outside of this vocabulary
         config[f"{key}_token_id"] = file.metadata.get(f"tokenizer.ggml.{'padding' if key == 'pad' else key}_token_id")
+    config |= _windows(file, config) | _experts(file)
     pooling = _number(file, "pooling_type")
     config |= {key: True for key, value in POOLING.items() if value == pooling}
     if file.arch == "phi3":
@@ -71,12 +108,53 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     return config
 
 
-def _gemma_scalar(config: dict[str, Any]) -> int | None:
-    """What queries are scaled by the root of. No key of a GGUF says it: heads, but for the 27B models their share."""
-    if config.get("num_hidden_layers") in (46, 62):
-        return int(config["hidden_size"]) // int(config["num_attention_heads"])
-    head = config.get("head_dim")
-    return None if head is None else int(head)
+def _whole_sizes(c: Config, arch: str, model_type: str) -> dict[str, Any]:
+    """What a GGUF leaves to a rule and a model_type to a number of its own: said in any case."""
+    if arch in _WITHOUT_ROPE:
+        return {}
+    found = {"rope_theta": c.number("rope_theta", default=10000.0), "num_key_value_heads": c.n_head_kv}
+    return found | ({"head_dim": c.head_dim} if "head_dim" in families.find(model_type).defaults else {})
+
+
+def _check_said(file: GGUFFile, c: Config) -> None:
+    """Raises UnsupportedError for a key that changes the model and that config.json of this model type cannot say."""
+    if file.arch == "deepseek2":
+        return  # its tensors have no way back, which export.py says
+    for ending, neutral in _UNSAID.items():
+        value = file.metadata.get(f"{file.arch}.{ending}")
+        if value is not None and not any(value == each for each in neutral):
+            raise UnsupportedError(
+                f"{file.arch}.{ending} is {clip(value)}: the config.json of a {c.get('model_type')} model has no word "
+                "for it, so the export would be another model"
+            )
+    capped = [e for e in ("attn_logit_softcapping", "final_logit_softcapping") if _number(file, e)]
+    if capped and not file.arch.startswith("gemma"):
+        raise UnsupportedError(f"{file.arch}.{capped[0]}: a {c.get('model_type')} model has no soft caps")
+    n_rot = _number(file, "rope.dimension_count")
+    if n_rot is not None and file.arch not in (*_WITHOUT_ROPE, "phi3", "deepseek2") and n_rot != c.head_dim:
+        raise UnsupportedError(
+            f"{file.arch}.rope.dimension_count is {n_rot}: a {c.get('model_type')} model rotates whole heads of "
+            f"{c.head_dim}"
+        )
+
+
+def _windows(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
+    """A window that model types would have by default is said to be none."""
+    if file.arch.startswith("qwen"):
+        if config.get("sliding_window"):
+            raise UnsupportedError(
+                f"{file.arch}.attention.sliding_window: it does not say which layers have the window"
+            )
+        return {"use_sliding_window": False}
+    plain = config["model_type"] in ("mistral", "mixtral") and not config.get("sliding_window")
+    return {"sliding_window": None} if plain else {}
+
+
+def _experts(file: GGUFFile) -> dict[str, Any]:
+    if file.arch not in EXPERT_NORM:
+        return {}
+    said = file.metadata.get(f"{file.arch}.expert_weights_norm")
+    return {"norm_topk_prob": said if isinstance(said, bool) else EXPERT_NORM[file.arch]}
 
 
 def _number(file: GGUFFile, ending: str) -> int | float | None:
@@ -88,6 +166,9 @@ def _scaling(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
     kind = file.metadata.get(f"{file.arch}.rope.scaling.type")
     if kind in ("linear", "yarn"):
         told = {name: _number(file, f"rope.scaling.{ending}") for ending, name in _SCALING.items()}
+        ratio = _number(file, "rope.scaling.attn_factor") or _number(file, "rope.scaling.yarn_attn_factor")
+        if kind == "yarn" and ratio not in (None, 1.0):
+            told["attention_factor"] = attention_factor(ratio or 1.0, told["factor"] or 1.0)
         return {"rope_type": kind, **{name: value for name, value in told.items() if value is not None}}
     factors = _values(file, "rope_freqs.weight")
     return {} if factors is None else _llama3(factors, config)
@@ -109,7 +190,8 @@ def _llama3(factors: NDArray[np.float32], config: dict[str, Any]) -> dict[str, A
 
 def _phi3(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    context, n_rot = _number(file, "rope.scaling.original_context_length"), _number(file, "rope.dimension_count")
+    context = _number(file, "rope.scaling.original_context_length") or config.get("max_position_embeddings")
+    n_rot = _number(file, "rope.dimension_count")
     head = config.get("head_dim", config.get("hidden_size", 0) // max(config.get("num_attention_heads", 1), 1))
     if context is not None:
         made["original_max_position_embeddings"] = context
@@ -117,7 +199,10 @@ def _phi3(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
         made["partial_rotary_factor"] = n_rot / head
     long, short = (_values(file, f"rope_factors_{name}.weight") for name in ("long", "short"))
     if long is not None and short is not None:
-        made["rope_scaling"] = {"rope_type": "longrope", "long_factor": long.tolist(), "short_factor": short.tolist()}
+        made["rope_scaling"] = {
+            "rope_type": "longrope", "long_factor": long.tolist(), "short_factor": short.tolist(),
+            "attention_factor": _number(file, "rope.scaling.attn_factor") or 1.0,
+        }  # fmt: skip
     return made
 
 

@@ -27,6 +27,7 @@ _MAX_VALUES = 1 << 21  # some 300,000 tensors
 _TYPES = {
     "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16", "I64": "i64", "I32": "i32", "I16": "i16", "I8": "i8",
     "U64": "u64", "U32": "u32", "U16": "u16", "U8": "u8", "BOOL": "bool",
+    "F8_E4M3": "f8_e4m3", "F8_E5M2": "f8_e5m2", "F8_E8M0": "f8_e8m0",
 }  # fmt: skip
 _NAMES = {ours: theirs for theirs, ours in _TYPES.items()}
 

@@ -5,16 +5,22 @@ Chooses the reader by what is there: safetensors first (nothing in it can run), 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors
+from pyggml.converters.packed import merge_first
 from pyggml.converters.stored import Stored
-from pyggml.errors import ArgumentError, GGUFError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
 from pyggml.foreign import name_of, parse_json, read_bytes, read_text, reading
+from pyggml.gguf_file import RegularFile
+from pyggml.gguf_foreign import HEAD, not_fetched
 from pyggml.gguf_format import clip
+
+log = logging.getLogger("pyggml")
 
 _READERS: dict[str, Callable[[str], dict[str, Stored]]] = {
     ".safetensors": safetensors.read,
@@ -24,9 +30,15 @@ _READERS: dict[str, Callable[[str], dict[str, Stored]]] = {
     ".onnx": onnx.read,
     ".npz": numpy_zip.read,
 }
-# Files of a directory, in order of preference; an index names the shards.
-_WHOLE = ("model.safetensors", "pytorch_model.bin", "model.onnx", "model.npz", "model.pth", "model.pt")
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# Files of a directory in the order in which transformers looks for them; an index names the shards.
+_INDEX_OF = {
+    "model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json",
+}  # fmt: skip
+_WHOLE = (*_INDEX_OF, "model.onnx", "model.npz", "model.pth", "model.pt")
+_SMALL = re.compile(
+    r"(?:config|params|adapter_config|generation_config|tokenizer\w*|special_tokens_map|added_tokens|vocab|merges)"
+    r"\.(?:json|model|txt)$"
+)
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
 _NOT_MODELS = re.compile(r"optimizer|scheduler|training_args|rng_state|scaler", re.I)
 
@@ -96,7 +108,35 @@ def open_source(path: str | os.PathLike[str]) -> Source:
             f"{' '.join(_READERS)}"
         )
     folder = os.path.dirname(os.path.abspath(text))
-    return Source(folder, _config(folder), [_READERS[ending](text)], original=False)
+    _check_adapter(folder, [os.path.basename(text)])
+    return Source(folder, _config(folder), [_read(text)], original=False)
+
+
+def _read(path: str) -> dict[str, Stored]:
+    """The tensors of one weight file. Raises GGUFError for a pointer or a page in its place, with the cure."""
+    _check_fetched(path)
+    return _READERS[os.path.splitext(path)[1].lower()](path)
+
+
+def _check_fetched(path: str) -> None:
+    file = RegularFile(path, "a file of a model")
+    try:  # pointers and pages are small, and large ones say what they are to the reader
+        fault = not_fetched(file.read(0, min(HEAD, file.size))) if file.size <= 1 << 20 else None
+    finally:
+        file.close()
+    if fault:
+        raise GGUFError(f"{clip(path)}: {fault}")
+
+
+def _check_adapter(folder: str, weights: list[str]) -> None:
+    """Raises UnsupportedError where the weights are those of a LoRA or another adapter, naming its base."""
+    if not os.path.isfile(os.path.join(folder, "adapter_config.json")):
+        return
+    if not any(name.startswith("adapter_model") for name in weights):
+        return
+    said = read_json(os.path.join(folder, "adapter_config.json")).get("base_model_name_or_path")
+    base = clip(said) if isinstance(said, str) and said else ""
+    raise UnsupportedError(f"{clip(folder)} holds an adapter (LoRA or its like), no whole model. {merge_first(base)}")
 
 
 def _config(folder: str) -> dict[str, Any]:
@@ -111,20 +151,26 @@ def _from_folder(folder: str) -> Source:
         names = sorted(os.listdir(folder))
     except OSError as e:
         raise GGUFError(f"{clip(folder)} cannot be read: {e}") from None
+    _check_adapter(folder, names)
+    for name in names:
+        if _SMALL.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):
+            _check_fetched(os.path.join(folder, name))
     consolidated = [name for name in names if re.fullmatch(r"consolidated(\.\d+)?\.(pth|safetensors)", name)]
     if "params.json" in names and consolidated and "config.json" not in names:
-        parts = [_READERS[os.path.splitext(name)[1]](os.path.join(folder, name)) for name in consolidated]
+        parts = [_read(os.path.join(folder, name)) for name in consolidated]
         return Source(folder, read_json(os.path.join(folder, "params.json")), parts, original=True)
     config = _config(folder)
-    for index in _INDEXES:
-        if index in names:
-            return Source(folder, config, _sharded(folder, index), original=False)
     for name in (*_WHOLE, *names):
+        index = _INDEX_OF.get(name, "")
         if name in names and not _NOT_MODELS.search(name) and os.path.splitext(name)[1] in _READERS:
             shard = _SHARD.match(name)
             if shard:
                 return Source(folder, config, _numbered(folder, shard), original=False)
-            return Source(folder, config, [_READERS[os.path.splitext(name)[1]](os.path.join(folder, name))], False)
+            if index in names:
+                log.info("%s: %s is taken as the whole model, %s is not read", clip(folder), name, index)
+            return Source(folder, config, [_read(os.path.join(folder, name))], original=False)
+        if index in names:
+            return Source(folder, config, _sharded(folder, index), original=False)
     raise ArgumentError(f"{clip(folder)} holds no weights: expected one of {' '.join(_WHOLE)}, or shards of them")
 
 
@@ -142,7 +188,7 @@ def _sharded(folder: str, index: str) -> list[dict[str, Stored]]:
         path = os.path.join(folder, name)
         if not os.path.isfile(path):
             raise GGUFError(f"{clip(folder)}: shard {name} is missing, {index} places {len(wanted)} tensors in it")
-        part = _READERS[os.path.splitext(name)[1]](path)
+        part = _read(path)
         lost = wanted - part.keys()
         if lost:
             raise GGUFError(f"{clip(path)} lacks {clip(min(lost))}, which {index} places in it")
@@ -158,5 +204,5 @@ def _numbered(folder: str, shard: re.Match[str]) -> list[dict[str, Stored]]:
         path = os.path.join(folder, f"{stem}-{number:05d}-of-{count}.{ending}")
         if not os.path.isfile(path):
             raise GGUFError(f"shard {clip(path)} is missing, {int(count)} belong together")
-        parts.append(_READERS[f".{ending}"](path))
+        parts.append(_read(path))
     return parts

@@ -18,11 +18,13 @@ from pyggml.errors import GGUFError
 from pyggml.foreign import guarded, reading
 from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
+from pyggml.numeric import minifloat
 
-# Element type -> how numpy holds it. bf16 has no dtype of its own: its bits lie in u2.
+# Element type -> how numpy holds it. bf16 and floats of 8 bits have no dtype of their own: their bits lie in u2, u1.
 DTYPES: dict[str, str] = {
     "f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "|i1",
     "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "|u1", "bool": "|b1",
+    "f8_e4m3": "|u1", "f8_e5m2": "|u1", "f8_e8m0": "|u1",
 }  # fmt: skip
 FLOATS = ("f64", "f32", "f16", "bf16")
 
@@ -55,7 +57,10 @@ def check_shape(path: str, name: str, shape: Any, dtype: str) -> tuple[tuple[int
 
 
 def f32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """Elements as floats; bf16 from its bits."""
+    """Elements as floats; bf16 and the floats of 8 bits from their bits."""
+    if dtype in _EIGHT_BITS:
+        of_codes: NDArray[np.float32] = _EIGHT_BITS[dtype]()[values]
+        return of_codes
     if dtype == "bf16":
         wide: NDArray[np.float32] = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return wide
@@ -65,6 +70,12 @@ def f32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 
 MAX_GROWTH = 64
 _ALLOWED = 64 << 20
+_EIGHT_BITS: dict[str, Callable[[], NDArray[np.float32]]] = {
+    "f8_e4m3": lambda: minifloat.table_of(minifloat.SPECS["fp8_e4m3"]),
+    "f8_e5m2": lambda: minifloat.table_of(minifloat.SPECS["fp8_e5m2"]),
+    "f8_e8m0": lambda: np.append(np.exp2(np.arange(-127.0, 128.0)), np.nan).astype(np.float32),
+}
+"""The value of each of the 256 codes."""
 
 
 def check_total(what: str, tensors: Iterable[Stored], size: int) -> None:

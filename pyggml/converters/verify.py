@@ -3,21 +3,20 @@ that fails never reaches its name. The tokenizer is compared before anything is 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from pyggml import arch, gguf
 from pyggml.converters.write import Made
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
+from pyggml.gguf_format import clip
 from pyggml.model import load
 
-log = logging.getLogger("pyggml")
 
-
-def tensors(path: str, made: Sequence[Made]) -> None:
+def tensors(path: str, made: Sequence[Made]) -> str:
     """Raises GGUFError where the written file lacks a tensor or holds it in another shape or type.
 
     Where the architecture can be run, the model is built over the file too: every shape is judged against the config.
+    Returns why it cannot be run here, "" where it can.
     """
     with gguf.open(path) as file:
         if len(file.tensors) != len(made):
@@ -26,11 +25,12 @@ def tensors(path: str, made: Sequence[Made]) -> None:
             info = file.tensors.get(each.name)
             if info is None or info.shape != each.shape or info.type is not each.type:
                 raise GGUFError(f"the new file does not hold {each.name} {each.shape} as {each.type}")
-        runs = file.arch in arch.names() and "tokenizer.ggml.model" in file.metadata
-    if runs:
-        try:
-            load(path, n_ctx=1).close()
-        except UnsupportedError as e:
-            log.warning("the new file cannot be run here: %s", e)
-        except PyggmlError as e:
-            raise GGUFError(f"config and weights do not fit together: {e}") from e
+        name = file.arch
+    try:
+        arch.find(name)
+        load(path, n_ctx=1).close()
+    except UnsupportedError as e:
+        return str(e).replace(f"{clip(path)}: ", "")
+    except PyggmlError as e:
+        raise GGUFError(f"config and weights do not fit together: {e}") from e
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pyggml.converters.stored import FLOATS, Stored, f32
 from pyggml.errors import GGUFError, NumericError
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
+
+log = logging.getLogger("pyggml")
 
 _PIECE = 16 << 20  # values converted at once
 
@@ -40,16 +43,22 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
     single: dict[str, Stored] = {}
     experts: dict[str, dict[int, Stored]] = {}
     unknown = []
-    tied = c.flag("tie_word_embeddings")
+    has_embedding = _holds(tensors, family, "token_embd.weight")
+    tied = _tied(tensors, family, c)
     for name, stored in tensors.items():
         targets = family.targets(name)
         if targets is None:
             unknown.append(name)
         for target, expert in targets or ():
             if target == "output.weight" and tied:
-                continue
+                if has_embedding:
+                    continue
+                target = "token_embd.weight"  # of two names of one matrix the other was stored
             if stored.dtype not in FLOATS:
-                raise GGUFError(f"tensor {clip(name)} holds {stored.dtype}, expected floats: is the model quantized?")
+                raise GGUFError(
+                    f"tensor {clip(name)} holds {stored.dtype}, expected floats: the weights are packed in a way that "
+                    "config.json does not name; convert the model that it was made from"
+                )
             if expert is not None:
                 experts.setdefault(target, {})[expert] = stored
             elif target in single:
@@ -61,6 +70,8 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
             f"{len(unknown)} tensors are not known in a {family.arch} model, the first is {clip(unknown[0])}: "
             "is the model_type of config.json right?"
         )
+    if "token_embd.weight" not in single:
+        raise GGUFError("the embedding is missing among the weights: no tensor becomes token_embd.weight")
     made = [_made(target, (stored,), False, family, c, dtype) for target, stored in single.items()]
     for target, numbered in experts.items():
         if sorted(numbered) != list(range(len(numbered))):
@@ -71,6 +82,24 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
             raise GGUFError(f"{target}: the experts differ in shape or type")
         made.append(_made(target, parts, True, family, c, dtype))
     return made
+
+
+def _holds(tensors: dict[str, Stored], family: Family, target: str) -> bool:
+    return any((target, None) in (family.targets(name) or ()) for name in tensors)
+
+
+def _tied(tensors: dict[str, Stored], family: Family, c: Config) -> bool:
+    """Whether the output is the embedding. Raises GGUFError where config.json wants an output that is not stored."""
+    tied = c.flag("tie_word_embeddings")
+    if tied or "lm_head" not in family.names or _holds(tensors, family, "output.weight"):
+        return tied
+    if not c.silent("tie_word_embeddings"):
+        raise GGUFError(
+            f"{c.where}: tie_word_embeddings is false, and no lm_head.weight is stored. If the embedding serves as the "
+            "output, set it to true; else the checkpoint lacks its head"
+        )
+    log.warning("%s does not say tie_word_embeddings and no lm_head is stored: the embedding serves", c.where)
+    return True
 
 
 def _made(target: str, parts: tuple[Stored, ...], stacked: bool, family: Family, c: Config, dtype: str) -> Made:

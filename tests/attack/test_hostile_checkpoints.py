@@ -175,7 +175,7 @@ NAME = "model.embed_tokens.weight"
         (lambda t: t[NAME].update(shape=[262, -64]), "whole numbers"),
         (lambda t: t[NAME].update(shape=[262.0, 64]), "whole numbers"),
         (lambda t: t[NAME].update(shape=[1] * 100), "shape"),
-        (lambda t: t[NAME].update(dtype="F8_E4M3"), "type"),
+        (lambda t: t[NAME].update(dtype="F4"), "type"),
         (lambda t: t.update({NAME: 5}), "expected dtype"),
         (lambda t: t.update({"model.layers.0.self_attn.x_proj.weight": t[NAME]}), "lie over each other"),
         (lambda t: t.update({"model.layers.0.self_attn.x_proj.weight": t.pop(NAME)}), "not known"),
@@ -208,16 +208,17 @@ def test_a_cut_safetensors(src, tmp_path):
 
 def test_shards_that_are_not_there(src, tmp_path):
     index = src / "model.safetensors.index.json"
+    os.rename(src / "model.safetensors", src / "weights.safetensors")  # a whole model would go before the index
     index.write_text(json.dumps({"weight_map": {NAME: "model-00001-of-00002.safetensors"}}))
     refused(src, tmp_path, "shard model-00001-of-00002.safetensors is missing")
-    index.write_text(json.dumps({"weight_map": {"other": "model.safetensors"}}))
+    index.write_text(json.dumps({"weight_map": {"other": "weights.safetensors"}}))
     refused(src, tmp_path, "lacks 'other'")
     index.write_text(json.dumps({"weight_map": {NAME: "../../etc/passwd"}}))
     refused(src, tmp_path, "no weight file")
     index.write_text("{}")
     refused(src, tmp_path, "no weight_map")
     index.unlink()
-    os.rename(src / "model.safetensors", src / "model-00001-of-00003.safetensors")
+    os.rename(src / "weights.safetensors", src / "model-00001-of-00003.safetensors")
     refused(src, tmp_path, "00002-of-00003")
 
 
@@ -243,8 +244,8 @@ LLAMA3 = {
         ({"rope_scaling": {"rope_type": "warp"}}, "rope scaling"),
         ({"vocab_size": 0}, "vocab_size"),
         ({"tie_word_embeddings": 3}, "tie_word_embeddings"),
-        ({"rope_parameters": LLAMA3 | {"factor": 0}}, "make no sense"),
-        ({"rope_parameters": LLAMA3 | {"low_freq_factor": 0}}, "make no sense"),
+        ({"rope_parameters": LLAMA3 | {"factor": 0}}, "factor is 0, expected"),
+        ({"rope_parameters": LLAMA3 | {"low_freq_factor": 0}}, "low_freq_factor is 0, expected"),
         ({"rope_parameters": LLAMA3, "head_dim": 2**31 - 1}, "at most 65536"),
     ],
 )

@@ -87,9 +87,11 @@ def charsmap(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         sentence_iterator=iter(["the cat sat on the mat"] * 9), model_writer=model, vocab_size=30, model_type="bpe",
         hard_vocab_limit=False, normalization_rule_tsv=str(rules), minloglevel=2,
     )  # fmt: skip
-    for number, value in protobuf.fields(memoryview(model.getvalue()), "model"):
+    whole = protobuf.whole(memoryview(model.getvalue()), "model", 1 << 20)
+    for number, value in protobuf.fields(whole):
         if number == 3:
-            return next(bytes(v) for n, v in protobuf.fields(value, "normalizer") if n == 2)  # type: ignore[arg-type]
+            inside = protobuf.fields(protobuf.message(value, "normalizer"))
+            return next(bytes(protobuf.message(v, "charsmap").raw) for n, v in inside if n == 2)
     raise AssertionError("no normalizer")
 
 

@@ -151,6 +151,7 @@ def test_convert(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("llama: 21 tensors")
     assert cli("tokenize", tmp_path / "x.gguf", "the", "--json").stdout.strip() == "[259, 257]"
+    assert f"pyggml can run it: pyggml run {tmp_path / 'x.gguf'}" in done.stdout
     bad = cli("convert", tmp_path / "nothing", tmp_path / "y.gguf")
     assert bad.returncode != 0
     assert "no model" in bad.stderr

@@ -36,6 +36,10 @@ def find(model_type: object) -> Family:
     family = _registry().get(str(model_type))
     if family is not None:
         return family
+    if model_type is None:
+        raise UnsupportedError(
+            f"config.json has no model_type: a model of no type cannot be converted. Known: {', '.join(names())}"
+        )
     near = difflib.get_close_matches(str(model_type)[:60], names(), 1, 0.5)
     raise UnsupportedError(
         f"config.json: models of type {clip(model_type)} cannot be converted"

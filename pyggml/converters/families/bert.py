@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pyggml.converters.family import Config, Family, Meta
+from pyggml.converters.meaning import GELU, Values, activation
+from pyggml.errors import UnsupportedError
 
 _NAMES: dict[str, str | tuple[str, ...]] = {
     "embeddings.word_embeddings": "token_embd",
@@ -33,10 +35,21 @@ def _metadata(c: Config) -> Meta:
         "bert.attention.causal": (False, None),
         "tokenizer.ggml.token_type_count": (c.count("type_vocab_size", default=2), "u32"),
     }
-    for key, value in POOLING.items():
-        if c.get(key) is True:
-            meta["bert.pooling_type"] = (value, "u32")
+    pooled = {value for key, value in POOLING.items() if c.get(key) is True}
+    if len(pooled) > 1:
+        raise UnsupportedError(
+            f"{c.where}: several poolings are joined ({', '.join(k for k in POOLING if c.get(k) is True)}), "
+            "a GGUF has one"
+        )
+    for value in pooled:
+        meta["bert.pooling_type"] = (value, "u32")
     return meta
 
 
-FAMILIES = {"bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.")}
+_COMPUTES: dict[str, Values] = {
+    **activation(*GELU), "is_decoder": (False,), "position_embedding_type": ("absolute",),
+    **dict.fromkeys(("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
+                     "pooling_mode_weightedmean_tokens"), (False,)),
+}  # fmt: skip
+FAMILIES = {"bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.", computes=_COMPUTES,
+                          defaults={"tie_word_embeddings": True})}  # fmt: skip

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import Change, Config, Family, Meta, decoder, rope
+from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Change, Config, Family, Meta, decoder
+from pyggml.converters.meaning import SILU, Values, activation
+from pyggml.converters.ropes import base, rope, rope_type, yarn
+from pyggml.gguf_format import clip
 
 _NAMES: dict[str, str | tuple[str, ...]] = {
     **{name: to for name, to in NAMES.items() if "k_proj" not in name and "v_proj" not in name},
@@ -25,6 +28,7 @@ _NAMES: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.shared_experts.gate_proj": "blk.#.ffn_gate_shexp",
     "layers.#.mlp.shared_experts.up_proj": "blk.#.ffn_up_shexp",
     "layers.#.mlp.shared_experts.down_proj": "blk.#.ffn_down_shexp",
+    **JOINED_EXPERTS,
 }
 
 
@@ -43,8 +47,7 @@ def _v_b(w: NDArray[Any], c: Config) -> NDArray[Any]:
 def _metadata(c: Config) -> Meta:
     arch = "deepseek2"
     rank, n_rot = c.count("kv_lora_rank"), c.count("qk_rope_head_dim")
-    r = c.rope()
-    meta = decoder(c, arch, head_dim=False) | rope(c, arch)
+    meta = decoder(c, arch) | _rope(c, arch)
     meta |= {
         f"{arch}.attention.head_count_kv": (1, "u32"),
         f"{arch}.vocab_size": (c.count("vocab_size"), "u32"),
@@ -54,8 +57,8 @@ def _metadata(c: Config) -> Meta:
         f"{arch}.attention.value_length_mla": (c.count("v_head_dim"), "u32"),
         f"{arch}.attention.kv_lora_rank": (rank, "u32"),
         f"{arch}.rope.dimension_count": (n_rot, "u32"),
-        f"{arch}.leading_dense_block_count": (c.get("first_k_dense_replace") or 0, "u32"),
-        f"{arch}.expert_count": (c.count("n_routed_experts"), "u32"),
+        f"{arch}.leading_dense_block_count": (c.index("first_k_dense_replace"), "u32"),
+        f"{arch}.expert_count": (c.count("num_experts"), "u32"),
         f"{arch}.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
         f"{arch}.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
         f"{arch}.expert_shared_count": (c.count("n_shared_experts"), "u32"),
@@ -68,10 +71,34 @@ def _metadata(c: Config) -> Meta:
     if c.get("n_group") is not None and c.get("topk_group") is not None:
         meta[f"{arch}.expert_group_count"] = (c.count("n_group"), "u32")
         meta[f"{arch}.expert_group_used_count"] = (c.count("topk_group"), "u32")
-    if r.get("mscale_all_dim") is not None:
-        meta[f"{arch}.rope.scaling.yarn_log_multiplier"] = (0.1 * r.number("mscale_all_dim"), "f32")
     return meta
 
 
-_CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b)}
-FAMILIES = {"deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE)}
+def _rope(c: Config, arch: str) -> Meta:
+    """YaRN's magnitude is that of the scores here: mscale_all_dim, with an mscale that leaves cosine and sine alone."""
+    r = c.rope()
+    rope_type(r, arch, _ROPES)
+    one, all_dims = r.get("mscale"), r.get("mscale_all_dim")
+    if not all_dims:
+        return rope(c, arch, carried=_ROPES)
+    if r.get("attention_factor") is not None:
+        raise r.refused("attention_factor", r.get("attention_factor"), "beside mscale_all_dim a GGUF cannot say it")
+    if one != all_dims:
+        raise r.refused("mscale", one, f"a {arch} GGUF says one number for it and mscale_all_dim, {clip(all_dims)}")
+    return {
+        f"{arch}.rope.freq_base": (base(r), "f32"),
+        **yarn(c, r, arch),
+        f"{arch}.rope.scaling.yarn_log_multiplier": (0.1 * r.positive("mscale_all_dim"), "f32"),
+    }
+
+
+_ROPES = ("default", "yarn")
+_COMPUTES: dict[str, Values] = {
+    **activation(*SILU),
+    "topk_method": ("greedy", "group_limited_greedy"),
+    "scoring_func": ("softmax",),
+    "rope_interleave": (True,),
+}
+_DEFAULTS = {"rms_norm_eps": 1e-6, "q_lora_rank": 1536, "norm_topk_prob": False, "routed_scaling_factor": 1.0}
+_CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b), **SPLIT_EXPERTS}
+FAMILIES = {"deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE, computes=_COMPUTES, defaults=_DEFAULTS)}

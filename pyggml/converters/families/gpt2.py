@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyggml.converters.family import TURNED, Config, Family, Meta
+from pyggml.converters.meaning import GELU_TANH, activation
 
 _NAMES: dict[str, str | tuple[str, ...]] = {
     "wte": "token_embd",
@@ -21,11 +22,11 @@ _NAMES: dict[str, str | tuple[str, ...]] = {
 def _metadata(c: Config) -> Meta:
     return {
         "gpt2.block_count": (c.n_layer, "u32"),
-        "gpt2.context_length": (c.count("n_positions", "n_ctx"), "u32"),
+        "gpt2.context_length": (c.n_ctx, "u32"),
         "gpt2.embedding_length": (c.n_embd, "u32"),
-        "gpt2.feed_forward_length": (c.count("n_inner", default=4 * c.n_embd), "u32"),
+        "gpt2.feed_forward_length": (c.count("intermediate_size", default=4 * c.n_embd), "u32"),
         "gpt2.attention.head_count": (c.n_head, "u32"),
-        "gpt2.attention.layer_norm_epsilon": (c.number("layer_norm_epsilon", default=1e-5), "f32"),
+        "gpt2.attention.layer_norm_epsilon": (c.number("layer_norm_eps", default=1e-5), "f32"),
     }
 
 
@@ -36,5 +37,7 @@ FAMILIES = {
         _metadata,
         {f"{stem}.weight": TURNED for stem in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")},
         skip=r"\.attn\.(masked_)?bias$",
+        computes={**activation(*GELU_TANH), "scale_attn_weights": (True,)},
+        defaults={"tie_word_embeddings": True},
     )
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyggml.converters.family import ROPE_PAIRS, Config, Family, Meta, decoder, llama3_factors, rope
+from pyggml.converters import windows
+from pyggml.converters.family import JOINED_EXPERTS, ROPE_PAIRS, SPLIT_EXPERTS, Config, Family, Meta, decoder
+from pyggml.converters.meaning import SILU, Values, activation
+from pyggml.converters.ropes import llama3_factors, rope
 
 NAMES: dict[str, str | tuple[str, ...]] = {
     "embed_tokens": "token_embd",
@@ -27,6 +30,8 @@ MIXTRAL: dict[str, str | tuple[str, ...]] = {
     "layers.#.block_sparse_moe.experts.#.w1": "blk.#.ffn_gate_exps",
     "layers.#.block_sparse_moe.experts.#.w2": "blk.#.ffn_down_exps",
     "layers.#.block_sparse_moe.experts.#.w3": "blk.#.ffn_up_exps",
+    "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
+    **JOINED_EXPERTS,
 }
 ORIGINAL: dict[str, str | tuple[str, ...]] = {
     "tok_embeddings": "token_embd",
@@ -46,15 +51,23 @@ JOINED_BY_COLUMNS = ("attention.wo", "feed_forward.w2")
 """Matrices of the original layout whose parts lie side by side; all others lie one under another."""
 
 
-def metadata(c: Config) -> Meta:
-    """Keys of general.architecture llama."""
+def _llama(c: Config) -> Meta:
+    """Keys of general.architecture llama, dense."""
     meta = decoder(c, "llama") | rope(c, "llama")
     meta["llama.vocab_size"] = (c.count("vocab_size"), "u32")
     meta["llama.rope.dimension_count"] = (c.head_dim, "u32")
-    if c.get("num_local_experts") is not None:
-        meta["llama.expert_count"] = (c.count("num_local_experts"), "u32")
-        meta["llama.expert_used_count"] = (c.count("num_experts_per_tok"), "u32")
     return meta
+
+
+def _mistral(c: Config) -> Meta:
+    return _llama(c) | windows.every_layer(c, "llama")
+
+
+def _mixtral(c: Config) -> Meta:
+    return _mistral(c) | {
+        "llama.expert_count": (c.count("num_experts"), "u32"),
+        "llama.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
+    }
 
 
 def from_params(params: Mapping[str, Any], n_ff: int, n_vocab: int) -> dict[str, Any]:
@@ -87,12 +100,22 @@ def from_params(params: Mapping[str, Any], n_ff: int, n_vocab: int) -> dict[str,
     return config
 
 
-_LLAMA = Family("llama", NAMES, metadata, ROPE_PAIRS, extra=llama3_factors, model_type="llama")
+_MIXTRAL_COMPUTES: dict[str, Values] = {**activation(*SILU), "norm_topk_prob": (True,)}
+_MISTRAL_DEFAULTS = {"num_key_value_heads": 8, "rms_norm_eps": 1e-6}
+_MIXTRAL_DEFAULTS = {
+    "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_experts": 8, "num_experts_per_tok": 2,
+}  # fmt: skip
 FAMILIES = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "mixtral": Family("llama", MIXTRAL, metadata, ROPE_PAIRS, model_type="llama"),
-    "llama-original": Family(
-        "llama", ORIGINAL, metadata, skip=r"rope\.freqs$", extra=llama3_factors, model_type="llama"
+    "llama": Family("llama", NAMES, _llama, ROPE_PAIRS, extra=llama3_factors),
+    "mistral": Family(
+        "llama", NAMES, _mistral, ROPE_PAIRS, extra=llama3_factors, model_type="llama",
+        defaults={**_MISTRAL_DEFAULTS, "sliding_window": 4096},
     ),
-}
+    "mixtral": Family(
+        "llama", MIXTRAL, _mixtral, {**ROPE_PAIRS, **SPLIT_EXPERTS}, extra=llama3_factors, model_type="llama",
+        computes=_MIXTRAL_COMPUTES, defaults=_MIXTRAL_DEFAULTS,
+    ),
+    "llama-original": Family(
+        "llama", ORIGINAL, _llama, skip=r"rope\.freqs$", extra=llama3_factors, model_type="llama"
+    ),
+}  # fmt: skip

@@ -7,8 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.converters import windows
 from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import Config, Family, Meta, decoder
+from pyggml.converters.ropes import base, rope_type
 from pyggml.errors import GGUFError
 
 _FUSED: dict[str, str | tuple[str, ...]] = {
@@ -21,41 +23,48 @@ _FUSED: dict[str, str | tuple[str, ...]] = {
 
 
 def _n_rot(c: Config) -> int:
-    partial = c.rope().number("partial_rotary_factor", default=c.number("partial_rotary_factor", default=1.0))
-    return int(partial * c.head_dim)
+    part = c.rope().number("partial_rotary_factor", default=1.0)
+    if not 0 < part <= 1:
+        raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
+    return int(part * c.head_dim)
 
 
-def _contexts(c: Config) -> tuple[int, int]:
-    longest = c.count("max_position_embeddings")
-    first = c.rope().get("original_max_position_embeddings")
-    return longest, first if isinstance(first, int) else c.count("original_max_position_embeddings", default=longest)
+def _long(c: Config) -> bool:
+    """Whether positions are rotated by LongRoPE, which older files call su or yarn."""
+    return rope_type(c.rope(), "phi3", ("default", "longrope", "su", "yarn")) != "default"
 
 
 def _metadata(c: Config) -> Meta:
-    longest, first = _contexts(c)
+    r, longest = c.rope(), c.n_ctx
+    first = r.count("original_max_position_embeddings", default=longest)
     meta = decoder(c, "phi3", head_dim=False)
-    meta["phi3.rope.freq_base"] = (c.rope().number("rope_theta", default=10000.0), "f32")
+    meta["phi3.rope.freq_base"] = (base(r), "f32")
     meta["phi3.rope.dimension_count"] = (_n_rot(c), "u32")
     meta["phi3.rope.scaling.original_context_length"] = (first, "u32")
-    if c.get("sliding_window") is not None:
+    if c.get("sliding_window") is not None:  # read even where no position lies before it: runtimes want the key
+        windows.every_layer(c, "phi3")
         meta["phi3.attention.sliding_window"] = (c.count("sliding_window"), "u32")
-    if c.rope().get("rope_type") in ("longrope", "su") and longest > first:
-        factor = math.sqrt(1 + math.log(longest / first) / math.log(first))
-        meta["phi3.rope.scaling.attn_factor"] = (factor, "f32")
+    if _long(c):
+        ratio = r.positive("factor", default=longest / first)
+        own = math.sqrt(1 + math.log(ratio) / math.log(first)) if ratio > 1 and first > 1 else 1.0
+        factor = r.positive("attention_factor", default=own)
+        if factor != 1.0:
+            meta["phi3.rope.scaling.attn_factor"] = (factor, "f32")
     return meta
 
 
 def _factors(c: Config) -> dict[str, NDArray[np.float32]]:
-    r = c.rope()
-    if r.get("rope_type") not in ("longrope", "su"):
+    if not _long(c):
         return {}
+    r = c.rope()
     found = {}
     for name in ("long", "short"):
-        values = c.numbers(r.get(f"{name}_factor"), f"{name}_factor")
+        values = r.numbers(f"{name}_factor")
         if len(values) != _n_rot(c) // 2:
-            raise GGUFError(f"config.json: {name}_factor has {len(values)} values, expected {_n_rot(c) // 2}")
+            raise GGUFError(f"{r.where}: {name}_factor has {len(values)} values, expected {_n_rot(c) // 2}")
         found[f"rope_factors_{name}.weight"] = np.array(values, np.float32)
     return found
 
 
-FAMILIES = {"phi3": Family("phi3", _FUSED, _metadata, extra=_factors)}
+_DEFAULTS = {"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096}
+FAMILIES = {"phi3": Family("phi3", _FUSED, _metadata, extra=_factors, defaults=_DEFAULTS)}

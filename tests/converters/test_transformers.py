@@ -1,0 +1,161 @@
+"""transformers as the judge: for every key that changes what it computes, a conversion gives its logits or says no.
+
+Tiny random models of every family that runs here, saved by transformers, one change of the config at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from converters import checkpoint
+
+import pyggml
+from pyggml import gguf
+
+pytestmark = pytest.mark.slow
+
+BASE: dict[str, Any] = {
+    "vocab_size": 262, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 259, "eos_token_id": 260,
+    "pad_token_id": None,
+}  # fmt: skip
+EXPERTS = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {}, "mistral": {"sliding_window": None}, "mixtral": {"num_local_experts": 3, "head_dim": 16}, "qwen2": {},
+    "qwen3": {"head_dim": 16}, "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 48}, "qwen3_moe": EXPERTS,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}  # fmt: skip
+ROPES: list[dict[str, Any]] = [
+    YARN, {**YARN, "attention_factor": 1.3}, {**YARN, "attention_factor": 1.0}, {**YARN, "mscale": 0.7},
+    {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9}, {**YARN, "truncate": False}, {**YARN, "beta_fast": 16},
+    {**YARN, "beta_fast": 8, "beta_slow": 2}, {"rope_type": "yarn", "factor": 4.0}, LLAMA3,
+    {"rope_type": "linear", "factor": 2.0}, {"rope_type": "dynamic", "factor": 2.0}, {"rope_theta": 5e5},
+    {"rope_type": "longrope", "short_factor": [1.1] * 8, "long_factor": [2.0] * 8,
+     "original_max_position_embeddings": 32},
+    {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+]  # fmt: skip
+CHANGES: list[dict[str, Any]] = [
+    {}, *({"rope_parameters": {"rope_theta": 1e4, **rope}} for rope in ROPES),
+    {"hidden_act": "relu"}, {"hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}, {"attention_bias": True},
+    {"mlp_bias": True}, {"sliding_window": 8},
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, {"norm_topk_prob": True},
+    {"norm_topk_prob": False}, {"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}, {"num_experts_per_tok": 1},
+    {"tie_word_embeddings": True}, {"rms_norm_eps": 1e-2}, {"head_dim": 32}, {"head_dim": None}, {"qkv_bias": False},
+    {"num_key_value_heads": 4}, {"attention_dropout": 0.5}, {"router_jitter_noise": 0.5}, {"pretraining_tp": 2},
+    {"partial_rotary_factor": 0.5},
+]  # fmt: skip
+IDS = [int(i) for i in np.random.default_rng(0).integers(0, 250, 120)]
+
+
+def saved(path, model_type: str, settings: dict[str, Any], **saving: Any) -> np.ndarray:
+    """A random model as transformers saves it, and its logits of IDS."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.copy_(torch.randn_like(weight) * 0.08)
+        logits: np.ndarray = model(torch.tensor([IDS])).logits[0].numpy()
+    model.save_pretrained(str(path), **saving)
+    (path / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))
+    return logits
+
+
+def keys_of(path) -> dict[str, Any]:
+    """What the architecture computes with, but for the last bits of factors that went through both files."""
+    with gguf.open(path) as file:
+        found = {key: file.metadata[key] for key in file.metadata if key.startswith(f"{file.arch}.")}
+    return {
+        key: round(value, 6) if isinstance(value, float) and value > 1e-3 else value for key, value in found.items()
+    }
+
+
+def again(tmp_path, i: int) -> dict[str, Any]:
+    """The keys after the way back through safetensors and config.json."""
+    pyggml.convert(tmp_path / f"{i}.gguf", tmp_path / f"back{i}")
+    pyggml.convert(tmp_path / f"back{i}", tmp_path / f"again{i}.gguf", dtype="f32")
+    return keys_of(tmp_path / f"again{i}.gguf")
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_same_logits_or_a_refusal(model_type, tmp_path):
+    agreed, refused = [], []
+    for i, change in enumerate(CHANGES):
+        path = tmp_path / str(i)
+        path.mkdir()
+        try:
+            want = saved(path, model_type, {**BASE, **FAMILIES[model_type], **change})
+        except Exception as e:
+            assert "pyggml" not in type(e).__module__  # noqa: PT017
+            continue  # transformers itself does not take it
+        try:
+            pyggml.convert(path, tmp_path / f"{i}.gguf", dtype="f32")
+            with pyggml.load(tmp_path / f"{i}.gguf", kv_type="f32", n_ctx=128) as model:
+                got = model.logits(IDS)
+        except pyggml.UnsupportedError as e:
+            named = any(key in str(e) for key in (*change, "rope_type", "truncate", "partial_rotary_factor"))
+            refused.append(change if named else str(e))
+            continue
+        assert np.abs(got - want).max() < 3e-6 * np.abs(want).max(), f"{model_type} with {change}"
+        agreed.append(change)
+        assert again(tmp_path, i) == keys_of(tmp_path / f"{i}.gguf"), f"{model_type} with {change}, exported"
+    assert {} in agreed
+    assert [each for each in refused if isinstance(each, str)] == []
+    assert {"hidden_act": "relu"} in refused
+    assert len(agreed) > 15
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "qwen3_moe"])
+def test_experts_in_one_tensor(model_type, tmp_path):
+    """As transformers 5 writes them when it is not asked for the older names."""
+    (tmp_path / "hf").mkdir()
+    want = saved(tmp_path / "hf", model_type, {**BASE, **FAMILIES[model_type]}, save_original_format=False)
+    with open(tmp_path / "hf" / "model.safetensors", "rb") as stream:
+        assert b"experts.gate_up_proj" in stream.read(1 << 16)
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert np.abs(model.logits(IDS) - want).max() < 3e-6 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_key_of_transformers_is_known(model_type):
+    """A key of its configurations is read, has a meaning here, or is known to have none: new ones show up here."""
+    transformers = pytest.importorskip("transformers")
+    from pyggml.converters import families
+    from pyggml.converters.config_json import Config
+    from pyggml.converters.meaning import MEANING, PLAIN
+
+    values = transformers.AutoConfig.for_model(model_type, **BASE, **FAMILIES[model_type]).to_dict()
+    family = families.find(model_type)
+    c = Config(values, "config.json", family.defaults)
+    family.metadata(c)
+    left = {key for key, _ in c.left()} - MEANING.keys() - PLAIN - family.computes.keys()
+    assert {key for key in left if "dropout" not in key} == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", "gemma2", "gpt2", "llama", "llama__tied", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"]
+)
+def test_an_exported_tokenizer(name, shared, tmp_path):
+    """AutoTokenizer over the exported files gives the ids of the published tokenizer, or those of llama.cpp where a
+    GGUF cannot say the difference (NFC; U+2581 that is written in the text)."""
+    transformers = pytest.importorskip("transformers")
+    pyggml.convert(shared / "conformance" / name / "model-f32.gguf", tmp_path / "hf")
+    tok = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "hf"))
+    entries = json.loads((shared / "conformance" / name / "tokenization.json").read_text(encoding="utf-8"))["strings"]
+    assert len(entries) > 50
+    for entry in entries:
+        assert tok.encode(entry["text"]) in (entry["ids"], entry.get("llamacpp_ids")), entry["text"]
+    settings = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert settings["torch_dtype"] == "float32"
+    assert hasattr(transformers, settings["architectures"][0])
