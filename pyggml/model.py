@@ -28,7 +28,7 @@ from pyggml.sample import Sampling
 from pyggml.session import Session
 from pyggml.tensor import Tensor
 from pyggml.texts import Text, is_text, text_of
-from pyggml.weights import Progress, Weights
+from pyggml.weights import Progress, Tensors, Weights
 
 if TYPE_CHECKING:
     from pyggml.tokenizer import Tokenizer
@@ -57,7 +57,9 @@ def load(
     n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
     or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
-    progress(bytes_done, bytes_total) follows the copy. Raises GGUFError for a broken file, UnsupportedError for a model
+    progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
+    with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
+    by renaming, or copy. Raises GGUFError for a broken file, UnsupportedError for a model
     or device that cannot be run.
 
     >>> import pyggml
@@ -276,9 +278,12 @@ class Model:
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The file's tensors by name, as views."""
+        """The file's tensors by name. Each access makes a Tensor, which reads its bytes from the file when it is used.
+
+        Raises GGUFError then, where the file was changed after it was loaded or the model is closed.
+        """
         self._check_open()
-        return {name: Tensor(info.data, info.type, info.shape) for name, info in self._file.tensors.items()}
+        return Tensors(self._file.tensors)
 
     def memory(self) -> Memory:
         """Bytes held now: weights, the caches of open sessions, scratch.

@@ -1,4 +1,4 @@
-"""The tensors of a file as weights of a graph: views of the mapping, or copies on huge pages.
+"""The tensors of a file: as weights of a graph (in the map, or copied on huge pages), and as Tensors for users.
 
 Knows names and layers, not what they are for. Remembers what an architecture took, so that a file with tensors nobody
 reads is refused instead of running as something else.
@@ -15,6 +15,7 @@ from pyggml import _native
 from pyggml.errors import GGUFError, ShapeError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.graph import Weight
+from pyggml.tensor import Tensor
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _IGNORED = re.compile(r"(rope\.freqs|blk\.\d+\.attn_rot_embd)(\.weight)?")  # tables of old converters, never read
@@ -90,7 +91,11 @@ class Weights:
         if not info.type.is_weight:
             raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
         self._taken.add(name)
-        return Weight(name, info.type.id, rows, cols, self._data[name] if self._data else info.data, n)
+        if self._data:
+            data = self._data[name]
+        else:  # one row may be decoded before any step: norms, biases
+            data = info.data if n * rows == 1 else info._mapped()
+        return Weight(name, info.type.id, rows, cols, data, n)
 
     def __getitem__(self, name: str) -> Weight:
         weight = self.get(name)
@@ -111,6 +116,29 @@ class Weights:
                 f"architecture {arch} has no use for tensor {', '.join(left[:3])}{more}; "
                 "the file is a variant that cannot be run yet"
             )
+
+
+class Tensors(Mapping[str, Tensor]):
+    """Name -> Tensor over the tensors of a file; each access makes one, which reads its bytes when it is used."""
+
+    def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
+        self._infos = infos
+
+    def __getitem__(self, name: str) -> Tensor:
+        info = self._infos[name]
+        return Tensor.stored(info.read, info.type, info.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} tensors>"
 
 
 def _copy(tensors: Mapping[str, TensorInfo], progress: Progress | None) -> dict[str, Any]:
