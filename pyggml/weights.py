@@ -36,8 +36,11 @@ class Block:
         return self.weights[f"blk.{self.index}.{name}"]
 
     def get(self, name: str) -> Weight | None:
-        """A weight of this layer, or None."""
-        return self.weights.get(f"blk.{self.index}.{name}")
+        """A weight of this layer, or None; all layers must have it or none."""
+        found = self.weights.get(f"blk.{self.index}.{name}")
+        if found is not None:
+            self.weights._layers_with.setdefault(name, set()).add(self.index)
+        return found
 
     def stack(self, name: str, n: int, rows: int, cols: int) -> Weight:
         """n matrices (rows, cols) kept in one tensor of this layer."""
@@ -57,6 +60,7 @@ class Weights:
         self._tensors = tensors
         self._n_layer = n_layer
         self._taken: set[str] = set()
+        self._layers_with: dict[str, set[int]] = {}  # of tensors that a layer may lack
         self._data: Mapping[str, Any] = {}
         for name in tensors:
             layer = _LAYER.match(name)
@@ -108,7 +112,11 @@ class Weights:
         return (Block(self, i) for i in range(self._n_layer))
 
     def check_all_taken(self, arch: str) -> None:
-        """Raises UnsupportedError where the file has tensors that nobody asked for."""
+        """Raises UnsupportedError where the file has tensors that nobody asked for, GGUFError where layers differ."""
+        for name, layers in self._layers_with.items():
+            if len(layers) < self._n_layer:
+                lacks = next(i for i in range(self._n_layer) if i not in layers)
+                raise GGUFError(f"tensor blk.{lacks}.{name} is missing from the file, but blk.{min(layers)} has it")
         left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""

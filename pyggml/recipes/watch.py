@@ -99,7 +99,7 @@ class Trial:
         self._model = model
         graph = _Noting()
         self._tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
-        out = arch.find(model.config.arch).build(graph, model.config, Weights(self._tensors, model.config.n_layer))
+        out = arch.build(graph, model.config, Weights(self._tensors, model.config.n_layer)).out
         self._inputs, self._mixtures = graph.inputs, graph.mixtures
         self.n_vocab = out.cols
         self.n_step = min(512, n_ctx)
