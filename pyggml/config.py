@@ -24,6 +24,7 @@ MAX_VOCAB = 1 << 24
 _MAX_CTX = 1 << 30
 _MAX_EXPERTS = 1 << 14
 _MAX_NAME = 64
+_LEAST = 1e-37  # what is smaller is 0 in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class _Reader:
         if value is None and default is not None:
             return default
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or value < 0 or (value == 0 and not zero) or value > limit:
+        if not fits or value < 0 or (value == 0 and not zero) or 0 < value < _LEAST or value > limit:
             expected = f"a finite number {'from' if zero else 'above'} 0 and at most {limit:g}"
             raise _wrong(f"{self.arch}.{key}", value, expected)
         return float(value)

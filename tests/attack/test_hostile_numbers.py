@@ -81,7 +81,7 @@ def test_integers_that_are_none_or_absurd(tmp_path: Path, key: str, value: b.Val
 @pytest.mark.parametrize(
     "value",
     [b.string("1"), b.val(b.BOOL, 1), b.arr(b.F32, [1.0]), b.f32(-1.0), b.f32(math.nan), b.f32(math.inf),
-     b.f32(-math.inf), b.val(b.F64, 1e300), b.val(b.I32, -5)],
+     b.f32(-math.inf), b.val(b.F64, 1e300), b.val(b.F64, 5e-324), b.val(b.I32, -5)],
 )  # fmt: skip
 def test_numbers_that_are_none_or_not_finite(tmp_path: Path, key: str, value: b.Value) -> None:
     model_refused(tmp_path, key, value, "expected a finite number")
