@@ -33,11 +33,11 @@ class Estimate:
     """Bytes and parameters of a model; bytes are of this file's types unless said otherwise.
 
     total = weights + kv_cache + scratch + tokenizer. parts and parameters_by_part have the keys of PARTS;
-    parameters_by_layer one entry a layer; active_parameters are those a token meets (fewer than parameters where there are experts).
-    memory_at maps "f16", "q8_0", "q4_0" to the total if the matrices were of that type. note says why kv_cache and
-    scratch are 0 where the metadata does not describe a plain transformer; empty otherwise. tokenizer is what its
-    tables and its library stay with (within a fifth of what was measured); while it is built, half as much again comes
-    and goes. It is 0 where the file has none that can be built.
+    parameters_by_layer one entry a layer; active_parameters are those a token meets (fewer than parameters where there
+    are experts). memory_at maps "f16", "q8_0", "q4_0" to the total if the matrices were of that type. note says why
+    kv_cache and scratch are 0 where the metadata does not describe a plain transformer; empty otherwise. tokenizer is
+    what its tables and its library stay with (within a fifth of what was measured), 0 where the file has none that can
+    be built; while it is built, half as much again comes and goes.
     """
 
     weights: int
