@@ -39,6 +39,7 @@ _STRINGS_AT_ONCE = 1 << 14
 _FIRST_READ = 1 << 18
 _LARGE = 1 << 20
 _FEW_STRINGS = 1 << 12
+_HANDFUL = 8
 _NO_BYTES = np.empty(0, np.uint8)
 
 
@@ -171,8 +172,8 @@ class Metadata(Mapping[str, Any]):
 
     def _stored(self, entry: Entry) -> tuple[NDArray[np.uint8], Span]:
         """The encoded bytes of an array or a long string, and its span in them."""
-        span: Span = entry.value
-        return self._file.copy(entry.start, entry.stop - entry.start), span._replace(at=span.at - entry.start)
+        kind, item, n, at = entry.value
+        return self._file.copy(entry.start, entry.stop - entry.start), Span(kind, item, n, at - entry.start)
 
     def __repr__(self) -> str:
         return f"<Metadata of {len(self)} keys>"
@@ -223,10 +224,11 @@ def read_entries(cursor: Cursor, count: int) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for i in range(count):
         key = check_key(cursor.string(f"metadata key {i}", MAX_KEY_BYTES))
+        shown = clip(key)
         if key in entries:
-            raise GGUFError(f"metadata key {clip(key)} appears twice")
-        what = f"the value of {clip(key)}"
-        kind = _value_type(cursor.u32(f"the type of {clip(key)}"), what)
+            raise GGUFError(f"metadata key {shown} appears twice")
+        what = f"the value of {shown}"
+        kind = _value_type(cursor.u32(f"the type of {shown}"), what)
         start = cursor.at
         value = walk_value(cursor, kind, what)
         entries[key] = Entry(kind, start, cursor.at, value)
@@ -360,6 +362,12 @@ def _string_spans(data: NDArray[np.uint8], span: Span, what: str) -> tuple[NDArr
 
 
 def _byte_strings(data: NDArray[np.uint8], span: Span, what: str) -> Iterator[bytes]:
+    if span.n < _HANDFUL:  # a call of the core costs more
+        cursor = Cursor(data)
+        cursor.at = span.at
+        for i in range(span.n):
+            yield cursor.string(f"string {i} of {what}", MAX_STRING_BYTES)
+        return
     spans, end = _string_spans(data, span, what)
     block = data[span.at : end].tobytes()
     for first in range(0, span.n, _STRINGS_AT_ONCE):  # bounds as Python ints would fill memory for millions
