@@ -76,13 +76,14 @@ class RegularFile:
 
         Raises GGUFError when it was changed or closed, OutOfMemory.
         """
-        self.check_unchanged()
         try:
             out = np.empty(n, np.uint8)
         except (MemoryError, ValueError) as error:
             raise OutOfMemory(f"{clip(self.path)}: no memory for {n} bytes of it") from error
-        self.read_into(offset, memoryview(out))  # type: ignore[arg-type]
-        self.check_unchanged()
+        try:
+            self.read_into(offset, memoryview(out))  # type: ignore[arg-type]
+        finally:  # of all that can be wrong, this says the cause
+            self.check_unchanged()
         return out
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

@@ -55,6 +55,7 @@ class Cursor:
         self._room = _NO_BYTES  # what data is the beginning of
         self.data = _NO_BYTES if isinstance(source, MappedFile) else source
         self.size = source.size
+        self._loaded = len(self.data)
         self.at = 0
         self.view = memoryview(self.data)  # type: ignore[arg-type]
         self.n_strings = 0
@@ -62,7 +63,7 @@ class Cursor:
 
     def load(self, stop: int) -> None:
         """Reads on, so that the bytes before stop (no more than size) are in data."""
-        had = len(self.data)
+        had = self._loaded
         if self._file is None or stop <= had:
             return
         if stop > MAX_HEADER_BYTES:
@@ -74,6 +75,7 @@ class Cursor:
         self.data = self._room[:end]
         self.view = memoryview(self.data)  # type: ignore[arg-type]
         self._file.read_into(had, self.view[had:])
+        self._loaded = end
 
     @property
     def left(self) -> int:
@@ -82,12 +84,14 @@ class Cursor:
 
     def take(self, n: int, what: str) -> memoryview:
         """The next n bytes; GGUFError naming what if the file ends before."""
-        if n > self.size - self.at:
-            raise GGUFError(f"{what} at byte {self.at} needs {n} bytes, {self.left} are left: the file is cut")
-        start, self.at = self.at, self.at + n
-        if self.at > len(self.data):
-            self.load(self.at)
-        return self.view[start : self.at]
+        start = self.at
+        stop = start + n
+        if stop > self._loaded:
+            if stop > self.size:
+                raise GGUFError(f"{what} at byte {start} needs {n} bytes, {self.left} are left: the file is cut")
+            self.load(stop)
+        self.at = stop
+        return self.view[start:stop]
 
     def number(self, kind: int, what: str) -> Any:
         """The next scalar of that ValueType."""
