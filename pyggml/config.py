@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from pyggml.config_keys import Said, said, unknown
 from pyggml.errors import GGUFError, UnsupportedError
 
 _MAX_LAYERS = 1 << 12
 _MAX_WIDTH = 1 << 20  # n_embd, and all heads together
 _MAX_HEADS = 1 << 14
 _MAX_FF = 1 << 24
-_MAX_VOCAB = 1 << 24
+MAX_VOCAB = 1 << 24
 _MAX_CTX = 1 << 30
 _MAX_EXPERTS = 1 << 14
 _MAX_NAME = 64
+_LEAST = 1e-37  # what is smaller is 0 in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,9 @@ class Config:
     (padded vocabularies have more rows than tokens). n_expert 0 is a dense model; n_ff_expert is the width of
     one expert, n_ff_shared of the one every token passes (0: not told). expert_gating: 0 not told, 1 softmax,
     2 sigmoid, 3 softmax of the chosen; expert_norm: chosen weights sum to 1, None where the architecture decides.
-    sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none. pooling_type:
-    0 none, 1 mean, 2 cls, 3 last, 4 rank.
+    sliding_window, logit_softcap (of the output) and attn_logit_softcap are 0 where there is none, attn_scale where the
+    heads decide. pooling_type: 0 none, 1 mean, 2 cls, 3 last, 4 rank. said: the keys whose value changes the
+    mathematics, for Asked; unknown: keys of the architecture that nothing here knows.
     """
 
     arch: str
@@ -79,6 +82,9 @@ class Config:
     logit_softcap: float = 0.0
     causal: bool = True
     pooling_type: int = 0
+    attn_scale: float = 0.0
+    said: tuple[Said, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, Any]) -> Config:
@@ -99,8 +105,45 @@ class Config:
         return _read(_Reader(metadata))
 
 
+class Asked:
+    """A Config that notes which of its fields are read: what a builder of a graph is given.
+
+    >>> asked = Asked(Config.from_metadata({"general.architecture": "llama", "llama.block_count": 1,
+    ...     "llama.context_length": 64, "llama.embedding_length": 32, "llama.feed_forward_length": 48,
+    ...     "llama.attention.head_count": 4, "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.logit_scale": 2.0}))
+    >>> asked.n_head
+    4
+    >>> asked.check_all_taken()  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    pyggml.errors.UnsupportedError: llama.logit_scale is 2.0, but architecture llama scales no logits; ...
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._taken: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self._taken.add(name)
+        return getattr(self._config, name)
+
+    def check_all_taken(self) -> int:
+        """The longest context that is computed exactly; 0 where any is.
+
+        Raises UnsupportedError naming a key of the file that changes the mathematics and was not asked for.
+        """
+        left = [each for each in self._config.said if each.field not in self._taken]
+        for each in left:
+            if not each.n_ctx:
+                raise UnsupportedError(
+                    f"{each.key} is {each.shown}, but architecture {self._config.arch} "
+                    f"{each.does or 'does not know it'}; the file is a variant that cannot be run yet"
+                )
+        return min((each.n_ctx for each in left), default=0)
+
+
 class _Reader:
-    """Typed, bounded access to the keys of one architecture."""
+    """Typed, bounded access to the keys of one architecture; asked: those that were read."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.metadata = metadata
@@ -108,18 +151,24 @@ class _Reader:
         if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
             raise _wrong("general.architecture", name, "a name such as 'llama'")
         self.arch = name
+        self.asked: set[str] = set()
 
     def value(self, key: str) -> Any:
         """The value of `<arch>.key`, None if absent."""
+        self.asked.add(key)
         return self.metadata.get(f"{self.arch}.{key}")
 
-    def integer(self, key: str, limit: int, default: int | None = None, least: int = 1) -> int:
-        """An integer in [least, limit]; an array is accepted where all its elements are equal."""
+    def integer(
+        self, key: str, limit: int, default: int | None = None, least: int = 1, n_layer: int | None = None
+    ) -> int:
+        """An integer in [least, limit]; with n_layer, an array of so many equal ones is accepted too."""
         value = self.value(key)
         if value is None and default is not None:
             return default
         expected = f"an integer from {least} to {limit}"
-        if isinstance(value, (list, tuple, np.ndarray)):
+        if n_layer is not None and isinstance(value, (list, tuple, np.ndarray)):
+            if len(value) != n_layer:
+                raise _wrong(f"{self.arch}.{key}", value, f"{expected}, or one for each of {n_layer} layers")
             value = self._same(key, value, expected)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
             raise _wrong(f"{self.arch}.{key}", value, expected)
@@ -142,7 +191,7 @@ class _Reader:
         if value is None and default is not None:
             return default
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or value < 0 or (value == 0 and not zero) or value > limit:
+        if not fits or value < 0 or (value == 0 and not zero) or 0 < value < _LEAST or value > limit:
             expected = f"a finite number {'from' if zero else 'above'} 0 and at most {limit:g}"
             raise _wrong(f"{self.arch}.{key}", value, expected)
         return float(value)
@@ -175,8 +224,8 @@ def _read(r: _Reader) -> Config:
     n_layer = r.integer("block_count", _MAX_LAYERS)
     n_ctx = r.integer("context_length", _MAX_CTX)
     n_embd = r.integer("embedding_length", _MAX_WIDTH)
-    n_head = r.integer("attention.head_count", _MAX_HEADS)
-    n_head_kv = r.integer("attention.head_count_kv", _MAX_HEADS, n_head)
+    n_head = r.integer("attention.head_count", _MAX_HEADS, n_layer=n_layer)
+    n_head_kv = r.integer("attention.head_count_kv", _MAX_HEADS, n_head, n_layer=n_layer)
     if n_head % n_head_kv:
         raise GGUFError(
             f"{r.arch}.attention.head_count is {n_head}, no multiple of head_count_kv, which is {n_head_kv}"
@@ -185,8 +234,8 @@ def _read(r: _Reader) -> Config:
     head_dim_v = _head_dim(r, "attention.value_length", n_embd, n_head)
     n_expert, n_expert_used = _experts(r)
     n_ff_expert = r.integer("expert_feed_forward_length", _MAX_FF, 0) if n_expert else 0
-    n_ff = r.integer("feed_forward_length", _MAX_FF, n_ff_expert or None)
-    return Config(
+    n_ff = r.integer("feed_forward_length", _MAX_FF, n_ff_expert or None, n_layer=n_layer)
+    config = Config(
         arch=r.arch,
         n_layer=n_layer,
         n_embd=n_embd,
@@ -213,7 +262,10 @@ def _read(r: _Reader) -> Config:
         logit_softcap=r.number("final_logit_softcapping", 0.0, zero=True),
         causal=r.flag("attention.causal", True),
         pooling_type=r.integer("pooling_type", 4, 0, least=0),
+        attn_scale=r.number("attention.scale", 0.0, zero=True),
     )
+    # In this order: what is said is only asked of values that were found to be of their types.
+    return replace(config, said=tuple(said(r.metadata, r.arch)), unknown=unknown(r.metadata, r.arch, r.asked))
 
 
 def _head_dim(r: _Reader, key: str, n_embd: int, n_head: int) -> int:
@@ -242,7 +294,7 @@ def _norm_eps(r: _Reader) -> float:
 
 
 def _vocab(r: _Reader) -> int:
-    size = r.integer("vocab_size", _MAX_VOCAB, 0)
+    size = r.integer("vocab_size", MAX_VOCAB, 0)
     key = "tokenizer.ggml.tokens"
     if size or key not in r.metadata:
         return size
@@ -252,10 +304,8 @@ def _vocab(r: _Reader) -> int:
     else:
         value = r.metadata[key]
         n = len(value) if isinstance(value, (list, tuple, np.ndarray)) else None
-    if n is None or not 1 <= n <= _MAX_VOCAB:
-        raise GGUFError(
-            f"{key} is {'no array' if n is None else f'an array of {n}'}, expected 1 to {_MAX_VOCAB} tokens"
-        )
+    if n is None or not 1 <= n <= MAX_VOCAB:
+        raise GGUFError(f"{key} is {'no array' if n is None else f'an array of {n}'}, expected 1 to {MAX_VOCAB} tokens")
     return int(n)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import GGUFError, OutOfMemory, ShapeError, UnsupportedError
+from pyggml.errors import ArgumentError, GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.gguf_file import MappedFile, PathLike
 from pyggml.gguf_foreign import HEAD, recognise
 from pyggml.gguf_format import (
@@ -71,11 +71,41 @@ class TensorInfo:
 
     @property
     def data(self) -> NDArray[np.uint8]:
-        """Its stored bytes, a read-only view (nbytes,) of the mapped file.
+        """Its stored bytes (nbytes,): a read-only copy, which whatever happens to the file does not touch.
 
-        The view outlives close(), but touching it after the file was cut kills the process: check_unchanged() first.
-        Raises GGUFError when the file was changed or closed.
+        Each access reads anew; take a part of a large tensor with read(). Raises GGUFError when the file was changed or
+        closed, OutOfMemory.
         """
+        made = self.read()
+        made.flags.writeable = False
+        return made
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+        """A copy of its stored bytes from start to stop (the end by default): (stop - start,).
+
+        Raises GGUFError when the file was changed or closed, ArgumentError for bytes it does not have, OutOfMemory.
+        """
+        stop = self.nbytes if stop is None else stop
+        if not 0 <= start <= stop <= self.nbytes:
+            raise ArgumentError(f"tensor {clip(self.name)} has {self.nbytes} bytes, asked for {start} to {stop}")
+        return self._file.copy(self.offset + start, stop - start)
+
+    def every(self, step: int) -> NDArray[np.uint8]:
+        """A copy of every step-th row, from the first: (ceil(rows / step), bytes of a row). Raises as read() does."""
+        size = self.type.row_bytes(self.shape[-1])
+        rows = self.n_elements // self.shape[-1]
+        if step == 1:
+            return self.read().reshape(rows, size)
+        self._file.check_unchanged()
+        made = np.empty((-(-rows // step), size), np.uint8)
+        flat = memoryview(made.reshape(-1))  # type: ignore[arg-type]
+        for i in range(len(made)):
+            self._file.read_into(self.offset + i * step * size, flat[i * size : (i + 1) * size])
+        self._file.check_unchanged()
+        return made
+
+    def _mapped(self) -> NDArray[np.uint8]:
+        """Its stored bytes in the map, for a plan that checks the file before each step and for nobody else."""
         self._file.check_unchanged()
         return self._file.bytes[self.offset : self.offset + self.nbytes]
 
@@ -92,6 +122,7 @@ class TensorInfo:
             )
         self._file.check_unchanged()
         self._file.read_into(self.offset, view.cast("B"))
+        self._file.check_unchanged()
 
     def __repr__(self) -> str:
         return f"<TensorInfo {clip(self.name)} {self.type} {self.shape}, {self.nbytes} bytes>"
@@ -145,7 +176,7 @@ class GGUFFile:
             file.check_unchanged()
 
     def close(self) -> None:
-        """Gives the descriptors back; views taken before stay valid."""
+        """Gives the descriptors back; what was read before stays valid."""
         for file in self._files:
             file.close()
 
@@ -166,7 +197,7 @@ class _Part:
 
     def __init__(self, file: MappedFile) -> None:
         self.file = file
-        cursor = Cursor(file.bytes)
+        cursor = Cursor(file)
         self.version = _read_version(cursor, file)
         n_tensors = cursor.u64("the tensor count")
         n_keys = cursor.u64("the metadata count")
@@ -184,13 +215,14 @@ class _Part:
             self.alignment = check_alignment(entry.value)
         self.tensors = _read_tensors(cursor, n_tensors, file)
         _place_tensors(self.tensors, align_up(cursor.at, self.alignment), self.alignment, file.size)
+        file.check_unchanged()
 
 
 def open(path: PathLike) -> GGUFFile:  # noqa: A001 - the module is the namespace: gguf.open
     """Opens a GGUF file of version 2 or 3; any part of a split one opens all parts.
 
-    Nothing but the header is read: tensors are views of the mapped file. Every count, length, offset, alignment,
-    type and shape is checked against the file first.
+    Nothing but the header is read: tensors stay in the file until they are asked for. Every count, length, offset,
+    alignment, type and shape is checked against the file first.
 
     Raises:
         GGUFError: the file is missing, no regular file, cut, broken or hostile; the message names what and where.
@@ -275,7 +307,7 @@ def _read_version(cursor: Cursor, file: MappedFile) -> int:
     if magic != MAGIC:
         if magic == MAGIC[::-1]:
             raise UnsupportedError("a big-endian GGUF file (its magic is reversed); convert it to little-endian")
-        known = recognise(file.bytes[:HEAD].tobytes(), file.path)
+        known = recognise(file.read(0, min(HEAD, file.size)), file.path)
         raise GGUFError(f"no GGUF file: {known or f'it begins with {clip(magic)}, expected {MAGIC!r}'}")
     version = cursor.u32("the version")
     if version in VERSIONS:
@@ -347,6 +379,10 @@ def _table(file: GGUFFile, most: int = 40) -> str:
     ]
     if any(each.closed for each in file._files):
         return lines[0] + " (closed)"
+    try:
+        file.check_unchanged()
+    except GGUFError:
+        return lines[0] + " (changed since it was opened)"
     keys = list(file.metadata)
     width = max((min(len(key), 48) for key in keys[:most]), default=0)
     for key in keys[:most]:

@@ -1,7 +1,9 @@
 """One file on disk, opened once: a read-only map, positioned reads, and the watch that it stays what it was.
 
 RegularFile only reads; MappedFile has the map too. Nothing here knows GGUF. A file that shrinks under a map kills the
-process with SIGBUS at the next touch, so whoever touches the map first calls check_unchanged().
+process with SIGBUS at the next touch, whatever was checked before. So everything is read by position, where a cut file
+is an error, and the map is for plans alone: their weights are too large to copy, and the check before each step is all
+that can be done (a cut within a step kills).
 """
 
 from __future__ import annotations
@@ -71,6 +73,21 @@ class RegularFile:
             how = f"its size went from {self.size} to {now.st_size}" if now.st_size != self.size else "it was rewritten"
             raise GGUFError(f"{clip(self.path)} changed after it was opened: {how}; load it again")
 
+    def copy(self, offset: int, n: int) -> NDArray[np.uint8]:
+        """n bytes from offset: a copy of its own, taken while the file was as it had been opened.
+
+        Raises GGUFError when it was changed or closed, OutOfMemory.
+        """
+        try:
+            out = np.empty(n, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise OutOfMemory(f"{clip(self.path)}: no memory for {n} bytes of it") from error
+        try:
+            self.read_into(offset, memoryview(out))  # type: ignore[arg-type]
+        finally:  # of all that can be wrong, this says the cause
+            self.check_unchanged()
+        return out
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills buffer (flat, writable bytes) from offset without touching the map."""
         done = 0
@@ -111,7 +128,7 @@ class RegularFile:
 class MappedFile(RegularFile):
     """A regular file as read-only bytes.
 
-    `bytes` is a uint8 view of the whole map; views of it keep the map alive after close().
+    `bytes` is a uint8 view of the whole map, for weights of plans; views of it keep the map alive after close().
     """
 
     def __init__(self, path: PathLike, expected: str = "a GGUF file") -> None:

@@ -34,6 +34,7 @@ MAX_DEPTH = 8  # of arrays in arrays
 MAX_NESTED = 1 << 16  # arrays inside arrays, in a whole file
 MAX_ALIGNMENT = 1 << 24
 MAX_SPLITS = 1 << 12
+MAX_HEADER_BYTES = 5 << 26  # metadata and tensor table; the longest known have 30 MB
 
 
 class ValueType(IntEnum):

@@ -19,6 +19,7 @@ from pyggml.gguf_format import (
     DTYPES,
     MAX_ARRAY,
     MAX_DEPTH,
+    MAX_HEADER_BYTES,
     MAX_KEY_BYTES,
     MAX_KEYS,
     MAX_NESTED,
@@ -35,18 +36,46 @@ from pyggml.gguf_format import (
 _MIN_KEY_BYTES = 8 + 1 + 4 + 1  # length, one character, type, one byte of value
 _EAGER_STRING = 1 << 12
 _STRINGS_AT_ONCE = 1 << 14
+_FIRST_READ = 1 << 18
+_LARGE = 1 << 20
+_FEW_STRINGS = 1 << 12
+_HANDFUL = 8
+_NO_BYTES = np.empty(0, np.uint8)
 
 
 class Cursor:
-    """A position in the bytes of a file; every read is checked against what is left."""
+    """A position in bytes, or in a file of which as much is read as is asked for; every read is checked against what
+    is left.
 
-    def __init__(self, data: NDArray[np.uint8], at: int = 0) -> None:
-        self.data = data
-        self.at = at
-        self.size = len(data)
-        self.view = memoryview(data)  # type: ignore[arg-type]
+    data: the bytes there are (of a file: read so far); size: of all.
+    """
+
+    def __init__(self, source: NDArray[np.uint8] | MappedFile) -> None:
+        self._file = source if isinstance(source, MappedFile) else None
+        self._room = _NO_BYTES  # what data is the beginning of
+        self.data = _NO_BYTES if isinstance(source, MappedFile) else source
+        self.size = source.size
+        self._loaded = len(self.data)
+        self.at = 0
+        self.view = memoryview(self.data)  # type: ignore[arg-type]
         self.n_strings = 0
         self.n_nested = 0
+
+    def load(self, stop: int) -> None:
+        """Reads on, so that the bytes before stop (no more than size) are in data."""
+        had = self._loaded
+        if self._file is None or stop <= had:
+            return
+        if stop > MAX_HEADER_BYTES:
+            raise GGUFError(f"the header does not end within {MAX_HEADER_BYTES} bytes, which is all that is allowed")
+        end = min(self.size, max(stop, min(max(2 * had, _FIRST_READ), MAX_HEADER_BYTES)))
+        if end > len(self._room):  # pages that nothing is read into cost nothing
+            self._room = np.empty(end if end <= _LARGE else min(self.size, MAX_HEADER_BYTES), np.uint8)
+            self._room[:had] = self.data
+        self.data = self._room[:end]
+        self.view = memoryview(self.data)  # type: ignore[arg-type]
+        self._file.read_into(had, self.view[had:])
+        self._loaded = end
 
     @property
     def left(self) -> int:
@@ -55,10 +84,14 @@ class Cursor:
 
     def take(self, n: int, what: str) -> memoryview:
         """The next n bytes; GGUFError naming what if the file ends before."""
-        if n > self.size - self.at:
-            raise GGUFError(f"{what} at byte {self.at} needs {n} bytes, {self.left} are left: the file is cut")
-        start, self.at = self.at, self.at + n
-        return self.view[start : self.at]
+        start = self.at
+        stop = start + n
+        if stop > self._loaded:
+            if stop > self.size:
+                raise GGUFError(f"{what} at byte {start} needs {n} bytes, {self.left} are left: the file is cut")
+            self.load(stop)
+        self.at = stop
+        return self.view[start:stop]
 
     def number(self, kind: int, what: str) -> Any:
         """The next scalar of that ValueType."""
@@ -127,7 +160,7 @@ class Metadata(Mapping[str, Any]):
             return entry.value
         if key not in self._decoded:
             try:
-                self._decoded[key] = _decode(self._bytes(), entry.value, f"the value of {clip(key)}")
+                self._decoded[key] = _decode(*self._stored(entry), f"the value of {clip(key)}")
             except MemoryError as error:
                 raise OutOfMemory(f"no memory for {entry.value.n} elements of {clip(key)}") from error
         return self._decoded[key]
@@ -141,9 +174,10 @@ class Metadata(Mapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._entries
 
-    def _bytes(self) -> NDArray[np.uint8]:
-        self._file.check_unchanged()
-        return self._file.bytes
+    def _stored(self, entry: Entry) -> tuple[NDArray[np.uint8], Span]:
+        """The encoded bytes of an array or a long string, and its span in them."""
+        kind, item, n, at = entry.value
+        return self._file.copy(entry.start, entry.stop - entry.start), Span(kind, item, n, at - entry.start)
 
     def __repr__(self) -> str:
         return f"<Metadata of {len(self)} keys>"
@@ -162,15 +196,16 @@ class Metadata(Mapping[str, Any]):
 
     def raw_strings(self, key: str) -> list[bytes]:
         """The bytes of a string array, for tokens that are no UTF-8; GGUFError if the value is something else."""
-        value = self._entries[key].value
+        entry = self._entries[key]
+        value = entry.value
         if not isinstance(value, Span) or value.item is not ValueType.STR or value.kind is not ValueType.ARR:
             raise GGUFError(f"{clip(key)} is {self.type_of(key)}, expected arr[str]")
-        return list(_byte_strings(self._bytes(), value, clip(key)))
+        return list(_byte_strings(*self._stored(entry), clip(key)))
 
     def raw(self, key: str) -> tuple[ValueType, bytes]:
         """Type and encoded bytes of a value exactly as stored, what Writer.add_raw takes."""
         entry = self._entries[key]
-        return entry.kind, self._bytes()[entry.start : entry.stop].tobytes()
+        return entry.kind, self._file.copy(entry.start, entry.stop - entry.start).tobytes()
 
     def summary(self, key: str, width: int = 60) -> str:
         """One printable ASCII line for tables; long arrays show only their length."""
@@ -193,10 +228,11 @@ def read_entries(cursor: Cursor, count: int) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for i in range(count):
         key = check_key(cursor.string(f"metadata key {i}", MAX_KEY_BYTES))
+        shown = clip(key)
         if key in entries:
-            raise GGUFError(f"metadata key {clip(key)} appears twice")
-        what = f"the value of {clip(key)}"
-        kind = _value_type(cursor.u32(f"the type of {clip(key)}"), what)
+            raise GGUFError(f"metadata key {shown} appears twice")
+        what = f"the value of {shown}"
+        kind = _value_type(cursor.u32(f"the type of {shown}"), what)
         start = cursor.at
         value = walk_value(cursor, kind, what)
         entries[key] = Entry(kind, start, cursor.at, value)
@@ -273,8 +309,10 @@ def _walk_numbers(cursor: Cursor, span: Span, what: str) -> None:
     if span.n > MAX_ARRAY:
         raise GGUFError(f"{what} has {span.n} elements, at most {MAX_ARRAY} are allowed")
     cursor.at += span.n * size
-    if span.item is ValueType.BOOL and span.n and cursor.data[span.at : cursor.at].max() > 1:
-        raise GGUFError(f"{what} is an array of bools with a value that is not 0 or 1")
+    if span.item is ValueType.BOOL and span.n:
+        cursor.load(cursor.at)
+        if cursor.data[span.at : cursor.at].max() > 1:
+            raise GGUFError(f"{what} is an array of bools with a value that is not 0 or 1")
 
 
 def _walk_strings(cursor: Cursor, span: Span, what: str) -> None:
@@ -286,12 +324,35 @@ def _walk_strings(cursor: Cursor, span: Span, what: str) -> None:
             f"{what} has {span.n} strings, at most {MAX_STRINGS} in an array and {MAX_STRINGS_TOTAL} in a file "
             "are allowed"
         )
-    spans, cursor.at = _string_spans(cursor.data, span, what)
+    cursor.at, longest = _end_of_strings(cursor, span, what)
     if cursor.at - span.at > MAX_STRING_ARRAY_BYTES:
         raise GGUFError(f"{what} takes {cursor.at - span.at} bytes, at most {MAX_STRING_ARRAY_BYTES} are allowed")
-    longest = int(spans[:, 1].max()) if span.n else 0
     if longest > MAX_STRING_BYTES:
         raise GGUFError(f"{what} holds a string of {longest} bytes, at most {MAX_STRING_BYTES} are allowed")
+
+
+def _end_of_strings(cursor: Cursor, span: Span, what: str) -> tuple[int, int]:
+    """The offset behind the last string at the cursor, and the length of the longest; reads on until they end."""
+    longest = 0
+    if span.n < _FEW_STRINGS:  # perhaps long ones: one by one, so that nothing is read for a length that lies
+        for i in range(span.n):
+            n = cursor.string_length(f"string {i} of {what}", MAX_STRING_BYTES)
+            cursor.take(n, what)
+            longest = max(longest, n)
+        return cursor.at, longest
+    stop = span.at + 20 * span.n
+    while True:
+        stop = min(stop, cursor.size, span.at + MAX_STRING_ARRAY_BYTES)
+        cursor.load(stop)
+        try:
+            spans, end = _string_spans(cursor.data, span, what)
+            return end, int(spans[:, 1].max())
+        except GGUFError:
+            if len(cursor.data) == cursor.size:
+                raise
+            if stop == span.at + MAX_STRING_ARRAY_BYTES:
+                raise GGUFError(f"{what} takes more than the {MAX_STRING_ARRAY_BYTES} bytes that are allowed") from None
+        stop = max(2 * stop, len(cursor.data) + 1)
 
 
 def _string_spans(data: NDArray[np.uint8], span: Span, what: str) -> tuple[NDArray[np.uint64], int]:
@@ -305,6 +366,12 @@ def _string_spans(data: NDArray[np.uint8], span: Span, what: str) -> tuple[NDArr
 
 
 def _byte_strings(data: NDArray[np.uint8], span: Span, what: str) -> Iterator[bytes]:
+    if span.n < _HANDFUL:  # a call of the core costs more
+        cursor = Cursor(data)
+        cursor.at = span.at
+        for i in range(span.n):
+            yield cursor.string(f"string {i} of {what}", MAX_STRING_BYTES)
+        return
     spans, end = _string_spans(data, span, what)
     block = data[span.at : end].tobytes()
     for first in range(0, span.n, _STRINGS_AT_ONCE):  # bounds as Python ints would fill memory for millions
@@ -320,7 +387,8 @@ def _decode(data: NDArray[np.uint8], span: Span, what: str) -> Any:
     if span.item is not ValueType.ARR:
         return _decode_flat(data, span, what)
     # Depth is at most MAX_DEPTH and the walk has judged every length, so plain recursion is safe here.
-    cursor = Cursor(data, span.at)
+    cursor = Cursor(data)
+    cursor.at = span.at
     return _decode_nested(cursor, span, what)
 
 

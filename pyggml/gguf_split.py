@@ -123,9 +123,8 @@ class _Counter:
         self.done, self.total, self.progress = 0, total, progress
 
     def pieces(self, info: gguf.TensorInfo) -> Iterator[NDArray[np.uint8]]:
-        data = info.data
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
+        for at in range(0, info.nbytes, _PIECE):
+            piece = info.read(at, min(at + _PIECE, info.nbytes))
             yield piece
             self.done += piece.nbytes
             if self.progress is not None:

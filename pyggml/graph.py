@@ -117,8 +117,9 @@ class Graph:
         """Rows handed to the step by the caller -> (tokens, cols)."""
         return self._op("input", name, ints=(cols,))
 
-    def rms_norm(self, x: Node, w: Weight, eps: float, name: str = "") -> Node:
-        """x / rms(x) * w over each run of w.cols values of a row."""
+    def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
+        """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg)."""
+        _expect(w, 1, x.cols if seg is None else seg)
         return self._op("rms_norm", name or _stem(w), (x,), (w,), (w.cols,), (eps,))
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, arch, batch, chat_named, gguf, scoring
-from pyggml.config import Config
+from pyggml.config import MAX_VOCAB, Config
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
@@ -28,7 +28,7 @@ from pyggml.sample import Sampling
 from pyggml.session import Session
 from pyggml.tensor import Tensor
 from pyggml.texts import Text, is_text, text_of
-from pyggml.weights import Progress, Weights
+from pyggml.weights import Progress, Tensors, Weights
 
 if TYPE_CHECKING:
     from pyggml.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pyggml")
 
 BUNDLED = Path(__file__).parent / "data" / "tales.gguf"
+_PADDING = 1 << 16  # rows that a vocabulary may have beyond its tokens, or as many as it has tokens
 N_BATCH = 512
 """Most tokens computed at once; longer prompts are cut into such pieces."""
 
@@ -57,7 +58,9 @@ def load(
     n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
     or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
-    progress(bytes_done, bytes_total) follows the copy. Raises GGUFError for a broken file, UnsupportedError for a model
+    progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
+    with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
+    by renaming, or copy. Raises GGUFError for a broken file, UnsupportedError for a model
     or device that cannot be run.
 
     >>> import pyggml
@@ -100,16 +103,24 @@ class Model:
             name = self.metadata.get("general.architecture")
             if not isinstance(name, str):
                 raise GGUFError(f"general.architecture: expected a name, got {name!r}")
-            module = arch.find(name)
+            arch.find(name)
             self.config = Config.from_metadata(self.metadata)
             self._text = _Lazy(lambda: _tokenizer(self.metadata))
-            weights = Weights(self._file.tensors, self.config.n_layer, copy=not mmap, progress=progress)
+            tensors, n_layer = self._file.tensors, self.config.n_layer
             graph = Graph()
-            out = module.build(graph, self.config, weights)
-            weights.check_all_taken(name)
+            built = arch.build(graph, self.config, Weights(tensors, n_layer))
+            if self.config.unknown:
+                log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
             self._mapped = mmap
+            self.n_vocab = built.out.cols
+            self._check_vocab()
             self.n_ctx = n_ctx or self.config.n_ctx_train
-            self._plan = graph.finish(out, min(N_BATCH, self.n_ctx), self.n_ctx)
+            if built.n_ctx and self.n_ctx > built.n_ctx:
+                self.n_ctx = self._exact(n_ctx, built.n_ctx)
+            if not mmap:  # only what was found good is worth its memory
+                graph = Graph()
+                built = arch.build(graph, self.config, Weights(tensors, n_layer, copy=True, progress=progress))
+            self._plan = graph.finish(built.out, min(N_BATCH, self.n_ctx), self.n_ctx)
             if n_ctx is None:
                 self.n_ctx = self._fitting(self.n_ctx)
             elif n_ctx > self.config.n_ctx_train:
@@ -119,8 +130,6 @@ class Model:
                     f"kv_type {kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
                     "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
                 )
-            self.n_vocab = out.cols
-            self._check_vocab()
             self._n_weights = sum(t.n_elements for t in self._file.tensors.values())
         except BaseException:
             self._file.close()
@@ -276,9 +285,12 @@ class Model:
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The file's tensors by name, as views."""
+        """The file's tensors by name. Each access makes a Tensor, which reads its bytes from the file when it is used.
+
+        Raises GGUFError then, where the file was changed after it was loaded or the model is closed.
+        """
         self._check_open()
-        return {name: Tensor(info.data, info.type, info.shape) for name, info in self._file.tensors.items()}
+        return Tensors(self._file.tensors)
 
     def memory(self) -> Memory:
         """Bytes held now: weights, the caches of open sessions, scratch.
@@ -384,16 +396,37 @@ class Model:
             self._file.check_unchanged()
 
     def _check_vocab(self) -> None:
+        """Rows of the embedding and the output (they are as many) against tokens."""
         key = "tokenizer.ggml.tokens"
         n = (self._file.metadata.array_length(key) if key in self.metadata else 0) or 0
-        if n <= self.n_vocab:
-            return
+        if n > self.n_vocab:
+            self._check_beyond(key, n)
+        most = max(2 * n, n + _PADDING) if n else MAX_VOCAB
+        if self.n_vocab > most:
+            raise GGUFError(
+                f"token_embd.weight has {self.n_vocab} rows, expected at most {most} for "
+                + (f"the {n} tokens that {key} lists" if n else "any vocabulary")
+            )
+
+    def _check_beyond(self, key: str, n: int) -> None:
+        """Tokens without a row: only such as were added and never trained."""
         rows = f"{key} lists {n} tokens, but the output has only {self.n_vocab} rows"
         types = self.metadata.get("tokenizer.ggml.token_type")
         rest = list(types[self.n_vocab :]) if isinstance(types, np.ndarray) and len(types) == n else []
         if not rest or not {2, 3, 4, 5}.issuperset(rest):  # pieces of words: not tokens added and never trained
             raise GGUFError(rows)
         log.warning("%s: the added tokens beyond them cannot be used", rows)
+
+    def _exact(self, wanted: int | None, n_ctx: int) -> int:
+        """n_ctx, up to which the context is computed as the file says; refuses more than that where it is wanted."""
+        keys = ", ".join(f"{each.key} = {each.shown}" for each in self.config.said if each.n_ctx == n_ctx)
+        if wanted is not None:
+            raise UnsupportedError(
+                f"n_ctx {wanted}: the file says {keys}, and architecture {self.config.arch} lets every token see all "
+                f"before it; up to n_ctx={n_ctx} that is the same"
+            )
+        log.info("n_ctx is %d, because of %s", n_ctx, keys)
+        return n_ctx
 
     def _fitting(self, n_ctx: int) -> int:
         """n_ctx, halved until the cache takes no more than half of the free memory."""

@@ -86,7 +86,7 @@ def finite(info: TensorInfo) -> bool:
     step = max(1, (1 << 20) // k)
     for at in range(0, rows, step):
         n = min(step, rows - at)
-        raw = info.data[at * row_bytes : (at + n) * row_bytes]
+        raw = info.read(at * row_bytes, (at + n) * row_bytes)
         if not np.isfinite(_native.dequantize(info.type.id, raw, n, k, 1)).all():
             return False
     return True

@@ -1,12 +1,13 @@
 """Tensor: numbers in any GGUF type with numpy's manners. Holds bytes and a shape; the sense of the bytes is native.
 
-Rows are the last dimension and the unit of slicing; nothing is copied where the layout allows it.
+Rows are the last dimension and the unit of slicing; nothing is copied where the layout allows it. A tensor of a file
+reads its bytes when they are first asked for, or only the rows that are; from then on they are its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,27 @@ class Tensor:
     (2, 32)
     """
 
-    __slots__ = ("_raw", "shape", "type")
+    __slots__ = ("_held", "_read", "_row", "shape", "type")
 
     def __init__(self, raw: Any, type: QuantType | str, shape: Sequence[int]) -> None:
+        self._set(type, shape)
+        flat = np.frombuffer(raw, np.uint8) if not isinstance(raw, np.ndarray) else raw.reshape(-1).view(np.uint8)
+        if flat.size != self.nbytes:
+            raise ShapeError(
+                f"{self.type.name} of shape {self.shape} has {self.nbytes} bytes, the buffer has {flat.size}"
+            )
+        self._held: NDArray[np.uint8] | None = flat.reshape(self._rows, self._row)
+        self._read: Callable[[int, int], NDArray[np.uint8]] | None = None
+
+    @classmethod
+    def stored(cls, read: Callable[[int, int], NDArray[np.uint8]], type: QuantType, shape: Sequence[int]) -> Tensor:
+        """A tensor that lies elsewhere: read(start, stop) gives bytes of it, as an array that nobody else holds."""
+        made = cls.__new__(cls)
+        made._set(type, shape)
+        made._held, made._read = None, read
+        return made
+
+    def _set(self, type: QuantType | str, shape: Sequence[int]) -> None:
         self.type = type if isinstance(type, QuantType) else QuantType.parse(type)
         self.shape = tuple(int(n) for n in shape)
         if not self.shape or any(n < 0 for n in self.shape):
@@ -47,12 +66,7 @@ class Tensor:
         row = _native.row_bytes(self.type.id, k)
         if row == 0 and k:
             raise ShapeError(f"rows of {k} values do not fit {self.type.name}, whose blocks hold {self.type.elems}")
-        flat = np.frombuffer(raw, np.uint8) if not isinstance(raw, np.ndarray) else raw.reshape(-1).view(np.uint8)
-        if flat.size != self._rows * row:
-            raise ShapeError(
-                f"{self.type.name} of shape {self.shape} has {self._rows * row} bytes, the buffer has {flat.size}"
-            )
-        self._raw: NDArray[np.uint8] = flat.reshape(self._rows, row)
+        self._row = row
 
     @property
     def _rows(self) -> int:
@@ -60,13 +74,16 @@ class Tensor:
 
     @property
     def raw(self) -> NDArray[np.uint8]:
-        """The stored bytes, (rows, bytes of a row); a view."""
-        return self._raw
+        """The stored bytes, (rows, bytes of a row). Of a file: read at the first call and kept; raises GGUFError."""
+        if self._held is None:
+            assert self._read is not None
+            self._held = self._read(0, self.nbytes).reshape(self._rows, self._row)
+        return self._held
 
     @property
     def nbytes(self) -> int:
         """Stored bytes."""
-        return self._raw.nbytes
+        return self._rows * self._row
 
     @property
     def ndim(self) -> int:
@@ -90,17 +107,24 @@ class Tensor:
             raise ArgumentError("only rows can be sliced; use .numpy() for single values of a row")
         if not isinstance(index, int | np.integer | slice):
             raise ArgumentError(f"rows are taken by an int or a slice, got {index!r}")
-        parts = self._raw.reshape(self.shape[0], -1)
         try:
-            part = parts[index]
+            chosen = range(self.shape[0])[index]
         except IndexError:
             raise ArgumentError(f"row {index} is outside the {self.shape[0]} of {self.shape}") from None
-        shape = self.shape[1:] if not isinstance(index, slice) else (part.shape[0], *self.shape[1:])
-        return Tensor(np.ascontiguousarray(part), self.type, shape)
+        rows = chosen if isinstance(chosen, range) else range(chosen, chosen + 1)
+        shape = (len(rows), *self.shape[1:]) if isinstance(chosen, range) else self.shape[1:]
+        if self._held is None and self._read is not None and rows.step == 1:
+            size = self.nbytes // max(self.shape[0], 1)
+            return Tensor(self._read(rows.start * size, (rows.start + len(rows)) * size), self.type, shape)
+        parts = self.raw.reshape(self.shape[0], -1)
+        return Tensor(np.ascontiguousarray(parts[index]), self.type, shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tensor, (self.raw, self.type.name, self.shape)
 
     def dequantize(self, n_threads: int = 0) -> NDArray[np.float32]:
         """The values as float32, always a copy."""
-        y = _native.dequantize(self.type.id, self._raw.reshape(-1), self._rows, self.shape[-1], n_threads)
+        y = _native.dequantize(self.type.id, self.raw.reshape(-1), self._rows, self.shape[-1], n_threads)
         return y.reshape(self.shape)
 
     def numpy(self) -> NDArray[Any]:
@@ -108,7 +132,7 @@ class Tensor:
         plain = _PLAIN.get(self.type.name)
         if plain is None:
             return self.dequantize()
-        return self._raw.reshape(-1).view(plain).reshape(self.shape)
+        return self.raw.reshape(-1).view(plain).reshape(self.shape)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         values = self.numpy()
@@ -126,7 +150,7 @@ class Tensor:
         if values.ndim not in (1, 2) or values.shape[0] != k:
             raise ShapeError(f"w @ x: w is ({m}, {k}), expected x of shape ({k},) or ({k}, n), got {values.shape}")
         columns = np.ascontiguousarray(np.atleast_2d(values.T))
-        y = _native.matmul(self.type.id, self._raw.reshape(-1), m, k, columns)
+        y = _native.matmul(self.type.id, self.raw.reshape(-1), m, k, columns)
         return y[0] if values.ndim == 1 else np.ascontiguousarray(y.T)
 
 

@@ -1,4 +1,4 @@
-"""The tensors of a file as weights of a graph: views of the mapping, or copies on huge pages.
+"""The tensors of a file: as weights of a graph (in the map, or copied on huge pages), and as Tensors for users.
 
 Knows names and layers, not what they are for. Remembers what an architecture took, so that a file with tensors nobody
 reads is refused instead of running as something else.
@@ -15,6 +15,7 @@ from pyggml import _native
 from pyggml.errors import GGUFError, ShapeError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.graph import Weight
+from pyggml.tensor import Tensor
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _IGNORED = re.compile(r"(rope\.freqs|blk\.\d+\.attn_rot_embd)(\.weight)?")  # tables of old converters, never read
@@ -35,8 +36,11 @@ class Block:
         return self.weights[f"blk.{self.index}.{name}"]
 
     def get(self, name: str) -> Weight | None:
-        """A weight of this layer, or None."""
-        return self.weights.get(f"blk.{self.index}.{name}")
+        """A weight of this layer, or None; all layers must have it or none."""
+        found = self.weights.get(f"blk.{self.index}.{name}")
+        if found is not None:
+            self.weights._layers_with.setdefault(name, set()).add(self.index)
+        return found
 
     def stack(self, name: str, n: int, rows: int, cols: int) -> Weight:
         """n matrices (rows, cols) kept in one tensor of this layer."""
@@ -56,6 +60,7 @@ class Weights:
         self._tensors = tensors
         self._n_layer = n_layer
         self._taken: set[str] = set()
+        self._layers_with: dict[str, set[int]] = {}  # of tensors that a layer may lack
         self._data: Mapping[str, Any] = {}
         for name in tensors:
             layer = _LAYER.match(name)
@@ -90,7 +95,11 @@ class Weights:
         if not info.type.is_weight:
             raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
         self._taken.add(name)
-        return Weight(name, info.type.id, rows, cols, self._data[name] if self._data else info.data, n)
+        if self._data:
+            data = self._data[name]
+        else:  # one row may be decoded before any step: norms, biases
+            data = info.data if n * rows == 1 else info._mapped()
+        return Weight(name, info.type.id, rows, cols, data, n)
 
     def __getitem__(self, name: str) -> Weight:
         weight = self.get(name)
@@ -103,7 +112,11 @@ class Weights:
         return (Block(self, i) for i in range(self._n_layer))
 
     def check_all_taken(self, arch: str) -> None:
-        """Raises UnsupportedError where the file has tensors that nobody asked for."""
+        """Raises UnsupportedError where the file has tensors that nobody asked for, GGUFError where layers differ."""
+        for name, layers in self._layers_with.items():
+            if len(layers) < self._n_layer:
+                lacks = next(i for i in range(self._n_layer) if i not in layers)
+                raise GGUFError(f"tensor blk.{lacks}.{name} is missing from the file, but blk.{min(layers)} has it")
         left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -111,6 +124,29 @@ class Weights:
                 f"architecture {arch} has no use for tensor {', '.join(left[:3])}{more}; "
                 "the file is a variant that cannot be run yet"
             )
+
+
+class Tensors(Mapping[str, Tensor]):
+    """Name -> Tensor over the tensors of a file; each access makes one, which reads its bytes when it is used."""
+
+    def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
+        self._infos = infos
+
+    def __getitem__(self, name: str) -> Tensor:
+        info = self._infos[name]
+        return Tensor.stored(info.read, info.type, info.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} tensors>"
 
 
 def _copy(tensors: Mapping[str, TensorInfo], progress: Progress | None) -> dict[str, Any]:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from pyggml.arch.needs import NEEDS
+from pyggml.config import Asked, Config
 from pyggml.errors import BackendError, UnsupportedError
+from pyggml.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from pyggml.weights import Weights
 
 _ROOMS = ("layers", "needs")  # modules here that are no architecture
 
@@ -36,6 +43,27 @@ def names() -> list[str]:
     True
     """
     return sorted(_registry())
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """out: the node of the logits. n_ctx: the longest context that is computed as the file says; 0: any is."""
+
+    out: Node
+    n_ctx: int
+
+
+def build(g: Graph, c: Config, w: Weights) -> Built:
+    """The forward pass of c.arch, with every tensor and every key that matters used.
+
+    Raises UnsupportedError where the architecture is not known or the file has a tensor or a key that it has no use
+    for, GGUFError and ShapeError where tensors are missing or do not fit.
+    """
+    module = find(c.arch)
+    asked = Asked(c)
+    out = module.build(g, cast(Config, asked), w)
+    w.check_all_taken(c.arch)
+    return Built(out, asked.check_all_taken())
 
 
 def find(name: str) -> ModuleType:

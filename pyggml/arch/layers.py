@@ -19,10 +19,9 @@ def rope_of(c: Config, w: Weights, kind: str) -> Rope:
     """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them."""
     s = c.rope_scaling
     factors = w.get("rope_freqs.weight")
-    if s.kind == "none":
-        return Rope(kind, c.rope_n_rot, c.rope_freq_base, factors=factors)
-    if s.kind == "linear":
-        return Rope(kind, c.rope_n_rot, c.rope_freq_base, 1.0 / s.factor, factors=factors)
+    if s.kind != "yarn":
+        scale = 1.0 / s.factor if s.kind == "linear" else 1.0
+        return Rope(kind, c.rope_n_rot, c.rope_freq_base, scale, attn_factor=s.attn_factor, factors=factors)
     return Rope(
         kind,
         c.rope_n_rot,
@@ -30,24 +29,25 @@ def rope_of(c: Config, w: Weights, kind: str) -> Rope:
         1.0 / s.factor,
         s.n_ctx_orig,
         ext_factor=1.0,
-        attn_factor=s.attn_factor * (1.0 + 0.1 * math.log(s.factor)),
+        attn_factor=s.attn_factor * (1.0 + 0.1 * math.log(max(s.factor, 1.0))),
         beta_fast=s.beta_fast,
         beta_slow=s.beta_slow,
         factors=factors,
     )
 
 
-def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int = 0) -> Node:
-    """Grouped-query attention: optional biases, optional per-head norm of q and k, rope, output projection."""
+def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int = 0, norms: bool | None = None) -> Node:
+    """Grouped-query attention: optional biases, per-head norms of q and k, rope, output projection.
+
+    norms: whether q and k have them; None: where the tensors are there.
+    """
     i = blk.index
     q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"), c.n_head * c.head_dim_k)
     k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"), c.n_head_kv * c.head_dim_k)
     v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"), c.n_head_kv * c.head_dim_v)
-    q_norm, k_norm = blk.get("attn_q_norm.weight"), blk.get("attn_k_norm.weight")
-    if q_norm is not None:
-        q = g.rms_norm(q, q_norm, c.norm_eps)
-    if k_norm is not None:
-        k = g.rms_norm(k, k_norm, c.norm_eps)
+    if norms or (norms is None and blk.get("attn_q_norm.weight") is not None):
+        q = g.rms_norm(q, blk["attn_q_norm.weight"], c.norm_eps, c.head_dim_k)
+        k = g.rms_norm(k, blk["attn_k_norm.weight"], c.norm_eps, c.head_dim_k)
     q = g.rope(q, rope, c.n_head, c.head_dim_k, name=f"blk.{i}.rope_q")
     k = g.rope(k, rope, c.n_head_kv, c.head_dim_k, name=f"blk.{i}.rope_k")
     y = g.attention(
@@ -57,8 +57,9 @@ def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int 
         layer=i,
         n_head=c.n_head,
         n_head_kv=c.n_head_kv,
-        scale=1.0 / math.sqrt(c.head_dim_k),
+        scale=c.attn_scale or 1.0 / math.sqrt(c.head_dim_k),
         window=window,
+        softcap=c.attn_logit_softcap,
     )
     return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"), c.n_embd)
 
@@ -109,5 +110,6 @@ def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, norm: bool, act: str = "si
 
 def head(g: Graph, c: Config, w: Weights, x: Node) -> Node:
     """Final norm of the wanted rows, then logits; the embedding table serves where there is no output matrix."""
+    table = w["token_embd.weight"]
     x = g.rms_norm(g.wanted(x), w["output_norm.weight"], c.norm_eps)
-    return g.matmul(w.get("output.weight") or w["token_embd.weight"], x, w.get("output.bias"), name="output")
+    return g.matmul(w.get("output.weight") or table, x, w.get("output.bias"), table.rows, name="output")

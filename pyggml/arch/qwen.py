@@ -18,5 +18,9 @@ NAMES = ("qwen2", "qwen2moe", "qwen3", "qwen3moe")
 
 
 def build(g: Graph, c: Config, w: Weights) -> Node:
-    """Token ids -> logits of the wanted rows."""
-    return llama.build(g, c, w, rope_kind="neox", expert_norm=c.arch != "qwen2moe")
+    """Token ids -> logits of the wanted rows.
+
+    A sliding window is not asked for: it would be that of some layers, and no key says which.
+    """
+    norms = True if c.arch.startswith("qwen3") else None
+    return llama.block(g, c, w, "neox", norms=norms, expert_norm=c.arch != "qwen2moe")

@@ -47,7 +47,8 @@ def _facts(file: pyggml.gguf.GGUFFile, need: Estimate) -> dict[str, Any]:
         },
         "bits_per_weight": need.bits_per_weight,
         "memory": {
-            "weights": need.weights, "kv_cache": need.kv_cache, "scratch": need.scratch, "total": need.total,
+            "weights": need.weights, "kv_cache": need.kv_cache, "scratch": need.scratch,
+            "tokenizer": need.tokenizer, "total": need.total,
             "n_ctx": need.n_ctx, "kv_type": need.kv_type, "at": need.memory_at, "note": need.note,
         },
     }  # fmt: skip
@@ -99,6 +100,7 @@ def memory(need: Estimate) -> str:
         ["weights", size(need.weights)],
         ["key/value cache", size(need.kv_cache)],
         ["scratch", size(need.scratch)],
+        ["tokenizer", size(need.tokenizer)],
         ["total", size(need.total)],
         *([f"total at {kind.upper()}", size(n)] for kind, n in need.memory_at.items()),
     ]

@@ -131,10 +131,9 @@ def _prefix(name: str, arch: str) -> str:
 
 def _values(info: TensorInfo, expert: int | None, kind: str, change: Change | None, c: Config) -> NDArray[Any]:
     shape = info.shape if expert is None else info.shape[1:]
-    raw = info.data
-    if expert is not None:
-        size = info.nbytes // info.shape[0]
-        raw = raw[expert * size : (expert + 1) * size]
+    size = info.nbytes // (1 if expert is None else info.shape[0])
+    at = 0 if expert is None else expert * size
+    raw = info.read(at, at + size)
     plain = info.type.name == kind and (change is None or not change.floats)
     if plain:
         values: NDArray[Any] = raw.view({"f32": "<f4", "f16": "<f2", "bf16": "<u2"}[kind]).reshape(shape)

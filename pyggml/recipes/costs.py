@@ -237,9 +237,7 @@ def _errors(
     """{type: weighted error} on evenly spaced rows."""
     k = info.shape[-1]
     rows = info.n_elements // k
-    row_bytes = info.nbytes // rows
-    step = -(-rows * k // _SAMPLE)
-    raw = np.ascontiguousarray(info.data.reshape(rows, row_bytes)[::step])
+    raw = info.every(-(-rows * k // _SAMPLE))
     x = _native.dequantize(info.type.id, raw.reshape(-1), len(raw), k, n_threads)
     columns = None if importance is None else np.ascontiguousarray(importance.mean(axis=0))
     power = np.ones(k) if columns is None else columns.astype(np.float64)

@@ -263,7 +263,7 @@ def encoded(
     if kind == info.type:
         step = max(1, (64 << 20) // max(row_bytes, 1))
         for at in range(0, rows, step):
-            yield info.data[at * row_bytes : (at + min(step, rows - at)) * row_bytes]
+            yield info.read(at * row_bytes, (at + min(step, rows - at)) * row_bytes)
         return
     each = rows if importance is None or len(importance) == 1 else rows // len(importance)  # rows of one expert
     step = max(1, _PIECE // k)
@@ -271,7 +271,7 @@ def encoded(
         columns = None if importance is None else importance[min(start // each, len(importance) - 1)]
         for at in range(start, start + each, step):
             n = min(step, start + each - at)
-            raw = info.data[at * row_bytes : (at + n) * row_bytes]
+            raw = info.read(at * row_bytes, (at + n) * row_bytes)
             try:
                 yield _native.requantize(info.type.id, raw, n, k, kind.id, columns, n_threads).reshape(-1)
             except NumericError as e:

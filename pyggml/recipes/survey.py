@@ -113,9 +113,7 @@ def relative_error(a: TensorInfo, b: TensorInfo, n_threads: int = 0) -> float:
     n = a.n_elements // k
     step = -(-n * k // _SAMPLE)
     x, y = (
-        _native.dequantize(
-            t.type.id, np.ascontiguousarray(t.data.reshape(n, -1)[::step]).reshape(-1), -(-n // step), k, n_threads
-        ).astype(np.float64)
+        _native.dequantize(t.type.id, t.every(step).reshape(-1), -(-n // step), k, n_threads).astype(np.float64)
         for t in (a, b)
     )
     return math.sqrt(float(np.square(x - y).sum()) / (float(np.square(x).sum()) or 1.0))

@@ -39,6 +39,13 @@ class Stored:
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
 
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Bytes of data."""
+        return self.data[start:stop]
+
+    def _mapped(self) -> NDArray[np.uint8]:
+        return self.data
+
 
 @dataclass(frozen=True, slots=True)
 class _Experts:
@@ -91,8 +98,8 @@ class Trial:
         model._check_alive()
         self._model = model
         graph = _Noting()
-        tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
-        out = arch.find(model.config.arch).build(graph, model.config, Weights(tensors, model.config.n_layer))
+        self._tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
+        out = arch.build(graph, model.config, Weights(self._tensors, model.config.n_layer)).out
         self._inputs, self._mixtures = graph.inputs, graph.mixtures
         self.n_vocab = out.cols
         self.n_step = min(512, n_ctx)
@@ -139,8 +146,14 @@ class Trial:
             for e in np.unique(chosen).tolist():
                 rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
                 yield [mix.gate.name, mix.up.name], e, mix.gate.n_stack, rows
-                gate, up = (rows @ _matrix(w, e).T for w in (mix.gate, mix.up))
+                gate, up = (rows @ self._matrix(w, e).T for w in (mix.gate, mix.up))
                 yield [mix.down.name], e, mix.down.n_stack, _ACTS[mix.act](gate) * up
+
+    def _matrix(self, w: Weight, index: int) -> NDArray[np.float32]:
+        """One matrix of a stack, decoded: (rows, cols)."""
+        nbytes = QuantType.parse(w.type_id).row_bytes(w.cols) * w.rows
+        raw = self._tensors[w.name].read(index * nbytes, (index + 1) * nbytes)
+        return _native.dequantize(w.type_id, raw, w.rows, w.cols, 0)
 
     def close(self) -> None:
         """Frees the cache and the plan's scratch."""
@@ -151,13 +164,6 @@ class Trial:
 
     def __exit__(self, *what: object) -> None:
         self.close()
-
-
-def _matrix(w: Weight, index: int) -> NDArray[np.float32]:
-    """One matrix of a stack, decoded: (rows, cols)."""
-    raw = np.frombuffer(w.data, np.uint8)
-    nbytes = raw.size // w.n_stack
-    return _native.dequantize(w.type_id, raw[index * nbytes : (index + 1) * nbytes], w.rows, w.cols, 0)
 
 
 def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,12 @@
 """Files whose header is sound but whose model is not: every one a PyggmlError that names the problem, at load."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from attack import build as b
 from model import tiny
 
 import pyggml
@@ -55,6 +60,24 @@ TENSORS = {
     "experts": (dict(add={"blk.0.ffn_gate_inp.weight": f32(4, 64)}), "ffn_gate_inp"),
     "fewer rows than tokens": (
         dict(change={"token_embd.weight": f32(100, 64), "output.weight": f32(100, 64)}), "tokens"),
+    "fewer rows of the embedding": (dict(change={"token_embd.weight": f32(259, 64)}), r"output.*260.*259"),
+    "fewer rows of the output": (dict(change={"output.weight": f32(259, 64)}), r"output.*259.*260"),
+    "more rows of the output": (dict(change={"output.weight": f32(261, 64)}), r"output.*261.*260"),
+    "output of one row": (dict(change={"output.weight": f32(64)}), r"output.*\(1, 64\).*260"),
+    "bias of the output": (dict(add={"output.bias": f32(64)}), r"output.*output\.bias"),
+    "far more rows than tokens": (
+        dict(change={"token_embd.weight": f32(70000, 64), "output.weight": f32(70000, 64)}), "70000 rows.*260 tokens"),
+    "last norm of half a row": (dict(change={"output_norm.weight": f32(32)}), r"output_norm.*\(1, 32\).*\(1, 64\)"),
+    "last norm of one value": (dict(change={"output_norm.weight": f32(1)}), r"output_norm.*\(1, 1\).*\(1, 64\)"),
+    "norm of half a row": (dict(change={"blk.1.ffn_norm.weight": f32(32)}), r"blk\.1\.ffn_norm.*\(1, 32\)"),
+    "norm of two rows": (dict(change={"blk.1.attn_norm.weight": f32(2, 32)}), r"blk\.1\.attn_norm.*\(2, 32\)"),
+    "norm of a column": (dict(change={"blk.1.attn_norm.weight": f32(64, 1)}), r"blk\.1\.attn_norm.*\(64, 1\)"),
+    "biases in one layer": (dict(add={"blk.1.attn_q.bias": f32(64)}), r"blk\.0\.attn_q\.bias is missing.*blk\.1"),
+    "norm of q, not k": (dict(add={f"blk.{i}.attn_q_norm.weight": f32(16) for i in range(2)}), "attn_k_norm.*missing"),
+    "norm of k, not q": (dict(add={f"blk.{i}.attn_k_norm.weight": f32(16) for i in range(2)}), "no use.*attn_k_norm"),
+    "factors of half the pairs": (dict(add={"rope_freqs.weight": f32(4)}), "rope_freqs"),
+    "factors for long contexts": (dict(add={"rope_factors_long.weight": f32(8)}), "rope_factors_long"),
+    "bias of one value": (dict(add={f"blk.{i}.ffn_up.bias": f32(1) for i in range(2)}), r"ffn_up.*ffn_up\.bias"),
 }  # fmt: skip
 
 
@@ -75,6 +98,76 @@ def test_types_that_are_no_weight_types(good, tmp_path, kind):
         pyggml.load(path).close()
         return
     with pytest.raises(pyggml.PyggmlError, match=r"blk\.0\.attn_q\.weight"):
+        pyggml.load(path)
+
+
+QK_NORMS = {
+    "of half a head": f32(8), "of one value": f32(1), "of all heads": f32(64), "of two rows": f32(2, 8),
+    "missing": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["attn_q_norm", "attn_k_norm"])
+@pytest.mark.parametrize("case", QK_NORMS)
+def test_norms_of_heads(tmp_path, name, case):
+    good = tiny.write(tmp_path / "x.gguf", "qwen3", qk_norm=True).path
+    name, made = f"blk.1.{name}.weight", QK_NORMS[case]
+    how = dict(drop=[name]) if made is None else dict(change={name: made})
+    with pytest.raises(pyggml.PyggmlError, match=name.removesuffix(".weight").replace(".", r"\.")):
+        pyggml.load(rewrite(good, tmp_path / "bad.gguf", **how))
+
+
+def test_qwen3_without_norms_of_heads_is_another_model(tmp_path):
+    with pytest.raises(pyggml.GGUFError, match=r"blk\.0\.attn_q_norm\.weight is missing"):
+        pyggml.load(tiny.write(tmp_path / "x.gguf", "qwen3").path)
+
+
+SPARSE = """
+import resource, sys, time
+import pyggml
+begun = time.process_time()
+try:
+    pyggml.load(sys.argv[1], mmap=sys.argv[2] == "map").logits([1, 2, 3])
+    outcome = "ran"
+except pyggml.PyggmlError as error:
+    outcome = str(error)
+assert time.process_time() - begun < 5
+with open("/proc/self/status") as status:
+    peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
+assert peak < 400 * 1024, f"{peak} kB"
+print(outcome)
+"""
+
+
+@pytest.mark.parametrize("how", ["map", "copy"])
+@pytest.mark.parametrize("names", [["output.weight"], ["token_embd.weight"], ["token_embd.weight", "output.weight"]])
+def test_a_vocabulary_of_256_million_rows_for_8_tokens(tmp_path, names, how):
+    records, end = [], 0
+    for name, dims in b.LAYOUT:
+        records.append(b.tensor(name, (dims[0], 1 << 28) if name in names else dims, 0, end))
+        end += 4 * dims[0] * ((1 << 28) if name in names else dims[1] if len(dims) > 1 else 1)
+    head = b.gguf([b.pair(*each) for each in b.LLAMA.items()], records)
+    path = tmp_path / "sparse.gguf"
+    path.write_bytes(head)
+    os.truncate(path, len(head) + end)
+    done = subprocess.run(
+        [sys.executable, "-c", SPARSE, str(path), how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "268435456" in done.stdout
+    assert "token_embd.weight" in done.stdout or "output.weight" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "key", ["block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length"]
+)
+def test_arrays_of_one_for_two_layers(good, tmp_path, key):
+    path = rewrite(good, tmp_path / "bad.gguf", meta={f"llama.{key}": ([2], "u32")})
+    with pytest.raises(pyggml.GGUFError, match=rf"llama\.{key} is an array of 1 elements, expected an integer"):
         pyggml.load(path)
 
 

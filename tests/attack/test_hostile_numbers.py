@@ -81,7 +81,7 @@ def test_integers_that_are_none_or_absurd(tmp_path: Path, key: str, value: b.Val
 @pytest.mark.parametrize(
     "value",
     [b.string("1"), b.val(b.BOOL, 1), b.arr(b.F32, [1.0]), b.f32(-1.0), b.f32(math.nan), b.f32(math.inf),
-     b.f32(-math.inf), b.val(b.F64, 1e300), b.val(b.I32, -5)],
+     b.f32(-math.inf), b.val(b.F64, 1e300), b.val(b.F64, 5e-324), b.val(b.I32, -5)],
 )  # fmt: skip
 def test_numbers_that_are_none_or_not_finite(tmp_path: Path, key: str, value: b.Value) -> None:
     model_refused(tmp_path, key, value, "expected a finite number")
@@ -120,9 +120,28 @@ def test_numbers_that_contradict_each_other(tmp_path: Path, changes: dict[str, b
     assert len(str(error.value)) < 2000
 
 
+PER_LAYER = ["llama.attention.head_count", "llama.attention.head_count_kv", "llama.feed_forward_length"]
+
+
+@pytest.mark.parametrize("key", PER_LAYER)
+@pytest.mark.parametrize("values", [[4], [4, 4, 4], [4] * 4096, [0, 0], [-1, -1]])
+def test_arrays_of_another_number_than_layers(tmp_path: Path, key: str, values: list[int]) -> None:
+    path = b.write(tmp_path, b.llama({"llama.block_count": b.u32(2), key: b.arr(b.I32, values)}))
+    with pytest.raises(GGUFError, match=f"{re.escape(key)} is .*expected an integer from 1"):
+        read_numbers(path)
+
+
+@pytest.mark.parametrize("key", [key for key in INTEGERS if key not in PER_LAYER])
+def test_arrays_where_one_number_is_meant(tmp_path: Path, key: str) -> None:
+    model_refused(tmp_path, key, b.arr(b.U32, [1]), "is an array of 1 elements, expected an integer from 1")
+
+
 def test_what_differs_per_layer_or_is_of_another_kind_is_unsupported(tmp_path: Path) -> None:
     for changes, message in (
-        ({"llama.attention.head_count_kv": b.arr(b.U32, [2, 4])}, "head_count_kv differs between layers"),
+        (
+            {"llama.block_count": b.u32(2), "llama.attention.head_count_kv": b.arr(b.U32, [2, 4])},
+            "head_count_kv differs between layers",
+        ),
         ({"llama.rope.scaling.type": b.string("longrope")}, "longrope"),
     ):
         with pytest.raises(UnsupportedError, match=message):

@@ -16,6 +16,8 @@ MODELS = {
     "llama-one-kv-head": dict(arch="llama", n_head=8, n_head_kv=1, head_dim=8),
     "llama3-factors": dict(arch="llama", freq_factors=True),
     "llama-linear": dict(arch="llama", scaling=("linear", 4.0, 32)),
+    "llama-windows": dict(arch="llama", window=9, scaling=("linear", 2.0, 32), attn_factor=1.25),
+    "llama-caps": dict(arch="llama", softcap=1.5, attn_scale=0.4, attn_factor=0.75),
     "qwen2": dict(arch="qwen2", bias=True, tied=True),
     "qwen2-yarn": dict(arch="qwen2", bias=True, scaling=("yarn", 4.0, 32)),
     "qwen3": dict(arch="qwen3", qk_norm=True, head_dim=32),

@@ -47,6 +47,10 @@ def write(
     qk_norm: bool = False,
     freq_factors: bool = False,
     scaling: tuple[str, float, int] | None = None,
+    window: int = 0,
+    softcap: float = 0.0,
+    attn_scale: float = 0.0,
+    attn_factor: float = 1.0,
     seed: int = 1,
     extra: dict[str, object] | None = None,
 ) -> Tiny:
@@ -110,6 +114,11 @@ def write(
         meta[f"{arch}.rope.scaling.type"] = scaling[0]
         meta[f"{arch}.rope.scaling.factor"] = float(scaling[1])
         meta[f"{arch}.rope.scaling.original_context_length"] = scaling[2]
+    variant = {
+        "attention.sliding_window": window, "attn_logit_softcapping": softcap, "attention.scale": attn_scale,
+        "rope.scaling.attn_factor": attn_factor,
+    }  # fmt: skip
+    meta |= {f"{arch}.{key}": value for key, value in variant.items() if value not in (0, 1.0)}
     meta.update(extra or {})
 
     stored = {}
@@ -128,6 +137,7 @@ def write(
         dict(
             n_layer=n_layer, n_head=n_head, n_head_kv=n_head_kv, head_dim=head_dim, eps=eps,
             kind="norm" if arch == "llama" else "neox", scaling=scaling, n_expert_used=n_expert_used,
-            expert_norm=arch != "qwen2moe",
+            expert_norm=arch != "qwen2moe", window=window, softcap=softcap, attn_scale=attn_scale,
+            attn_factor=attn_factor,
         ),
     )  # fmt: skip

@@ -69,13 +69,15 @@ def experts(x, router, gate, up, down, n_used, norm):
 
 def forward(
     w, ids, *, n_layer, n_head, n_head_kv, head_dim, eps, kind, base=10000.0, n_rot=None, scaling=None,
-    n_expert_used=0, expert_norm=True,
+    n_expert_used=0, expert_norm=True, window=0, softcap=0.0, attn_scale=0.0, attn_factor=1.0,
 ):  # fmt: skip
     """Logits (tokens, n_vocab) at every position."""
     w = {name: np.asarray(value, np.float64) for name, value in w.items()}
     n = len(ids)
     freq, magnitude = frequencies(n_rot or head_dim, base, scaling, w.get("rope_freqs.weight"))
-    mask = np.where(np.arange(n)[:, None] >= np.arange(n)[None], 0.0, -np.inf)
+    magnitude *= attn_factor
+    before = np.arange(n)[:, None] - np.arange(n)[None]
+    mask = np.where((before >= 0) & (before < (window or n)), 0.0, -np.inf)
     x = w["token_embd.weight"][list(ids)]
     for i in range(n_layer):
 
@@ -92,7 +94,8 @@ def forward(
             k = rms_norm(k, w[f"blk.{i}.attn_k_norm.weight"], eps)
         q, k = rope(q, kind, freq, magnitude), rope(k, kind, freq, magnitude)
         k, v = np.repeat(k, n_head // n_head_kv, 1), np.repeat(v, n_head // n_head_kv, 1)
-        s = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(head_dim) + mask
+        s = np.einsum("qhd,khd->hqk", q, k) * (attn_scale or 1 / math.sqrt(head_dim))
+        s = (softcap * np.tanh(s / softcap) if softcap else s) + mask
         p = np.exp(s - s.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         x = x + part("attn_output", np.einsum("hqk,khd->qhd", p, v).reshape(n, -1))

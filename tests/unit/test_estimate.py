@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,8 @@ def test_sums_agree(model: Path) -> None:
         assert e.weights == sum(info.nbytes for info in file.tensors.values())
         assert e.parameters == sum(info.n_elements for info in file.tensors.values())
         assert estimate(file) == e
-    assert e.total == e.weights + e.kv_cache + e.scratch
+    assert e.total == e.weights + e.kv_cache + e.scratch + e.tokenizer
+    assert e.tokenizer > 0
     assert sum(e.parts.values()) == e.weights
     assert sum(e.parameters_by_part.values()) == e.parameters == e.active_parameters
     assert tuple(e.parts) == tuple(e.parameters_by_part) == PARTS
@@ -58,7 +62,7 @@ def test_bad_context(model: Path, n_ctx: object) -> None:
 def test_memory_at_other_types(model: Path) -> None:
     e = estimate(model)
     norms, matrices = e.parts["norms"], e.parameters - e.parameters_by_part["norms"]
-    beside = e.kv_cache + e.scratch + norms
+    beside = e.kv_cache + e.scratch + e.tokenizer + norms
     assert e.memory_at == {
         "f16": matrices * 2 + beside, "q8_0": matrices * 34 // 32 + beside, "q4_0": matrices * 18 // 32 + beside,
     }  # fmt: skip
@@ -81,6 +85,48 @@ def test_a_file_that_is_no_transformer_has_weights_and_a_note(tmp_path: Path) ->
 
 def test_encoders_keep_no_cache(shared: Path) -> None:
     assert estimate(shared / "conformance/bert/model-f32.gguf").kv_cache == 0
+
+
+GROWTH = """
+import gc, sys
+import pyggml.gguf as gguf
+from pyggml.estimate import estimate
+from pyggml.tokenizer import from_metadata
+def resident():
+    gc.collect()
+    with open("/proc/self/status") as status:
+        return 1024 * int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+with gguf.open(sys.argv[1]) as file:
+    said = estimate(file).tokenizer
+    before = resident()
+    made = from_metadata(file.metadata)
+    made.encode("hello world")
+    print(said, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("name", ["llama-spm", "gpt-2", "deepseek-coder", "bert-bge", "llama-bpe"])
+def test_the_tokenizer_is_counted_as_it_grows(shared: Path, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(shared / f"vocab/ggml-vocab-{name}.gguf")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said, grown = map(int, done.stdout.split())
+    assert 0.7 < said / grown < 1.4, (said, grown)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tokenizer.ggml.model": None}, {"tokenizer.ggml.model": b.string("none")}, {"tokenizer.ggml.model": b.u32(1)},
+     {"tokenizer.ggml.tokens": None}, {"tokenizer.ggml.tokens": b.u32(8)}],
+)  # fmt: skip
+def test_no_tokenizer_takes_nothing(tmp_path: Path, changes: dict[str, b.Value | None]) -> None:
+    assert estimate(b.write(tmp_path, b.llama(changes))).tokenizer == 0
 
 
 def test_broken_files_stay_errors(tmp_path: Path) -> None:
