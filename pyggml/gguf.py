@@ -75,8 +75,9 @@ class TensorInfo:
         The view outlives close(), but touching it after the file was cut kills the process: check_unchanged() first.
         Raises GGUFError when the file was changed or closed.
         """
+        mapped = self._file.bytes  # before the check: a close in another thread takes it away
         self._file.check_unchanged()
-        return self._file.bytes[self.offset : self.offset + self.nbytes]
+        return mapped[self.offset : self.offset + self.nbytes]
 
     def read_into(self, buffer: Any) -> None:
         """Copies its stored bytes into a writable contiguous buffer of exactly nbytes, without the map.

@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import stat
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class MappedFile:
             os.close(fd)
             raise
         self._fd = fd
+        self._open = [fd]
 
     def _map(self, fd: int) -> NDArray[np.uint8]:
         if self.size == 0:
@@ -80,7 +82,9 @@ class MappedFile:
             raise GGUFError(f"{clip(self.path)} is closed")
         try:
             now = os.fstat(self._fd)
-        except OSError as error:  # a network share that went away
+        except OSError as error:  # a network share that went away, or a close in another thread
+            if self._fd < 0:
+                raise GGUFError(f"{clip(self.path)} is closed") from None
             raise GGUFError(f"{clip(self.path)} is gone: {error.strerror}; load it again") from error
         if (now.st_size, now.st_mtime_ns, now.st_ino) != self._key:
             how = f"its size went from {self.size} to {now.st_size}" if now.st_size != self.size else "it was rewritten"
@@ -90,12 +94,15 @@ class MappedFile:
         """Fills buffer (flat, writable bytes) from offset without touching the map."""
         done = 0
         while done < len(buffer):
-            if self._fd < 0:
-                raise GGUFError(f"{clip(self.path)} is closed")
+            fd = self._fd
             try:
-                got = _read_at(self._fd, buffer[done : done + _READ_AT_ONCE], offset + done)
+                got = _read_at(fd, buffer[done : done + _READ_AT_ONCE], offset + done) if fd >= 0 else 0
             except OSError as error:
+                if self._fd < 0:
+                    raise GGUFError(f"{clip(self.path)} is closed") from None
                 raise GGUFError(f"{clip(self.path)} cannot be read at {offset + done}: {error.strerror}") from error
+            if self._fd < 0:  # closed by another thread: the number may have been another file's
+                raise GGUFError(f"{clip(self.path)} is closed")
             if got == 0:
                 raise GGUFError(
                     f"{clip(self.path)} ended at byte {offset + done}, expected {offset + len(buffer)} bytes or more: "
@@ -104,15 +111,18 @@ class MappedFile:
             done += got
 
     def close(self) -> None:
-        """Gives the descriptor back; the map goes with its last view."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self.bytes = np.empty(0, np.uint8)
-            os.close(fd)
+        """Gives the descriptor back, once, whoever calls and how often; the map goes with its last view."""
+        try:
+            fd = self._open.pop()  # of several threads one gets it
+        except IndexError:
+            return
+        self._fd = -1
+        self.bytes = np.empty(0, np.uint8)
+        os.close(fd)
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        for fd in getattr(self, "_open", ()):
+            close(fd)
 
 
 def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
