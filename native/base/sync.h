@@ -23,9 +23,9 @@ unsigned pgg_generation(void); /* grows in a forked child; read it under the loc
 
 void pgg_cond_init(pgg_cond *cond);
 void pgg_cond_free(pgg_cond *cond);
-void pgg_cond_wait(pgg_cond *cond); /* the lock is held before and after */
+void pgg_cond_wait(pgg_cond *cond);            /* the lock is held before and after */
 bool pgg_cond_wait_ms(pgg_cond *cond, int ms); /* the same; false when the time is over */
-void pgg_cond_wake(pgg_cond *cond); /* one waiter */
+void pgg_cond_wake(pgg_cond *cond);            /* one waiter */
 void pgg_cond_wake_all(pgg_cond *cond);
 
 /* Starts a detached thread that takes no signals. false if the system refuses. */

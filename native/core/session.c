@@ -233,8 +233,7 @@ pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int
     return pgg_fail(PGG_EINVAL, "step: plan, sessions, counts or n_wanted is NULL, or there are no sessions");
   const request r = {plan, sessions, counts, n_wanted, n_session, ids, NULL, out};
   pgg_status status;
-  if ((status = judge_plan(plan, sessions, n_session)) || (status = pgg_turn_begin(sessions, n_session)))
-    return status;
+  if ((status = judge_plan(plan, sessions, n_session)) || (status = pgg_turn_begin(sessions, n_session))) return status;
   status = run_step(&r, n_threads);
   pgg_turn_end(sessions, n_session, status == PGG_OK);
   return status;

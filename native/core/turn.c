@@ -1,6 +1,7 @@
-/* Who may touch a session, and how sessions and plans end. One thread has the turn; all else waits for it or is refused,
- * so that no caller can free, shorten or reuse a cache under a running step, whatever it does. Closing cancels, waits,
- * and leaves an empty handle. In a forked child nobody has a turn: the threads that had one are not there. */
+/* Who may touch a session, and how sessions and plans end. One thread has the turn; all else waits for it or is
+ * refused, so that no caller can free, shorten or reuse a cache under a running step, whatever it does. Closing
+ * cancels, waits, and leaves an empty handle. In a forked child nobody has a turn: the threads that had one are not
+ * there. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -54,8 +55,9 @@ static refusal take(pgg_session *const *sessions, int n, int *at) {
 
 pgg_status pgg_turn_begin(pgg_session *const *sessions, int n) {
   if (t_inside)
-    return pgg_fail(PGG_EINVAL, "this thread is in the middle of a step: a watcher (in Python a signal handler) that "
-                                "runs inside it cannot begin another");
+    return pgg_fail(PGG_EINVAL,
+                    "this thread is in the middle of a step: a watcher (in Python a signal handler) that "
+                    "runs inside it cannot begin another");
   int at;
   lock_plan(sessions[0]->plan);
   const refusal why = take(sessions, n, &at);

@@ -177,8 +177,8 @@ PGG_API int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap); /
 /* ---- sessions ------------------------------------------------------------------------------------------ */
 
 /* One sequence: its key/value cache and position. A session is in one thread at a time: a second step is refused
- * (PGG_EINVAL), truncate waits, close cancels and waits. Sessions of one plan may be used by many threads at once (their
- * steps take turns on one team). */
+ * (PGG_EINVAL), truncate waits, close cancels and waits. Sessions of one plan may be used by many threads at once
+ * (their steps take turns on one team). */
 typedef struct pgg_session pgg_session;
 
 PGG_API pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **session);
