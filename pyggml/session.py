@@ -94,11 +94,15 @@ class Session:
 
     def truncate(self, n_past: int) -> None:
         """Forgets everything from position n_past on, after a step that runs in another thread."""
-        self._native.truncate(n_past)
+        try:
+            self._native.truncate(n_past)
+        except ArgumentError:
+            self._model._check_open()  # closed with it: say that
+            raise
 
     def reset(self) -> None:
         """Forgets everything, a cancel that met no step too. As truncate, it waits: cancel() first to start over."""
-        self._native.truncate(0)
+        self.truncate(0)
         self._native.cancel(False)
 
     def cancel(self) -> None:
