@@ -56,8 +56,9 @@ def stepping(s: Session) -> tuple[threading.Thread, list[Any]]:
     def work() -> None:
         try:
             while True:
-                s.step(LONG, 0)
                 s.reset()
+                with contextlib.suppress(pyggml.ContextFull):  # the test stepped in between
+                    s.step(LONG, 0)
         except BaseException as e:
             ends.append(e)
 
@@ -74,7 +75,8 @@ def test_a_second_step_is_refused_and_a_cancel_ends_the_first(m: pyggml.Model) -
     thread, ends = stepping(s)
     with pytest.raises(pyggml.ArgumentError, match="running in another thread"):
         for _ in range(100_000):  # between two steps it is free
-            s.step([5], 0)
+            with contextlib.suppress(pyggml.ContextFull):
+                s.step([5], 0)
     while thread.is_alive():
         s.cancel()
         time.sleep(0.001)
