@@ -8,6 +8,7 @@ nobody is inside, and who comes then waits outside. Our own core needs none of t
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import os
 import threading
@@ -57,7 +58,8 @@ def _wait_outside(me: int) -> None:
 def _end() -> None:
     _leaver[0] = threading.get_ident()
     _shut.add(_END)
-    _native.wait_empty(_inside, _MOST, _leaver[0])
+    with contextlib.suppress(KeyboardInterrupt):  # which is seen when the waiting is over
+        _native.wait_empty(_inside, _MOST, _leaver[0])
 
 
 def _before_fork() -> None:

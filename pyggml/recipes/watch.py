@@ -143,8 +143,8 @@ class Trial:
                 yield [mix.down.name], e, mix.down.n_stack, _ACTS[mix.act](gate) * up
 
     def close(self) -> None:
-        """Frees the cache and the plan's scratch."""
-        self._session.close()
+        """Frees the cache and the plan's scratch; any number of times."""
+        self._plan.close()
 
     def __enter__(self) -> Trial:
         return self

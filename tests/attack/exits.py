@@ -27,6 +27,7 @@ import pyggml
 
 HEAD = """
 import atexit, os, signal, sys, threading, time, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process inherits that it is ignored
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of every fork beside threads
 def late():  # runs behind the package's own handler, which is registered when it is imported
     if early: early[0]()

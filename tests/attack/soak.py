@@ -242,6 +242,7 @@ def held(path: Path) -> tuple[int, int, int]:
 
 def soak(seconds: float, n_threads: int, seed: int, path: Path) -> int:
     """In the process that works."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process inherits that it is ignored
     pyggml.load(path).close()
     before = held(path)
     with tempfile.TemporaryDirectory() as folder:
