@@ -33,6 +33,10 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_isa_force(const char *name) noexcept
     int pgg_threads_default() noexcept
 
+    # ---- long calls
+    ctypedef int (*pgg_watcher)() noexcept
+    void pgg_watch(pgg_watcher watcher) noexcept
+
     # ---- types (ids are those of GGUF; see quant_types.def)
     ctypedef enum pgg_type:
         PGG_F32
@@ -154,6 +158,8 @@ cdef extern from "pgg.h" nogil:
 
     pgg_status pgg_plan_new(pgg_plan **plan) noexcept
     void pgg_plan_free(pgg_plan *plan) noexcept
+    int pgg_plan_close(pgg_plan *plan) noexcept
+    int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap) noexcept
     pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
                                int64_t cols, int *index) noexcept
     pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) noexcept
@@ -179,6 +185,7 @@ cdef extern from "pgg.h" nogil:
         pass
 
     pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **session) noexcept
+    void pgg_session_close(pgg_session *session) noexcept
     void pgg_session_free(pgg_session *session) noexcept
     int64_t pgg_session_n_past(const pgg_session *session) noexcept
     int64_t pgg_session_n_ctx(const pgg_session *session) noexcept
@@ -188,7 +195,7 @@ cdef extern from "pgg.h" nogil:
                                 int64_t n_wanted, float *out, int n_threads) noexcept
     pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
                              const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads) noexcept
-    pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count) noexcept
+    pgg_status pgg_session_node(pgg_session *session, int node, float *out, int64_t count) noexcept
 
     # ---- sampling
     ctypedef struct pgg_sampling:

@@ -13,6 +13,9 @@ I32 = NDArray[np.int32]
 ROWS_TOKENS: int
 ROWS_WANTED: int
 
+def wait_empty(things: set[Any], seconds: float = -1.0, but: Any = None) -> bool:
+    """Waits until nothing is in things, but perhaps `but`; no signal ends it. False when the seconds are over."""
+
 def version() -> str: ...
 def isa() -> str: ...
 def isa_levels() -> list[str]: ...
@@ -76,6 +79,12 @@ class Plan:
     def next(
         self, sessions: Sequence[Session], samplers: Sequence[Sampler], ids: Sequence[I32], n_threads: int = 0
     ) -> list[int]: ...
+    def caches(self) -> list[int]:
+        """Bytes of each open session's cache."""
+
+    def close(self) -> None:
+        """Ends its sessions, running ones too, and lets the weights go; from any thread, any number of times."""
+
     def profile(self, on: bool) -> None: ...
     def times(self) -> list[tuple[str, str, int, int]]:
         """(op name, kind, calls, ns) in plan order."""
@@ -102,14 +111,21 @@ class Sampler:
 class Session:
     def __init__(self, plan: Plan, n_ctx: int, kv_type: int) -> None: ...
     @property
+    def closed(self) -> bool: ...
+    @property
     def n_past(self) -> int: ...
     @property
     def n_ctx(self) -> int: ...
-    def truncate(self, n_past: int) -> None: ...
-    def cancel(self, on: bool = True) -> None: ...
+    def truncate(self, n_past: int) -> None:
+        """Waits for a step in another thread."""
+
+    def cancel(self, on: bool = True) -> None:
+        """Ends the step that runs, or else the next one; from any thread."""
+
     def step(self, ids: I32 | None, n_wanted: int, n_threads: int = 0, rows: F32 | None = None) -> F32:
         """-> (n_wanted, columns of the output node)."""
 
     def next(self, sampler: Sampler, ids: I32, n_threads: int = 0) -> int: ...
     def node(self, node: int, rows: int) -> F32: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Cancels a running step and waits for its end; from any thread, any number of times."""

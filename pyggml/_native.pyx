@@ -5,6 +5,7 @@ The C functions are declared in _native.pxd, which other Cython code may cimport
 """
 
 from cpython.bytes cimport PyBytes_AsString
+from cpython.exc cimport PyErr_Occurred
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
@@ -32,6 +33,8 @@ cdef int check(pgg_status status) except -1:
     """Raises what status means, with the core's sentence."""
     if status == PGG_OK:
         return 0
+    if status == PGG_ECANCELLED and PyErr_Occurred() != NULL:  # by what a signal handler raised
+        return -1
     cdef const char *text = pgg_last_error()
     message = (<bytes>text).decode("utf-8", "replace") or (<bytes>pgg_status_text(status)).decode()
     raise _EXCEPTIONS.get(<int>status, _errors.PyggmlError)(message)
@@ -49,6 +52,9 @@ cdef const uint8_t[::1] bytes_of(object data, size_t need, str what):
     if view.nbytes != need:
         raise _errors.ShapeError(f"{what}: expected {need} bytes, got {view.nbytes}")
     return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+include "_signals.pxi"
 
 
 # ---- facts ---------------------------------------------------------------------------------------------------
@@ -272,7 +278,7 @@ cdef tuple joined(sessions, ids):
         if sessions[i] is None:
             raise _errors.ArgumentError(f"session {i} is None")
         session = sessions[i]
-        view[i] = <size_t>session.live()
+        view[i] = <size_t>session.p
     return handles, np.array([len(part) for part in ids], np.int64), np.concatenate(ids, dtype=np.int32)
 
 
@@ -340,7 +346,21 @@ cdef class Plan:
     def arena_bytes(self):
         return pgg_plan_arena_bytes(self.p)
 
+    def caches(self):
+        cdef int n = pgg_plan_caches(self.p, NULL, 0)
+        sizes = np.zeros(max(n, 1), np.uintp)
+        cdef size_t[::1] view = sizes
+        return sizes[:min(n, pgg_plan_caches(self.p, &view[0], n))].tolist()
+
+    def close(self):
+        cdef int quiet
+        with nogil:
+            quiet = pgg_plan_close(self.p)
+        if quiet:  # else a step of this very thread still reads the weights
+            self.keep = []
+
     def step(self, sessions, ids, n_wanted, int n_threads=0):
+        sessions = tuple(sessions)  # nobody takes one away meanwhile
         handles, n_tokens, flat = joined(sessions, ids)
         rows = np.array(n_wanted, np.int64)
         if rows.shape != n_tokens.shape or (rows < 0).any() or (rows > n_tokens).any():
@@ -360,6 +380,7 @@ cdef class Plan:
         return np.split(out, np.cumsum(rows)[:-1])
 
     def next(self, sessions, samplers, ids, int n_threads=0):
+        sessions, samplers = tuple(sessions), tuple(samplers)
         handles, n_tokens, flat = joined(sessions, ids)
         if len(samplers) != len(sessions):
             raise _errors.ArgumentError(f"next: {len(sessions)} sessions, but {len(samplers)} samplers")
@@ -459,27 +480,31 @@ cdef class Session:
     def __dealloc__(self):
         pgg_session_free(self.p)
 
-    cdef pgg_session *live(self) except NULL:
-        if self.p == NULL:
-            raise _errors.ArgumentError("this session is closed")
-        return self.p
+    @property
+    def closed(self):
+        return pgg_session_n_past(self.p) < 0
 
     @property
     def n_past(self):
-        return pgg_session_n_past(self.live())
+        cdef int64_t n_past = pgg_session_n_past(self.p)
+        if n_past < 0:
+            raise _errors.ArgumentError("this session is closed")
+        return n_past
 
     @property
     def n_ctx(self):
-        return pgg_session_n_ctx(self.live())
+        return pgg_session_n_ctx(self.p)
 
     def truncate(self, int64_t n_past):
-        check(pgg_session_truncate(self.live(), n_past))
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_truncate(self.p, n_past)
+        check(status)
 
     def cancel(self, bint on=True):
-        pgg_session_cancel(self.live(), on)
+        pgg_session_cancel(self.p, on)
 
     def step(self, ids, int64_t n_wanted, int n_threads=0, rows=None):
-        cdef pgg_session *p = self.live()
         cdef const int32_t[::1] tokens
         cdef const float[:, ::1] values
         cdef const int32_t *id_p = NULL
@@ -505,12 +530,11 @@ cdef class Session:
         cdef float *out_p = &view[0, 0] if n_wanted else NULL
         cdef pgg_status status
         with nogil:
-            status = pgg_session_step(p, id_p, row_p, n, n_wanted, out_p, n_threads)
+            status = pgg_session_step(self.p, id_p, row_p, n, n_wanted, out_p, n_threads)
         check(status)
         return out
 
     def next(self, Sampler sampler not None, ids, int n_threads=0):
-        cdef pgg_session *p = self.live()
         cdef const int32_t[::1] tokens = ids
         cdef int64_t n = tokens.shape[0]
         cdef int32_t token = -1
@@ -518,7 +542,7 @@ cdef class Session:
         if n == 0:
             raise _errors.ArgumentError("next: no tokens to feed")
         with nogil:
-            status = pgg_session_next(p, sampler.p, &tokens[0], n, n_threads, &token)
+            status = pgg_session_next(self.p, sampler.p, &tokens[0], n, n_threads, &token)
         check(status)
         return token
 
@@ -527,9 +551,9 @@ cdef class Session:
         out = np.empty((rows, cols), np.float32)
         cdef float[:, ::1] view = out
         if rows:
-            check(pgg_session_node(self.live(), node, &view[0, 0], rows * cols))
+            check(pgg_session_node(self.p, node, &view[0, 0], rows * cols))
         return out
 
     def close(self):
-        pgg_session_free(self.p)
-        self.p = NULL
+        with nogil:
+            pgg_session_close(self.p)

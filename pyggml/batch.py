@@ -6,16 +6,14 @@ and the next prompt takes the place. What a token means to its sequence is Conti
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyggml.errors import NumericError, OutOfMemory
+from pyggml.errors import OutOfMemory
 from pyggml.generate import Completion, Continuation, Stream, complete
-from pyggml.session import LONG_STEP, Session, interruptible
+from pyggml.session import Session
 
 if TYPE_CHECKING:
     from pyggml.model import Model
@@ -77,21 +75,5 @@ def _step(model: Model, sessions: list[Session], whats: list[Continuation], feed
     tokens = [np.asarray(feed, np.int32) for feed in feeds]
     natives = [session._native for session in sessions]
     samplers = [what.sampler for what in whats]
-
-    def call() -> list[int]:
+    with model._stepping():
         return model._plan.next(natives, samplers, tokens, model.n_threads)
-
-    def stop() -> None:
-        for native in natives:
-            native.cancel(True)
-
-    with contextlib.ExitStack() as turns:
-        for session in sessions:
-            turns.enter_context(session._turn())
-        try:
-            n = sum(map(len, tokens))
-            if n * model._n_weights < LONG_STEP or threading.current_thread() is not threading.main_thread():
-                return call()
-            return interruptible(call, stop)
-        except NumericError as error:
-            raise NumericError(model._blame(str(error))) from None

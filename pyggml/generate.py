@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -185,67 +185,81 @@ class Continuation:
 class Stream:
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
-    Raises like generate. Closing or dropping it frees the sequence's cache.
+    Raises like generate; a model closed meanwhile ends it with PyggmlError. Threads may share it: each piece goes to
+    one of them. Closing or dropping it frees the sequence's cache at once; no code of its own runs when it is dropped.
     """
 
-    def __init__(self, model: Model, what: Continuation, session: Session | None = None) -> None:
+    def __init__(self, model: Model, what: Continuation) -> None:
         self.result: Completion | None = None
         self._model = model
         self._what = what
-        self._cancelled = False
-        self._lock = threading.Lock()
-        self._own = session is None
-        used = session or model._borrow()
-        self._session: Session | None = used
+        self._cancelled = self._begun = False
+        # Taken again by a signal handler of the thread that has them: both must be reentrant.
+        self._reading = threading.RLock()  # one piece at a time
+        self._swap = threading.RLock()  # a session that was given back must not be cancelled
+        session = model._borrow()
         try:
-            used.check(what.prompt)
+            session.check(what.prompt)
         except BaseException:
-            self._release()
+            model._give_back(session)
             raise
-        self._pieces = self._run(used)
+        self._session: Session | None = session
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        with self._reading:
+            session = self._session
+            if session is None:
+                raise StopIteration
+            try:
+                text, ended = self._advance(session)
+            except BaseException:
+                self._end()
+                raise
+            if ended:
+                self._end()
+            if text:
+                return text
+            raise StopIteration
 
     def cancel(self) -> None:
         """Ends the generation from any thread; `.result` then holds what was there, finish_reason "cancelled"."""
         self._cancelled = True
-        with self._lock:
+        with self._swap:
             if self._session is not None:
                 self._session.cancel()
 
     def close(self) -> None:
-        """Stops early and frees the cache."""
-        self._pieces.close()
-        self._release()
+        """Stops early and frees the cache; from any thread, any number of times."""
+        self.cancel()
+        with self._reading:
+            self._end()
 
-    def _release(self) -> None:
-        with self._lock:
-            session, self._session = self._session, None
-        if session is not None and self._own:
-            self._model._give_back(session)
-
-    def _run(self, session: Session) -> Generator[str, None, None]:
+    def _advance(self, session: Session) -> tuple[str, bool]:
+        """The next piece, and whether it is the last (and perhaps empty)."""
         what = self._what
-        try:
+        if not self._begun:
+            self._begun = True
             what.begin()
-            try:
-                while not self._cancelled and (feed := what.feed(session)) is not None:
-                    text = what.take(what.choose(session, feed))
-                    if text:
-                        yield text
-            except Cancelled:
-                if not self._cancelled:
-                    raise
-            text = what.end()
-            if text:
-                yield text
-        finally:
-            self.result = what.sum_up()
-            self._release()
+        try:
+            while not self._cancelled and (feed := what.feed(session)) is not None:
+                text = what.take(what.choose(session, feed))
+                if text:
+                    return text, False
+        except Cancelled:
+            if not self._cancelled:
+                raise
+        return what.end(), True
+
+    def _end(self) -> None:
+        """Sums up and gives the session back, once."""
+        with self._swap:
+            session, self._session = self._session, None
+        if session is not None:
+            self.result = self._what.sum_up()
+            self._model._give_back(session)
 
 
 def complete(stream: Stream) -> Completion:

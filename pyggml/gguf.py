@@ -106,8 +106,9 @@ class TensorInfo:
 
     def _mapped(self) -> NDArray[np.uint8]:
         """Its stored bytes in the map, for a plan that checks the file before each step and for nobody else."""
+        mapped = self._file.bytes  # before the check: a close in another thread takes it away
         self._file.check_unchanged()
-        return self._file.bytes[self.offset : self.offset + self.nbytes]
+        return mapped[self.offset : self.offset + self.nbytes]
 
     def read_into(self, buffer: Any) -> None:
         """Copies its stored bytes into a writable contiguous buffer of exactly nbytes, without the map.

@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import stat
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class RegularFile:
             os.close(fd)
             raise
         self._fd = fd
+        self._open = [fd]
 
     @property
     def closed(self) -> bool:
@@ -67,7 +69,9 @@ class RegularFile:
             raise GGUFError(f"{clip(self.path)} is closed")
         try:
             now = os.fstat(self._fd)
-        except OSError as error:  # a network share that went away
+        except OSError as error:  # a network share that went away, or a close in another thread
+            if self._fd < 0:
+                raise GGUFError(f"{clip(self.path)} is closed") from None
             raise GGUFError(f"{clip(self.path)} is gone: {error.strerror}; load it again") from error
         if (now.st_size, now.st_mtime_ns, now.st_ino) != self._key:
             how = f"its size went from {self.size} to {now.st_size}" if now.st_size != self.size else "it was rewritten"
@@ -92,12 +96,15 @@ class RegularFile:
         """Fills buffer (flat, writable bytes) from offset without touching the map."""
         done = 0
         while done < len(buffer):
-            if self._fd < 0:
-                raise GGUFError(f"{clip(self.path)} is closed")
+            fd = self._fd
             try:
-                got = _read_at(self._fd, buffer[done : done + _READ_AT_ONCE], offset + done)
+                got = _read_at(fd, buffer[done : done + _READ_AT_ONCE], offset + done) if fd >= 0 else 0
             except OSError as error:
+                if self._fd < 0:
+                    raise GGUFError(f"{clip(self.path)} is closed") from None
                 raise GGUFError(f"{clip(self.path)} cannot be read at {offset + done}: {error.strerror}") from error
+            if self._fd < 0:  # closed by another thread: the number may have been another file's
+                raise GGUFError(f"{clip(self.path)} is closed")
             if got == 0:
                 raise GGUFError(
                     f"{clip(self.path)} ended at byte {offset + done}, expected {offset + len(buffer)} bytes or more: "
@@ -115,14 +122,17 @@ class RegularFile:
         return bytes(buffer)
 
     def close(self) -> None:
-        """Gives the descriptor back."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Gives the descriptor back, once, whoever calls and how often."""
+        try:
+            fd = self._open.pop()  # of several threads one gets it
+        except IndexError:
+            return
+        self._fd = -1
+        os.close(fd)
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        for fd in getattr(self, "_open", ()):
+            close(fd)
 
 
 class MappedFile(RegularFile):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from pyggml import _native, arch, batch, chat_named, gguf, scoring
 from pyggml.config import MAX_VOCAB, Config
-from pyggml.errors import ArgumentError, GGUFError, PyggmlError, UnsupportedError
+from pyggml.errors import ArgumentError, Cancelled, GGUFError, NumericError, PyggmlError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
+from pyggml.leaving import Made
 from pyggml.memory import Memory
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
@@ -94,9 +94,7 @@ class Model:
         self.kv_type = QuantType.parse(kv_type).name
         n_ctx = _positive("n_ctx", n_ctx, 1 << 30)
         self._closed = False
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._idle: list[Session] = []
-        self._lock = threading.Lock()
+        self._idle: list[_native.Session] = []  # at most one; pop and append need no lock
         self._file = gguf.open(path)
         try:
             self.metadata: Mapping[str, Any] = self._file.metadata
@@ -105,7 +103,7 @@ class Model:
                 raise GGUFError(f"general.architecture: expected a name, got {name!r}")
             arch.find(name)
             self.config = Config.from_metadata(self.metadata)
-            self._text = _Lazy(lambda: _tokenizer(self.metadata))
+            self._text = Made(partial(_tokenizer, self.metadata))
             tensors, n_layer = self._file.tensors, self.config.n_layer
             graph = Graph()
             built = arch.build(graph, self.config, Weights(tensors, n_layer))
@@ -139,9 +137,8 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Built beside loading, joined on first use. GGUFError or UnsupportedError if the file has no usable one."""
-        made: Tokenizer = self._text.get()
-        return made
+        """Built beside loading; first use waits. GGUFError or UnsupportedError if the file has no usable one."""
+        return self._text.get()
 
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
@@ -303,22 +300,24 @@ class Model:
         """
         self._check_open()
         weights = sum(info.nbytes for info in self._file.tensors.values())
-        cache = sum(session.kv_bytes for session in list(self._sessions))
-        return Memory(weights, cache, self._plan.arena_bytes)
+        return Memory(weights, sum(self._sessions), self._plan.arena_bytes)
+
+    @property
+    def _sessions(self) -> list[int]:
+        """Bytes of each open session's cache, the idle one's too."""
+        return self._plan.caches()
 
     # ---- life ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Frees everything at once. Running streams end; later calls raise PyggmlError."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._idle.clear()
-        for session in list(self._sessions):
-            session.close()
-        del self._plan
-        self._text.join()
+        """Frees everything at once; from any thread, any number of times. What uses the model later raises PyggmlError.
+
+        Steps that run in other threads are cancelled and waited for; their callers see the same PyggmlError.
+        """
+        self._closed = True
+        self._plan.close()
+        self._idle.clear()
+        self._text.wait()
         self._file.close()
 
     def __enter__(self) -> Model:
@@ -371,19 +370,24 @@ class Model:
 
     def _borrow(self) -> Session:
         """An empty session: a kept one, whose memory is warm, or a new one."""
-        with self._lock:
-            if self._closed:
-                raise PyggmlError("this model is closed")
-            session = self._idle.pop() if self._idle else None
-        return session or Session(self)
+        self._check_open()
+        try:
+            return Session(self, native=self._idle.pop())
+        except IndexError:
+            return Session(self)
 
     def _give_back(self, session: Session) -> None:
-        with self._lock:
-            if not self._closed and not self._idle:
-                session.reset()
-                self._idle.append(session)
-                return
-        session.close()
+        """The end of a borrowed session, which nobody uses any more; never raises."""
+        native = session._native
+        if self._closed or self._idle:
+            native.close()
+            return
+        try:
+            session.reset()
+        except PyggmlError:  # the model was closed meanwhile
+            native.close()
+            return
+        self._idle.append(native)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -393,7 +397,15 @@ class Model:
         """Before every step: open, and the mapped file still the one that was loaded."""
         self._check_open()
         if self._mapped:
-            self._file.check_unchanged()
+            try:
+                self._file.check_unchanged()
+            except GGUFError:
+                self._check_open()
+                raise
+
+    def _stepping(self) -> _Stepping:
+        """Around every step: `_check_alive`, and the errors of the core in the model's words."""
+        return _Stepping(self)
 
     def _check_vocab(self) -> None:
         """Rows of the embedding and the output (they are as many) against tokens."""
@@ -446,35 +458,24 @@ class Model:
         return f"{message}, though every weight is finite: values overflowed on the way"
 
 
-class _Lazy:
-    """A value made in a thread of its own; get() waits for it and raises what making it raised.
+class _Stepping:
+    """A class and not a generator, because it is in the way of every token."""
 
-    A child forked meanwhile has the object but not the thread: it makes the value itself.
-    """
+    __slots__ = ("_model",)
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._made: list[Any] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="pyggml-tokenizer", daemon=True)
-        self._thread.start()
+    def __init__(self, model: Model) -> None:
+        self._model = model
 
-    def _work(self) -> None:
-        try:
-            self._made.append(self._make())
-        except BaseException as e:
-            self._error = e
+    def __enter__(self) -> None:
+        self._model._check_alive()
 
-    def get(self) -> Any:
-        self.join()
-        if self._error is None and not self._made:
-            self._work()
-        if self._error is not None:
-            raise self._error
-        return self._made[0]
-
-    def join(self) -> None:
-        self._thread.join()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._model._closed and isinstance(error, (ArgumentError, Cancelled)):  # in the middle of it
+            raise PyggmlError("this model is closed") from None
+        if isinstance(error, NumericError):
+            raise NumericError(self._model._blame(str(error))) from None
 
 
 def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:

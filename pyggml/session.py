@@ -1,21 +1,20 @@
 """One sequence over a model: tokens in, logits out, the key/value cache between.
 
 Adds to the native session what only Python can: the file behind the weights is compared with load before every step,
-long steps stay open to Ctrl-C, and a non-finite result is traced to the tensor that caused it.
+and a non-finite result is traced to the tensor that caused it. Who may touch a session while a step runs is decided by
+the core (native/core/turn.c): there is no lock here that a signal or the end of the interpreter could leave taken.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError, ContextFull, NumericError
+from pyggml.errors import ArgumentError, ContextFull
 from pyggml.quant import QuantType
 
 if TYPE_CHECKING:
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONG_STEP = 2_000_000_000
-"""Multiply-adds above which a step may last long enough that Ctrl-C must be able to end it."""
-
 
 class Session:
     """The state of one sequence. Use one session from one thread at a time; a model may have many.
+
+    While a step runs, another thread may cancel() and close(), which end it, and truncate() or reset(), which wait for
+    its end; a second step is refused with ArgumentError. Ctrl-C ends a step of the main thread. However a step ends
+    but well, the session is as before it.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -38,18 +38,31 @@ class Session:
     (True, True)
     """
 
-    def __init__(self, model: Model, n_ctx: int | None = None, kv_type: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        n_ctx: int | None = None,
+        kv_type: str | None = None,
+        native: _native.Session | None = None,
+    ) -> None:
+        """native: one that exists, of the model's own n_ctx and kv_type; an empty one is made without it."""
         kind = QuantType.parse(kv_type or model.kv_type)
         self._model = model
-        self._native = _native.Session(model._plan, n_ctx or model.n_ctx, kind.id)
         self._kv_bytes = model._plan.kv_bytes(kind.id, n_ctx or model.n_ctx)
-        self._busy = threading.Lock()
-        model._sessions.add(self)
+        try:
+            self._native = native or _native.Session(model._plan, n_ctx or model.n_ctx, kind.id)
+        except ArgumentError:
+            model._check_open()  # closed meanwhile
+            raise
 
     @property
     def n_past(self) -> int:
-        """Positions held in the cache."""
-        return self._native.n_past
+        """Positions held in the cache. They change when a step has ended."""
+        try:
+            return self._native.n_past
+        except ArgumentError:
+            self._model._check_open()  # closed with it: say that
+            raise
 
     @property
     def n_ctx(self) -> int:
@@ -59,7 +72,7 @@ class Session:
     @property
     def kv_bytes(self) -> int:
         """Bytes of the cache; 0 when closed."""
-        return self._kv_bytes
+        return 0 if self._native.closed else self._kv_bytes
 
     def step(self, ids: Sequence[int], n_wanted: int = 1) -> NDArray[np.float32]:
         """Feeds ids at the next positions and returns the logits of the last n_wanted.
@@ -76,31 +89,35 @@ class Session:
 
     def _feed(self, ids: Sequence[int], call: Callable[[NDArray[np.int32]], T]) -> T:
         tokens = self.check(ids)
-        with self._turn():
-            try:
-                return self._run(len(tokens), lambda: call(tokens))
-            except NumericError as error:
-                raise NumericError(self._model._blame(str(error))) from None
+        with self._model._stepping():
+            return call(tokens)
 
     def truncate(self, n_past: int) -> None:
-        """Forgets everything from position n_past on."""
-        self._native.truncate(n_past)
+        """Forgets everything from position n_past on, after a step that runs in another thread."""
+        try:
+            self._native.truncate(n_past)
+        except ArgumentError:
+            self._model._check_open()  # closed with it: say that
+            raise
 
     def reset(self) -> None:
-        """Forgets everything, a cancel that met no step too."""
-        self._native.truncate(0)
+        """Forgets everything, a cancel that met no step too. As truncate, it waits: cancel() first to start over."""
+        self.truncate(0)
         self._native.cancel(False)
 
     def cancel(self) -> None:
-        """Stops a running step from any thread: it raises Cancelled, and the session is as before the step."""
+        """Stops a running step from any thread: it raises Cancelled, and the session is as before the step.
+
+        Where no step runs, the next one is stopped. On a closed session it does nothing.
+        """
         self._native.cancel(True)
 
     def close(self) -> None:
-        """Frees the cache. Later calls raise ArgumentError."""
-        self._native.cancel(True)
-        with self._busy:
-            self._native.close()
-            self._kv_bytes = 0
+        """Frees the cache; a running step is cancelled first. From any thread, any number of times.
+
+        Later steps raise ArgumentError.
+        """
+        self._native.close()
 
     def check(self, ids: Sequence[int]) -> NDArray[np.int32]:
         """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past."""
@@ -123,47 +140,6 @@ class Session:
                 f"(the model was trained for {self._model.config.n_ctx_train})"
             )
         return np.ascontiguousarray(wide, dtype=np.int32)
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
-            raise ArgumentError("this session is running in another thread; give each thread a session of its own")
-        try:
-            self._model._check_alive()
-            yield
-        finally:
-            self._native.cancel(False)
-            self._busy.release()
-
-    def _run(self, n: int, call: Callable[[], T]) -> T:
-        if n * self._model._n_weights < LONG_STEP or threading.current_thread() is not threading.main_thread():
-            return call()
-        return interruptible(call, lambda: self._native.cancel(True))
-
-
-def interruptible(call: Callable[[], T], stop: Callable[[], None]) -> T:
-    """call() in a thread of its own, so that the main thread still meets its signals; stop() ends it early."""
-    result: list[T] = []
-    error: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            result.append(call())
-        except BaseException as e:
-            error.append(e)
-
-    worker = threading.Thread(target=work, name="pyggml-step", daemon=True)
-    worker.start()
-    try:
-        while worker.is_alive():
-            worker.join(0.1)
-    except BaseException:
-        stop()
-        worker.join()
-        raise
-    if error:
-        raise error[0]
-    return result[0]
 
 
 def _shown(value: object) -> str:

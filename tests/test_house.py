@@ -47,6 +47,7 @@ PY_FLOORS = {
     "sample": 2,
     "memory": 2,
     "behind": 2,
+    "leaving": 2,
     "replacing": 2,
     "stops": 2,
     "sizes": 2,
@@ -95,7 +96,7 @@ def c_sources() -> list[Path]:
 
 
 def py_sources() -> list[Path]:
-    return sorted(p for ext in ("py", "pyi", "pyx", "pxd") for p in PACKAGE.rglob(f"*.{ext}"))
+    return sorted(p for ext in ("py", "pyi", "pyx", "pxi", "pxd") for p in PACKAGE.rglob(f"*.{ext}"))
 
 
 def code_of(path: Path) -> str:

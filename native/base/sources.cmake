@@ -4,4 +4,5 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/sync.c
   ${CMAKE_CURRENT_LIST_DIR}/cpus.c
   ${CMAKE_CURRENT_LIST_DIR}/threads.c
-  ${CMAKE_CURRENT_LIST_DIR}/threads_pool.c)
+  ${CMAKE_CURRENT_LIST_DIR}/threads_pool.c
+  ${CMAKE_CURRENT_LIST_DIR}/watch.c)

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include "base/watch.h"
+
 #if defined(_WIN32)
 
 static SRWLOCK g_lock = SRWLOCK_INIT;
@@ -15,6 +17,7 @@ unsigned pgg_generation(void) { return 0; }
 void pgg_cond_init(pgg_cond *cond) { InitializeConditionVariable(cond); }
 void pgg_cond_free(pgg_cond *cond) { (void)cond; }
 void pgg_cond_wait(pgg_cond *cond) { SleepConditionVariableSRW(cond, &g_lock, INFINITE, 0); }
+bool pgg_cond_wait_ms(pgg_cond *cond, int ms) { return SleepConditionVariableSRW(cond, &g_lock, (DWORD)ms, 0); }
 void pgg_cond_wake(pgg_cond *cond) { WakeConditionVariable(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { WakeAllConditionVariable(cond); }
 
@@ -51,9 +54,32 @@ void pgg_lock(void) {
 }
 void pgg_unlock(void) { pthread_mutex_unlock(&g_lock); }
 unsigned pgg_generation(void) { return g_generation; }
-void pgg_cond_init(pgg_cond *cond) { pthread_cond_init(cond, NULL); }
+void pgg_cond_init(pgg_cond *cond) {
+#if defined(__APPLE__)
+  pthread_cond_init(cond, NULL);
+#else
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* nobody sets it back */
+  pthread_cond_init(cond, &attr);
+  pthread_condattr_destroy(&attr);
+#endif
+}
 void pgg_cond_free(pgg_cond *cond) { pthread_cond_destroy(cond); }
 void pgg_cond_wait(pgg_cond *cond) { pthread_cond_wait(cond, &g_lock); }
+bool pgg_cond_wait_ms(pgg_cond *cond, int ms) {
+#if defined(__APPLE__)
+  const struct timespec span = {ms / 1000, ms % 1000 * 1000000L};
+  return pthread_cond_timedwait_relative_np(cond, &g_lock, &span) == 0;
+#else
+  struct timespec end;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  const int64_t ns = end.tv_nsec + (int64_t)ms * 1000000;
+  end.tv_sec += (time_t)(ns / 1000000000);
+  end.tv_nsec = (long)(ns % 1000000000);
+  return pthread_cond_timedwait(cond, &g_lock, &end) == 0;
+#endif
+}
 void pgg_cond_wake(pgg_cond *cond) { pthread_cond_signal(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { pthread_cond_broadcast(cond); }
 
@@ -125,6 +151,30 @@ static void gate_renew(pgg_gate *gate) {
   gate->head = gate->tail = NULL;
 }
 
+/* The slot goes straight to the longest waiter, so nobody can take it in between. Under the lock. */
+static void slot_back(pgg_gate *gate, int slot) {
+  pgg_gate_waiter *next = gate->head;
+  if (next) {
+    gate->head = next->next;
+    if (!gate->head) gate->tail = NULL;
+    next->slot = slot;
+    pgg_cond_wake(&next->cond);
+  } else {
+    gate->busy &= ~((uint32_t)1 << slot);
+  }
+}
+
+/* One who waits no longer. In a forked child the list is empty. */
+static void step_out(pgg_gate *gate, pgg_gate_waiter *me) {
+  pgg_gate_waiter *before = NULL;
+  for (pgg_gate_waiter **at = &gate->head; *at; before = *at, at = &(*at)->next)
+    if (*at == me) {
+      *at = me->next;
+      if (gate->tail == me) gate->tail = before;
+      return;
+    }
+}
+
 int pgg_gate_enter(pgg_gate *gate) {
   pgg_lock();
   gate_renew(gate);
@@ -142,26 +192,28 @@ int pgg_gate_enter(pgg_gate *gate) {
     else
       gate->head = &me;
     gate->tail = &me;
-    while (me.slot < 0) pgg_cond_wait(&me.cond);
-    slot = me.slot;
+    bool stops = false;
+    while (me.slot < 0 && !stops) {
+      if (pgg_cond_wait_ms(&me.cond, PGG_WATCH_MS)) continue;
+      const unsigned generation = pgg_generation();
+      pgg_unlock();
+      stops = pgg_watch_stops();
+      pgg_lock();
+      gate_renew(gate);
+      if (pgg_generation() != generation) stops = true; /* forked meanwhile: nobody here would give the slot */
+    }
+    if (stops && me.slot < 0) step_out(gate, &me);
+    if (stops && me.slot >= 0) slot_back(gate, me.slot);
+    slot = stops ? -1 : me.slot;
     pgg_cond_free(&me.cond);
   }
   pgg_unlock();
   return slot;
 }
 
-/* The slot goes straight to the longest waiter, so nobody can take it in between. */
 void pgg_gate_leave(pgg_gate *gate, int slot) {
   pgg_lock();
   gate_renew(gate);
-  pgg_gate_waiter *next = gate->head;
-  if (next) {
-    gate->head = next->next;
-    if (!gate->head) gate->tail = NULL;
-    next->slot = slot;
-    pgg_cond_wake(&next->cond);
-  } else {
-    gate->busy &= ~((uint32_t)1 << slot);
-  }
+  slot_back(gate, slot);
   pgg_unlock();
 }

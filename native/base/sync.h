@@ -23,8 +23,9 @@ unsigned pgg_generation(void); /* grows in a forked child; read it under the loc
 
 void pgg_cond_init(pgg_cond *cond);
 void pgg_cond_free(pgg_cond *cond);
-void pgg_cond_wait(pgg_cond *cond); /* the lock is held before and after */
-void pgg_cond_wake(pgg_cond *cond); /* one waiter */
+void pgg_cond_wait(pgg_cond *cond);            /* the lock is held before and after */
+bool pgg_cond_wait_ms(pgg_cond *cond, int ms); /* the same; false when the time is over */
+void pgg_cond_wake(pgg_cond *cond);            /* one waiter */
 void pgg_cond_wake_all(pgg_cond *cond);
 
 /* Starts a detached thread that takes no signals. false if the system refuses. */
@@ -50,7 +51,7 @@ typedef struct pgg_gate {
   unsigned generation;
   pgg_gate_waiter *head, *tail;
 } pgg_gate;
-int pgg_gate_enter(pgg_gate *gate); /* waits its turn; returns a slot in [0, n) */
+int pgg_gate_enter(pgg_gate *gate); /* waits its turn; a slot in [0, n), or -1 when the watcher (watch.h) said stop */
 void pgg_gate_leave(pgg_gate *gate, int slot);
 
 #endif

@@ -4,9 +4,8 @@
  * its own (threads_pool.h). After fork the child has no conductor and makes one when it needs it. */
 #include "base/threads.h"
 
-#include <stdatomic.h>
-
 #include "base/team.h"
+#include "base/watch.h"
 #if defined(_OPENMP)
 #include <omp.h>
 #else
@@ -148,7 +147,43 @@ static bool team_ready(void) {
   return g_team.conductor;
 }
 
+/* Takes a job that has not begun out of the queue. Under the lock. */
+static bool withdraw(team_job *job) {
+  team_job *before = NULL;
+  for (team_job **at = &g_team.head; *at; before = *at, at = &(*at)->next)
+    if (*at == job) {
+      *at = job->next;
+      if (g_team.tail == job) g_team.tail = before;
+      return true;
+    }
+  return false;
+}
+
+/* Sleeps until the job is done. Under the lock. PGG_ECANCELLED: it has not begun and never will; PGG_EBACKEND: the
+ * watcher forked, and this is the child, where the job's other threads are not. */
+static pgg_status await(team_job *job, atomic_int *stop) {
+  const unsigned generation = pgg_generation();
+  while (!atomic_load_explicit(&job->done, memory_order_acquire)) {
+    if (!stop || atomic_load_explicit(stop, memory_order_relaxed)) {
+      pgg_cond_wait(&job->cond);
+      continue;
+    }
+    if (pgg_cond_wait_ms(&job->cond, PGG_WATCH_MS)) continue;
+    pgg_unlock();
+    const bool stops = pgg_watch_stops();
+    pgg_lock();
+    if (stops) atomic_store_explicit(stop, 1, memory_order_relaxed);
+    if (stops && withdraw(job)) return PGG_ECANCELLED;
+    if (pgg_generation() != generation) return PGG_EBACKEND;
+  }
+  return PGG_OK;
+}
+
 pgg_status pgg_team_run(int n_threads, pgg_team_fn fn, void *ctx) {
+  return pgg_team_run_watched(n_threads, fn, ctx, NULL);
+}
+
+pgg_status pgg_team_run_watched(int n_threads, pgg_team_fn fn, void *ctx, atomic_int *stop) {
   if (n_threads <= 0) n_threads = pgg_threads_default();
   if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
   team_job job = {.fn = fn, .ctx = ctx, .nth = n_threads};
@@ -180,9 +215,10 @@ pgg_status pgg_team_run(int n_threads, pgg_team_fn fn, void *ctx) {
     for (int i = 0; i < SPIN_CALLER && !atomic_load_explicit(&job.done, memory_order_acquire); i++) pgg_pause();
     pgg_lock();
   }
-  while (!atomic_load_explicit(&job.done, memory_order_acquire)) pgg_cond_wait(&job.cond);
+  const pgg_status status = await(&job, stop);
   pgg_unlock();
+  if (status == PGG_EBACKEND) return pgg_fail(status, "the process was forked in the middle of a step");
   pgg_cond_free(&job.cond);
   pgg_cond_free(&job.team.wake);
-  return PGG_OK;
+  return status ? pgg_fail(status, "interrupted") : PGG_OK;
 }

@@ -7,11 +7,13 @@
 
 #include "base/memory.h"
 #include "base/threads.h"
+#include "base/watch.h"
 
 /* Multiply-adds that pay for handing a piece to the team (10 us on an idle machine, one thread does 75 a ns from
  * cache), and for one more thread in it. */
 #define TEAM_MACS 3000000
 #define THREAD_MACS 800000
+#define WATCH_MACS 50000000 /* about a millisecond, which pays for a look at the clock in each op */
 
 void pgg_space_free(const pgg_plan *plan, pgg_space *space) {
   if (!space) return;
@@ -28,9 +30,11 @@ static pgg_status own_ready(const pgg_plan *plan, pgg_space *space, int n_thread
   const size_t bytes = (size_t)n_threads * plan->own_bytes;
   char *own = pgg_alloc(bytes);
   if (!own) return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes of scratch", bytes);
-  pgg_free(space->own, (size_t)space->n_threads * plan->own_bytes);
+  char *old = space->own;
+  const size_t old_bytes = (size_t)space->n_threads * plan->own_bytes;
   space->own = own;
   space->n_threads = n_threads;
+  pgg_free(old, old_bytes);
   return PGG_OK;
 }
 
@@ -60,6 +64,8 @@ typedef struct exec_job {
   const pgg_piece *piece;
   pgg_space **slot;
   bool profile;
+  bool watched;    /* long enough for a thread alone to ask the watcher */
+  atomic_int stop; /* the watcher wants an end */
   atomic_int status;
   char message[1001];
   /* The verdict at each barrier, kept in turns: a slow thread may still read the last one. */
@@ -87,7 +93,15 @@ static bool cancelled(const pgg_piece *piece) {
 static pgg_status poll(const exec_job *job) {
   int failed = atomic_load_explicit(&job->status, memory_order_relaxed);
   if (failed) return (pgg_status)failed;
+  if (atomic_load_explicit(&job->stop, memory_order_relaxed)) return PGG_ECANCELLED;
   return cancelled(job->piece) ? PGG_ECANCELLED : PGG_OK;
+}
+
+/* Where the caller itself computes, nobody else would ask. */
+static pgg_status poll_alone(exec_job *job) {
+  if (job->watched && !atomic_load_explicit(&job->stop, memory_order_relaxed) && pgg_watch_stops())
+    atomic_store_explicit(&job->stop, 1, memory_order_relaxed);
+  return poll(job);
 }
 
 /* All threads leave with the same answer. */
@@ -255,7 +269,7 @@ static void run_ops(exec_thread *me) {
   exec_step step;
   if (job->profile && run->ith == 0) me->since = pgg_now_ns();
   while (walk_next(&w, &step)) {
-    if (run->nth == 1 ? poll(job) != PGG_OK : step.wait && meet(job, me->team, run->ith, &me->turn)) return;
+    if (run->nth == 1 ? poll_alone(job) != PGG_OK : step.wait && meet(job, me->team, run->ith, &me->turn)) return;
     const exec_stage it = step.row[0];
     if (step.share == PGG_SHARE_CHUNKS) {
       chunks_share(me, &step);
@@ -314,14 +328,18 @@ static void job_main(void *ctx, pgg_team *team, int ith, int nth) {
   if (ith == 0 && !poll(job)) copy_output(&job->run);
 }
 
-/* How many threads this piece is worth. Bits do not depend on it. */
-static int worth(const pgg_plan *plan, const pgg_piece *piece, int n_threads) {
-  if (n_threads <= 0) n_threads = pgg_threads_default();
+static double work(const pgg_plan *plan, const pgg_piece *piece) {
   double macs = plan->macs * (double)piece->n;
   for (int i = 0; i < piece->n_part; i++) {
     const pgg_part *part = &piece->parts[i];
     macs += plan->macs_past * (double)(part->n_past + part->n) * (double)part->n;
   }
+  return macs;
+}
+
+/* How many threads so much work is worth. Bits do not depend on it. */
+static int worth(double macs, int n_threads) {
+  if (n_threads <= 0) n_threads = pgg_threads_default();
   if (macs < TEAM_MACS) return 1;
   double threads = macs / THREAD_MACS;
   return threads < n_threads ? (int)threads : n_threads;
@@ -338,20 +356,23 @@ pgg_status pgg_exec(pgg_plan *plan, const pgg_piece *piece, int n_threads) {
                       .rows = piece->rows,
                       .out = piece->out};
   job.profile = atomic_load_explicit(&plan->profile, memory_order_relaxed);
-  int nth = worth(plan, piece, n_threads), slot = -1;
+  const double macs = work(plan, piece);
+  job.watched = macs >= WATCH_MACS;
+  int nth = worth(macs, n_threads), slot = -1;
   if (piece->own) {
     job.slot = piece->own;
   } else if (nth > 1) {
     job.slot = &plan->spaces[0]; /* jobs of the team run one at a time: the space is theirs */
   } else {
     slot = pgg_gate_enter(&plan->gate);
+    if (slot < 0) return pgg_fail(PGG_ECANCELLED, "interrupted");
     job.slot = &plan->spaces[1 + slot];
   }
-  pgg_status status = pgg_team_run(nth, job_main, &job);
+  pgg_status status = pgg_team_run_watched(nth, job_main, &job, &job.stop);
   if (slot >= 0) pgg_gate_leave(&plan->gate, slot);
   if (status) return status;
   int failed = atomic_load(&job.status);
   if (failed) return pgg_fail((pgg_status)failed, "%s", job.message);
-  if (cancelled(piece)) return pgg_fail(PGG_ECANCELLED, "cancelled");
+  if (cancelled(piece) || atomic_load(&job.stop)) return pgg_fail(PGG_ECANCELLED, "cancelled");
   return PGG_OK;
 }

@@ -52,12 +52,20 @@ pgg_status pgg_plan_new(pgg_plan **out) {
   if (!plan) return pgg_fail(PGG_ENOMEM, "no memory for a plan");
   plan->output = plan->bound = -1;
   plan->backend = pgg_backend_default();
+  pgg_lock();
+  pgg_cond_init(&plan->quiet);
+  plan->generation = pgg_generation();
+  pgg_unlock();
   *out = plan;
   return PGG_OK;
 }
 
 void pgg_plan_free(pgg_plan *plan) {
   if (!plan) return;
+  pgg_lock();
+  const bool mine = plan->generation == pgg_generation();
+  pgg_unlock();
+  if (mine) pgg_cond_free(&plan->quiet); /* a child's copy may have waiters that do not exist */
   for (int i = 0; i < PGG_MAX_SPACES; i++) pgg_space_free(plan, plan->spaces[i]);
   plan->backend->discard(plan);
   for (int i = 0; i < plan->n_weight; i++) {

@@ -75,7 +75,11 @@ struct pgg_plan {
   pgg_gate gate;  /* of spaces 1.. */
   pgg_space *spaces[PGG_MAX_SPACES];
   atomic_int profile;
-  atomic_int sessions;
+  /* turn.c, under the lock of sync.h: */
+  pgg_session *sessions;
+  bool closed;
+  pgg_cond quiet;      /* a turn has ended */
+  unsigned generation; /* of the process that quiet belongs to */
 };
 
 /* shape.c: the only validator. Fills rows and cols of the node the op would make. */

@@ -1,27 +1,15 @@
 /* A session: one sequence's cache and position over a shared plan; and steps of one or several of them. A step is cut
- * into pieces of n_batch tokens; on any failure all positions are what they were, and whatever was written behind them
- * is never read. */
+ * into pieces of n_batch tokens; positions move when all of it has ended well, and whatever was written behind them is
+ * never read. Who may step, shorten or close a session, and when, is turn.c's business. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "core/exec.h"
+#include "base/watch.h"
+#include "core/session.h"
 #include "cpu/kernels.h"
-
-struct pgg_session {
-  pgg_plan *plan;
-  pgg_kv kv;
-  int64_t n_past, n_ctx;
-  atomic_int cancel;
-  pgg_space *own;              /* of a keep_all plan: its nodes stay readable */
-  int64_t last_n, last_wanted; /* rows of the last piece */
-  float *logits;               /* (n_logits, output cols) of a step that chooses and begins with this session */
-  int n_logits;
-  int64_t fed; /* while a step runs: the tokens of it that are done */
-  bool taken;  /* while a step is judged: it is among the sessions */
-};
 
 pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **out) {
   if (!plan || !out) return pgg_fail(PGG_EINVAL, "plan or session is NULL");
@@ -34,6 +22,10 @@ pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_sessi
   session->plan = plan;
   session->n_ctx = n_ctx;
   pgg_status status = pgg_kv_make(plan, kv_type, n_ctx, &session->kv);
+  if (!status && !pgg_turn_join(session)) {
+    pgg_kv_drop(&session->kv);
+    status = pgg_fail(PGG_EINVAL, "the plan is closed");
+  }
   if (status) {
     free(session);
     return status;
@@ -44,23 +36,20 @@ pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_sessi
 
 void pgg_session_free(pgg_session *session) {
   if (!session) return;
-  pgg_space_free(session->plan, session->own);
-  pgg_kv_drop(&session->kv);
-  free(session->logits);
+  pgg_session_close(session);
+  pgg_turn_part(session);
   free(session);
 }
 
-int64_t pgg_session_n_past(const pgg_session *session) { return session ? session->n_past : 0; }
-int64_t pgg_session_n_ctx(const pgg_session *session) { return session ? session->n_ctx : 0; }
-
-pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
-  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
-  if (n_past < 0 || n_past > session->n_past)
-    return pgg_fail(PGG_EINVAL, "truncate: n_past is %lld, expected 0 to %lld", (long long)n_past,
-                    (long long)session->n_past);
-  session->n_past = n_past;
-  return PGG_OK;
+int64_t pgg_session_n_past(const pgg_session *session) {
+  if (!session) return 0;
+  pgg_lock();
+  const bool closed = session->closed;
+  pgg_unlock();
+  return closed ? -1 : atomic_load_explicit(&session->n_past, memory_order_relaxed);
 }
+
+int64_t pgg_session_n_ctx(const pgg_session *session) { return session ? session->n_ctx : 0; }
 
 void pgg_session_cancel(pgg_session *session, int on) {
   if (session) atomic_store_explicit(&session->cancel, on != 0, memory_order_relaxed);
@@ -90,6 +79,7 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
   const pgg_plan *plan = r->plan;
   const pgg_session *session = r->sessions[i];
   const int64_t n = r->counts[i], n_wanted = r->n_wanted[i];
+  const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
   char room[48];
   const char *who = about(r, i, room, sizeof room);
   if (n < 1) return pgg_fail(PGG_EINVAL, "%s: %lld tokens given, expected at least 1", who, (long long)n);
@@ -99,9 +89,12 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
     return pgg_fail(PGG_EINVAL, "%s: out is NULL but %lld rows are wanted", who, (long long)n_wanted);
   if (plan->n_input ? !r->rows : !r->ids && plan->n_embed)
     return pgg_fail(PGG_EINVAL, "%s: this plan is fed by %s, which are missing", who, plan->n_input ? "rows" : "ids");
-  if (n > session->n_ctx - session->n_past)
+  if (n_past < 0 || n_past > session->n_ctx)
+    return pgg_fail(PGG_EINVAL, "%s: the session is at position %lld of %lld; its memory was overwritten", who,
+                    (long long)n_past, (long long)session->n_ctx);
+  if (n > session->n_ctx - n_past)
     return pgg_fail(PGG_EINVAL, "%s: %lld tokens do not fit: the context holds %lld positions and %lld are taken", who,
-                    (long long)n, (long long)session->n_ctx, (long long)session->n_past);
+                    (long long)n, (long long)session->n_ctx, (long long)n_past);
   if (plan->any_order && n > plan->limits.n_batch)
     return pgg_fail(PGG_EINVAL, "%s: %lld tokens attend to each other and must be fed at once, but n_batch is %d", who,
                     (long long)n, plan->limits.n_batch);
@@ -123,22 +116,15 @@ static pgg_status judge_step(const request *r) {
   return PGG_OK;
 }
 
-/* Different sessions of the plan. */
-static pgg_status judge_sessions(const request *r) {
-  pgg_status status = PGG_OK;
-  int n = 0;
-  for (; n < r->n_session && !status; n++) {
-    pgg_session *session = r->sessions[n];
-    if (!session || session->plan != r->plan)
-      status = pgg_fail(PGG_EINVAL, "step: session %d is %s", n, session ? "of another plan" : "NULL");
-    else if (session->taken)
-      status = pgg_fail(PGG_EINVAL, "step: session %d is given twice", n);
-    else
-      session->taken = true;
-  }
-  if (status) n--; /* the last was not marked by this loop */
-  for (int i = 0; i < n; i++) r->sessions[i]->taken = false;
-  return status;
+/* Whether this plan can step these sessions together. */
+static pgg_status judge_plan(const pgg_plan *plan, pgg_session *const *sessions, int n_session) {
+  if (!plan->frozen) return pgg_fail(PGG_EINVAL, "the plan is not frozen: call pgg_plan_freeze first");
+  if (plan->limits.keep_all && n_session > 1)
+    return pgg_fail(PGG_EINVAL, "step: a plan with keep_all steps one session at a time");
+  for (int i = 0; i < n_session; i++)
+    if (!sessions[i] || sessions[i]->plan != plan)
+      return pgg_fail(PGG_EINVAL, "step: session %d is %s", i, sessions[i] ? "of another plan" : "NULL");
+  return PGG_OK;
 }
 
 /* Numbers that are none end here rather than in somebody's text. */
@@ -168,31 +154,31 @@ static void take_piece(const request *r, int *at, pgg_part *parts, pgg_piece *pi
     const int64_t silent = pgg_max_i64(session->fed, n - r->n_wanted[*at]); /* before the wanted ones */
     pgg_part *part = &parts[piece->n_part++];
     *part = (pgg_part){.kv = &session->kv,
-                       .n_past = session->n_past,
+                       .n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed) + session->fed,
                        .first = piece->n,
                        .n = take,
                        .wanted = pgg_max_i64(0, session->fed + take - silent)};
     piece->n += take;
     piece->wanted += part->wanted;
-    session->n_past += take;
     session->fed += take;
     if (take < left) return;
     ++*at;
   }
 }
 
-/* parts and cancels: room for n_session. */
-static pgg_status run_step(const request *r, pgg_part *parts, const atomic_int **cancels, int n_threads) {
+/* In the sessions' turn; parts and cancels: room for n_session. */
+static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int **cancels, int n_threads) {
   pgg_plan *plan = r->plan;
   const int64_t cols = plan->nodes[plan->output].cols;
   int64_t done = 0;
   float *next = r->out;
   pgg_status status = PGG_OK;
-  for (int i = 0; i < r->n_session; i++) {
-    r->sessions[i]->fed = 0;
-    cancels[i] = &r->sessions[i]->cancel;
-  }
+  for (int i = 0; i < r->n_session; i++) cancels[i] = &r->sessions[i]->cancel;
   for (int at = 0; at < r->n_session;) {
+    if (done && pgg_watch_stops()) {
+      status = pgg_fail(PGG_ECANCELLED, "interrupted");
+      break;
+    }
     pgg_piece piece = {.parts = parts,
                        .own = plan->limits.keep_all ? &r->sessions[0]->own : NULL,
                        .ids = r->ids ? r->ids + done : NULL,
@@ -207,8 +193,26 @@ static pgg_status run_step(const request *r, pgg_part *parts, const atomic_int *
     done += piece.n;
     if (piece.wanted) next += piece.wanted * cols;
   }
-  if (!status) status = judge_out(r);
-  for (int i = 0; i < r->n_session && status; i++) r->sessions[i]->n_past -= r->sessions[i]->fed;
+  return status ? status : judge_out(r);
+}
+
+/* In the sessions' turn. A cancel is spent by the step that it met. */
+static pgg_status run_step(const request *r, int n_threads) {
+  pgg_part part, *parts = &part;
+  const atomic_int *one, **cancels = &one;
+  const size_t n = (size_t)r->n_session;
+  pgg_status status = judge_step(r);
+  if (!status && n > 1) {
+    parts = calloc(n, sizeof *parts);
+    cancels = calloc(n, sizeof *cancels);
+    if (!parts || !cancels) status = pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", r->n_session);
+  }
+  if (!status) {
+    status = run_pieces(r, parts, cancels, n_threads);
+    for (int i = 0; i < r->n_session; i++) pgg_session_cancel(r->sessions[i], 0);
+  }
+  if (parts != &part) free(parts);
+  if (cancels != &one) free(cancels);
   return status;
 }
 
@@ -216,36 +220,26 @@ pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const floa
                             float *out, int n_threads) {
   if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
   const request r = {session->plan, &session, &n, &n_wanted, 1, ids, rows, out};
-  pgg_status status = judge_step(&r);
+  pgg_status status = pgg_turn_begin(&session, 1);
   if (status) return status;
-  pgg_part part;
-  const atomic_int *cancel;
-  return run_step(&r, &part, &cancel, n_threads);
+  status = run_step(&r, n_threads);
+  pgg_turn_end(&session, 1, status == PGG_OK);
+  return status;
 }
 
 pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
                          const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads) {
   if (!plan || !sessions || !counts || !n_wanted || n_session < 1)
     return pgg_fail(PGG_EINVAL, "step: plan, sessions, counts or n_wanted is NULL, or there are no sessions");
-  if (!plan->frozen) return pgg_fail(PGG_EINVAL, "the plan is not frozen: call pgg_plan_freeze first");
-  if (plan->limits.keep_all && n_session > 1)
-    return pgg_fail(PGG_EINVAL, "step: a plan with keep_all steps one session at a time");
   const request r = {plan, sessions, counts, n_wanted, n_session, ids, NULL, out};
   pgg_status status;
-  if ((status = judge_sessions(&r)) || (status = judge_step(&r))) return status;
-  pgg_part *parts = calloc((size_t)n_session, sizeof *parts);
-  const atomic_int **cancels = calloc((size_t)n_session, sizeof *cancels);
-  if (parts && cancels)
-    status = run_step(&r, parts, cancels, n_threads);
-  else
-    status = pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
-  free(parts);
-  free(cancels);
+  if ((status = judge_plan(plan, sessions, n_session)) || (status = pgg_turn_begin(sessions, n_session))) return status;
+  status = run_step(&r, n_threads);
+  pgg_turn_end(sessions, n_session, status == PGG_OK);
   return status;
 }
 
-pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count) {
-  if (!session || !out) return pgg_fail(PGG_EINVAL, "session or out is NULL");
+static pgg_status read_node(const pgg_session *session, int node, float *out, int64_t count) {
   const pgg_plan *plan = session->plan;
   if (!plan->limits.keep_all) return pgg_fail(PGG_EINVAL, "node: the plan was not frozen with keep_all");
   if (node < 0 || node >= plan->n_node)
@@ -262,6 +256,15 @@ pgg_status pgg_session_node(const pgg_session *session, int node, float *out, in
   return PGG_OK;
 }
 
+pgg_status pgg_session_node(pgg_session *session, int node, float *out, int64_t count) {
+  if (!session || !out) return pgg_fail(PGG_EINVAL, "session or out is NULL");
+  pgg_status status = pgg_turn_begin(&session, 1);
+  if (status) return status;
+  status = read_node(session, node, out, count);
+  pgg_turn_end(&session, 1, false);
+  return status;
+}
+
 pgg_status pgg_sampler_fits(const pgg_sampler *sampler, int64_t n_vocab); /* sample.c */
 
 /* Room for n rows of logits. */
@@ -269,23 +272,12 @@ static pgg_status logits_ready(pgg_session *session, int n, int64_t cols) {
   size_t bytes;
   if (session->n_logits >= n) return PGG_OK;
   float *more = pgg_mul_size(n, cols * (int64_t)sizeof(float), &bytes) ? malloc(bytes) : NULL;
+  float *old = session->logits;
   if (!more) return pgg_fail(PGG_ENOMEM, "no memory for %d rows of %lld logits", n, (long long)cols);
-  free(session->logits);
   session->logits = more;
   session->n_logits = n;
+  free(old);
   return PGG_OK;
-}
-
-pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n, int n_threads,
-                            int32_t *id) {
-  if (!session || !sampler || !id) return pgg_fail(PGG_EINVAL, "session, sampler or id is NULL");
-  int64_t cols = session->plan->nodes[session->plan->output].cols;
-  pgg_status status = pgg_sampler_fits(sampler, cols);
-  if (status || (status = logits_ready(session, 1, cols))) return status;
-  int64_t start = session->n_past;
-  if ((status = pgg_session_step(session, ids, NULL, n, 1, session->logits, n_threads))) return status;
-  if ((status = pgg_sampler_next(sampler, session->logits, id))) session->n_past = start;
-  return status;
 }
 
 /* The sampler's sentence, and which sequence it is about. */
@@ -295,28 +287,55 @@ static pgg_status name_sequence(pgg_status status, int i) {
   return pgg_fail(status, "next, sequence %d: %s", i, text);
 }
 
+/* In the sessions' turn: one step, then a choice for each. ones: room for n_session. */
+static pgg_status step_and_choose(const request *asked, pgg_sampler *const *samplers, int64_t *ones, int n_threads,
+                                  int32_t *out_ids) {
+  const int n = asked->n_session;
+  const int64_t cols = asked->plan->nodes[asked->plan->output].cols;
+  pgg_session *first = asked->sessions[0];
+  pgg_status status = logits_ready(first, n, cols);
+  if (status) return status;
+  for (int i = 0; i < n; i++) ones[i] = 1;
+  request r = *asked;
+  r.n_wanted = ones;
+  r.out = first->logits;
+  if ((status = run_step(&r, n_threads))) return status;
+  for (int i = 0; i < n; i++)
+    if ((status = pgg_sampler_next(samplers[i], first->logits + i * cols, &out_ids[i])))
+      return n > 1 ? name_sequence(status, i) : status;
+  return PGG_OK;
+}
+
+pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n, int n_threads,
+                            int32_t *id) {
+  if (!session || !sampler || !id) return pgg_fail(PGG_EINVAL, "session, sampler or id is NULL");
+  pgg_plan *plan = session->plan;
+  pgg_status status = pgg_sampler_fits(sampler, plan->nodes[plan->output].cols);
+  if (status || (status = pgg_turn_begin(&session, 1))) return status;
+  const request r = {plan, &session, &n, NULL, 1, ids, NULL, NULL};
+  int64_t one;
+  status = step_and_choose(&r, &sampler, &one, n_threads, id);
+  pgg_turn_end(&session, 1, status == PGG_OK);
+  return status;
+}
+
 pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
                          const int64_t *counts, int n_session, const int32_t *ids, int n_threads, int32_t *out_ids) {
-  if (!plan || !sessions || !samplers || !counts || !out_ids || n_session < 1 || !sessions[0])
+  if (!plan || !sessions || !samplers || !counts || !out_ids || n_session < 1)
     return pgg_fail(PGG_EINVAL, "next: plan, sessions, samplers, counts or out_ids is NULL, or there are no sessions");
-  if (sessions[0]->plan != plan) return pgg_fail(PGG_EINVAL, "next: session 0 is of another plan");
-  const int64_t cols = plan->nodes[plan->output].cols;
-  pgg_status status = logits_ready(sessions[0], n_session, cols);
+  pgg_status status = judge_plan(plan, sessions, n_session);
   for (int i = 0; i < n_session && !status; i++) {
     if (!samplers[i]) return pgg_fail(PGG_EINVAL, "next: sampler %d is NULL", i);
-    if ((status = pgg_sampler_fits(samplers[i], cols))) return name_sequence(status, i);
+    if ((status = pgg_sampler_fits(samplers[i], plan->nodes[plan->output].cols))) return name_sequence(status, i);
   }
-  int64_t *ones = status ? NULL : malloc((size_t)n_session * sizeof *ones);
-  if (!status && !ones) status = pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
-  for (int i = 0; i < n_session && !status; i++) ones[i] = 1;
-  float *logits = sessions[0]->logits;
-  if (!status) status = pgg_plan_step(plan, sessions, counts, n_session, ids, ones, logits, n_threads);
-  free(ones);
   if (status) return status;
-  for (int i = 0; i < n_session; i++) {
-    if (!(status = pgg_sampler_next(samplers[i], logits + i * cols, &out_ids[i]))) continue;
-    for (int j = 0; j < n_session; j++) sessions[j]->n_past -= counts[j];
-    return name_sequence(status, i);
+  int64_t *ones = malloc((size_t)n_session * sizeof *ones);
+  if (!ones) return pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
+  if (!(status = pgg_turn_begin(sessions, n_session))) {
+    const request r = {plan, sessions, counts, NULL, n_session, ids, NULL, NULL};
+    status = step_and_choose(&r, samplers, ones, n_threads, out_ids);
+    pgg_turn_end(sessions, n_session, status == PGG_OK);
   }
-  return PGG_OK;
+  free(ones);
+  return status;
 }

@@ -10,4 +10,5 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
   ${CMAKE_CURRENT_LIST_DIR}/shape.c
+  ${CMAKE_CURRENT_LIST_DIR}/turn.c
   ${CMAKE_CURRENT_LIST_DIR}/types.c)

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PGG_ABI 1 /* grows with every incompatible change of this header */
+#define PGG_ABI 2 /* grows with every incompatible change of this header */
 
 #if defined(_WIN32)
 #define PGG_API
@@ -51,6 +51,14 @@ PGG_API const char *pgg_isa(void);                     /* "scalar" "avx2" "avxvn
 PGG_API int pgg_isa_list(const char **names, int cap); /* levels that run here, slowest first; returns their count */
 PGG_API pgg_status pgg_isa_force(const char *name);    /* NULL: back to automatic. Not while steps run. */
 PGG_API int pgg_threads_default(void);                 /* cores this process may use (affinity, cgroup quota), >= 1 */
+
+/* ---- long calls ---------------------------------------------------------------------------------------- */
+
+/* Somebody who may want to end a step: called by the thread that made it, about ten times a second while it lasts; any
+ * other value than 0 ends it with PGG_ECANCELLED. It may call everything here but a step, and a session that is in the
+ * step is closed only when that has ended. One for the process; NULL: nobody. */
+typedef int (*pgg_watcher)(void);
+PGG_API void pgg_watch(pgg_watcher watcher);
 
 /* ---- types --------------------------------------------------------------------------------------------- */
 
@@ -136,6 +144,9 @@ typedef struct pgg_limits {
 
 PGG_API pgg_status pgg_plan_new(pgg_plan **plan);
 PGG_API void pgg_plan_free(pgg_plan *plan); /* after its sessions; NULL is fine */
+/* Ends all sessions as pgg_session_close does, and frees what they shared: weights are not read any more. From any
+ * thread, any number of times. 0 only to a watcher inside a step of this plan, for which it cannot wait. */
+PGG_API int pgg_plan_close(pgg_plan *plan);
 /* Registers a matrix or vector (rows 1); data (rows, cols) is borrowed. Sets *index. The matrices of n experts are one
  * of n times their rows. */
 PGG_API pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
@@ -152,6 +163,8 @@ PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the wh
 /* Bytes of key/value cache for n_ctx positions in a type; 0 if the type cannot hold it. */
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
 
+PGG_API int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap); /* of each open session; returns their count */
+
 typedef struct pgg_op_time {
   const char *name;
   const char *kind;
@@ -163,16 +176,21 @@ PGG_API int pgg_plan_times(const pgg_plan *plan, pgg_op_time *times, int cap); /
 
 /* ---- sessions ------------------------------------------------------------------------------------------ */
 
-/* One sequence: its key/value cache and position. A session is used by one thread at a time; sessions of one plan
- * may be used by many threads at once (their steps take turns on one team). */
+/* One sequence: its key/value cache and position. A session is in one thread at a time: a second step is refused
+ * (PGG_EINVAL), truncate waits, close cancels and waits. Sessions of one plan may be used by many threads at once
+ * (their steps take turns on one team). */
 typedef struct pgg_session pgg_session;
 
 PGG_API pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_session **session);
-PGG_API void pgg_session_free(pgg_session *session);
-PGG_API int64_t pgg_session_n_past(const pgg_session *session);
+/* Frees the cache, after a running step, which is cancelled. From any thread, any number of times; later steps fail. */
+PGG_API void pgg_session_close(pgg_session *session);
+PGG_API void pgg_session_free(pgg_session *session);            /* closes it first; nobody may use it any more */
+PGG_API int64_t pgg_session_n_past(const pgg_session *session); /* -1: closed */
 PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
 PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past); /* forget later positions */
-PGG_API void pgg_session_cancel(pgg_session *session, int on); /* any thread; a running step ends within one op */
+/* From any thread: a running step ends within one op, with PGG_ECANCELLED; where none runs, the next one does. Then it
+ * is spent. on 0 takes it back. */
+PGG_API void pgg_session_cancel(pgg_session *session, int on);
 
 /* Feeds n tokens at positions n_past... Input: ids (n), or rows (n, cols) for a plan that begins with `input`.
  * out (n_wanted, cols of the output node) receives the last n_wanted positions; n_wanted may be 0.
@@ -187,7 +205,7 @@ PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, co
 PGG_API pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
                                  const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads);
 /* After a step of a keep_all plan: the node's rows of the last piece computed. */
-PGG_API pgg_status pgg_session_node(const pgg_session *session, int node, float *out, int64_t count);
+PGG_API pgg_status pgg_session_node(pgg_session *session, int node, float *out, int64_t count);
 
 /* ---- sampling ------------------------------------------------------------------------------------------ */
 

@@ -156,8 +156,8 @@ class Trial:
         return _native.dequantize(w.type_id, raw, w.rows, w.cols, 0)
 
     def close(self) -> None:
-        """Frees the cache and the plan's scratch."""
-        self._session.close()
+        """Frees the cache and the plan's scratch; any number of times."""
+        self._plan.close()
 
     def __enter__(self) -> Trial:
         return self

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import operator
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..errors import ArgumentError, GGUFError, UnsupportedError
+from ..leaving import whole
 from . import pretokenizers, published
 from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pieces, without_special
 from .special import end_of_generation
@@ -68,7 +70,7 @@ class Tokenizer:
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be str, not {type(text).__name__}")
-        ids = self._encoder.encode(_well_formed(text), parse_special) if text else []
+        ids = whole(self._encoder.encode, _well_formed(text), parse_special) if text else []
         return [*self._first, *ids, *self._last] if add_special else ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -129,6 +131,10 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     through that, as they may not be UTF-8. Safe to run in a thread beside other work.
     Raises GGUFError for a vocabulary that contradicts itself, UnsupportedError for a model or `pre` not known.
     """
+    return whole(_build, metadata)
+
+
+def _build(metadata: Mapping[str, Any]) -> Tokenizer:
     with gc_paused():
         vocab = read_vocab(metadata)
         if vocab.model == "llama":
@@ -224,6 +230,19 @@ def _well_formed(text: str) -> str:
 _gc_lock = threading.Lock()
 _gc_depth = 0
 _gc_was_on = False
+
+
+def _in_child() -> None:
+    """A forked child has one thread, and that builds nothing: whoever had paused the collection is not there."""
+    global _gc_lock, _gc_depth
+    _gc_lock = threading.Lock()
+    if _gc_depth and _gc_was_on:
+        gc.enable()
+    _gc_depth = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +78,36 @@ def test_an_error_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(MemoryError), Writer(tmp_path / "x.gguf", behind=True) as w:
         w.add_tensor("a", (2, 32), "f32", pieces)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_behind_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C or not: whoever closes the file after the block closes it behind the last write."""
+    entered, ended = threading.Event(), []
+
+    class Waits(io.BytesIO):
+        def write(self, piece: bytes) -> int:
+            entered.set()
+            time.sleep(0.05)
+            ended.append(piece)
+            return len(piece)
+
+    with pytest.raises(KeyboardInterrupt), Behind(Waits()) as behind:
+        behind.write(b"first")
+        entered.wait()
+        raise KeyboardInterrupt
+    assert ended == [b"first"]
+    assert not any(thread.name == "pyggml-write" and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_without_a_thread_it_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    out = io.BytesIO()
+    with Behind(out) as behind:
+        behind.write(b"one ")
+        behind.write(b"two")
+    assert out.getvalue() == b"one two"
+    with pytest.raises(OSError, match="No space"), Behind(Full()) as behind:
+        behind.write(b"x")

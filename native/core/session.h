@@ -1,0 +1,36 @@
+/* What a session is made of, and the turns in which it may be touched. Only session.c and turn.c look inside. */
+#ifndef PGG_SESSION_H
+#define PGG_SESSION_H
+#include "core/exec.h"
+#include "core/kv.h"
+
+struct pgg_session {
+  pgg_plan *plan;
+  pgg_kv kv;
+  int64_t n_ctx;
+  _Atomic int64_t n_past; /* moves only when a step has ended well, or under the lock while there is none */
+  atomic_int cancel;
+  pgg_space *own;              /* of a keep_all plan: its nodes stay readable */
+  int64_t last_n, last_wanted; /* rows of the last piece */
+  float *logits;               /* (n_logits, output cols) of a step that chooses and begins with this session */
+  int n_logits;
+  int64_t fed; /* while a step runs: the tokens of it that are done */
+  /* Under the lock of sync.h: */
+  bool busy;            /* a thread has the turn */
+  bool closed;          /* for good; what it held goes when the turn ends */
+  const void *owner;    /* the thread that has the turn, by an address of its own */
+  pgg_session *next;    /* of the plan's */
+  pgg_session **before; /* what points to this one */
+};
+
+/* Takes the turn of all n sessions of one plan, or of none: a session is in one thread at a time. PGG_EINVAL where one
+ * is closed, running or given twice, or where a watcher begins a step inside a step of its own thread. */
+pgg_status pgg_turn_begin(pgg_session *const *sessions, int n);
+/* Gives it back. keep: the positions move on by what was fed. */
+void pgg_turn_end(pgg_session *const *sessions, int n, bool keep);
+
+/* Adds a session to its plan. false where that is closed. */
+bool pgg_turn_join(pgg_session *session);
+void pgg_turn_part(pgg_session *session);
+
+#endif

@@ -1,0 +1,232 @@
+/* Who may touch a session, and how sessions and plans end. One thread has the turn; all else waits for it or is
+ * refused, so that no caller can free, shorten or reuse a cache under a running step, whatever it does. Closing
+ * cancels, waits, and leaves an empty handle. In a forked child nobody has a turn: the threads that had one are not
+ * there. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/watch.h"
+#include "core/session.h"
+
+/* Of this thread: steps it is inside of. 1 is seen only by a watcher, which runs in the middle of one. */
+#if defined(_MSC_VER)
+static __declspec(thread) int t_inside;
+#else
+static _Thread_local int t_inside;
+#endif
+
+static const void *me(void) { return &t_inside; }
+
+/* Under the lock, before anything is believed. */
+static void renew(pgg_plan *plan) {
+  if (plan->generation == pgg_generation()) return;
+  plan->generation = pgg_generation();
+  pgg_cond_init(&plan->quiet); /* the old one may have waiters that do not exist */
+  for (pgg_session *s = plan->sessions; s; s = s->next) s->busy = false;
+}
+
+static void lock_plan(pgg_plan *plan) {
+  pgg_lock();
+  renew(plan);
+}
+
+/* ---- turns --------------------------------------------------------------------------------------------- */
+
+typedef enum refusal { FREE, RUNS, TWICE, CLOSED } refusal;
+
+static refusal take(pgg_session *const *sessions, int n, int *at) {
+  refusal why = FREE;
+  int i = 0;
+  for (; i < n && !why; i++) {
+    pgg_session *s = sessions[i];
+    why = s->closed ? CLOSED : s->busy ? RUNS : FREE;
+    for (int j = 0; why == RUNS && j < i; j++)
+      if (sessions[j] == s) why = TWICE;
+    if (why) break;
+    s->busy = true;
+    s->owner = me();
+    s->fed = 0;
+  }
+  *at = i;
+  while (why && i-- > 0) sessions[i]->busy = false;
+  return why;
+}
+
+pgg_status pgg_turn_begin(pgg_session *const *sessions, int n) {
+  if (t_inside)
+    return pgg_fail(PGG_EINVAL,
+                    "this thread is in the middle of a step: a watcher (in Python a signal handler) that "
+                    "runs inside it cannot begin another");
+  int at;
+  lock_plan(sessions[0]->plan);
+  const refusal why = take(sessions, n, &at);
+  pgg_unlock();
+  char which[32] = "this session";
+  if (n > 1) snprintf(which, sizeof which, "session %d", at);
+  switch (why) {
+    case FREE: break;
+    case CLOSED: return pgg_fail(PGG_EINVAL, "%s is closed", which);
+    case TWICE: return pgg_fail(PGG_EINVAL, "step: %s is given twice", which);
+    case RUNS:
+      return pgg_fail(PGG_EINVAL, "%s is running in another thread; give each thread a session of its own", which);
+  }
+  t_inside++;
+  return PGG_OK;
+}
+
+/* What a closed session held: taken under the lock, freed outside. */
+typedef struct remains {
+  pgg_kv kv;
+  pgg_space *own;
+  float *logits;
+} remains;
+
+static bool bury(pgg_session *s, remains *r) {
+  if (!s->closed || s->busy || (!s->kv.layers && !s->own && !s->logits)) return false;
+  *r = (remains){s->kv, s->own, s->logits};
+  s->kv = (pgg_kv){.type = s->kv.type, .n_ctx = s->kv.n_ctx};
+  s->own = NULL;
+  s->logits = NULL;
+  s->n_logits = 0;
+  return true;
+}
+
+static void free_remains(const pgg_plan *plan, remains *r) {
+  pgg_kv_drop(&r->kv);
+  pgg_space_free(plan, r->own);
+  free(r->logits);
+}
+
+void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
+  pgg_plan *plan = sessions[0]->plan;
+  remains r;
+  t_inside--;
+  lock_plan(plan);
+  for (int i = 0; i < n; i++) {
+    pgg_session *s = sessions[i];
+    if (keep) atomic_fetch_add_explicit(&s->n_past, s->fed, memory_order_relaxed);
+    s->busy = false;
+    s->owner = NULL;
+    if (!bury(s, &r)) continue; /* closed by a watcher, which could not wait for its own thread */
+    pgg_unlock();
+    free_remains(plan, &r);
+    lock_plan(plan);
+  }
+  pgg_cond_wake_all(&plan->quiet);
+  pgg_unlock();
+}
+
+pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
+  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
+  bool stops = false, inside = false;
+  lock_plan(session->plan);
+  while (session->busy && !session->closed && !stops && !inside) {
+    if (session->owner == me()) {
+      inside = true;
+    } else if (!pgg_cond_wait_ms(&session->plan->quiet, PGG_WATCH_MS)) {
+      pgg_unlock();
+      stops = pgg_watch_stops();
+      lock_plan(session->plan);
+    }
+  }
+  const int64_t now = atomic_load_explicit(&session->n_past, memory_order_relaxed);
+  const bool closed = session->closed, good = n_past >= 0 && n_past <= now;
+  if (!closed && !stops && !inside && good) atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
+  pgg_unlock();
+  if (stops) return pgg_fail(PGG_ECANCELLED, "interrupted");
+  if (closed) return pgg_fail(PGG_EINVAL, "this session is closed");
+  if (inside) return pgg_fail(PGG_EINVAL, "truncate: called by a watcher inside a step of this session");
+  if (!good)
+    return pgg_fail(PGG_EINVAL, "truncate: n_past is %lld, expected 0 to %lld", (long long)n_past, (long long)now);
+  return PGG_OK;
+}
+
+/* ---- ends ---------------------------------------------------------------------------------------------- */
+
+bool pgg_turn_join(pgg_session *session) {
+  pgg_plan *plan = session->plan;
+  lock_plan(plan);
+  const bool open = !plan->closed;
+  if (open) {
+    session->next = plan->sessions;
+    session->before = &plan->sessions;
+    if (session->next) session->next->before = &session->next;
+    plan->sessions = session;
+  }
+  pgg_unlock();
+  return open;
+}
+
+void pgg_turn_part(pgg_session *session) {
+  lock_plan(session->plan);
+  if (session->before) {
+    *session->before = session->next;
+    if (session->next) session->next->before = session->before;
+  }
+  pgg_unlock();
+}
+
+/* Under the lock: from now on refused, and a running step ends soon. */
+static void refuse(pgg_session *s) {
+  s->closed = true;
+  atomic_store_explicit(&s->cancel, 1, memory_order_relaxed);
+}
+
+static bool waits_for(const pgg_session *s) { return s->busy && s->owner != me(); }
+
+void pgg_session_close(pgg_session *session) {
+  if (!session) return;
+  remains r;
+  lock_plan(session->plan);
+  refuse(session);
+  while (waits_for(session)) pgg_cond_wait(&session->plan->quiet);
+  const bool any = bury(session, &r);
+  pgg_unlock();
+  if (any) free_remains(session->plan, &r);
+}
+
+int pgg_plan_close(pgg_plan *plan) {
+  if (!plan) return 1;
+  remains r;
+  pgg_space *spaces[PGG_MAX_SPACES] = {0};
+  bool busy = false;
+  lock_plan(plan);
+  plan->closed = true;
+  for (pgg_session *s = plan->sessions; s; s = s->next) refuse(s);
+  for (pgg_session *s = plan->sessions; s;) {
+    if (waits_for(s)) {
+      pgg_cond_wait(&plan->quiet);
+    } else if (bury(s, &r)) {
+      pgg_unlock();
+      free_remains(plan, &r);
+      lock_plan(plan);
+    } else {
+      busy |= s->busy;
+      s = s->next;
+      continue;
+    }
+    s = plan->sessions; /* the list may be another */
+    busy = false;
+  }
+  for (int i = 0; i < PGG_MAX_SPACES && !busy; i++) {
+    spaces[i] = plan->spaces[i];
+    plan->spaces[i] = NULL;
+  }
+  pgg_unlock();
+  for (int i = 0; i < PGG_MAX_SPACES; i++) pgg_space_free(plan, spaces[i]);
+  return !busy;
+}
+
+int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap) {
+  if (!plan) return 0;
+  int n = 0;
+  lock_plan(plan);
+  for (const pgg_session *s = plan->sessions; s; s = s->next) {
+    if (s->closed) continue;
+    if (bytes && n < cap) bytes[n] = s->kv.bytes;
+    n++;
+  }
+  pgg_unlock();
+  return n;
+}

@@ -1,0 +1,139 @@
+"""Calls into other people's C++ and Rust, which nothing may cut in two: not the end of the interpreter, not a fork.
+
+A daemon thread that is in such a call when the interpreter ends is killed inside it, and their run times answer with
+abort(). A child forked at that moment has their locks, taken by a thread that it does not have. So both wait until
+nobody is inside, and who comes then waits outside. Our own core needs none of this.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pyggml import _native
+
+T = TypeVar("T")
+
+_MOST = 10.0  # seconds that an end or a fork waits: what is inside ends by itself, a hung disk may not
+_PATIENCE = 3.0  # seconds that a thread waits outside: an exit handler may be waiting for that thread
+_END = 0  # no thread has this ident
+
+_inside: set[int] = set()  # threads in a call, by their idents
+_shut: set[int] = set()  # threads that fork, or _END
+_leaver = [0]  # the thread that ends the interpreter; it is not killed, and its handlers may use everything
+
+
+def whole(call: Callable[..., T], *args: object) -> T:
+    """call(*args), not cut in two.
+
+    >>> whole(max, 1, 2)
+    2
+    """
+    me = threading.get_ident()
+    if me in _inside:
+        return call(*args)
+    _inside.add(me)  # before looking: either who shuts the door sees this, or the shut door is seen here
+    try:
+        if _shut:
+            _wait_outside(me)
+        return call(*args)
+    finally:
+        _inside.discard(me)
+
+
+def _wait_outside(me: int) -> None:
+    until = time.monotonic() + _PATIENCE
+    while _shut and time.monotonic() < until and not (_END in _shut and me == _leaver[0]):
+        _inside.discard(me)
+        time.sleep(0.005)
+        _inside.add(me)
+
+
+def _end() -> None:
+    _leaver[0] = threading.get_ident()
+    _shut.add(_END)
+    with contextlib.suppress(KeyboardInterrupt):  # which is seen when the waiting is over
+        _native.wait_empty(_inside, _MOST, _leaver[0])
+
+
+def _before_fork() -> None:
+    me = threading.get_ident()
+    _shut.add(me)
+    _native.wait_empty(_inside, _MOST, me)
+
+
+def _after_fork() -> None:
+    _shut.discard(threading.get_ident())
+
+
+def _in_child() -> None:
+    me = threading.get_ident()
+    _shut.intersection_update({_END})
+    _inside.intersection_update({me})
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+
+
+class Made(Generic[T]):
+    """A value made in a thread of its own; get() waits for it and raises what making it raised.
+
+    Without a thread (the system has none left, the interpreter is ending, or this is a child forked meanwhile) get()
+    makes it. The interpreter waits for the thread before it ends: it is no daemon.
+
+    >>> Made(lambda: 7).get()
+    7
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        self._error: BaseException | None = None
+        self._process = os.getpid()
+        self._over = threading.Lock()  # a lock and no event: a signal cannot leave it in between
+        self._over.acquire()
+        started = False
+        try:
+            if threading.main_thread().is_alive():  # else threads are not waited for any more
+                threading.Thread(target=self._run, name="pyggml-tokenizer", daemon=False).start()
+                started = True
+        except RuntimeError:
+            pass
+        if not started:
+            self._over.release()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._over.release()
+
+    def _work(self) -> None:
+        try:
+            self._made.append(self._make())
+        except BaseException as e:
+            self._error = e.with_traceback(None)  # its frames hold this object
+
+    def get(self) -> T:
+        """The value."""
+        if not self._made and self._error is None:
+            self.wait()
+        if not self._made and self._error is None:
+            self._work()
+        if self._error is not None:
+            raise copy.copy(self._error)  # a copy, for the same reason
+        return self._made[0]
+
+    def wait(self) -> None:
+        """Until the thread has ended."""
+        if os.getpid() == self._process:
+            with self._over:
+                pass
