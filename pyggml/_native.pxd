@@ -112,36 +112,51 @@ cdef extern from "pgg.h" nogil:
     ctypedef struct pgg_plan:
         pass
 
-    ctypedef enum pgg_op_kind:
-        PGG_OP_EMBED
-        PGG_OP_INPUT
-        PGG_OP_RMS_NORM
-        PGG_OP_MATMUL
-        PGG_OP_ADD
-        PGG_OP_MUL
-        PGG_OP_SCALE
-        PGG_OP_ROPE
-        PGG_OP_ATTENTION
-        PGG_OP_SILU
-        PGG_OP_GELU
-        PGG_OP_GELU_ERF
-        PGG_OP_GLU
-        PGG_OP_SOFTMAX
-        PGG_OP_ROWS
-        PGG_OP_ROUTE
-        PGG_OP_EXPERTS
-        PGG_OP_GATE
+    ctypedef enum pgg_activation:  # the rows of activations.def: find one by pgg_activation_name
+        PGG_ACTIVATION_COUNT
+
+    ctypedef enum pgg_op_kind:  # the rows of ops.def: find one by pgg_op_name
         PGG_OP_COUNT
 
     const char *pgg_op_name(int kind) noexcept
+    const char *pgg_activation_name(int at) noexcept
+
+    enum:
+        PGG_MAX_SRC
+        PGG_MAX_WEIGHTS
+        PGG_MAX_INTS
+        PGG_MAX_FLOATS
 
     ctypedef struct pgg_op:
         int kind
         const char *name
-        int src[4]
-        int weight[3]
-        int64_t i[8]
+        int src[6]
+        int weight[6]
+        int64_t i[12]
         float f[8]
+
+    ctypedef enum pgg_field_kind:
+        PGG_FIELD_SRC
+        PGG_FIELD_WEIGHT
+        PGG_FIELD_INT
+        PGG_FIELD_FLOAT
+
+    ctypedef enum pgg_field_rule:
+        PGG_RULE_ANY
+        PGG_RULE_TOKENS
+        PGG_RULE_NEEDED
+        PGG_RULE_OPTIONAL
+        PGG_RULE_FROM_ZERO
+        PGG_RULE_POSITIVE
+
+    ctypedef struct pgg_op_field:
+        const char *name
+        pgg_field_kind kind
+        pgg_field_rule rule
+        int64_t low
+        int64_t high
+
+    const pgg_op_field *pgg_op_fields(int kind) noexcept
 
     ctypedef struct pgg_limits:
         int n_batch

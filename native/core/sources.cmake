@@ -6,6 +6,7 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/layout.c
   ${CMAKE_CURRENT_LIST_DIR}/leaf.c
   ${CMAKE_CURRENT_LIST_DIR}/mass.c
+  ${CMAKE_CURRENT_LIST_DIR}/ops.c
   ${CMAKE_CURRENT_LIST_DIR}/plan.c
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
