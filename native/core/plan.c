@@ -215,6 +215,12 @@ size_t pgg_plan_arena_bytes(const pgg_plan *plan) {
   return plan->arena_bytes + (size_t)threads * plan->own_bytes + plan->backend->scratch_bytes(plan, threads);
 }
 
+int pgg_plan_weight_count(const pgg_plan *plan) { return plan ? plan->n_weight : 0; }
+
+const char *pgg_plan_weight_name(const pgg_plan *plan, int index) {
+  return plan && index >= 0 && index < plan->n_weight ? plan->weights[index].name : NULL;
+}
+
 pgg_status pgg_plan_profile(pgg_plan *plan, int on) {
   if (!plan || !plan->frozen) return pgg_fail(PGG_EINVAL, "profile: the plan is not frozen");
   if (on)

@@ -7,7 +7,9 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/leaf.c
   ${CMAKE_CURRENT_LIST_DIR}/mass.c
   ${CMAKE_CURRENT_LIST_DIR}/ops.c
+  ${CMAKE_CURRENT_LIST_DIR}/model.c
   ${CMAKE_CURRENT_LIST_DIR}/plan.c
+  ${CMAKE_CURRENT_LIST_DIR}/plan_file.c
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
   ${CMAKE_CURRENT_LIST_DIR}/shape.c
