@@ -50,7 +50,7 @@ typedef struct pgg_cpu_op {
   int prepared_by;   /* matmul: the op that prepares its activations */
   int acts_slot;     /* matmul: which of two places they lie in, so that the next can be made while these are read */
   int rope;          /* rope: which table */
-  /* along.c: chunks of the stage that writes the node (attention: the cache), 0 where it is not cut into columns;
+  /* fusion.c: chunks of the stage that writes the node (attention: the cache), 0 where it is not cut into columns;
    * whether it goes along with the stage before. prepare: chunks of a matmul's preparation, which always does. */
   int chunks, prepare;
   bool along;
@@ -126,7 +126,7 @@ void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth);
 double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors); /* (n_rot / 2), NULL without memory */
 int64_t pgg_cpu_rope_stride(const pgg_op *op);                       /* floats of a position's cos and sin */
 
-/* ---- rows of stages that go along with each other (along.c) ---------------------------------------------- */
+/* ---- rows of stages that go along with each other (fusion.c) ---------------------------------------------- */
 
 void pgg_cpu_find_rows(pgg_plan *plan, pgg_cpu_op *ops);
 int64_t pgg_cpu_column_units(int64_t cols); /* of a node whose columns may be cut anywhere; 0: it cannot be cut */

@@ -1,5 +1,5 @@
 target_sources(pgg PRIVATE
-  ${CMAKE_CURRENT_LIST_DIR}/along.c
+  ${CMAKE_CURRENT_LIST_DIR}/fusion.c
   ${CMAKE_CURRENT_LIST_DIR}/attention.c
   ${CMAKE_CURRENT_LIST_DIR}/backend.c
   ${CMAKE_CURRENT_LIST_DIR}/compile.c
