@@ -232,6 +232,29 @@ cdef extern from "pgg.h" nogil:
                              const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
                              int32_t *out_ids) noexcept
 
+    # ---- plans as files, models without Python
+    int pgg_plan_weight_count(const pgg_plan *plan) noexcept
+    const char *pgg_plan_weight_name(const pgg_plan *plan, int index) noexcept
+
+    ctypedef struct pgg_plan_source:
+        const void *gguf
+        uint64_t header_size
+        uint64_t gguf_size
+        const uint64_t *offsets
+        const int32_t *ends
+        int n_end
+
+    pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size) noexcept
+
+    ctypedef struct pgg_model:
+        pass
+
+    pgg_status pgg_model_open(const char *gguf, const char *plan, pgg_model **model) noexcept
+    void pgg_model_close(pgg_model *model) noexcept
+    pgg_plan *pgg_model_plan(const pgg_model *model) noexcept
+    int pgg_model_is_end(const pgg_model *model, int32_t id) noexcept
+    pgg_status pgg_model_unchanged(const pgg_model *model) noexcept
+
     # ---- GGUF leaf
     pgg_status pgg_gguf_strings(const void *data, size_t size, size_t at, int64_t count, uint64_t *spans,
                                 size_t *end) noexcept

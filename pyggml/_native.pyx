@@ -372,6 +372,30 @@ cdef class Plan:
         check(pgg_plan_node_shape(self.p, node, &rows, &cols))
         return rows, cols
 
+    @property
+    def weight_names(self):
+        return [text_of(pgg_plan_weight_name(self.p, i)) for i in range(pgg_plan_weight_count(self.p))]
+
+    def save(self, header, uint64_t gguf_size, offsets, ends):
+        cdef const uint8_t[::1] head = header
+        cdef const uint64_t[::1] places = np.append(np.array(offsets, np.uint64), np.uint64(0))  # never empty
+        cdef const int32_t[::1] last = np.append(np.array(ends, np.int32), np.int32(0))
+        cdef pgg_plan_source source
+        cdef size_t size = 0
+        if len(offsets) != pgg_plan_weight_count(self.p) or head.shape[0] == 0:
+            raise _errors.ArgumentError(f"save: {len(offsets)} offsets for {pgg_plan_weight_count(self.p)} weights")
+        source.gguf = &head[0]
+        source.header_size = head.shape[0]
+        source.gguf_size = gguf_size
+        source.offsets = &places[0]
+        source.ends = &last[0]
+        source.n_end = <int>len(ends)
+        check(pgg_plan_save(self.p, &source, NULL, &size))
+        made = np.empty(size, np.uint8)
+        cdef uint8_t[::1] out = made
+        check(pgg_plan_save(self.p, &source, &out[0], &size))
+        return made.tobytes()
+
     def kv_bytes(self, int kv_type, int64_t n_ctx):
         return pgg_plan_kv_bytes(self.p, kv_type, n_ctx)
 

@@ -23,6 +23,7 @@ from pyggml.errors import ArgumentError, GGUFError, PyggmlError, TemplateError, 
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
 from pyggml.memory import Memory
+from pyggml.plan_file import export_plan
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 from pyggml.session import Session
@@ -290,6 +291,22 @@ class Model:
         weights = sum(info.nbytes for info in self._file.tensors.values())
         cache = sum(session.kv_bytes for session in list(self._sessions))
         return Memory(weights, cache, self._plan.arena_bytes)
+
+    def export_plan(self, path: str | os.PathLike[str]) -> None:
+        """Writes the forward pass as a file, for C programs: pgg_model_open(gguf, plan) runs it without Python.
+
+        The plan holds no weights and belongs to this very GGUF file: its size and a hash of its header are kept with it.
+        Raises UnsupportedError for a split file, GGUFError where path cannot be written.
+
+        >>> import os, pyggml, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "tales.plan")
+        >>> with pyggml.load() as m:
+        ...     m.export_plan(path)
+        >>> open(path, "rb").read(7)
+        b'PGGPLAN'
+        """
+        self._check_open()
+        export_plan(path, self._plan, self._file, self.tokenizer.eog_ids)
 
     # ---- life ------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ PY_FLOORS = {
     "graph": 2,
     "sample": 2,
     "memory": 2,
+    "plan_file": 2,
     "behind": 2,
     "replacing": 2,
     "stops": 2,
