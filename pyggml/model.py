@@ -295,7 +295,7 @@ class Model:
     def export_plan(self, path: str | os.PathLike[str]) -> None:
         """Writes the forward pass as a file, for C programs: pgg_model_open(gguf, plan) runs it without Python.
 
-        The plan holds no weights and belongs to this very GGUF file: its size and a hash of its header are kept with it.
+        The plan holds no weights and belongs to this very GGUF file: it keeps its size and a hash of its header.
         Raises UnsupportedError for a split file, GGUFError where path cannot be written.
 
         >>> import os, pyggml, tempfile
