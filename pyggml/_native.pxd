@@ -116,36 +116,51 @@ cdef extern from "pgg.h" nogil:
     ctypedef struct pgg_plan:
         pass
 
-    ctypedef enum pgg_op_kind:
-        PGG_OP_EMBED
-        PGG_OP_INPUT
-        PGG_OP_RMS_NORM
-        PGG_OP_MATMUL
-        PGG_OP_ADD
-        PGG_OP_MUL
-        PGG_OP_SCALE
-        PGG_OP_ROPE
-        PGG_OP_ATTENTION
-        PGG_OP_SILU
-        PGG_OP_GELU
-        PGG_OP_GELU_ERF
-        PGG_OP_GLU
-        PGG_OP_SOFTMAX
-        PGG_OP_ROWS
-        PGG_OP_ROUTE
-        PGG_OP_EXPERTS
-        PGG_OP_GATE
+    ctypedef enum pgg_activation:  # the rows of activations.def: find one by pgg_activation_name
+        PGG_ACTIVATION_COUNT
+
+    ctypedef enum pgg_op_kind:  # the rows of ops.def: find one by pgg_op_name
         PGG_OP_COUNT
 
     const char *pgg_op_name(int kind) noexcept
+    const char *pgg_activation_name(int at) noexcept
+
+    enum:
+        PGG_MAX_SRC
+        PGG_MAX_WEIGHTS
+        PGG_MAX_INTS
+        PGG_MAX_FLOATS
 
     ctypedef struct pgg_op:
         int kind
         const char *name
-        int src[4]
-        int weight[3]
-        int64_t i[8]
+        int src[6]
+        int weight[6]
+        int64_t i[12]
         float f[8]
+
+    ctypedef enum pgg_field_kind:
+        PGG_FIELD_SRC
+        PGG_FIELD_WEIGHT
+        PGG_FIELD_INT
+        PGG_FIELD_FLOAT
+
+    ctypedef enum pgg_field_rule:
+        PGG_RULE_ANY
+        PGG_RULE_TOKENS
+        PGG_RULE_NEEDED
+        PGG_RULE_OPTIONAL
+        PGG_RULE_FROM_ZERO
+        PGG_RULE_POSITIVE
+
+    ctypedef struct pgg_op_field:
+        const char *name
+        pgg_field_kind kind
+        pgg_field_rule rule
+        int64_t low
+        int64_t high
+
+    const pgg_op_field *pgg_op_fields(int kind) noexcept
 
     ctypedef struct pgg_limits:
         int n_batch
@@ -223,6 +238,29 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
                              const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
                              int32_t *out_ids) noexcept
+
+    # ---- plans as files, models without Python
+    int pgg_plan_weight_count(const pgg_plan *plan) noexcept
+    const char *pgg_plan_weight_name(const pgg_plan *plan, int index) noexcept
+
+    ctypedef struct pgg_plan_source:
+        const void *gguf
+        uint64_t header_size
+        uint64_t gguf_size
+        const uint64_t *offsets
+        const int32_t *ends
+        int n_end
+
+    pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size) noexcept
+
+    ctypedef struct pgg_model:
+        pass
+
+    pgg_status pgg_model_open(const char *gguf, const char *plan, pgg_model **model) noexcept
+    void pgg_model_close(pgg_model *model) noexcept
+    pgg_plan *pgg_model_plan(const pgg_model *model) noexcept
+    int pgg_model_is_end(const pgg_model *model, int32_t id) noexcept
+    pgg_status pgg_model_unchanged(const pgg_model *model) noexcept
 
     # ---- GGUF leaf
     pgg_status pgg_gguf_strings(const void *data, size_t size, size_t at, int64_t count, uint64_t *spans,

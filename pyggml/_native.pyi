@@ -1,7 +1,7 @@
 """Types of the native extension. Thin: check, release the GIL, call; all sense lives above or below."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,21 @@ def default_threads() -> int: ...
 def type_table() -> list[tuple[int, str, int, int, int, str, bool]]:
     """(id, name, elems, bytes, sub, kind "block"|"float"|"int"|"act", encodes) of every type."""
 
-def op_table() -> list[str]: ...
+class OpField(NamedTuple):
+    name: str
+    kind: str
+    """node, weight, int or float"""
+    optional: bool
+    low: int
+    high: int
+    """the range of an int"""
+
+def op_table() -> dict[str, tuple[OpField, ...]]:
+    """The fields of every op by its name, as native/core/ops.def has them."""
+
+def activations() -> list[str]:
+    """Names of the activations in the order of their numbers."""
+
 def row_bytes(type_id: int, k: int) -> int: ...
 def quantize(type_id: int, x: F32, importance: F32 | None = None, n_threads: int = 0) -> U8:
     """x (rows, k) -> (rows, row_bytes)."""
@@ -56,18 +70,18 @@ class Plan:
     def weight(self, name: str, type_id: int, data: Any, rows: int, cols: int) -> int:
         """Keeps a reference to data (any contiguous buffer of rows * row_bytes bytes)."""
 
-    def op(
-        self,
-        kind: str,
-        name: str,
-        src: Sequence[int] = (),
-        weights: Sequence[int] = (),
-        ints: Sequence[int] = (),
-        floats: Sequence[float] = (),
-    ) -> int: ...
+    def op(self, kind: str, name: str, **values: float | None) -> int:
+        """Appends an op; values by the names of its fields, nodes and weights as their numbers. -> its node."""
+
     def output(self, node: int) -> None: ...
     def freeze(self, n_batch: int, n_ctx: int, keep_all: bool = False) -> None: ...
     def node_shape(self, node: int) -> tuple[int, int]: ...
+    @property
+    def weight_names(self) -> list[str]: ...
+    def save(self, header: U8, gguf_size: int, offsets: Sequence[int], ends: Sequence[int]) -> bytes:
+        """The plan as a file for the C runtime; header: the GGUF file's bytes before its first tensor, offsets: of each
+        weight in that file, ends: ids that end a text."""
+
     def kv_bytes(self, kv_type: int, n_ctx: int) -> int: ...
     @property
     def arena_bytes(self) -> int: ...

@@ -8,6 +8,9 @@ from cpython.bytes cimport PyBytes_AsString
 from cpython.exc cimport PyErr_Occurred
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memset
+
+import typing
 
 import numpy as np
 
@@ -245,12 +248,28 @@ cdef class Memory:
 
 # ---- plans ---------------------------------------------------------------------------------------------------
 
+class OpField(typing.NamedTuple):
+    name: str
+    kind: str
+    optional: bool
+    low: int
+    high: int
+
+
 cdef dict op_kinds():
+    """name -> (id, fields) of every op, as ops.def has them."""
+    words = {<int>PGG_FIELD_SRC: "node", <int>PGG_FIELD_WEIGHT: "weight", <int>PGG_FIELD_INT: "int",
+             <int>PGG_FIELD_FLOAT: "float"}
     kinds = {}
-    cdef const char *name
+    cdef const pgg_op_field *field
     for i in range(<int>PGG_OP_COUNT):
-        name = pgg_op_name(i)
-        kinds[text_of(name)] = i
+        fields = []
+        field = pgg_op_fields(i)
+        while field.name != NULL:
+            fields.append(OpField(text_of(field.name), words[<int>field.kind], field.rule == PGG_RULE_OPTIONAL,
+                                  field.low, field.high))
+            field += 1
+        kinds[text_of(pgg_op_name(i))] = i, tuple(fields)
     return kinds
 
 
@@ -258,7 +277,11 @@ _OPS = op_kinds()
 
 
 def op_table():
-    return list(_OPS)
+    return {name: fields for name, (_, fields) in _OPS.items()}
+
+
+def activations():
+    return [text_of(pgg_activation_name(i)) for i in range(<int>PGG_ACTIVATION_COUNT)]
 
 
 cdef class Sampler
@@ -304,23 +327,39 @@ cdef class Plan:
         self.keep.append(view)
         return index
 
-    def op(self, str kind, str name, src=(), weights=(), ints=(), floats=()):
+    def op(self, str kind, str name, **values):
         cdef pgg_op op
-        cdef int node = -1
+        cdef int node = -1, n_src = 0, n_weight = 0, n_int = 0, n_float = 0
         if kind not in _OPS:
             raise _errors.UnsupportedError(f"{name}: there is no op {kind!r}; known: {', '.join(_OPS)}")
-        if len(src) > 4 or len(weights) > 3 or len(ints) > 8 or len(floats) > 8:
-            raise _errors.ArgumentError(f"{name}: too many fields for op {kind}")
+        number, fields = _OPS[kind]
         raw = name.encode()
-        op.kind = _OPS[kind]
+        memset(&op, 0, sizeof(op))
+        op.kind = number
         op.name = PyBytes_AsString(raw)
-        for j in range(4):
-            op.src[j] = src[j] if j < len(src) else -1
-        for j in range(3):
-            op.weight[j] = weights[j] if j < len(weights) else -1
-        for j in range(8):
-            op.i[j] = ints[j] if j < len(ints) else 0
-            op.f[j] = floats[j] if j < len(floats) else 0.0
+        for j in range(PGG_MAX_SRC):
+            op.src[j] = -1
+        for j in range(PGG_MAX_WEIGHTS):
+            op.weight[j] = -1
+        for field in fields:
+            value = values.pop(field.name, None)
+            if value is None and not field.optional:
+                raise _errors.ArgumentError(f"{name}: op {kind} needs {field.name}")
+            if field.kind == "node":
+                op.src[n_src] = value
+                n_src += 1
+            elif field.kind == "weight":
+                op.weight[n_weight] = -1 if value is None else value
+                n_weight += 1
+            elif field.kind == "int":
+                op.i[n_int] = value
+                n_int += 1
+            else:
+                op.f[n_float] = value
+                n_float += 1
+        if values:
+            known = ", ".join(field.name for field in fields)
+            raise _errors.ArgumentError(f"{name}: op {kind} has no {', '.join(sorted(values))}; it has {known}")
         check(pgg_plan_op(self.p, &op, &node))
         return node
 
@@ -338,6 +377,30 @@ cdef class Plan:
         cdef int64_t rows = 0, cols = 0
         check(pgg_plan_node_shape(self.p, node, &rows, &cols))
         return rows, cols
+
+    @property
+    def weight_names(self):
+        return [text_of(pgg_plan_weight_name(self.p, i)) for i in range(pgg_plan_weight_count(self.p))]
+
+    def save(self, header, uint64_t gguf_size, offsets, ends):
+        cdef const uint8_t[::1] head = header
+        cdef const uint64_t[::1] places = np.append(np.array(offsets, np.uint64), np.uint64(0))  # never empty
+        cdef const int32_t[::1] last = np.append(np.array(ends, np.int32), np.int32(0))
+        cdef pgg_plan_source source
+        cdef size_t size = 0
+        if len(offsets) != pgg_plan_weight_count(self.p) or head.shape[0] == 0:
+            raise _errors.ArgumentError(f"save: {len(offsets)} offsets for {pgg_plan_weight_count(self.p)} weights")
+        source.gguf = &head[0]
+        source.header_size = head.shape[0]
+        source.gguf_size = gguf_size
+        source.offsets = &places[0]
+        source.ends = &last[0]
+        source.n_end = <int>len(ends)
+        check(pgg_plan_save(self.p, &source, NULL, &size))
+        made = np.empty(size, np.uint8)
+        cdef uint8_t[::1] out = made
+        check(pgg_plan_save(self.p, &source, &out[0], &size))
+        return made.tobytes()
 
     def kv_bytes(self, int kv_type, int64_t n_ctx):
         return pgg_plan_kv_bytes(self.p, kv_type, n_ctx)

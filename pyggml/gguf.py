@@ -162,6 +162,13 @@ class GGUFFile:
         """Bytes of all parts."""
         return sum(file.size for file in self._files)
 
+    def header(self) -> bytes:
+        """The bytes of the first part that lie before its tensors."""
+        made = bytearray(min((info.offset for info in self.tensors.values() if info.part == 0), default=self.size))
+        self.check_unchanged()
+        self._files[0].read_into(0, memoryview(made))
+        return bytes(made)
+
     @property
     def arch(self) -> str:
         """general.architecture; GGUFError where it is missing or no string."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyggml import _native
-from pyggml.errors import ShapeError
+from pyggml.errors import ShapeError, UnsupportedError
 
-_ROPE_KINDS = {"norm": 0, "neox": 1}
-_GLU_KINDS = {"silu": 0, "gelu": 1}
+_ROPE_STYLES = {"norm": 0, "neox": 1}
+_ACTIVATIONS = {name: i for i, name in enumerate(_native.activations())}
 _GATINGS = {"softmax": 0, "sigmoid": 1, "softmax_chosen": 2}
 
 
@@ -79,75 +79,74 @@ class Graph:
         self._weights: dict[str, int] = {}
         self._n_ops = 0
 
-    def _weight(self, w: Weight | None) -> int:
-        if w is None:
-            return -1
+    def _weight(self, w: Weight) -> int:
         index = self._weights.get(w.name)
         if index is None:
             index = self._weights[w.name] = self.plan.weight(w.name, w.type_id, w.data, w.rows * w.n_stack, w.cols)
         return index
 
-    def _op(
-        self,
-        kind: str,
-        name: str,
-        src: tuple[Node, ...] = (),
-        weights: tuple[Weight | None, ...] = (),
-        ints: tuple[int, ...] = (),
-        floats: tuple[float, ...] = (),
-    ) -> Node:
-        index = self.plan.op(
-            kind,
-            name or f"{kind}.{self._n_ops}",
-            [node.index for node in src],
-            [self._weight(w) for w in weights],
-            ints,
-            floats,
-        )
+    def _op(self, kind: str, name: str, **fields: Node | Weight | float | None) -> Node:
+        """Appends an op by the names of its fields in native/core/ops.def."""
+        values = {key: self._number(value) for key, value in fields.items()}
+        index = self.plan.op(kind, name or f"{kind}.{self._n_ops}", **values)
         self._n_ops += 1
         rows, cols = self.plan.node_shape(index)
         return Node(self, index, rows, cols)
 
+    def _number(self, value: Node | Weight | float | None) -> float | None:
+        if isinstance(value, Node):
+            return value.index
+        return self._weight(value) if isinstance(value, Weight) else value
+
     def embed(self, table: Weight, n_embd: int, name: str = "embed") -> Node:
         """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd)."""
         _expect(table, None, n_embd)
-        return self._op("embed", name, weights=(table,))
+        return self._op("embed", name, table=table)
 
     def input(self, cols: int, name: str = "input") -> Node:
         """Rows handed to the step by the caller -> (tokens, cols)."""
-        return self._op("input", name, ints=(cols,))
+        return self._op("input", name, cols=cols)
 
     def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
         """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg)."""
         _expect(w, 1, x.cols if seg is None else seg)
-        return self._op("rms_norm", name or _stem(w), (x,), (w,), (w.cols,), (eps,))
+        return self._op("rms_norm", name or _stem(w), x=x, w=w, seg=w.cols, eps=eps)
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
         """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
         _expect(w, m, x.cols)
-        return self._op("matmul", name or _stem(w), (x,), (w, bias))
+        return self._op("matmul", name or _stem(w), x=x, w=w, bias=bias)
 
     def add(self, a: Node, b: Node, name: str = "") -> Node:
         """a + b, one shape."""
-        return self._op("add", name, (a, b))
+        return self._op("add", name, a=a, b=b)
 
     def mul(self, a: Node, b: Node, name: str = "") -> Node:
         """a * b, value by value."""
-        return self._op("mul", name, (a, b))
+        return self._op("mul", name, a=a, b=b)
 
     def scale(self, x: Node, by: float, name: str = "") -> Node:
         """x * by."""
-        return self._op("scale", name, (x,), floats=(by,))
+        return self._op("scale", name, x=x, factor=by)
 
     def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
         """Turns the first n_rot values of every head of x (tokens, n_head * head_dim) by its position."""
         return self._op(
             "rope",
             name,
-            (x,),
-            (how.factors,),
-            (n_head, head_dim, how.n_rot, _ROPE_KINDS[how.kind], how.n_ctx_orig),
-            (how.freq_base, how.freq_scale, how.ext_factor, how.attn_factor, how.beta_fast, how.beta_slow),
+            x=x,
+            factors=how.factors,
+            n_head=n_head,
+            head_dim=head_dim,
+            n_rot=how.n_rot,
+            style=_ROPE_STYLES[how.kind],
+            n_ctx_orig=how.n_ctx_orig,
+            freq_base=how.freq_base,
+            freq_scale=how.freq_scale,
+            ext_factor=how.ext_factor,
+            attn_factor=how.attn_factor,
+            beta_fast=how.beta_fast,
+            beta_slow=how.beta_slow,
         )
 
     def attention(
@@ -165,24 +164,34 @@ class Graph:
         name: str = "",
     ) -> Node:
         """Stores k, v in the cache of layer, then causal attention -> (tokens, n_head * v_dim)."""
-        dims = (layer, n_head, n_head_kv, k.cols // max(n_head_kv, 1), v.cols // max(n_head_kv, 1), 1, window)
-        return self._op("attention", name or f"blk.{layer}.attention", (q, k, v), (), dims, (scale, softcap))
+        return self._op(
+            "attention",
+            name or f"blk.{layer}.attention",
+            q=q,
+            k=k,
+            v=v,
+            layer=layer,
+            n_head=n_head,
+            n_head_kv=n_head_kv,
+            k_dim=k.cols // max(n_head_kv, 1),
+            v_dim=v.cols // max(n_head_kv, 1),
+            causal=1,
+            window=window,
+            scale=scale,
+            softcap=softcap,
+        )
 
-    def silu(self, x: Node, name: str = "") -> Node:
-        """x * sigmoid(x)."""
-        return self._op("silu", name, (x,))
-
-    def gelu(self, x: Node, exact: bool = False, name: str = "") -> Node:
-        """The tanh form, or with exact the one by the error function."""
-        return self._op("gelu_erf" if exact else "gelu", name, (x,))
+    def activate(self, x: Node, act: str, name: str = "") -> Node:
+        """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function."""
+        return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=_activation(act))
 
     def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
         """act(gate) * up."""
-        return self._op("glu", name, (gate, up), ints=(_GLU_KINDS[act],))
+        return self._op("glu", name, gate=gate, up=up, act=_activation(act))
 
     def softmax(self, x: Node, name: str = "") -> Node:
         """exp(x) / sum of exp(x), row by row."""
-        return self._op("softmax", name, (x,))
+        return self._op("softmax", name, x=x)
 
     def route(
         self,
@@ -200,7 +209,9 @@ class Graph:
         gating: "softmax" over all experts, "sigmoid", or "softmax_chosen" over those chosen. norm makes the weights of
         a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone.
         """
-        return self._op("route", name, (logits,), (bias,), (n_used, _GATINGS[gating], int(norm)), (scale,))
+        return self._op(
+            "route", name, logits=logits, bias=bias, n_used=n_used, gating=_GATINGS[gating], norm=norm, scale=scale
+        )
 
     def experts(
         self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
@@ -215,15 +226,18 @@ class Graph:
                 raise ShapeError(
                     f"{w.name} is ({w.n_stack}, {w.rows}, {w.cols}), expected ({gate.n_stack}, {rows}, {cols})"
                 )
-        return self._op("experts", name or _stem(down), (x, routing), (gate, up, down), (gate.n_stack, _GLU_KINDS[act]))
+        return self._op(
+            "experts", name or _stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
+            n_expert=gate.n_stack, act=_activation(act),
+        )  # fmt: skip
 
     def gate(self, x: Node, by: Node, name: str = "") -> Node:
         """x (rows, cols) * sigmoid(by), by (rows, 1)."""
-        return self._op("gate", name, (x, by))
+        return self._op("gate", name, x=x, by=by)
 
     def wanted(self, x: Node, name: str = "wanted") -> Node:
         """Only the rows whose result the caller asked for."""
-        return self._op("rows", name, (x,))
+        return self._op("rows", name, x=x)
 
     def finish(self, out: Node, n_batch: int, n_ctx: int, keep_all: bool = False) -> _native.Plan:
         """Names the output, lays out the memory and returns the frozen plan."""
@@ -241,6 +255,12 @@ def _expect(w: Weight, rows: int | None, cols: int) -> None:
         raise ShapeError(f"{w.name} is a stack of {w.n_stack} matrices, expected one")
     if w.cols != cols or (rows is not None and w.rows != rows):
         raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({'m' if rows is None else rows}, {cols})")
+
+
+def _activation(name: str) -> int:
+    if name not in _ACTIVATIONS:
+        raise UnsupportedError(f"there is no activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
 
 
 def _stem(w: Weight) -> str:

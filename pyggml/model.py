@@ -23,6 +23,7 @@ from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
 from pyggml.leaving import Made
 from pyggml.memory import Memory
+from pyggml.plan_file import export_plan
 from pyggml.quant import QuantType
 from pyggml.sample import Sampling
 from pyggml.session import Session
@@ -306,6 +307,22 @@ class Model:
     def _sessions(self) -> list[int]:
         """Bytes of each open session's cache, the idle one's too."""
         return self._plan.caches()
+
+    def export_plan(self, path: str | os.PathLike[str]) -> None:
+        """Writes the forward pass as a file, for C programs: pgg_model_open(gguf, plan) runs it without Python.
+
+        The plan holds no weights and belongs to this very GGUF file: it keeps its size and a hash of its header.
+        Raises UnsupportedError for a split file, GGUFError where path cannot be written.
+
+        >>> import os, pyggml, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "tales.plan")
+        >>> with pyggml.load() as m:
+        ...     m.export_plan(path)
+        >>> open(path, "rb").read(7)
+        b'PGGPLAN'
+        """
+        self._check_open()
+        export_plan(path, self._plan, self._file, self.tokenizer.eog_ids)
 
     # ---- life ------------------------------------------------------------------------------------------------
 

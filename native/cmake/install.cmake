@@ -5,7 +5,7 @@ set(PGG_INSTALL_PREFIX "" CACHE STRING "folder below the install prefix, with a 
 set(PGG_LIB_DIR "${PGG_INSTALL_PREFIX}lib")
 set(PGG_INCLUDE_DIR "${PGG_INSTALL_PREFIX}include")
 
-install(FILES include/pgg.h quant/quant_types.def core/ops.def DESTINATION ${PGG_INCLUDE_DIR})
+install(FILES include/pgg.h include/activations.def quant/quant_types.def core/ops.def DESTINATION ${PGG_INCLUDE_DIR})
 install(TARGETS pgg EXPORT pggTargets ARCHIVE DESTINATION ${PGG_LIB_DIR} INCLUDES DESTINATION ${PGG_INCLUDE_DIR})
 install(EXPORT pggTargets NAMESPACE pgg:: DESTINATION ${PGG_LIB_DIR}/cmake/pgg)
 configure_package_config_file(cmake/pggConfig.cmake.in pggConfig.cmake INSTALL_DESTINATION ${PGG_LIB_DIR}/cmake/pgg

@@ -11,14 +11,6 @@
 
 #define MAX_ITEMS (1 << 20) /* nodes, weights or ops of a plan */
 
-static const char *const op_names[] = {
-#define OP(NAME, name, n_src, n_weight, n_int, n_float) #name,
-#include "core/ops.def"
-#undef OP
-};
-
-const char *pgg_op_name(int kind) { return kind >= 0 && kind < PGG_OP_COUNT ? op_names[kind] : NULL; }
-
 static char *copy_text(const char *text) {
   size_t n = strlen(text) + 1;
   char *copy = malloc(n);
@@ -124,30 +116,31 @@ pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const voi
   return PGG_OK;
 }
 
+/* Multiply-adds of one row through a weight, in those of small integers. */
+static double macs_of(const pgg_weight *w) {
+  return (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)w->rows;
+}
+
 /* What the plan as a whole learns from an op that was found good. */
-static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_node *node) {
+static void note_op(pgg_plan *plan, const pgg_op *op) {
   switch (op->kind) {
     case PGG_OP_EMBED: {
-      int64_t rows = plan->weights[op->weight[0]].rows;
+      int64_t rows = plan->weights[PGG_WEIGHT(op, embed, table)].rows;
       plan->n_vocab = plan->n_embed++ ? pgg_min_i64(plan->n_vocab, rows) : rows;
       break;
     }
-    case PGG_OP_INPUT: plan->n_input = op->i[0]; break;
-    case PGG_OP_MATMUL: {
-      const pgg_weight *w = &plan->weights[op->weight[0]];
-      plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)node->cols;
+    case PGG_OP_INPUT: plan->n_input = PGG_INT(op, input, cols); break;
+    case PGG_OP_MATMUL: plan->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
+    case PGG_OP_EXPERTS: { /* three products of each chosen expert */
+      const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
+      for (int i = 0; i < 3; i++)
+        plan->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
       break;
     }
-    case PGG_OP_EXPERTS: /* three products of each chosen expert */
-      for (int i = 0; i < 3; i++) {
-        const pgg_weight *w = &plan->weights[op->weight[i]];
-        plan->macs += (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->rows * (double)w->cols /
-                      (double)op->i[0] * (double)(plan->nodes[op->src[1]].cols / 2);
-      }
-      break;
     case PGG_OP_ATTENTION:
-      if (!op->i[5]) plan->any_order = true;
-      plan->macs_past += (double)(op->i[1] * (op->i[3] + op->i[4]));
+      if (!PGG_INT(op, attention, causal)) plan->any_order = true;
+      plan->macs_past +=
+          (double)(PGG_INT(op, attention, n_head) * (PGG_INT(op, attention, k_dim) + PGG_INT(op, attention, v_dim)));
       break;
     default: break;
   }
@@ -169,11 +162,12 @@ pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) {
   made.stride = (made.cols + 15) / 16 * 16;
   pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .kv = -1};
   if (op->kind == PGG_OP_ATTENTION) {
-    pgg_kv_layer layer = {op->i[0], op->i[2], op->i[3], op->i[4]};
+    pgg_kv_layer layer = {PGG_INT(op, attention, layer), PGG_INT(op, attention, n_head_kv),
+                          PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim)};
     rec.kv = plan->n_kv;
     plan->kv[plan->n_kv++] = layer;
   }
-  note_op(plan, &good, &made);
+  note_op(plan, &good);
   for (int i = 0; i < pgg_op_src_count(op->kind); i++) plan->nodes[op->src[i]].last_use = plan->n_op;
   memcpy(&plan->ops[plan->n_op++], &rec, sizeof rec);
   *node = plan->n_node;
@@ -227,6 +221,12 @@ size_t pgg_plan_arena_bytes(const pgg_plan *plan) {
   if (!plan || !plan->frozen) return 0;
   const int threads = pgg_threads_default();
   return plan->arena_bytes + (size_t)threads * plan->own_bytes + plan->backend->scratch_bytes(plan, threads);
+}
+
+int pgg_plan_weight_count(const pgg_plan *plan) { return plan ? plan->n_weight : 0; }
+
+const char *pgg_plan_weight_name(const pgg_plan *plan, int index) {
+  return plan && index >= 0 && index < plan->n_weight ? plan->weights[index].name : NULL;
 }
 
 pgg_status pgg_plan_profile(pgg_plan *plan, int on) {

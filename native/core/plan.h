@@ -82,9 +82,14 @@ struct pgg_plan {
   unsigned generation; /* of the process that quiet belongs to */
 };
 
+/* The floats of a vector; NULL where it is absent (-1). */
+static inline const float *pgg_plan_vec(const pgg_plan *plan, int weight) {
+  return weight >= 0 ? plan->weights[weight].vec : NULL;
+}
+
 /* shape.c: the only validator. Fills rows and cols of the node the op would make. */
 pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out);
-int pgg_op_src_count(int kind);
+int pgg_op_src_count(int kind); /* ops.c */
 bool pgg_type_is_weight(int type);
 
 /* layout.c */

@@ -1,25 +1,25 @@
 /* Choosing a token. The chain, with llama.cpp's order and meaning: penalties over the last tokens -> top_k -> top_p
  * -> min_p -> temperature -> draw. Equal logits rank by lower id. The n-th draw of a seed is a function of both
  * (splitmix64), so the same seed gives the same text on any CPU level and thread count: what is summed over the whole
- * vocabulary is summed in slots whose bits are the same on all levels. Which tokens are best: front.c. */
+ * vocabulary is summed in slots whose bits are the same on all levels. Which tokens are best: top_k.c. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
-#include "core/front.h"
-#include "core/mass.h"
+#include "core/top_k.h"
+#include "core/nucleus.h"
 #include "cpu/kernels.h"
 
 struct pgg_sampler {
   pgg_sampling how;
   int64_t n_vocab;
   uint64_t draws;
-  pgg_front front;
+  pgg_top_k front;
   float *tops, *sums; /* of blocks of the row */
   double *weights;    /* (n_vocab) of the survivors, running sums; before that, scratch of sorting */
-  pgg_mass mass;
+  pgg_nucleus mass;
   float *row;      /* (n_vocab) the logits after penalties */
   int32_t *counts; /* (n_vocab) occurrences in the window */
   int32_t *window; /* ring of the last ids; grows when the window is everything */
@@ -62,7 +62,7 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
   if (!s) return pgg_fail(PGG_ENOMEM, "no memory for a sampler");
   s->how = *how;
   s->n_vocab = n_vocab;
-  pgg_front *f = &s->front;
+  pgg_top_k *f = &s->front;
   f->n_vocab = n_vocab;
   const size_t n = (size_t)n_vocab, n_tops = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
   bool ok = (f->list = malloc(n * sizeof *f->list)) != NULL && (s->weights = malloc(n * sizeof *s->weights)) != NULL &&
@@ -175,15 +175,15 @@ static bool sunk(const pgg_sampler *s, const float *logits, const float *row) {
 /* ---- cuts ---------------------------------------------------------------------------------------------- */
 
 /* Sorts the best until place i is in order; eightfold each time, so that all of it costs little more than the last. */
-static bool reach(pgg_front *f, int64_t i, int64_t limit) {
+static bool reach(pgg_top_k *f, int64_t i, int64_t limit) {
   if (i >= limit) return false;
-  if (i >= f->sorted) pgg_front_sort(f, pgg_min_i64(limit, pgg_max_i64(64, f->sorted * 8)));
+  if (i >= f->sorted) pgg_top_k_sort(f, pgg_min_i64(limit, pgg_max_i64(64, f->sorted * 8)));
   return i < f->sorted;
 }
 
 /* Lowers limit to how many of the best share top_p of the probability; sum is that of the exp(logit - top) of all.
  * False, and limit no more than there are, if the first `limit` have less. */
-static bool keep_top_p(pgg_front *f, int64_t *limit, double sum, float top_p) {
+static bool keep_top_p(pgg_top_k *f, int64_t *limit, double sum, float top_p) {
   double seen = 0;
   int64_t i = 0;
   for (; reach(f, i, *limit); i++) {
@@ -205,7 +205,7 @@ static float least_of(float top, float min_p) {
 }
 
 /* How many of the first `limit` are `least` or better. */
-static int64_t keep_least(pgg_front *f, int64_t limit, float least) {
+static int64_t keep_least(pgg_top_k *f, int64_t limit, float least) {
   int64_t i = 1;
   while (reach(f, i, limit) && f->list[i].logit >= least) i++;
   return i;
@@ -282,13 +282,13 @@ static int32_t draw_row(pgg_sampler *s, float top) {
  * if only sorting can tell. */
 static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float least) {
   const pgg_sampling *how = &s->how;
-  pgg_front *f = &s->front;
-  pgg_mass *m = &s->mass;
+  pgg_top_k *f = &s->front;
+  pgg_nucleus *m = &s->mass;
   int64_t out = 0; /* equals of the least that top_p leaves out: the last by rank */
   if (how->top_p < 1) {
     const double beyond = (1 - (double)how->top_p) * sum / (double)s->n_vocab; /* worse ones have less than 1 - top_p */
-    pgg_mass_weigh(m, f, top, -FLT_MAX, fmax(0.1 - log(beyond), 0.1), 1);
-    const int64_t last = pgg_mass_place(m, f, (double)how->top_p * sum);
+    pgg_nucleus_weigh(m, f, top, -FLT_MAX, fmax(0.1 - log(beyond), 0.1), 1);
+    const int64_t last = pgg_nucleus_place(m, f, (double)how->top_p * sum);
     if (last < 0) return -1;
     const float cut = f->list[last].logit;
     if (cut >= least) {
@@ -297,9 +297,9 @@ static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float leas
     }
   }
   const double by = 1 / (double)how->temperature;
-  pgg_mass_weigh(m, f, top, least, INFINITY, by);
+  pgg_nucleus_weigh(m, f, top, least, INFINITY, by);
   const double kept = m->total - (double)out * exp(((double)least - top) * by);
-  const int64_t at = pgg_mass_place(m, f, uniform(how->seed, s->draws) * kept);
+  const int64_t at = pgg_nucleus_place(m, f, uniform(how->seed, s->draws) * kept);
   return at < 0 ? -1 : f->list[at].id;
 }
 
@@ -308,7 +308,7 @@ static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float leas
 static int32_t choose(pgg_sampler *s, int64_t best) {
   enum { FEW = 64, MANY = 512 };
   const pgg_sampling *how = &s->how;
-  pgg_front *f = &s->front;
+  pgg_top_k *f = &s->front;
   const float top = f->row[best];
   const bool top_k = how->top_k > 0 && how->top_k < s->n_vocab, top_p = how->top_p < 1, min_p = how->min_p > 0;
   if (!top_k && !top_p && !min_p) return draw_row(s, top);
@@ -319,8 +319,8 @@ static int32_t choose(pgg_sampler *s, int64_t best) {
   f->n = f->sorted = 0;
   f->whole = false;
   if (top_k) {
-    pgg_front_gather(f, how->top_k);
-    pgg_front_sort(f, how->top_k);
+    pgg_top_k_gather(f, how->top_k);
+    pgg_top_k_sort(f, how->top_k);
     limit = pgg_min_i64(f->n, how->top_k);
     if (top_p)
       for (int64_t i = 0; i < limit; i++) sum += exp((double)f->list[i].logit - top);
@@ -330,7 +330,7 @@ static int32_t choose(pgg_sampler *s, int64_t best) {
     limit = FEW;
     few = keep_top_p(f, &limit, sum, how->top_p) || (min_p && f->list[limit - 1].logit < least);
   } else {
-    pgg_front_above(f, least, MANY);
+    pgg_top_k_above(f, least, MANY);
     f->whole = true; /* of what min_p can keep */
     few = (limit = f->n) <= MANY;
   }
@@ -350,7 +350,7 @@ pgg_status pgg_sampler_next(pgg_sampler *s, const float *logits, int32_t *id) {
   if (!s || !logits || !id) return pgg_fail(PGG_EINVAL, "sampler, logits or id is NULL");
   const float *row = s->front.row = penalise(s, logits);
   if (!pgg_kernels_get()->tops(row, s->tops, s->n_vocab) || sunk(s, logits, row)) return refuse(s, logits, row);
-  const int64_t best = pgg_front_best(&s->front);
+  const int64_t best = pgg_top_k_best(&s->front);
   if (best < 0) return refuse(s, logits, row);
   const int32_t chosen = s->how.temperature <= 0 ? (int32_t)best : choose(s, best);
   pgg_status status = window_push(s, chosen);
@@ -368,16 +368,16 @@ pgg_status pgg_sampler_logprobs(pgg_sampler *s, const float *logits, int32_t id,
     return pgg_fail(PGG_EINVAL, "logprobs: id is %d, expected 0 to %lld", id, (long long)s->n_vocab - 1);
   if (n_top < 0 || n_top > s->n_vocab)
     return pgg_fail(PGG_EINVAL, "logprobs: n_top is %lld, expected 0 to %lld", (long long)n_top, (long long)s->n_vocab);
-  pgg_front *f = &s->front;
+  pgg_top_k *f = &s->front;
   f->row = logits;
   if (!pgg_kernels_get()->tops(logits, s->tops, s->n_vocab)) return refuse(s, logits, logits);
-  const int64_t best = pgg_front_best(f);
+  const int64_t best = pgg_top_k_best(f);
   if (best < 0) return refuse(s, logits, logits);
   const double top = logits[best], shift = log(sum_row(s, logits[best], 1.0f));
   *logprob = (double)logits[id] - top - shift;
   if (!n_top) return PGG_OK;
-  pgg_front_gather(f, n_top);
-  pgg_front_sort(f, n_top);
+  pgg_top_k_gather(f, n_top);
+  pgg_top_k_sort(f, n_top);
   for (int64_t i = 0; i < f->sorted; i++) {
     top_ids[i] = f->list[i].id;
     top_logprobs[i] = (double)f->list[i].logit - top - shift;

@@ -1,12 +1,15 @@
 target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c
-  ${CMAKE_CURRENT_LIST_DIR}/front.c
+  ${CMAKE_CURRENT_LIST_DIR}/top_k.c
   ${CMAKE_CURRENT_LIST_DIR}/kv.c
   ${CMAKE_CURRENT_LIST_DIR}/layout.c
-  ${CMAKE_CURRENT_LIST_DIR}/leaf.c
-  ${CMAKE_CURRENT_LIST_DIR}/mass.c
+  ${CMAKE_CURRENT_LIST_DIR}/gguf_strings.c
+  ${CMAKE_CURRENT_LIST_DIR}/nucleus.c
+  ${CMAKE_CURRENT_LIST_DIR}/ops.c
+  ${CMAKE_CURRENT_LIST_DIR}/model.c
   ${CMAKE_CURRENT_LIST_DIR}/plan.c
+  ${CMAKE_CURRENT_LIST_DIR}/plan_file.c
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
   ${CMAKE_CURRENT_LIST_DIR}/shape.c

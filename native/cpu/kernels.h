@@ -83,31 +83,10 @@ typedef struct pgg_kernels {
   /* bytes equal to pgg_quant.encode; NULL: no faster one */
   void (*encode[PGG_TYPE_LIMIT])(const float *x, void *row, int64_t k, const float *importance);
 
-  void (*rms_norm)(const float *x, const float *w, float *y, int64_t n, float eps); /* one run */
-  void (*add)(const float *a, const float *b, float *y, int64_t n);
-  void (*mul)(const float *a, const float *b, float *y, int64_t n);
-  void (*scale)(const float *a, float s, float *y, int64_t n);
-  void (*silu)(const float *x, float *y, int64_t n);
-  void (*gelu)(const float *x, float *y, int64_t n);     /* tanh form */
-  void (*gelu_erf)(const float *x, float *y, int64_t n); /* exact form */
-  void (*glu)(const float *gate, const float *up, float *y, int64_t n, int gelu);
-  void (*softmax)(const float *x, float *y, int64_t n);
-  void (*rope)(const pgg_rope *how, const float *x, float *y);         /* one token, all heads; y may be x */
-  void (*kv_store)(int kv_type, const float *x, void *row, int64_t n); /* f32, f16, bf16, q8_0, q4_0 */
-  void (*kv_turn)(float *x, int64_t n); /* Hadamard, in place: keys of a q4_0 cache and their queries */
-  size_t (*attn_scratch)(int64_t nq, int64_t k_dim, int64_t v_dim);
-  void (*attention)(const pgg_attn *job);
-  int (*finite)(const float *x, int64_t n); /* 1 if all are */
-
-  /* Rows of logits; bits are those of the scalar level. tops (ceil(n / PGG_TOPS_BLOCK)): largest of each block, of no
-   * use if any x is NaN or +infinity: then 0. */
-  int (*tops)(const float *x, float *tops, int64_t n);
-  /* exp((x - top) * by), top >= x, by > 0: into weights (n) unless NULL; sums (ceil(n / PGG_SUMS_BLOCK)) of blocks. */
-  void (*weights)(const float *x, float top, float by, float *sums, float *weights, int64_t n);
-  /* bins[g] (PGG_GRADE_BINS + 1) += exp((x - top + g / per) * by) of each x of grade g; by / per <= 1/16 */
-  void (*grades)(const float *x, const pgg_grades *how, double *bins, int64_t n);
-  /* Places of low <= x <= high, in order, into ids (n); how many. */
-  int64_t (*find)(const float *x, float low, float high, int32_t *ids, int64_t n);
+  /* rows of floats; every level fills all of them */
+#define SLOT(result, name, args) result(*name) args;
+#define SLOTS(result, name, count, args) result(*name[count]) args;
+#include "cpu/slots.def"
 } pgg_kernels;
 
 /* The table in force; pgg_init must have succeeded. */

@@ -118,23 +118,81 @@ PGG_API void pgg_free(void *p, size_t bytes);
  * or the wanted ones among them. Built once per model, judged while it is built, frozen, then shared by sessions. */
 typedef struct pgg_plan pgg_plan;
 
+typedef enum pgg_activation {
+#define ACTIVATION(NAME, name) PGG_ACTIVATION_##NAME,
+#include "activations.def"
+#undef ACTIVATION
+  PGG_ACTIVATION_COUNT
+} pgg_activation;
+
 typedef enum pgg_op_kind {
-#define OP(NAME, name, n_src, n_weight, n_int, n_float) PGG_OP_##NAME,
+#define OP(NAME, name, fields) PGG_OP_##NAME,
 #include "ops.def"
-#undef OP
   PGG_OP_COUNT
 } pgg_op_kind;
 
-PGG_API const char *pgg_op_name(int kind); /* "rms_norm"; NULL if there is no such op */
+PGG_API const char *pgg_op_name(int kind);       /* "rms_norm"; NULL if there is no such op */
+PGG_API const char *pgg_activation_name(int at); /* "silu"; NULL if there is none */
+
+enum { PGG_MAX_SRC = 6, PGG_MAX_WEIGHTS = 6, PGG_MAX_INTS = 12, PGG_MAX_FLOATS = 8 };
 
 typedef struct pgg_op {
-  int kind;         /* pgg_op_kind; ops.def says which fields each kind reads */
-  const char *name; /* for messages and the profile: "blk.3.attn_q"; copied */
-  int src[4];       /* nodes; -1 where absent */
-  int weight[3];    /* weights; -1 where absent */
-  int64_t i[8];
-  float f[8];
+  int kind;                    /* pgg_op_kind; ops.def says which fields each kind reads */
+  const char *name;            /* for messages and the profile: "blk.3.attn_q"; copied */
+  int src[PGG_MAX_SRC];        /* nodes; -1 where absent */
+  int weight[PGG_MAX_WEIGHTS]; /* weights; -1 where absent */
+  int64_t i[PGG_MAX_INTS];
+  float f[PGG_MAX_FLOATS];
 } pgg_op;
+
+/* Fields by the names of ops.def: PGG_INT(&op, rope, n_rot) = 64. */
+#define PGG_SRC(op, kind, field) ((op)->src[offsetof(struct pgg_src_of_##kind, field)])
+#define PGG_WEIGHT(op, kind, field) ((op)->weight[offsetof(struct pgg_weight_of_##kind, field)])
+#define PGG_INT(op, kind, field) ((op)->i[offsetof(struct pgg_int_of_##kind, field)])
+#define PGG_FLOAT(op, kind, field) ((op)->f[offsetof(struct pgg_float_of_##kind, field)])
+/* The order of those names, a byte each; last_ is behind them. */
+#define OP(NAME, name, fields) \
+  struct pgg_src_of_##name {   \
+    fields char last_;         \
+  };
+#define SRC(field, rows) char field;
+#include "ops.def"
+#define OP(NAME, name, fields)  \
+  struct pgg_weight_of_##name { \
+    fields char last_;          \
+  };
+#define WEIGHT(field, need) char field;
+#include "ops.def"
+#define OP(NAME, name, fields) \
+  struct pgg_int_of_##name {   \
+    fields char last_;         \
+  };
+#define INT(field, low, high) char field;
+#include "ops.def"
+#define OP(NAME, name, fields) \
+  struct pgg_float_of_##name { \
+    fields char last_;         \
+  };
+#define FLOAT(field, range) char field;
+#include "ops.def"
+
+typedef enum pgg_field_kind { PGG_FIELD_SRC, PGG_FIELD_WEIGHT, PGG_FIELD_INT, PGG_FIELD_FLOAT } pgg_field_kind;
+typedef enum pgg_field_rule {
+  PGG_RULE_ANY,
+  PGG_RULE_TOKENS,   /* of a node: a row of every token */
+  PGG_RULE_NEEDED,   /* of a weight */
+  PGG_RULE_OPTIONAL, /* of a weight: -1 where absent */
+  PGG_RULE_FROM_ZERO,
+  PGG_RULE_POSITIVE
+} pgg_field_rule;
+
+typedef struct pgg_op_field {
+  const char *name; /* NULL behind the last */
+  pgg_field_kind kind;
+  pgg_field_rule rule;
+  int64_t low, high; /* of an integer */
+} pgg_op_field;
+PGG_API const pgg_op_field *pgg_op_fields(int kind); /* in the order of ops.def; NULL if there is no such op */
 
 typedef struct pgg_limits {
   int n_batch;  /* most tokens computed at once; a longer step is cut into such pieces */
@@ -240,6 +298,34 @@ PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, 
 PGG_API pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
                                  const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
                                  int32_t *out_ids);
+
+/* ---- plans as files, models without Python ----------------------------------------------------------------- */
+
+PGG_API int pgg_plan_weight_count(const pgg_plan *plan);
+PGG_API const char *pgg_plan_weight_name(const pgg_plan *plan, int index); /* NULL if there is none */
+
+typedef struct pgg_plan_source {
+  const void *gguf; /* its header, header_size bytes */
+  uint64_t header_size, gguf_size;
+  const uint64_t *offsets; /* (weights of the plan) where each lies in the file */
+  const int32_t *ends;     /* (n_end) ids that end a text */
+  int n_end;
+} pgg_plan_source;
+
+/* A frozen plan as bytes, for the GGUF file that its weights lie in: that file's size and a hash of its header are
+ * kept with it. bytes NULL: only sets *size. Otherwise *size is the room, and then what was written. */
+PGG_API pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size);
+
+/* A GGUF file, mapped, and the plan that was saved for it (Python: Model.export_plan). A plan that is cut or altered,
+ * or of another file, is PGG_EFORMAT, one of another version PGG_EUNSUPPORTED. */
+typedef struct pgg_model pgg_model;
+PGG_API pgg_status pgg_model_open(const char *gguf, const char *plan, pgg_model **model);
+PGG_API void pgg_model_close(pgg_model *model);                   /* after its sessions; NULL is fine */
+PGG_API pgg_plan *pgg_model_plan(const pgg_model *model);         /* borrowed: make sessions of it */
+PGG_API int pgg_model_is_end(const pgg_model *model, int32_t id); /* 1 if the token ends a text */
+/* PGG_EFORMAT if the GGUF file was cut or rewritten since. Steps do not look: a map of a file that was cut ends the
+ * process, so ask before a step where somebody may do that. */
+PGG_API pgg_status pgg_model_unchanged(const pgg_model *model);
 
 /* ---- GGUF leaf ----------------------------------------------------------------------------------------- */
 

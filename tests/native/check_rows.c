@@ -14,7 +14,19 @@ static double true_silu(double x) { return x / (1.0 + exp(-x)); }
 static double true_gelu(double x) { return x / (1.0 + exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x))); }
 static double true_gelu_erf(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 
-static void check_map(const pgg_kernels *t) {
+static const struct {
+  const char *name;
+  double (*truth)(double);
+} activations[] = {
+#define ACTIVATION(NAME, name) {#name, true_##name},
+#include "activations.def"
+#undef ACTIVATION
+};
+
+/* Each activation by itself, and times another row. The argument of exp is rounded, and exp makes that |argument|
+ * units; below 1e-30 of x all is zero. */
+static void check_map(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
   for (int f = 0; f < N_FLAVOUR; f++)
     for (int l = 0; l < N_LENGTH; l++) {
       const int64_t n = lengths[l];
@@ -22,27 +34,28 @@ static void check_map(const pgg_kernels *t) {
       float *x = (float *)gx.p, *up = (float *)gu.p, *y = (float *)gy.p;
       fill(x, n, f);
       fill(up, n, f == SPECIAL ? SPECIAL : PLAIN);
-      for (int which = 0; which < 5; which++) {
-        static const char *const names[] = {"silu", "gelu", "gelu_erf", "glu silu", "glu gelu"};
+      for (int which = 0; which < 2 * PGG_ACTIVATION_COUNT; which++) {
+        const int act = which / 2, times = which % 2;
         memset(y, 0x55, (size_t)n * sizeof *y);
-        if (which == 0) t->silu(x, y, n);
-        if (which == 1) t->gelu(x, y, n);
-        if (which == 2) t->gelu_erf(x, y, n);
-        if (which >= 3) t->glu(x, up, y, n, which == 4);
+        if (times)
+          t->glu[act](x, up, y, n);
+        else
+          t->activate[act](x, y, n);
         for (int64_t i = 0; i < n; i++) {
-          const double v = x[i], by = which >= 3 ? (double)up[i] : 1.0;
-          double want = which == 0 || which == 3 ? true_silu(v) : which == 2 ? true_gelu_erf(v) : true_gelu(v);
-          /* gelu: the argument of exp is rounded, and exp makes that |argument| units; below 1e-30 of x all is zero */
-          double bound = which == 0 || which == 3 ? 4e-7 * fabs(want) : 4e-7 * fabs(v);
+          const double v = x[i], by = times ? (double)up[i] : 1.0;
+          double want = activations[act].truth(v);
+          double bound = 4e-7 * fabs(act == PGG_ACTIVATION_SILU ? want : v);
           bound = (bound + 1e-36) * (by != by ? 1.0 : fabs(by) + 1e-9);
-          if (which >= 3) want = isinf(by) || isinf(want) ? (float)want * by : want * by;
+          if (times) want = isinf(by) || isinf(want) ? (float)want * by : want * by;
           if (isinf(bound) || (isinf(by) && fabs(want) <= FLT_MAX)) continue;
-          close_to(names[which], f, n, i, y[i], want, bound);
+          close_to(activations[act].name, f, n, i, y[i], want, bound);
         }
+        if (times) continue;
+        t->activate[act](x, y, n);
+        t->activate[act](x, x, n); /* in place */
+        same_floats("activation in place", n, x, y, n);
+        fill(x, n, f);
       }
-      t->silu(x, y, n);
-      t->silu(x, x, n); /* in place */
-      same_floats("silu in place", n, x, y, n);
       test_unguard(gx), test_unguard(gu), test_unguard(gy);
     }
 }
@@ -70,7 +83,8 @@ static void check_arithmetic(const pgg_kernels *t, const pgg_kernels *ref) {
 
 /* ---- along the row ------------------------------------------------------------------------------------- */
 
-static void check_norm(const pgg_kernels *t) {
+static void check_norm(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
   for (int f = 0; f < N_FLAVOUR; f++)
     for (int l = 0; l < N_LENGTH; l++) {
       const int64_t n = lengths[l];
@@ -89,7 +103,8 @@ static void check_norm(const pgg_kernels *t) {
     }
 }
 
-static void check_softmax(const pgg_kernels *t) {
+static void check_softmax(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
   for (int f = 0; f < N_FLAVOUR; f++)
     for (int l = 0; l < N_LENGTH; l++) {
       const int64_t n = lengths[l];
@@ -116,7 +131,8 @@ static void check_softmax(const pgg_kernels *t) {
     }
 }
 
-static void check_finite(const pgg_kernels *t) {
+static void check_finite(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
   static const float bad[] = {INFINITY, -INFINITY, NAN};
   for (int l = 0; l < N_LENGTH; l++) {
     const int64_t n = lengths[l];
@@ -229,7 +245,8 @@ static void check_grades(const pgg_kernels *t, const pgg_kernels *ref) {
 
 /* ---- rope, decoders ------------------------------------------------------------------------ */
 
-static void check_rope(const pgg_kernels *t) {
+static void check_rope(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
   static const int shapes[][2] = {{2, 2},   {8, 4},   {20, 20},  {48, 32},   {64, 64}, {66, 66},
                                   {80, 20}, {96, 96}, {128, 64}, {128, 128}, {34, 30}, {576, 64}};
   for (int neox = 0; neox < 2; neox++)
@@ -314,13 +331,57 @@ static void check_levels(void) {
   if (!getenv("PYGGML_ISA") && strcmp(pgg_isa(), names[n - 1]) != 0) fail("automatic is not the fastest level");
 }
 
-static void check_slots(const pgg_kernels *t) {
+/* check_attention holds these */
+static void check_elsewhere(const pgg_kernels *t, const pgg_kernels *ref) { (void)t, (void)ref; }
+
+#define CHECK_OF_rms_norm check_norm
+#define CHECK_OF_add check_arithmetic
+#define CHECK_OF_mul check_arithmetic
+#define CHECK_OF_scale check_arithmetic
+#define CHECK_OF_activate check_map
+#define CHECK_OF_glu check_map
+#define CHECK_OF_softmax check_softmax
+#define CHECK_OF_rope check_rope
+#define CHECK_OF_kv_store check_elsewhere
+#define CHECK_OF_kv_turn check_elsewhere
+#define CHECK_OF_attn_scratch check_elsewhere
+#define CHECK_OF_attention check_elsewhere
+#define CHECK_OF_finite check_finite
+#define CHECK_OF_tops check_choosing
+#define CHECK_OF_weights check_choosing
+#define CHECK_OF_find check_choosing
+#define CHECK_OF_grades check_grades
+
+static const struct {
+  const char *name;
+  size_t at;
+  int count;
+  void (*check)(const pgg_kernels *t, const pgg_kernels *ref);
+} slots[] = {
+#define SLOT(result, name, args) {#name, offsetof(pgg_kernels, name), 1, CHECK_OF_##name},
+#define SLOTS(result, name, count, args) {#name, offsetof(pgg_kernels, name), count, CHECK_OF_##name},
+#include "cpu/slots.def"
+};
+enum { N_SLOT = sizeof slots / sizeof slots[0] };
+
+static void check_filled(const pgg_kernels *t) {
   checks++;
   if (strcmp(t->isa, level_name) != 0) fail("table is named %s", t->isa);
-  if (!t->rms_norm || !t->add || !t->mul || !t->scale || !t->silu || !t->gelu || !t->gelu_erf || !t->glu ||
-      !t->softmax || !t->rope || !t->kv_store || !t->attn_scratch || !t->attention || !t->finite || !t->tops ||
-      !t->weights || !t->grades || !t->find)
-    fail("an empty slot");
+  for (int i = 0; i < N_SLOT; i++)
+    for (int j = 0; j < slots[i].count; j++) {
+      void (*slot)(void);
+      memcpy(&slot, (const char *)t + slots[i].at + (size_t)j * sizeof slot, sizeof slot);
+      if (!slot) fail("slot %s %d is empty", slots[i].name, j);
+    }
+}
+
+/* Each check once, however many slots it holds. */
+static void check_slots(const pgg_kernels *t, const pgg_kernels *ref) {
+  for (int i = 0; i < N_SLOT; i++) {
+    int before = 0;
+    while (slots[before].check != slots[i].check) before++;
+    if (before == i) slots[i].check(t, ref);
+  }
 }
 
 static int check_level(const char *name) {
@@ -328,16 +389,9 @@ static int check_level(const char *name) {
   const int before = failures;
   if (!t) return 0;
   level_name = name, seed = 1;
-  check_slots(t);
+  check_filled(t);
   if (failures > before) return 1;
-  check_arithmetic(t, ref);
-  check_map(t);
-  check_norm(t);
-  check_softmax(t);
-  check_finite(t);
-  check_choosing(t, ref);
-  check_grades(t, ref);
-  check_rope(t);
+  check_slots(t, ref);
   check_decode(t);
   printf("%s: %s\n", name, failures == before ? "ok" : "FAILED");
   return 1;
@@ -349,25 +403,25 @@ static void bench_level(const pgg_kernels *t) {
   static const struct {
     const char *name;
     int which;
-  } slots[] = {{"rms_norm", 0}, {"softmax", 1}, {"silu", 2}, {"gelu", 3}, {"gelu_erf", 4}, {"glu", 5}};
+  } rates[] = {{"rms_norm", 0}, {"softmax", 1}, {"silu", 2}, {"gelu", 3}, {"gelu_erf", 4}, {"glu", 5}};
   enum { N = 4096 };
   float *x = malloc(N * 4), *y = malloc(N * 4), *w = malloc(N * 4);
   fill(x, N, PLAIN), fill(w, N, PLAIN);
-  for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
+  for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
     double best = 1e9;
     for (int r = 0; r < 9; r++) {
       const double from = now();
       for (int rep = 0; rep < 20; rep++) {
-        if (slots[i].which == 0) t->rms_norm(x, w, y, N, 1e-6f);
-        if (slots[i].which == 1) t->softmax(x, y, N);
-        if (slots[i].which == 2) t->silu(x, y, N);
-        if (slots[i].which == 3) t->gelu(x, y, N);
-        if (slots[i].which == 4) t->gelu_erf(x, y, N);
-        if (slots[i].which == 5) t->glu(x, w, y, N, 0);
+        if (rates[i].which == 0) t->rms_norm(x, w, y, N, 1e-6f);
+        if (rates[i].which == 1) t->softmax(x, y, N);
+        if (rates[i].which == 2) t->activate[PGG_ACTIVATION_SILU](x, y, N);
+        if (rates[i].which == 3) t->activate[PGG_ACTIVATION_GELU](x, y, N);
+        if (rates[i].which == 4) t->activate[PGG_ACTIVATION_GELU_ERF](x, y, N);
+        if (rates[i].which == 5) t->glu[PGG_ACTIVATION_SILU](x, w, y, N);
       }
       best = fmin(best, (now() - from) / 20);
     }
-    printf("%-8s %-9s %6.2f Gvalue/s\n", t->isa, slots[i].name, 1e-9 * N / best);
+    printf("%-8s %-9s %6.2f Gvalue/s\n", t->isa, rates[i].name, 1e-9 * N / best);
   }
   free(x), free(y), free(w);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "core/mass.h"
+#include "core/nucleus.h"
 #include "cpu/kernels.h"
 
 enum { REFERENCE_V = 20000, REFERENCE_DRAWS = 12 };
@@ -178,10 +178,10 @@ static void test_places(void) {
   static float x[N];
   static ranked order[N];
   static pgg_candidate list[N], spare[N];
-  static pgg_mass m;
+  static pgg_nucleus m;
   uint64_t seed = 79;
   for (int shape = 0; shape < 8; shape++) {
-    pgg_front f = {.row = x, .n_vocab = N, .list = list, .spare = spare};
+    pgg_top_k f = {.row = x, .n_vocab = N, .list = list, .spare = spare};
     int told = 0, n = 0;
     double sum = 0;
     reference_row(x, N, shape, &seed);
@@ -189,11 +189,11 @@ static void test_places(void) {
       if (x[i] != -INFINITY) order[n++] = (ranked){x[i], i};
     qsort(order, (size_t)n, sizeof *order, rank_order);
     for (int i = 0; i < n; i++) sum += exp(((double)order[i].logit - order[0].logit) * 0.8);
-    pgg_mass_weigh(&m, &f, order[0].logit, -FLT_MAX, INFINITY, 0.8);
+    pgg_nucleus_weigh(&m, &f, order[0].logit, -FLT_MAX, INFINITY, 0.8);
     CHECK(fabs(m.total - sum) <= m.error * sum && m.error < 1e-7, "shape %d: %g, expected %g", shape, m.total, sum);
     for (int k = 0; k < MARKS; k++) {
       const double mark = (check_random(&seed) * 0.5 + 0.5) * sum;
-      const int64_t at = pgg_mass_place(&m, &f, mark);
+      const int64_t at = pgg_nucleus_place(&m, &f, mark);
       double reached = 0;
       int i = 0;
       while (i < n - 1 && (reached += exp(((double)order[i].logit - order[0].logit) * 0.8)) <= mark) i++;

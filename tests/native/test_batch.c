@@ -80,13 +80,17 @@ static pgg_plan *attention_plan(const float *data, int n_batch, int window, int 
   for (int i = 0; i < 3; i++) {
     CHECK_OK(pgg_plan_weight(plan, "table", PGG_F32, data + i * 1000, V, cols[i], &w[i]));
     pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
-    embed.weight[0] = w[i];
+    PGG_WEIGHT(&embed, embed, table) = w[i];
     src[i] = add_op(plan, embed);
   }
   pgg_op op = op_of(PGG_OP_ATTENTION, "attention", src[0], src[1]);
-  op.src[2] = src[2];
-  op.i[1] = HEADS, op.i[2] = HEADS_KV, op.i[3] = op.i[4] = DIM, op.i[5] = causal, op.i[6] = window;
-  op.f[0] = 0.2f;
+  PGG_SRC(&op, attention, v) = src[2];
+  PGG_INT(&op, attention, n_head) = HEADS;
+  PGG_INT(&op, attention, n_head_kv) = HEADS_KV;
+  PGG_INT(&op, attention, k_dim) = PGG_INT(&op, attention, v_dim) = DIM;
+  PGG_INT(&op, attention, causal) = causal;
+  PGG_INT(&op, attention, window) = window;
+  PGG_FLOAT(&op, attention, scale) = 0.2f;
   CHECK_OK(pgg_plan_output(plan, add_op(plan, op)));
   pgg_limits limits = {n_batch, LONG, 0};
   CHECK_OK(pgg_plan_freeze(plan, &limits));

@@ -83,7 +83,9 @@ static inline void tiny_free(tiny *t) {
 /* ---- as a plan ----------------------------------------------------------------------------------------- */
 
 static inline pgg_op op_of(int kind, const char *name, int a, int b) {
-  pgg_op op = {kind, name, {a, b, -1, -1}, {-1, -1, -1}, {0}, {0}};
+  pgg_op op = {.kind = kind, .name = name};
+  for (int i = 0; i < PGG_MAX_SRC; i++) op.src[i] = i == 0 ? a : i == 1 ? b : -1;
+  for (int i = 0; i < PGG_MAX_WEIGHTS; i++) op.weight[i] = -1;
   return op;
 }
 
@@ -95,36 +97,42 @@ static inline int add_op(pgg_plan *plan, pgg_op op) {
 
 static inline int add_norm(pgg_plan *plan, const char *name, int x, int w, int64_t seg) {
   pgg_op op = op_of(PGG_OP_RMS_NORM, name, x, -1);
-  op.weight[0] = w;
-  op.i[0] = seg;
-  op.f[0] = TINY_EPS;
+  PGG_WEIGHT(&op, rms_norm, w) = w;
+  PGG_INT(&op, rms_norm, seg) = seg;
+  PGG_FLOAT(&op, rms_norm, eps) = TINY_EPS;
   return add_op(plan, op);
 }
 
 static inline int add_matmul(pgg_plan *plan, const char *name, int x, int w, int bias) {
   pgg_op op = op_of(PGG_OP_MATMUL, name, x, -1);
-  op.weight[0] = w;
-  op.weight[1] = bias;
+  PGG_WEIGHT(&op, matmul, w) = w;
+  PGG_WEIGHT(&op, matmul, bias) = bias;
   return add_op(plan, op);
 }
 
 static inline int add_rope(pgg_plan *plan, const tiny *t, const char *name, int x, int n_head, int layer, int factors) {
   pgg_op op = op_of(PGG_OP_ROPE, name, x, -1);
-  const int64_t ints[] = {n_head, t->dim, layer ? t->dim - 4 : t->dim, layer, 0};
-  const float floats[] = {(float)TINY_BASE, 1, 0, 1, 0, 0};
-  memcpy(op.i, ints, sizeof ints);
-  memcpy(op.f, floats, sizeof floats);
-  op.weight[0] = factors;
+  PGG_INT(&op, rope, n_head) = n_head;
+  PGG_INT(&op, rope, head_dim) = t->dim;
+  PGG_INT(&op, rope, n_rot) = layer ? t->dim - 4 : t->dim;
+  PGG_INT(&op, rope, style) = layer;
+  PGG_FLOAT(&op, rope, freq_base) = (float)TINY_BASE;
+  PGG_FLOAT(&op, rope, freq_scale) = PGG_FLOAT(&op, rope, attn_factor) = 1;
+  PGG_WEIGHT(&op, rope, factors) = factors;
   return add_op(plan, op);
 }
 
 static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer) {
   pgg_op op = op_of(PGG_OP_ATTENTION, name, q, k);
-  const int64_t ints[] = {layer, t->n_head, t->n_head_kv, t->dim, t->dim, t->causal, layer ? t->window : 0};
-  op.src[2] = v;
-  memcpy(op.i, ints, sizeof ints);
-  op.f[0] = 1.0f / sqrtf((float)t->dim);
-  op.f[1] = layer ? 0 : (float)TINY_CAP;
+  PGG_SRC(&op, attention, v) = v;
+  PGG_INT(&op, attention, layer) = layer;
+  PGG_INT(&op, attention, n_head) = t->n_head;
+  PGG_INT(&op, attention, n_head_kv) = t->n_head_kv;
+  PGG_INT(&op, attention, k_dim) = PGG_INT(&op, attention, v_dim) = t->dim;
+  PGG_INT(&op, attention, causal) = t->causal;
+  PGG_INT(&op, attention, window) = layer ? t->window : 0;
+  PGG_FLOAT(&op, attention, scale) = 1.0f / sqrtf((float)t->dim);
+  PGG_FLOAT(&op, attention, softcap) = layer ? 0 : (float)TINY_CAP;
   return add_op(plan, op);
 }
 
@@ -141,7 +149,7 @@ static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int kee
   }
   factors = w[T_FACTORS];
   pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
-  embed.weight[0] = w[T_EMBD];
+  PGG_WEIGHT(&embed, embed, table) = w[T_EMBD];
   int x = add_op(plan, embed);
   for (int l = 0; l < 2; l++) {
     const int b = l * T_LAYER;
@@ -156,7 +164,7 @@ static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int kee
     h = add_norm(plan, "ffn_norm", x, w[b + T_FFN], t->n_embd);
     int gate = add_matmul(plan, "gate", h, w[b + T_GATE], -1), up = add_matmul(plan, "up", h, w[b + T_UP], -1);
     pgg_op glu = op_of(PGG_OP_GLU, "glu", gate, up);
-    glu.i[0] = l;
+    PGG_INT(&glu, glu, act) = l; /* silu, gelu */
     x = add_op(plan, op_of(PGG_OP_ADD, "add", x, add_matmul(plan, "down", add_op(plan, glu), w[b + T_DOWN], -1)));
   }
   x = add_op(plan, op_of(PGG_OP_ROWS, "rows", x, -1));

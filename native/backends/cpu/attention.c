@@ -31,20 +31,25 @@ typedef struct cut {
 
 /* Tokens of an item of a part of n tokens; does not shrink with n. */
 static int64_t block_tokens(const pgg_op *op, int64_t n) {
-  const int64_t wanted = pgg_min_i64(n * op->i[1] / BLOCK_ITEMS, BLOCK_ROWS_MOST);
-  return pgg_min_i64(n, pgg_max_i64(1, pgg_max_i64(wanted, BLOCK_ROWS) / (op->i[1] / op->i[2])));
+  const int64_t wanted = pgg_min_i64(n * PGG_INT(op, attention, n_head) / BLOCK_ITEMS, BLOCK_ROWS_MOST);
+  return pgg_min_i64(n, pgg_max_i64(1, pgg_max_i64(wanted, BLOCK_ROWS) /
+                                           (PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv))));
 }
 
 /* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
 static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
 
 static cut cut_of(const pgg_part *part, const pgg_op *op) {
-  cut c = {.part = part, .group = op->i[1] / op->i[2], .k_dim = op->i[3], .v_dim = op->i[4], .n_head_kv = op->i[2]};
+  cut c = {.part = part,
+           .group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv),
+           .k_dim = PGG_INT(op, attention, k_dim),
+           .v_dim = PGG_INT(op, attention, v_dim),
+           .n_head_kv = PGG_INT(op, attention, n_head_kv)};
   c.tokens = block_tokens(op, part->n);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
   c.keys = part->n_past + part->n;
   c.span = c.keys;
-  if (part->n == 1 || part->n * op->i[1] <= SPAN_ROWS) {
+  if (part->n == 1 || part->n * PGG_INT(op, attention, n_head) <= SPAN_ROWS) {
     c.span = ((c.keys + MAX_SPANS - 1) / MAX_SPANS + 255) / 256 * 256;
     c.span = pgg_max_i64(c.span, SPAN_KEYS);
   }
@@ -63,15 +68,17 @@ static int64_t most_spans(const pgg_plan *plan) {
 
 /* Most tokens of a part whose keys are cut. */
 static int64_t span_tokens(const pgg_plan *plan, const pgg_op *op) {
-  return pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / op->i[1]));
+  return pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / PGG_INT(op, attention, n_head)));
 }
 
 /* Room for one sequence's spans, as many tokens as are ever cut into them. */
-size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op) {
-  const int64_t group = op->i[1] / op->i[2], spans = most_spans(plan);
+static size_t shared_partials(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv), spans = most_spans(plan);
   if (spans < 2) return 0;
   const int64_t tokens = span_tokens(plan, op), each = block_tokens(op, tokens), blocks = (tokens + each - 1) / each;
-  return (size_t)(op->i[2] * blocks * spans * partial_floats(each * group, op->i[4])) * sizeof(float);
+  return (size_t)(PGG_INT(op, attention, n_head_kv) * blocks * spans *
+                  partial_floats(each * group, PGG_INT(op, attention, v_dim))) *
+         sizeof(float);
 }
 
 typedef struct item_memory {
@@ -103,16 +110,21 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
 static size_t own_partials(const pgg_plan *plan, const pgg_op *op) {
   const int64_t spans = most_spans(plan), tokens = block_tokens(op, span_tokens(plan, op));
   if (spans < 2 || plan->limits.n_batch < 2) return 0;
-  return (size_t)(spans * partial_floats(tokens * (op->i[1] / op->i[2]), op->i[4])) * sizeof(float);
+  return (size_t)(spans * partial_floats(tokens * (PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv)),
+                                         PGG_INT(op, attention, v_dim))) *
+         sizeof(float);
 }
 
-size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const int64_t rows = op->i[1] / op->i[2] * block_tokens(op, plan->limits.n_batch);
+static size_t own_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+  const int64_t rows =
+      PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv) * block_tokens(op, plan->limits.n_batch);
   item_memory memory;
   char none[1];
-  size_t bytes = item_layout(none, rows, op->i[3], op->i[4], &memory);
+  size_t bytes = item_layout(none, rows, PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim), &memory);
   bytes += own_partials(plan, op);
-  return bytes + (kernels->attn_scratch ? kernels->attn_scratch(rows, op->i[3], op->i[4]) : 0);
+  return bytes + (kernels->attn_scratch
+                      ? kernels->attn_scratch(rows, PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim))
+                      : 0);
 }
 
 /* Where the spans of all sequences do not fit the shared room, each item does its spans one after another and merges
@@ -124,7 +136,7 @@ static how how_of(const pgg_run *run, const pgg_op *op) {
   for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], op).floats;
   if (!floats) return ONE_SPAN;
   if (run->n_part == 1) return TOGETHER; /* the room was made for it */
-  return (size_t)floats * sizeof(float) <= pgg_cpu_attention_partials(run->plan, op) ? TOGETHER : BY_ITEM;
+  return (size_t)floats * sizeof(float) <= shared_partials(run->plan, op) ? TOGETHER : BY_ITEM;
 }
 
 /* A walk over the parts: what lies before the one it stands at. */
@@ -162,8 +174,8 @@ static char *memory_of(const pgg_run *run) {
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
   float *room = (float *)(void *)memory_of(run); /* a key at least */
-  const int ks = rec->op.src[1], vs = rec->op.src[2];
-  const int64_t k_dim = rec->op.i[3], v_dim = rec->op.i[4];
+  const int ks = PGG_SRC(&rec->op, attention, k), vs = PGG_SRC(&rec->op, attention, v);
+  const int64_t k_dim = PGG_INT(&rec->op, attention, k_dim), v_dim = PGG_INT(&rec->op, attention, v_dim);
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
     const pgg_kv_span *kv = &part->kv->layers[rec->kv];
@@ -188,9 +200,9 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
 
 /* Keys the token at pos may see. */
 static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *first, int32_t *last) {
-  const int64_t window = op->i[6];
+  const int64_t window = PGG_INT(op, attention, window);
   int64_t begin = 0, end = keys;
-  if (op->i[5]) {
+  if (PGG_INT(op, attention, causal)) {
     end = pos + 1;
     if (window) begin = pgg_max_i64(0, pos + 1 - window);
   } else if (window) {
@@ -205,8 +217,8 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
   const bool turn = turned(c->part->kv->type);
-  const float *q = pgg_run_data(run, op->src[0]) + h * c->group * c->k_dim;
-  const int64_t stride = pgg_run_stride(run, op->src[0]), width = c->group * c->k_dim;
+  const float *q = pgg_run_data(run, PGG_SRC(op, attention, q)) + h * c->group * c->k_dim;
+  const int64_t stride = pgg_run_stride(run, PGG_SRC(op, attention, q)), width = c->group * c->k_dim;
   if (tokens == 1 && !turn) return q + t0 * stride;
   for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
   for (int64_t i = 0; turn && i < tokens * c->group; i++)
@@ -288,8 +300,8 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
                   .v_dim = c->v_dim,
                   .first = mem.first,
                   .last = mem.last,
-                  .scale = op->f[0],
-                  .softcap = op->f[1],
+                  .scale = PGG_FLOAT(op, attention, scale),
+                  .softcap = PGG_FLOAT(op, attention, softcap),
                   .o = mem.o,
                   .top = mem.top,
                   .sum = mem.sum,
@@ -322,13 +334,15 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   }
 }
 
-pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage) {
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
   switch (stage) {
     case STORE: {
       const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
-      const pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
-      return share == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, o->src[1], o->i[2] * o->i[3]) : share;
+      const pgg_share cut_up = pgg_cpu_cut(run, mine->chunks, mine->along);
+      return cut_up == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, PGG_SRC(o, attention, k),
+                                                        PGG_INT(o, attention, n_head_kv) * PGG_INT(o, attention, k_dim))
+                                      : cut_up;
     }
     case ATTEND: return PGG_SHARE_ANY;
     case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
@@ -353,7 +367,7 @@ static void attend_all(const pgg_run *run, int op) {
 
 /* The queries begin to end of all parts, those of a token one after another. */
 static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t begin, int64_t end) {
-  const int64_t n_head = rec->op.i[1];
+  const int64_t n_head = PGG_INT(&rec->op, attention, n_head);
   walk w = walk_begin(run, &rec->op, TOGETHER);
   for (int64_t at = begin; at < end; at++) {
     while (at / n_head >= w.c.part->first + w.c.part->n) walk_on(&w, &rec->op);
@@ -366,22 +380,38 @@ static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
   }
 }
 
-void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth) {
+static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   if (stage == STORE) {
     int64_t t0, t1;
     pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
-    store(run, rec, t0, t1, 0, rec->op.i[2]);
+    store(run, rec, t0, t1, 0, PGG_INT(&rec->op, attention, n_head_kv));
   } else if (stage == ATTEND) {
     attend_all(run, op);
   } else {
     int64_t begin, end;
-    pgg_team_range(run->n * rec->op.i[1], 1, ith, nth, &begin, &end);
+    pgg_team_range(run->n * PGG_INT(&rec->op, attention, n_head), 1, ith, nth, &begin, &end);
     merge_range(run, rec, begin, end);
   }
 }
 
-void pgg_cpu_attention_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
+  (void)stage; /* STORE */
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  store(run, rec, 0, run->n, c0 * (rec->op.i[2] / n), c1 * (rec->op.i[2] / n));
+  store(run, rec, 0, run->n, c0 * (PGG_INT(&rec->op, attention, n_head_kv) / n),
+        c1 * (PGG_INT(&rec->op, attention, n_head_kv) / n));
 }
+
+static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  (void)plan;
+  return PGG_INT(&rec->op, attention, n_head_kv);
+}
+
+static void scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_op *o = &plan->ops[op].op;
+  pgg_cpu_need(&needs->partials, shared_partials(plan, o));
+  pgg_cpu_need(&needs->own, own_scratch(plan, o, kernels));
+}
+
+const pgg_cpu_kind pgg_cpu_kind_attention = {
+    .share = share, .stage = stage_of, .units = units, .columns = columns, .scratch = scratch};

@@ -1,4 +1,4 @@
-/* The CPU backend's vtable: each op to the file that knows it. */
+/* The CPU backend's vtable: each op to its kind. */
 #include "backends/cpu/cpu.h"
 
 static void begin(const pgg_run *run, int n_threads) {
@@ -7,21 +7,15 @@ static void begin(const pgg_run *run, int n_threads) {
   for (int i = 0; i < run->plan->n_op; i++) atomic_store_explicit(&scratch->tails[i], 0, memory_order_relaxed);
 }
 
+static const pgg_cpu_kind *kind_of(const pgg_run *run, int op) { return pgg_cpu_kind_of(run->plan->ops[op].op.kind); }
+
 /* The first op has one stage more, before its own: the tables of all ropes. */
 static pgg_share share(const pgg_run *run, int op, int stage) {
   if (op == 0 && stage-- == 0) {
     if (!pgg_cpu_plan_of(run)->n_rope) return PGG_SHARE_SKIP;
     return pgg_cpu_by_rows(run, run->plan->ops[0].node, run->plan->nodes[run->plan->ops[0].node].cols);
   }
-  switch (run->plan->ops[op].op.kind) {
-    case PGG_OP_MATMUL: return pgg_cpu_matmul_share(run, op, stage);
-    case PGG_OP_ATTENTION: return pgg_cpu_attention_share(run, op, stage);
-    case PGG_OP_ROPE: return pgg_cpu_rope_share(run, op, stage);
-    case PGG_OP_ROUTE:
-    case PGG_OP_GATE: return pgg_cpu_route_share(run, op, stage);
-    case PGG_OP_EXPERTS: return pgg_cpu_experts_share(run, op, stage);
-    default: return pgg_cpu_rows_share(run, op, stage);
-  }
+  return kind_of(run, op)->share(run, op, stage);
 }
 
 static pgg_status stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
@@ -29,15 +23,7 @@ static pgg_status stage_of(const pgg_run *run, int op, int stage, int ith, int n
     pgg_cpu_rope_tables(run, ith, nth);
     return PGG_OK;
   }
-  switch (run->plan->ops[op].op.kind) {
-    case PGG_OP_MATMUL: pgg_cpu_matmul(run, op, stage, ith, nth); break;
-    case PGG_OP_ATTENTION: pgg_cpu_attention(run, op, stage, ith, nth); break;
-    case PGG_OP_ROPE: pgg_cpu_rope_stage(run, op, ith, nth); break;
-    case PGG_OP_ROUTE:
-    case PGG_OP_GATE: pgg_cpu_route(run, op, ith, nth); break;
-    case PGG_OP_EXPERTS: pgg_cpu_experts(run, op, stage, ith, nth); break;
-    default: pgg_cpu_rows(run, op, ith, nth); break;
-  }
+  kind_of(run, op)->stage(run, op, stage, ith, nth);
   return PGG_OK; /* kernels cannot fail */
 }
 
@@ -47,12 +33,7 @@ static int chunks_of(const pgg_run *run, int op, int stage) {
 }
 
 static pgg_status columns_of(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
-  switch (run->plan->ops[op].op.kind) {
-    case PGG_OP_MATMUL: pgg_cpu_matmul_columns(run, op, stage, c0, c1, n); break;
-    case PGG_OP_ATTENTION: pgg_cpu_attention_columns(run, op, c0, c1, n); break;
-    case PGG_OP_ROPE: pgg_cpu_rope_columns(run, op, c0, c1, n); break;
-    default: pgg_cpu_rows_columns(run, op, c0, c1, n); break;
-  }
+  kind_of(run, op)->columns(run, op, stage, c0, c1, n);
   return PGG_OK;
 }
 

@@ -9,13 +9,15 @@
 
 #define PAGE 4096 /* threads' own scratch begins on pages of its own */
 
+/* Whether two ropes turn by the same angles. */
 static bool same_rope(const pgg_op *a, const float *fa, const pgg_op *b, const float *fb) {
-  return fa == fb && a->i[2] == b->i[2] && a->i[4] == b->i[4] && !memcmp(a->f, b->f, 6 * sizeof a->f[0]);
+  return fa == fb && PGG_INT(a, rope, n_rot) == PGG_INT(b, rope, n_rot) &&
+         PGG_INT(a, rope, n_ctx_orig) == PGG_INT(b, rope, n_ctx_orig) && !memcmp(a->f, b->f, sizeof a->f);
 }
 
 static bool note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
   const pgg_op *o = &plan->ops[op].op;
-  const float *factors = o->weight[0] >= 0 ? plan->weights[o->weight[0]].vec : NULL;
+  const float *factors = pgg_plan_vec(plan, PGG_WEIGHT(o, rope, factors));
   int i = 0;
   while (i < notes->n_rope && !same_rope(notes->ropes[i].op, notes->ropes[i].factors, o, factors)) i++;
   notes->ops[op].rope = i;
@@ -25,27 +27,20 @@ static bool note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
   return notes->ropes[i].speed != NULL;
 }
 
-/* The types that the kernels must know; every level's table has them or none. */
-static pgg_status judge_types(const pgg_plan *plan) {
-  const pgg_kernels *kernels = pgg_kernels_get();
+/* Every op has a kind, and the kernels what it needs; every level's table has the types or none. */
+static pgg_status judge(const pgg_plan *plan) {
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (op->kind == PGG_OP_EXPERTS) {
-      pgg_status status = pgg_cpu_experts_judge(plan, op, kernels);
-      if (status) return status;
-    }
-    if (op->kind != PGG_OP_EMBED && op->kind != PGG_OP_MATMUL) continue;
-    const pgg_weight *w = &plan->weights[op->weight[0]];
-    bool known = op->kind == PGG_OP_EMBED ? kernels->decode[w->type] != NULL : kernels->gemv[w->type] != NULL;
-    if (!known)
-      return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no %s", op->name, w->name,
-                      pgg_type_get(w->type)->name, kernels->isa, op->kind == PGG_OP_EMBED ? "decode" : "product");
+    const pgg_cpu_kind *kind = pgg_cpu_kind_of(op->kind);
+    if (!kind) return pgg_fail(PGG_EUNSUPPORTED, "%s: the CPU backend has no op %s", op->name, pgg_op_name(op->kind));
+    pgg_status status = kind->judge ? kind->judge(plan, op, pgg_kernels_get()) : PGG_OK;
+    if (status) return status;
   }
   return PGG_OK;
 }
 
 pgg_status pgg_cpu_compile(pgg_plan *plan) {
-  pgg_status status = judge_types(plan);
+  pgg_status status = judge(plan);
   if (status) return status;
   pgg_cpu_discard(plan); /* of a freeze that failed */
   pgg_cpu_plan *notes = calloc(1, sizeof *notes);
@@ -67,7 +62,7 @@ pgg_status pgg_cpu_compile(pgg_plan *plan) {
       return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);
     }
     if (op->kind != PGG_OP_MATMUL) continue;
-    const int src = op->src[0], type = plan->weights[op->weight[0]].type;
+    const int src = PGG_SRC(op, matmul, x), type = plan->weights[PGG_WEIGHT(op, matmul, w)].type;
     notes->ops[i].acts_there = acts_of == src;
     notes->ops[i].panels_there = panels_of == src && panels_type == type;
     if (pgg_cpu_takes_blocks(type)) {
@@ -98,48 +93,28 @@ void pgg_cpu_discard(pgg_plan *plan) {
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
 
-static void more(size_t *have, size_t need) {
-  if (need > *have) *have = need;
-}
-
 /* Offsets and sizes for n_threads. Every part is far below SIZE_MAX / 4: rows were bounded by layout.c. */
 static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
   const pgg_cpu_plan *notes = plan->compiled;
-  const int64_t n = plan->limits.n_batch;
-  size_t acts[2] = {0}, own_acts = 0, panels = 0, ropes = 0, partials = 0, experts = 0, expert_acts = 0, own = 0;
+  pgg_cpu_needs needs = {.own = 0};
+  size_t ropes = 0;
   for (int i = 0; i < plan->n_op; i++) {
-    const pgg_op *op = &plan->ops[i].op;
-    if (op->kind == PGG_OP_MATMUL) {
-      const pgg_weight *w = &plan->weights[op->weight[0]];
-      if (pgg_cpu_takes_blocks(w->type)) {
-        const size_t row = pgg_cpu_act_stride(w->type, w->cols);
-        more(&acts[notes->ops[i].acts_slot], (size_t)n * row);
-        more(&own_acts, (size_t)pgg_min_i64(n, PGG_CPU_EACH / w->cols) * row);
-      }
-      more(&panels, pgg_cpu_panel_bytes(s->kernels, w->type, n, w->cols));
-      more(&own, pgg_cpu_gemm_scratch(s->kernels, w->type, w->cols));
-    } else if (op->kind == PGG_OP_ATTENTION) {
-      more(&partials, pgg_cpu_attention_partials(plan, op));
-      more(&own, pgg_cpu_attention_scratch(plan, op, s->kernels));
-    } else if (op->kind == PGG_OP_EXPERTS) {
-      more(&expert_acts, (size_t)n * (size_t)pgg_act_blocks(plan->weights[op->weight[0]].cols) * sizeof(pgg_act));
-      more(&experts, pgg_cpu_experts_shared(plan, op, s->kernels));
-      more(&own, pgg_cpu_experts_own(plan, op, s->kernels));
-    }
+    const pgg_cpu_kind *kind = pgg_cpu_kind_of(plan->ops[i].op.kind);
+    if (kind->scratch) kind->scratch(plan, i, s->kernels, &needs);
   }
   for (int i = 0; i < notes->n_rope; i++)
-    ropes += (size_t)(n * pgg_cpu_rope_stride(notes->ropes[i].op)) * sizeof(float);
+    ropes += (size_t)(plan->limits.n_batch * pgg_cpu_rope_stride(notes->ropes[i].op)) * sizeof(float);
   s->acts = s->acts_slot[0] = 0;
-  s->acts_slot[1] = pgg_align_up(acts[0], PAGE);
-  s->panels = pgg_align_up(s->acts_slot[1] + acts[1], PAGE);
-  s->ropes = pgg_align_up(s->panels + panels, PAGE);
+  s->acts_slot[1] = pgg_align_up(needs.acts[0], PAGE);
+  s->panels = pgg_align_up(s->acts_slot[1] + needs.acts[1], PAGE);
+  s->ropes = pgg_align_up(s->panels + needs.panels, PAGE);
   s->partials = pgg_align_up(s->ropes + ropes, PAGE);
-  s->experts = pgg_align_up(s->partials + partials, PAGE);
-  s->expert_acts = pgg_align_up(s->experts + experts, PAGE);
-  s->own_acts = pgg_align_up(s->expert_acts + expert_acts, PAGE);
-  s->own_acts_bytes = pgg_align_up(own_acts, PAGE);
+  s->experts = pgg_align_up(s->partials + needs.partials, PAGE);
+  s->expert_acts = pgg_align_up(s->experts + needs.experts, PAGE);
+  s->own_acts = pgg_align_up(s->expert_acts + needs.expert_acts, PAGE);
+  s->own_acts_bytes = pgg_align_up(needs.own_acts, PAGE);
   s->threads = s->own_acts + (size_t)s->n_threads * s->own_acts_bytes;
-  s->thread_bytes = pgg_align_up(own, PAGE);
+  s->thread_bytes = pgg_align_up(needs.own, PAGE);
   s->bytes = s->threads + (size_t)s->n_threads * s->thread_bytes;
 }
 

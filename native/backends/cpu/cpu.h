@@ -50,7 +50,7 @@ typedef struct pgg_cpu_op {
   int prepared_by;   /* matmul: the op that prepares its activations */
   int acts_slot;     /* matmul: which of two places they lie in, so that the next can be made while these are read */
   int rope;          /* rope: which table */
-  /* along.c: chunks of the stage that writes the node (attention: the cache), 0 where it is not cut into columns;
+  /* fusion.c: chunks of the stage that writes the node (attention: the cache), 0 where it is not cut into columns;
    * whether it goes along with the stage before. prepare: chunks of a matmul's preparation, which always does. */
   int chunks, prepare;
   bool along;
@@ -88,45 +88,52 @@ void pgg_cpu_release(void *scratch);
 static inline const pgg_cpu_scratch *pgg_cpu_scratch_of(const pgg_run *run) { return run->scratch; }
 static inline const pgg_cpu_plan *pgg_cpu_plan_of(const pgg_run *run) { return run->plan->compiled; }
 
-/* ---- ops: how a stage is shared, and the stage ----------------------------------------------------------- */
+/* ---- kinds of ops (kinds.c) ------------------------------------------------------------------------------ */
 
-pgg_share pgg_cpu_matmul_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_matmul(const pgg_run *run, int op, int stage, int ith, int nth);
-void pgg_cpu_matmul_columns(const pgg_run *run, int op, int stage, int c0, int c1, int n);
-pgg_share pgg_cpu_attention_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_attention(const pgg_run *run, int op, int stage, int ith, int nth);
-void pgg_cpu_attention_columns(const pgg_run *run, int op, int c0, int c1, int n);
-pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_rope_stage(const pgg_run *run, int op, int ith, int nth);
-void pgg_cpu_rope_columns(const pgg_run *run, int op, int c0, int c1, int n);
+/* Bytes of each part of scratch: the most that any op of a plan needs. */
+typedef struct pgg_cpu_needs {
+  size_t acts[2], own_acts, panels, partials, experts, expert_acts, own;
+} pgg_cpu_needs;
+
+static inline void pgg_cpu_need(size_t *have, size_t bytes) {
+  if (bytes > *have) *have = bytes;
+}
+
+/* What the backend does with the ops of a kind. Only share and stage must be there; an op whose kind has no entry is
+ * refused when its plan is frozen. */
+typedef struct pgg_cpu_kind {
+  pgg_share (*share)(const pgg_run *run, int op, int stage);
+  void (*stage)(const pgg_run *run, int op, int stage, int ith, int nth);
+  /* Where columns can be computed apart: into how many equal chunks at most, and chunks [c0, c1) of n. */
+  int64_t (*units)(const pgg_plan *plan, const pgg_plan_op_rec *rec);
+  void (*columns)(const pgg_run *run, int op, int stage, int c0, int c1, int n);
+  bool own; /* each thread may make the node for itself where rows are few */
+  pgg_status (*judge)(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels); /* at freeze */
+  void (*scratch)(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
+  /* rows.c: one row, or n values of a row where every value needs only those at its place */
+  void (*row)(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y);
+  void (*elements)(const pgg_kernels *kernels, const pgg_op *op, const float *a, const float *b, float *y, int64_t n);
+} pgg_cpu_kind;
+
+const pgg_cpu_kind *pgg_cpu_kind_of(int kind); /* NULL if this backend has none */
+
+/* Each is defined beside its op; kinds.c lists those that are. */
+#define OP(NAME, name, fields) extern const pgg_cpu_kind pgg_cpu_kind_##name;
+#include "core/ops.def"
+
+/* rope.c: the stage before the first op, and what compiling asks of it. */
 void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth);
-pgg_share pgg_cpu_rows_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth);
-pgg_share pgg_cpu_route_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_route(const pgg_run *run, int op, int ith, int nth);
-pgg_share pgg_cpu_experts_share(const pgg_run *run, int op, int stage);
-void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth);
-void pgg_cpu_rows_columns(const pgg_run *run, int op, int c0, int c1, int n);
-bool pgg_cpu_elementwise(int kind);
+double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors); /* (n_rot / 2), NULL without memory */
+int64_t pgg_cpu_rope_stride(const pgg_op *op);                       /* floats of a position's cos and sin */
 
-/* ---- rows of stages that go along with each other (along.c) ---------------------------------------------- */
+/* ---- rows of stages that go along with each other (fusion.c) ---------------------------------------------- */
 
 void pgg_cpu_find_rows(pgg_plan *plan, pgg_cpu_op *ops);
+int64_t pgg_cpu_column_units(int64_t cols); /* of a node whose columns may be cut anywhere; 0: it cannot be cut */
 /* How a stage is shared that may be cut into so many chunks; SKIP: not cut this time. */
 pgg_share pgg_cpu_cut(const pgg_run *run, int chunks, bool along);
 
 /* A stage that goes over the rows of a node, cols values each. */
 pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols);
-
-/* Bytes attention needs: partial results shared by threads, and scratch of each. */
-size_t pgg_cpu_attention_partials(const pgg_plan *plan, const pgg_op *op);
-size_t pgg_cpu_attention_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
-/* Experts: whether x is prepared in blocks, whether sizes fit, bytes of shared scratch and of each thread's. */
-bool pgg_cpu_experts_encodes(const pgg_plan *plan, const pgg_op *op);
-pgg_status pgg_cpu_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
-size_t pgg_cpu_experts_shared(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
-size_t pgg_cpu_experts_own(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
-double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors); /* (n_rot / 2), NULL without memory */
-int64_t pgg_cpu_rope_stride(const pgg_op *op);                       /* floats of a position's cos and sin */
 
 #endif

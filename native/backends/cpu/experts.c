@@ -18,13 +18,13 @@ enum { SORT, PREPARE, PACK, HIDDEN, SUM, DONE };
 #define GEMV_BYTES (32 << 10) /* of weights that stay near while several tokens use them */
 #define AHEAD 2048            /* bytes of the next piece that are asked for in time */
 
-pgg_share pgg_cpu_experts_share(const pgg_run *run, int op, int stage) {
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
-  const int src = o->src[0];
+  const int src = PGG_SRC(o, experts, x);
   switch (stage) {
     case SORT: return PGG_SHARE_ONE;
     case PREPARE:
-      if (!pgg_cpu_experts_encodes(run->plan, o)) return PGG_SHARE_SKIP;
+      if (!pgg_experts_encodes(run->plan, o)) return PGG_SHARE_SKIP;
       return pgg_cpu_by_rows(run, src, run->plan->nodes[src].cols);
     case PACK: {
       const pgg_experts x = pgg_experts_of(run->plan, o, pgg_cpu_scratch_of(run)->kernels, pgg_run_rows(run, src));
@@ -190,7 +190,7 @@ static void strip(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   multiply(x, s, &x->side[1], e, r, width, first, n, s->token, up, EXPERT_STRIP, own + x->own_gemm);
   for (int64_t t = 0; t < n; t++) {
     float *h = gate + t * EXPERT_STRIP;
-    x->kernels->glu(h, up + t * EXPERT_STRIP, h, width, x->gelu);
+    x->kernels->glu[x->act](h, up + t * EXPERT_STRIP, h, width);
   }
   hand_over(x, s, e, b, first, n, gate, width, acts);
 }
@@ -209,7 +209,7 @@ static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   look_ahead(&x->side[1], e, r);
   multiply(x, s, &x->side[0], e, r, width, 0, 1, s->token, gate, EXPERT_STRIP, NULL);
   multiply(x, s, &x->side[1], e, r, width, 0, 1, s->token, up, EXPERT_STRIP, NULL);
-  x->kernels->glu(gate, up, h + r, width, x->gelu);
+  x->kernels->glu[x->act](gate, up, h + r, width);
   const int32_t slices = (int32_t)((strip_width + rows - 1) / rows);
   if (atomic_fetch_add_explicit(&s->ready[pair * x->strips + b], 1, memory_order_acq_rel) + 1 == slices)
     hand_over(x, s, e, b, 0, 1, h + b * EXPERT_STRIP, strip_width, NULL);
@@ -279,10 +279,10 @@ static void sum(const pgg_experts *x, const pgg_experts_sorted *s, float *y, int
   }
 }
 
-void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth) {
+static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan *plan = run->plan;
   const pgg_plan_op_rec *rec = &plan->ops[op];
-  const int src = rec->op.src[0];
+  const int src = PGG_SRC(&rec->op, experts, x);
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
   char *own = scratch->base + scratch->threads + (size_t)ith * scratch->thread_bytes;
   char *acts = scratch->base + scratch->expert_acts;
@@ -292,7 +292,10 @@ void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_experts_sorted sorted = pgg_experts_place(&x, scratch->base + scratch->experts, NULL);
   for (int i = 0; i < 2; i++) x.side[i].acts = pgg_cpu_takes_blocks(x.side[i].w->type) ? acts : (char *)rows;
   switch (stage) {
-    case SORT: sort(&x, &sorted, pgg_run_data(run, rec->op.src[1]), pgg_run_stride(run, rec->op.src[1])); break;
+    case SORT:
+      sort(&x, &sorted, pgg_run_data(run, PGG_SRC(&rec->op, experts, routing)),
+           pgg_run_stride(run, PGG_SRC(&rec->op, experts, routing)));
+      break;
     case PREPARE: {
       const int64_t cols = plan->nodes[src].cols;
       const size_t bytes = (size_t)pgg_act_blocks(cols) * sizeof(pgg_act);
@@ -307,3 +310,6 @@ void pgg_cpu_experts(const pgg_run *run, int op, int stage, int ith, int nth) {
     default: sum(&x, &sorted, pgg_run_data(run, rec->node), pgg_run_stride(run, rec->node), own, nth); break;
   }
 }
+
+const pgg_cpu_kind pgg_cpu_kind_experts = {
+    .share = share, .stage = stage_of, .judge = pgg_experts_judge, .scratch = pgg_experts_scratch};

@@ -25,10 +25,10 @@ typedef struct pgg_experts {
   int64_t strips;                           /* of EXPERT_STRIP hidden values */
   int64_t unit;                             /* results are cut at multiples of this */
   int64_t row_stride;                       /* floats of a row of hidden values */
-  int gelu;
-  bool shared;        /* up multiplies with gate's panels */
-  size_t panel_strip; /* bytes of one strip in a panel for down */
-  size_t own_gemm;    /* offset of the kernels' scratch in that of a thread */
+  int act;                                  /* pgg_activation */
+  bool shared;                              /* up multiplies with gate's panels */
+  size_t panel_strip;                       /* bytes of one strip in a panel for down */
+  size_t own_gemm;                          /* offset of the kernels' scratch in that of a thread */
 } pgg_experts;
 
 typedef struct pgg_experts_queue {
@@ -56,5 +56,10 @@ typedef struct pgg_experts_sorted {
 pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n);
 /* Places acts of down, panels and the sorted lists from base on (PGG_ALIGN); NULL: only *bytes, where wanted. */
 pgg_experts_sorted pgg_experts_place(pgg_experts *x, char *base, size_t *bytes);
+
+/* For the kind: whether x is prepared in blocks, whether sizes fit, scratch. */
+bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op);
+pgg_status pgg_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
+void pgg_experts_scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
 
 #endif

@@ -7,14 +7,15 @@
 #define CHUNK_PANELS 20   /* panels of a piece of work: the unpacking of a strip of weights is paid once for them */
 #define MOST_BYTES 0x1p56 /* more than any machine has, and sums of it fit size_t */
 
-bool pgg_cpu_experts_encodes(const pgg_plan *plan, const pgg_op *op) {
-  return pgg_cpu_takes_blocks(plan->weights[op->weight[0]].type) ||
-         pgg_cpu_takes_blocks(plan->weights[op->weight[1]].type);
+bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op) {
+  return pgg_cpu_takes_blocks(plan->weights[PGG_WEIGHT(op, experts, gate)].type) ||
+         pgg_cpu_takes_blocks(plan->weights[PGG_WEIGHT(op, experts, up)].type);
 }
 
 pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n) {
-  pgg_experts x = {.kernels = kernels, .n = n, .n_expert = op->i[0], .gelu = (int)op->i[1]};
-  x.n_used = plan->nodes[op->src[1]].cols / 2;
+  pgg_experts x = {
+      .kernels = kernels, .n = n, .n_expert = PGG_INT(op, experts, n_expert), .act = (int)PGG_INT(op, experts, act)};
+  x.n_used = plan->nodes[PGG_SRC(op, experts, routing)].cols / 2;
   x.pairs = n * x.n_used;
   x.tokens = kernels->panel_tokens > 0 ? kernels->panel_tokens : 1;
   x.chunk = CHUNK_PANELS * x.tokens;
@@ -44,7 +45,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
 /* An expert's last panel may be nearly empty. */
 static int64_t most_panels(const pgg_experts *x) { return x->pairs / x->tokens + pgg_min_i64(x->n_expert, x->pairs); }
 
-pgg_status pgg_cpu_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+pgg_status pgg_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
   double bytes = (double)x.pairs * ((double)x.side[2].stride + 64) + (double)x.n_used * (double)x.row_stride * 8;
   for (int i = 0; i < 3; i++) bytes += (double)most_panels(&x) * (double)x.side[i].panel;
@@ -84,7 +85,7 @@ pgg_experts_sorted pgg_experts_place(pgg_experts *x, char *base, size_t *bytes) 
   return s;
 }
 
-size_t pgg_cpu_experts_shared(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+static size_t shared_bytes(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
   size_t bytes;
   pgg_experts_place(&x, NULL, &bytes);
@@ -97,7 +98,7 @@ size_t pgg_cpu_experts_shared(const pgg_plan *plan, const pgg_op *op, const pgg_
   return bytes;
 }
 
-size_t pgg_cpu_experts_own(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+static size_t own_bytes(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
   size_t gemm = 0;
   for (int i = 0; i < 3; i++) {
@@ -105,4 +106,12 @@ size_t pgg_cpu_experts_own(const pgg_plan *plan, const pgg_op *op, const pgg_ker
     if (need > gemm) gemm = need;
   }
   return x.own_gemm + gemm;
+}
+
+void pgg_experts_scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_op *o = &plan->ops[op].op;
+  const int64_t cols = plan->weights[PGG_WEIGHT(o, experts, gate)].cols;
+  pgg_cpu_need(&needs->expert_acts, (size_t)plan->limits.n_batch * (size_t)pgg_act_blocks(cols) * sizeof(pgg_act));
+  pgg_cpu_need(&needs->experts, shared_bytes(plan, o, kernels));
+  pgg_cpu_need(&needs->own, own_bytes(plan, o, kernels));
 }

@@ -9,7 +9,7 @@ enum { PREPARE, PACK, MULTIPLY, DONE };
 static bool own_acts(const pgg_run *run, int op) {
   const pgg_plan *plan = run->plan;
   const pgg_cpu_plan *notes = pgg_cpu_plan_of(run);
-  const int src = plan->ops[op].op.src[0], by = notes->ops[op].prepared_by;
+  const int src = PGG_SRC(&plan->ops[op].op, matmul, x), by = notes->ops[op].prepared_by;
   if (run->nth == 1 || pgg_run_rows(run, src) * plan->nodes[src].cols > PGG_CPU_EACH) return false;
   return pgg_cpu_cut(run, notes->ops[by].prepare, true) == PGG_SHARE_SKIP;
 }
@@ -23,9 +23,9 @@ static char *acts_of(const pgg_run *run, int op) {
 static pgg_cpu_product product_of(const pgg_run *run, int op) {
   const pgg_plan *plan = run->plan;
   const pgg_plan_op_rec *rec = &plan->ops[op];
-  const pgg_weight *w = &plan->weights[rec->op.weight[0]];
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(&rec->op, matmul, w)];
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const int src = rec->op.src[0];
+  const int src = PGG_SRC(&rec->op, matmul, x);
   pgg_cpu_product job = {.kernels = scratch->kernels,
                          .type = w->type,
                          .w = w->data,
@@ -35,7 +35,7 @@ static pgg_cpu_product product_of(const pgg_run *run, int op) {
                          .k = w->cols,
                          .y = pgg_run_data(run, rec->node),
                          .y_stride = pgg_run_stride(run, rec->node),
-                         .bias = rec->op.weight[1] >= 0 ? plan->weights[rec->op.weight[1]].vec : NULL,
+                         .bias = pgg_plan_vec(plan, PGG_WEIGHT(&rec->op, matmul, bias)),
                          .tail = &scratch->tails[op]};
   if (pgg_cpu_takes_blocks(w->type)) {
     job.acts = acts_of(run, op);
@@ -48,17 +48,17 @@ static pgg_cpu_product product_of(const pgg_run *run, int op) {
   return job;
 }
 
-pgg_share pgg_cpu_matmul_share(const pgg_run *run, int op, int stage) {
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_plan *plan = run->plan;
   const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
-  const pgg_weight *w = &plan->weights[plan->ops[op].op.weight[0]];
-  const int src = plan->ops[op].op.src[0];
-  pgg_share share;
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(&plan->ops[op].op, matmul, w)];
+  const int src = PGG_SRC(&plan->ops[op].op, matmul, x);
+  pgg_share cut;
   switch (stage) {
     case PREPARE:
       if (mine->acts_there || !pgg_cpu_takes_blocks(w->type)) return PGG_SHARE_SKIP;
-      share = pgg_cpu_cut(run, mine->prepare, true);
-      if (share != PGG_SHARE_SKIP) return share;
+      cut = pgg_cpu_cut(run, mine->prepare, true);
+      if (cut != PGG_SHARE_SKIP) return cut;
       return own_acts(run, op) ? PGG_SHARE_EACH : pgg_cpu_by_rows(run, src, w->cols);
     case PACK:
       if (mine->panels_there ||
@@ -66,8 +66,8 @@ pgg_share pgg_cpu_matmul_share(const pgg_run *run, int op, int stage) {
         return PGG_SHARE_SKIP;
       return PGG_SHARE_FENCED;
     case MULTIPLY:
-      share = pgg_cpu_cut(run, mine->chunks, mine->along);
-      return share == PGG_SHARE_SKIP ? PGG_SHARE_ANY : share;
+      cut = pgg_cpu_cut(run, mine->chunks, mine->along);
+      return cut == PGG_SHARE_SKIP ? PGG_SHARE_ANY : cut;
     default: return PGG_SHARE_END;
   }
 }
@@ -75,7 +75,7 @@ pgg_share pgg_cpu_matmul_share(const pgg_run *run, int op, int stage) {
 /* Columns [begin, end) of rows [t0, t1) of the source, in blocks where end is not the last. */
 static void prepare(const pgg_run *run, int op, int64_t t0, int64_t t1, int64_t begin, int64_t end) {
   const pgg_cpu_product job = product_of(run, op);
-  const int src = run->plan->ops[op].op.src[0];
+  const int src = PGG_SRC(&run->plan->ops[op].op, matmul, x);
   const float *x = pgg_run_data(run, src);
   char *acts = acts_of(run, op);
   for (int64_t t = t0; t < t1; t++) {
@@ -89,7 +89,7 @@ static void *scratch_of(const pgg_run *run) {
   return scratch->base + scratch->threads + (size_t)run->ith * scratch->thread_bytes;
 }
 
-void pgg_cpu_matmul(const pgg_run *run, int op, int stage, int ith, int nth) {
+static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_cpu_product job = product_of(run, op);
   if (stage == PACK) {
     pgg_cpu_pack(&job, ith, nth);
@@ -102,10 +102,37 @@ void pgg_cpu_matmul(const pgg_run *run, int op, int stage, int ith, int nth) {
   }
 }
 
-void pgg_cpu_matmul_columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
+static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
   const pgg_cpu_product job = product_of(run, op);
   if (stage == PREPARE)
     prepare(run, op, 0, job.n, c0 * (job.k / n), c1 * (job.k / n));
   else
     pgg_cpu_multiply_rows(&job, scratch_of(run), c0 * (job.m / n), c1 * (job.m / n));
 }
+
+static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  return pgg_cpu_column_units(plan->nodes[rec->node].cols);
+}
+
+static pgg_status judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, matmul, w)];
+  if (kernels->gemv[w->type]) return PGG_OK;
+  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no product", op->name, w->name,
+                  pgg_type_get(w->type)->name, kernels->isa);
+}
+
+static void scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_cpu_plan *notes = plan->compiled;
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(&plan->ops[op].op, matmul, w)];
+  const int64_t n = plan->limits.n_batch;
+  if (pgg_cpu_takes_blocks(w->type)) {
+    const size_t row = pgg_cpu_act_stride(w->type, w->cols);
+    pgg_cpu_need(&needs->acts[notes->ops[op].acts_slot], (size_t)n * row);
+    pgg_cpu_need(&needs->own_acts, (size_t)pgg_min_i64(n, PGG_CPU_EACH / w->cols) * row);
+  }
+  pgg_cpu_need(&needs->panels, pgg_cpu_panel_bytes(kernels, w->type, n, w->cols));
+  pgg_cpu_need(&needs->own, pgg_cpu_gemm_scratch(kernels, w->type, w->cols));
+}
+
+const pgg_cpu_kind pgg_cpu_kind_matmul = {
+    .share = share, .stage = stage_of, .units = units, .columns = columns, .judge = judge, .scratch = scratch};

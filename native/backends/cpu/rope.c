@@ -9,22 +9,24 @@
 
 #define TWO_PI 6.283185307179586
 
-int64_t pgg_cpu_rope_stride(const pgg_op *op) { return (op->i[2] + 15) / 16 * 16; }
+int64_t pgg_cpu_rope_stride(const pgg_op *op) { return (PGG_INT(op, rope, n_rot) + 15) / 16 * 16; }
 
 /* The pair index at which a wave turns `turns` times over the original context. */
 static double pair_of_turns(const pgg_op *op, double turns) {
-  return (double)op->i[2] * log((double)op->i[4] / (turns * TWO_PI)) / (2 * log((double)op->f[0]));
+  return (double)PGG_INT(op, rope, n_rot) * log((double)PGG_INT(op, rope, n_ctx_orig) / (turns * TWO_PI)) /
+         (2 * log((double)PGG_FLOAT(op, rope, freq_base)));
 }
 
 /* Radians per position of every pair. */
 static double speed_of(const pgg_op *op, const float *factors, int64_t pair) {
-  const double scale = op->f[1], ext = op->f[2];
-  double raw = pow((double)op->f[0], -2.0 * (double)pair / (double)op->i[2]);
+  const double scale = PGG_FLOAT(op, rope, freq_scale), ext = PGG_FLOAT(op, rope, ext_factor);
+  double raw = pow((double)PGG_FLOAT(op, rope, freq_base), -2.0 * (double)pair / (double)PGG_INT(op, rope, n_rot));
   if (factors) raw /= factors[pair];
   if (!(ext > 0)) return raw * scale;
-  double low = floor(pair_of_turns(op, op->f[4])), high = ceil(pair_of_turns(op, op->f[5]));
+  double low = floor(pair_of_turns(op, PGG_FLOAT(op, rope, beta_fast))),
+         high = ceil(pair_of_turns(op, PGG_FLOAT(op, rope, beta_slow)));
   low = low < 0 ? 0 : low;
-  high = high > (double)op->i[2] - 1 ? (double)op->i[2] - 1 : high;
+  high = high > (double)PGG_INT(op, rope, n_rot) - 1 ? (double)PGG_INT(op, rope, n_rot) - 1 : high;
   double ramp = ((double)pair - low) / (high - low > 0.001 ? high - low : 0.001);
   ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
   double mix = (1 - ramp) * ext; /* 1: fast pairs keep their speed */
@@ -40,7 +42,7 @@ static float *table_of(const pgg_run *run, int rope) {
 }
 
 double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors) {
-  const int64_t pairs = op->i[2] / 2;
+  const int64_t pairs = PGG_INT(op, rope, n_rot) / 2;
   double *speed = malloc((size_t)(pairs + 1) * sizeof *speed);
   for (int64_t pair = 0; speed && pair < pairs; pair++) speed[pair] = speed_of(op, factors, pair);
   return speed;
@@ -48,8 +50,8 @@ double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors) {
 
 static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
   const pgg_cpu_rope *set = &pgg_cpu_plan_of(run)->ropes[rope];
-  const int64_t stride = pgg_cpu_rope_stride(set->op), pairs = set->op->i[2] / 2;
-  const double magnitude = set->op->f[3];
+  const int64_t stride = pgg_cpu_rope_stride(set->op), pairs = PGG_INT(set->op, rope, n_rot) / 2;
+  const double magnitude = PGG_FLOAT(set->op, rope, attn_factor);
   float *table = table_of(run, rope);
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
@@ -72,7 +74,7 @@ void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth) {
   for (int i = 0; i < pgg_cpu_plan_of(run)->n_rope; i++) fill(run, i, t0, t1);
 }
 
-pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage) {
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
   const int node = run->plan->ops[op].node;
   if (stage > 0) return PGG_SHARE_END;
@@ -84,25 +86,35 @@ pgg_share pgg_cpu_rope_share(const pgg_run *run, int op, int stage) {
 /* Heads [h0, h1) of tokens [t0, t1). */
 static void rotate(const pgg_run *run, int op, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  const int src = rec->op.src[0];
-  const int64_t at = h0 * rec->op.i[1];
+  const int src = PGG_SRC(&rec->op, rope, x);
+  const int64_t at = h0 * PGG_INT(&rec->op, rope, head_dim);
   const float *table = table_of(run, pgg_cpu_plan_of(run)->ops[op].rope), *x = pgg_run_data(run, src) + at;
   float *y = pgg_run_data(run, rec->node) + at;
   for (int64_t t = t0; t < t1; t++) {
-    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)(h1 - h0), (int)rec->op.i[1], (int)rec->op.i[2],
-                    (int)rec->op.i[3]};
+    pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)(h1 - h0), (int)PGG_INT(&rec->op, rope, head_dim),
+                    (int)PGG_INT(&rec->op, rope, n_rot), (int)PGG_INT(&rec->op, rope, style)};
     pgg_cpu_scratch_of(run)->kernels->rope(&how, x + t * pgg_run_stride(run, src),
                                            y + t * pgg_run_stride(run, rec->node));
   }
 }
 
-void pgg_cpu_rope_stage(const pgg_run *run, int op, int ith, int nth) {
+static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
+  (void)stage;
   int64_t t0, t1;
   pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
-  rotate(run, op, t0, t1, 0, run->plan->ops[op].op.i[0]);
+  rotate(run, op, t0, t1, 0, PGG_INT(&run->plan->ops[op].op, rope, n_head));
 }
 
-void pgg_cpu_rope_columns(const pgg_run *run, int op, int c0, int c1, int n) {
-  const int64_t each = run->plan->ops[op].op.i[0] / n;
+static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
+  (void)stage;
+  const int64_t each = PGG_INT(&run->plan->ops[op].op, rope, n_head) / n;
   rotate(run, op, 0, run->n, c0 * each, c1 * each);
 }
+
+static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  (void)plan;
+  return PGG_INT(&rec->op, rope, n_head);
+}
+
+const pgg_cpu_kind pgg_cpu_kind_rope = {
+    .share = share, .stage = stage_of, .units = units, .columns = columns, .own = true};

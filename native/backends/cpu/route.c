@@ -15,10 +15,10 @@ static float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
  * Whatever the keys are, the ids are different and in range. */
 static void choose(const pgg_op *op, const float *logits, const float *bias, int64_t n_expert, float *ids,
                    float *keys) {
-  const int64_t n_used = op->i[0];
+  const int64_t n_used = PGG_INT(op, route, n_used);
   int64_t have = 0;
   for (int64_t e = 0; e < n_expert; e++) {
-    float key = op->i[1] == SIGMOID ? sigmoid(logits[e]) : logits[e]; /* softmax keeps the order */
+    float key = PGG_INT(op, route, gating) == SIGMOID ? sigmoid(logits[e]) : logits[e]; /* softmax keeps the order */
     if (bias) key += bias[e];
     if (have == n_used && !(key > keys[n_used - 1])) continue;
     int64_t at = have < n_used ? have++ : n_used - 1;
@@ -32,7 +32,7 @@ static void choose(const pgg_op *op, const float *logits, const float *bias, int
  * of the step's output reports. */
 static void route_row(const pgg_op *op, const float *logits, const float *bias, int64_t n_expert, float *ids,
                       float *weights) {
-  const int64_t n_used = op->i[0];
+  const int64_t n_used = PGG_INT(op, route, n_used);
   float top = -FLT_MAX;
   bool finite = true;
   for (int64_t e = 0; e < n_expert; e++) {
@@ -47,40 +47,52 @@ static void route_row(const pgg_op *op, const float *logits, const float *bias, 
   float sum = 0;
   for (int64_t s = 0; s < n_used; s++) {
     const float x = logits[(int64_t)ids[s]];
-    weights[s] = op->i[1] == SIGMOID ? sigmoid(x) : expf(x - top);
+    weights[s] = PGG_INT(op, route, gating) == SIGMOID ? sigmoid(x) : expf(x - top);
     sum += weights[s];
   }
-  if (op->i[1] == SOFTMAX && !op->i[2]) {
+  if (PGG_INT(op, route, gating) == SOFTMAX && !PGG_INT(op, route, norm)) {
     sum = 0;
     for (int64_t e = 0; e < n_expert; e++) sum += expf(logits[e] - top);
   }
-  if (op->i[1] == SIGMOID && !op->i[2]) sum = 1;
+  if (PGG_INT(op, route, gating) == SIGMOID && !PGG_INT(op, route, norm)) sum = 1;
   if (sum < FLT_MIN) sum = FLT_MIN; /* all chosen far below zero: weights of nearly nothing */
-  for (int64_t s = 0; s < n_used; s++) weights[s] = weights[s] / sum * op->f[0];
+  for (int64_t s = 0; s < n_used; s++) weights[s] = weights[s] / sum * PGG_FLOAT(op, route, scale);
 }
 
-pgg_share pgg_cpu_route_share(const pgg_run *run, int op, int stage) {
+/* By rows of the first input: logits, or x. */
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   if (stage > 0) return PGG_SHARE_END;
   return pgg_cpu_by_rows(run, rec->node, run->plan->nodes[rec->op.src[0]].cols);
 }
 
-void pgg_cpu_route(const pgg_run *run, int op, int ith, int nth) {
-  const pgg_plan *plan = run->plan;
-  const pgg_plan_op_rec *rec = &plan->ops[op];
-  const int *src = rec->op.src;
-  const int64_t cols = plan->nodes[src[0]].cols;
+static void route(const pgg_run *run, int op, int stage, int ith, int nth) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int src = PGG_SRC(&rec->op, route, logits);
+  const float *bias = pgg_plan_vec(run->plan, PGG_WEIGHT(&rec->op, route, bias));
   int64_t begin, end;
+  (void)stage;
   pgg_team_range(pgg_run_rows(run, rec->node), 1, ith, nth, &begin, &end);
   for (int64_t r = begin; r < end; r++) {
-    const float *x = pgg_run_data(run, src[0]) + r * pgg_run_stride(run, src[0]);
+    const float *x = pgg_run_data(run, src) + r * pgg_run_stride(run, src);
     float *y = pgg_run_data(run, rec->node) + r * pgg_run_stride(run, rec->node);
-    if (rec->op.kind == PGG_OP_ROUTE) {
-      const float *bias = rec->op.weight[0] >= 0 ? plan->weights[rec->op.weight[0]].vec : NULL;
-      route_row(&rec->op, x, bias, cols, y, y + rec->op.i[0]);
-    } else {
-      const float *by = pgg_run_data(run, src[1]) + r * pgg_run_stride(run, src[1]);
-      pgg_cpu_scratch_of(run)->kernels->scale(x, sigmoid(by[0]), y, cols);
-    }
+    route_row(&rec->op, x, bias, run->plan->nodes[src].cols, y, y + PGG_INT(&rec->op, route, n_used));
   }
 }
+
+static void gate(const pgg_run *run, int op, int stage, int ith, int nth) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int src = PGG_SRC(&rec->op, gate, x), by = PGG_SRC(&rec->op, gate, by);
+  int64_t begin, end;
+  (void)stage;
+  pgg_team_range(pgg_run_rows(run, rec->node), 1, ith, nth, &begin, &end);
+  for (int64_t r = begin; r < end; r++) {
+    const float *x = pgg_run_data(run, src) + r * pgg_run_stride(run, src);
+    float *y = pgg_run_data(run, rec->node) + r * pgg_run_stride(run, rec->node);
+    const float factor = sigmoid(pgg_run_data(run, by)[r * pgg_run_stride(run, by)]);
+    pgg_cpu_scratch_of(run)->kernels->scale(x, factor, y, run->plan->nodes[src].cols);
+  }
+}
+
+const pgg_cpu_kind pgg_cpu_kind_route = {.share = share, .stage = route};
+const pgg_cpu_kind pgg_cpu_kind_gate = {.share = share, .stage = gate};

@@ -1,5 +1,6 @@
-/* Ops that treat every row alike: embedding, norms, sums, activations, softmax, choosing rows. A long single row is cut
- * along its columns where the op is elementwise. */
+/* Ops that treat every row alike: embedding, norms, sums, activations, softmax, choosing rows. Each is a function of
+ * one row, or of n values of a row where every value needs only those at its place (`elements`); a long single row of
+ * such an op is cut along its columns. */
 #include <string.h>
 
 #include "backends/cpu/cpu.h"
@@ -11,96 +12,47 @@ pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols) {
   return run->plan->nodes[node].rows == PGG_ROWS_WANTED ? PGG_SHARE_WANTED : PGG_SHARE_TOKENS;
 }
 
-bool pgg_cpu_elementwise(int kind) {
-  switch (kind) {
-    case PGG_OP_ADD:
-    case PGG_OP_MUL:
-    case PGG_OP_SCALE:
-    case PGG_OP_SILU:
-    case PGG_OP_GELU:
-    case PGG_OP_GELU_ERF:
-    case PGG_OP_GLU: return true;
-    default: return false;
-  }
-}
-
-pgg_share pgg_cpu_rows_share(const pgg_run *run, int op, int stage) {
+static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int64_t cols = run->plan->nodes[rec->node].cols;
   const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
   if (stage > 0) return PGG_SHARE_END;
-  pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
-  if (share != PGG_SHARE_SKIP) return share;
+  const pgg_share cut = pgg_cpu_cut(run, mine->chunks, mine->along);
+  if (cut != PGG_SHARE_SKIP) return cut;
   if (pgg_run_own(run, rec->node)) return PGG_SHARE_EACH;
-  share = pgg_cpu_by_rows(run, rec->node, cols);
-  if (rec->op.kind == PGG_OP_ROWS && share != PGG_SHARE_ONE) return PGG_SHARE_ANY; /* reads rows of other threads */
-  if (share == PGG_SHARE_ONE && cols >= PGG_CPU_SMALL && pgg_cpu_elementwise(rec->op.kind)) return PGG_SHARE_ANY;
-  return share;
+  const pgg_share rows = pgg_cpu_by_rows(run, rec->node, cols);
+  if (rec->op.kind == PGG_OP_ROWS && rows != PGG_SHARE_ONE) return PGG_SHARE_ANY; /* reads rows of other threads */
+  if (rows == PGG_SHARE_ONE && cols >= PGG_CPU_SMALL && pgg_cpu_kind_of(rec->op.kind)->elements) return PGG_SHARE_ANY;
+  return rows;
 }
 
-/* n values of one row. */
-static void elements(const pgg_kernels *kernels, const pgg_op *op, const float *a, const float *b, float *y,
-                     int64_t n) {
-  switch (op->kind) {
-    case PGG_OP_ADD: kernels->add(a, b, y, n); break;
-    case PGG_OP_MUL: kernels->mul(a, b, y, n); break;
-    case PGG_OP_SCALE: kernels->scale(a, op->f[0], y, n); break;
-    case PGG_OP_SILU: kernels->silu(a, y, n); break;
-    case PGG_OP_GELU: kernels->gelu(a, y, n); break;
-    case PGG_OP_GELU_ERF: kernels->gelu_erf(a, y, n); break;
-    default: kernels->glu(a, b, y, n, (int)op->i[0]); break;
-  }
+static const float *row_of(const pgg_run *run, int node, int64_t r) {
+  return pgg_run_data(run, node) + r * pgg_run_stride(run, node);
 }
 
-static void one_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y, int64_t cols) {
-  const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
-  const pgg_op *op = &rec->op;
-  const pgg_weight *w = op->weight[0] >= 0 ? &run->plan->weights[op->weight[0]] : NULL;
-  const float *a = NULL, *b = NULL;
-  const int n_src = pgg_op_src_count(op->kind);
-  if (n_src > 0) a = pgg_run_data(run, op->src[0]) + r * pgg_run_stride(run, op->src[0]);
-  if (n_src > 1) b = pgg_run_data(run, op->src[1]) + r * pgg_run_stride(run, op->src[1]);
-  switch (op->kind) {
-    case PGG_OP_EMBED:
-      kernels->decode[w->type]((const char *)w->data + (size_t)run->ids[r] * w->row_bytes, y, cols);
-      break;
-    case PGG_OP_INPUT: memcpy(y, run->rows + r * cols, (size_t)cols * sizeof(float)); break;
-    case PGG_OP_RMS_NORM:
-      for (int64_t at = 0; at < cols; at += op->i[0]) kernels->rms_norm(a + at, w->vec, y + at, op->i[0], op->f[0]);
-      break;
-    case PGG_OP_SOFTMAX: kernels->softmax(a, y, cols); break;
-    case PGG_OP_ROWS:
-      a += (pgg_run_token(run, r) - r) * pgg_run_stride(run, op->src[0]);
-      memcpy(y, a, (size_t)cols * sizeof(float));
-      break;
-    default: elements(kernels, op, a, b, y, cols); break;
-  }
-}
+static int64_t cols_of(const pgg_run *run, int node) { return run->plan->nodes[node].cols; }
+
+/* The second input of an op of elements; its first where it has one. */
+static int second(const pgg_op *op) { return pgg_op_src_count(op->kind) > 1 ? op->src[1] : op->src[0]; }
 
 /* Columns [begin, end) of all rows, of an op whose columns need only the same columns. */
 static void some_columns(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t begin, int64_t end) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
-  const pgg_op *op = &rec->op;
-  const int a = op->src[0], b = pgg_op_src_count(op->kind) > 1 ? op->src[1] : a;
+  const pgg_cpu_kind *kind = pgg_cpu_kind_of(rec->op.kind);
+  const int a = rec->op.src[0], b = second(&rec->op);
   const int64_t rows = pgg_run_rows(run, rec->node);
-  for (int64_t r = 0; r < rows && begin < end; r++) {
-    const float *x = pgg_run_data(run, a) + r * pgg_run_stride(run, a);
-    float *y = pgg_run_data(run, rec->node) + r * pgg_run_stride(run, rec->node);
-    if (op->kind == PGG_OP_RMS_NORM) {
-      const float *w = run->plan->weights[op->weight[0]].vec;
-      for (int64_t at = begin; at < end; at += op->i[0]) kernels->rms_norm(x + at, w, y + at, op->i[0], op->f[0]);
-    } else {
-      elements(kernels, op, x + begin, pgg_run_data(run, b) + r * pgg_run_stride(run, b) + begin, y + begin,
-               end - begin);
-    }
-  }
+  float *y = pgg_run_data(run, rec->node);
+  for (int64_t r = 0; r < rows && begin < end; r++)
+    kind->elements(kernels, &rec->op, row_of(run, a, r) + begin, row_of(run, b, r) + begin,
+                   y + r * pgg_run_stride(run, rec->node) + begin, end - begin);
 }
 
-void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth) {
+static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  const int64_t cols = run->plan->nodes[rec->node].cols, rows = pgg_run_rows(run, rec->node);
+  const pgg_cpu_kind *kind = pgg_cpu_kind_of(rec->op.kind);
+  const int64_t cols = cols_of(run, rec->node), rows = pgg_run_rows(run, rec->node);
   int64_t begin, end;
-  if (pgg_cpu_elementwise(rec->op.kind) && pgg_cpu_rows_share(run, op, 0) == PGG_SHARE_ANY) { /* few long rows */
+  if (kind->elements && share(run, op, stage) == PGG_SHARE_ANY) { /* few long rows */
     pgg_team_range(cols, 64, ith, nth, &begin, &end);
     some_columns(run, rec, begin, end);
     return;
@@ -108,11 +60,110 @@ void pgg_cpu_rows(const pgg_run *run, int op, int ith, int nth) {
   const int64_t stride = pgg_run_stride(run, rec->node);
   float *y = pgg_run_data(run, rec->node);
   pgg_team_range(rows, 1, ith, nth, &begin, &end);
-  for (int64_t r = begin; r < end; r++) one_row(run, rec, r, y + r * stride, cols);
+  for (int64_t r = begin; r < end; r++) kind->row(run, rec, r, y + r * stride);
 }
 
-void pgg_cpu_rows_columns(const pgg_run *run, int op, int c0, int c1, int n) {
+/* ---- ops of elements ------------------------------------------------------------------------------------- */
+
+static void element_columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
-  const int64_t each = run->plan->nodes[rec->node].cols / n;
+  const int64_t each = cols_of(run, rec->node) / n;
+  (void)stage;
   some_columns(run, rec, c0 * each, c1 * each);
 }
+
+static void element_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  pgg_cpu_kind_of(rec->op.kind)
+      ->elements(pgg_cpu_scratch_of(run)->kernels, &rec->op, row_of(run, rec->op.src[0], r),
+                 row_of(run, second(&rec->op), r), y, cols_of(run, rec->node));
+}
+
+static int64_t element_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  return pgg_cpu_column_units(plan->nodes[rec->node].cols);
+}
+
+#define ELEMENTS(op, call)                                                                                         \
+  static void op##_elements(const pgg_kernels *kernels, const pgg_op *o, const float *a, const float *b, float *y, \
+                            int64_t n) {                                                                           \
+    (void)o, (void)b;                                                                                              \
+    call;                                                                                                          \
+  }                                                                                                                \
+  const pgg_cpu_kind pgg_cpu_kind_##op = {.share = share,                                                          \
+                                          .stage = stage_of,                                                       \
+                                          .units = element_units,                                                  \
+                                          .columns = element_columns,                                              \
+                                          .own = true,                                                             \
+                                          .row = element_row,                                                      \
+                                          .elements = op##_elements};
+
+ELEMENTS(add, kernels->add(a, b, y, n))
+ELEMENTS(mul, kernels->mul(a, b, y, n))
+ELEMENTS(scale, kernels->scale(a, PGG_FLOAT(o, scale, factor), y, n))
+ELEMENTS(activate, kernels->activate[PGG_INT(o, activate, act)](a, y, n))
+ELEMENTS(glu, kernels->glu[PGG_INT(o, glu, act)](a, b, y, n))
+
+/* ---- norms ----------------------------------------------------------------------------------------------- */
+
+/* y [begin, end) of one row; both are multiples of a run. */
+static void norm_of(const pgg_run *run, const pgg_op *op, const float *x, float *y, int64_t begin, int64_t end) {
+  const int64_t seg = PGG_INT(op, rms_norm, seg);
+  const float *w = run->plan->weights[PGG_WEIGHT(op, rms_norm, w)].vec;
+  for (int64_t at = begin; at < end; at += seg)
+    pgg_cpu_scratch_of(run)->kernels->rms_norm(x + at, w, y + at, seg, PGG_FLOAT(op, rms_norm, eps));
+}
+
+static void norm_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  norm_of(run, &rec->op, row_of(run, PGG_SRC(&rec->op, rms_norm, x), r), y, 0, cols_of(run, rec->node));
+}
+
+static int64_t norm_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  return plan->nodes[rec->node].cols / PGG_INT(&rec->op, rms_norm, seg);
+}
+
+static void norm_columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const int64_t each = cols_of(run, rec->node) / n, rows = pgg_run_rows(run, rec->node);
+  float *y = pgg_run_data(run, rec->node);
+  (void)stage;
+  for (int64_t r = 0; r < rows; r++)
+    norm_of(run, &rec->op, row_of(run, PGG_SRC(&rec->op, rms_norm, x), r), y + r * pgg_run_stride(run, rec->node),
+            c0 * each, c1 * each);
+}
+
+const pgg_cpu_kind pgg_cpu_kind_rms_norm = {
+    .share = share, .stage = stage_of, .units = norm_units, .columns = norm_columns, .own = true, .row = norm_row};
+
+/* ---- whole rows ------------------------------------------------------------------------------------------ */
+
+static pgg_status embed_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, embed, table)];
+  if (kernels->decode[w->type]) return PGG_OK;
+  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no decode", op->name, w->name,
+                  pgg_type_get(w->type)->name, kernels->isa);
+}
+
+static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const pgg_weight *w = &run->plan->weights[PGG_WEIGHT(&rec->op, embed, table)];
+  pgg_cpu_scratch_of(run)->kernels->decode[w->type]((const char *)w->data + (size_t)run->ids[r] * w->row_bytes, y,
+                                                    w->cols);
+}
+
+static void input_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int64_t cols = cols_of(run, rec->node);
+  memcpy(y, run->rows + r * cols, (size_t)cols * sizeof(float));
+}
+
+static void softmax_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  pgg_cpu_scratch_of(run)->kernels->softmax(row_of(run, PGG_SRC(&rec->op, softmax, x), r), y, cols_of(run, rec->node));
+}
+
+static void rows_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  memcpy(y, row_of(run, PGG_SRC(&rec->op, rows, x), pgg_run_token(run, r)),
+         (size_t)cols_of(run, rec->node) * sizeof(float));
+}
+
+const pgg_cpu_kind pgg_cpu_kind_embed = {
+    .share = share, .stage = stage_of, .own = true, .judge = embed_judge, .row = embed_row};
+const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own = true, .row = input_row};
+const pgg_cpu_kind pgg_cpu_kind_softmax = {.share = share, .stage = stage_of, .own = true, .row = softmax_row};
+const pgg_cpu_kind pgg_cpu_kind_rows = {.share = share, .stage = stage_of, .own = true, .row = rows_row};

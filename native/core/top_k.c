@@ -1,6 +1,6 @@
 /* The best of a row. A value among the k best lies in a block whose maximum is at least the k-th largest maximum, so
  * that bound, found among few maxima, leaves few blocks to read. No arithmetic on logits: nothing is ever rounded. */
-#include "core/front.h"
+#include "core/top_k.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,9 +8,9 @@
 
 #include "cpu/kernels.h"
 
-static int64_t n_tops(const pgg_front *f) { return (f->n_vocab + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK; }
+static int64_t n_tops(const pgg_top_k *f) { return (f->n_vocab + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK; }
 
-int64_t pgg_front_best(const pgg_front *f) {
+int64_t pgg_top_k_best(const pgg_top_k *f) {
   const int64_t blocks = n_tops(f);
   int64_t at = 0;
   for (int64_t b = 1; b < blocks; b++)
@@ -51,7 +51,7 @@ static float kth_largest(float *x, int64_t n, int64_t k) {
 
 /* A bound that at least k logits reach: the k-th largest of maxima, each of so many blocks that few are left to
  * search. -infinity where there are too few blocks. */
-static float bound(const pgg_front *f, int64_t k) {
+static float bound(const pgg_top_k *f, int64_t k) {
   const int64_t blocks = n_tops(f);
   if (k > blocks) return -INFINITY;
   const int64_t group = pgg_max_i64(1, blocks / pgg_max_i64(3 * k, 64)), n = (blocks + group - 1) / group;
@@ -63,7 +63,7 @@ static float bound(const pgg_front *f, int64_t k) {
   return kth_largest(f->room, n, k);
 }
 
-void pgg_front_above(pgg_front *f, float least, int64_t most) {
+void pgg_top_k_above(pgg_top_k *f, float least, int64_t most) {
   const int64_t blocks = n_tops(f);
   f->n = f->sorted = 0;
   for (int64_t b = 0; b < blocks && f->n <= most; b++) {
@@ -75,7 +75,7 @@ void pgg_front_above(pgg_front *f, float least, int64_t most) {
   f->whole = least == -INFINITY && f->n <= most;
 }
 
-void pgg_front_gather(pgg_front *f, int64_t k) { pgg_front_above(f, bound(f, pgg_min_i64(k, f->n_vocab)), f->n_vocab); }
+void pgg_top_k_gather(pgg_top_k *f, int64_t k) { pgg_top_k_above(f, bound(f, pgg_min_i64(k, f->n_vocab)), f->n_vocab); }
 
 /* ---- sorting ------------------------------------------------------------------------------------------- */
 
@@ -157,9 +157,9 @@ static void sort_digits(pgg_candidate *list, pgg_candidate *spare, int64_t n) {
   if (from != list) memcpy(list, from, (size_t)n * sizeof *list);
 }
 
-void pgg_front_sort(pgg_front *f, int64_t k) {
+void pgg_top_k_sort(pgg_top_k *f, int64_t k) {
   enum { MANY = 128 };
-  if (k > f->n && !f->whole) pgg_front_gather(f, k);
+  if (k > f->n && !f->whole) pgg_top_k_gather(f, k);
   k = pgg_min_i64(k, f->n);
   if (k <= f->sorted) return;
   pgg_candidate *rest = f->list + f->sorted;

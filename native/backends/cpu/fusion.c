@@ -15,17 +15,12 @@ static int64_t common(int64_t a, int64_t b) {
   return a;
 }
 
+int64_t pgg_cpu_column_units(int64_t cols) { return cols % PGG_CPU_COLUMNS ? 0 : cols / PGG_CPU_COLUMNS; }
+
 /* Into how many equal chunks of columns the op can be cut at most; 0 or 1: it cannot. */
-static int64_t units(const pgg_plan *plan, const pgg_op *op, int node) {
-  const int64_t cols = plan->nodes[node].cols;
-  switch (op->kind) {
-    case PGG_OP_ROPE: return op->i[0];
-    case PGG_OP_RMS_NORM: return cols / op->i[0];
-    case PGG_OP_ATTENTION: return op->i[2];
-    default: break;
-  }
-  if (op->kind != PGG_OP_MATMUL && !pgg_cpu_elementwise(op->kind)) return 0;
-  return cols % PGG_CPU_COLUMNS ? 0 : cols / PGG_CPU_COLUMNS;
+static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  const pgg_cpu_kind *kind = pgg_cpu_kind_of(rec->op.kind);
+  return kind->units ? kind->units(plan, rec) : 0;
 }
 
 static bool made_in(const pgg_plan *plan, int node, int first, int end) {
@@ -35,8 +30,9 @@ static bool made_in(const pgg_plan *plan, int node, int first, int end) {
 /* Whether op `at` needs of the row [first, at) only the columns that it makes itself. */
 static bool fits(const pgg_plan *plan, int first, int at) {
   const pgg_op *op = &plan->ops[at].op;
-  if (op->kind == PGG_OP_MATMUL) return op->src[0] == plan->ops[first].op.src[0];
-  if (op->kind == PGG_OP_ATTENTION) return made_in(plan, op->src[1], first, at) && made_in(plan, op->src[2], first, at);
+  if (op->kind == PGG_OP_MATMUL) return PGG_SRC(op, matmul, x) == PGG_SRC(&plan->ops[first].op, matmul, x);
+  if (op->kind == PGG_OP_ATTENTION)
+    return made_in(plan, PGG_SRC(op, attention, k), first, at) && made_in(plan, PGG_SRC(op, attention, v), first, at);
   for (int i = 0; i < pgg_op_src_count(op->kind); i++)
     if (made_in(plan, op->src[i], first, at)) return true;
   return false;
@@ -46,21 +42,22 @@ static bool fits(const pgg_plan *plan, int first, int at) {
 static int64_t prepare_units(const pgg_plan *plan, int at, const pgg_cpu_op *ops) {
   if (at >= plan->n_op || plan->ops[at].op.kind != PGG_OP_MATMUL || ops[at].acts_there) return 0;
   const pgg_op *op = &plan->ops[at].op;
-  const pgg_weight *w = &plan->weights[op->weight[0]];
-  if (op->src[0] != plan->ops[at - 1].node || !pgg_cpu_takes_blocks(w->type) || w->cols % PGG_ACT_LEN) return 0;
+  const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, matmul, w)];
+  if (PGG_SRC(op, matmul, x) != plan->ops[at - 1].node || !pgg_cpu_takes_blocks(w->type) || w->cols % PGG_ACT_LEN)
+    return 0;
   return w->cols / PGG_ACT_LEN;
 }
 
 /* The row that begins with the product `first`; returns the op behind it. */
 static int find_row(pgg_plan *plan, pgg_cpu_op *ops, int first) {
-  int64_t chunks = units(plan, &plan->ops[first].op, plan->ops[first].node);
+  int64_t chunks = units(plan, &plan->ops[first]);
   int end = first + 1;
   bool stored = false;
   if (chunks < 2) return end;
   for (; end < plan->n_op && !stored && fits(plan, first, end); end++) {
     const pgg_plan_op_rec *rec = &plan->ops[end];
-    const int64_t fewer = common(chunks, units(plan, &rec->op, rec->node));
-    if (fewer < 2 || !units(plan, &rec->op, rec->node)) break;
+    const int64_t fewer = common(chunks, units(plan, rec));
+    if (fewer < 2 || !units(plan, rec)) break;
     chunks = fewer;
     stored = rec->op.kind == PGG_OP_ATTENTION; /* attending needs the keys of all */
   }
@@ -80,16 +77,7 @@ static int find_row(pgg_plan *plan, pgg_cpu_op *ops, int first) {
 static void note_own(pgg_plan *plan, const pgg_cpu_op *ops, int at) {
   const pgg_plan_op_rec *rec = &plan->ops[at];
   pgg_node *node = &plan->nodes[rec->node];
-  switch (rec->op.kind) {
-    case PGG_OP_EMBED:
-    case PGG_OP_INPUT:
-    case PGG_OP_RMS_NORM:
-    case PGG_OP_ROPE:
-    case PGG_OP_SOFTMAX:
-    case PGG_OP_ROWS: break;
-    default:
-      if (!pgg_cpu_elementwise(rec->op.kind)) return;
-  }
+  if (!pgg_cpu_kind_of(rec->op.kind)->own) return;
   if (!ops[at].chunks && !plan->limits.keep_all && rec->node != plan->output)
     node->own_rows = PGG_CPU_EACH / node->stride;
 }

@@ -1,13 +1,13 @@
 /* Own design. Logits are graded by their distance from the best, grades weighed in one pass over the row (kernel
  * grades); a running sum over grades leads to the one that holds the mark, and only its tokens are read again and
  * sorted. The sums differ from those over a sorted row by rounding: within that of the mark nothing is decided. */
-#include "core/mass.h"
+#include "core/nucleus.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-void pgg_mass_weigh(pgg_mass *m, const pgg_front *f, float top, float least, double range, double by) {
+void pgg_nucleus_weigh(pgg_nucleus *m, const pgg_top_k *f, float top, float least, double range, double by) {
   const double all = (log((double)f->n_vocab) + 40) / by; /* what lies further is less than rounding */
   range = fmin(range, all);
   const float reach = (float)((double)top - range);
@@ -28,7 +28,7 @@ void pgg_mass_weigh(pgg_mass *m, const pgg_front *f, float top, float least, dou
 }
 
 /* The tokens of grade b into f's list, sorted. */
-static void gather(const pgg_mass *m, pgg_front *f, int b) {
+static void gather(const pgg_nucleus *m, pgg_top_k *f, int b) {
   enum { CHUNK = 4096 };
   const pgg_grades *how = &m->how;
   const double top = how->top, width = 1 / (double)how->per;
@@ -45,10 +45,10 @@ static void gather(const pgg_mass *m, pgg_front *f, int b) {
         f->list[f->n++] = (pgg_candidate){x, (int32_t)(start + ids[i])};
     }
   }
-  pgg_front_sort(f, f->n);
+  pgg_top_k_sort(f, f->n);
 }
 
-int64_t pgg_mass_place(const pgg_mass *m, pgg_front *f, double mark) {
+int64_t pgg_nucleus_place(const pgg_nucleus *m, pgg_top_k *f, double mark) {
   const double sure = m->error * mark * 2;
   double seen = 0;
   int b = 0;

@@ -1,0 +1,23 @@
+/* Which ops the CPU backend computes: a row for each, to the file that knows it. */
+#include "backends/cpu/cpu.h"
+
+static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
+    [PGG_OP_EMBED] = &pgg_cpu_kind_embed,
+    [PGG_OP_INPUT] = &pgg_cpu_kind_input,
+    [PGG_OP_RMS_NORM] = &pgg_cpu_kind_rms_norm,
+    [PGG_OP_MATMUL] = &pgg_cpu_kind_matmul,
+    [PGG_OP_ADD] = &pgg_cpu_kind_add,
+    [PGG_OP_MUL] = &pgg_cpu_kind_mul,
+    [PGG_OP_SCALE] = &pgg_cpu_kind_scale,
+    [PGG_OP_ROPE] = &pgg_cpu_kind_rope,
+    [PGG_OP_ATTENTION] = &pgg_cpu_kind_attention,
+    [PGG_OP_ACTIVATE] = &pgg_cpu_kind_activate,
+    [PGG_OP_GLU] = &pgg_cpu_kind_glu,
+    [PGG_OP_SOFTMAX] = &pgg_cpu_kind_softmax,
+    [PGG_OP_ROWS] = &pgg_cpu_kind_rows,
+    [PGG_OP_ROUTE] = &pgg_cpu_kind_route,
+    [PGG_OP_EXPERTS] = &pgg_cpu_kind_experts,
+    [PGG_OP_GATE] = &pgg_cpu_kind_gate,
+};
+
+const pgg_cpu_kind *pgg_cpu_kind_of(int kind) { return kinds[kind]; }
