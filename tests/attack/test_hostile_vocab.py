@@ -87,9 +87,9 @@ def charsmap(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         sentence_iterator=iter(["the cat sat on the mat"] * 9), model_writer=model, vocab_size=30, model_type="bpe",
         hard_vocab_limit=False, normalization_rule_tsv=str(rules), minloglevel=2,
     )  # fmt: skip
-    for number, value in protobuf.fields(memoryview(model.getvalue()), "model"):
+    for number, value in protobuf.fields(protobuf.whole(memoryview(model.getvalue()), "model", 1 << 20)):
         if number == 3:
-            return next(bytes(v) for n, v in protobuf.fields(value, "normalizer") if n == 2)  # type: ignore[arg-type]
+            return next(bytes(v.raw) for n, v in protobuf.fields(value) if n == 2)  # type: ignore[arg-type]
     raise AssertionError("no normalizer")
 
 

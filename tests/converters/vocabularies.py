@@ -49,10 +49,10 @@ def sentencepiece_model(**options: Any) -> bytes:
 def pieces(model: bytes) -> list[str]:
     """The texts of a tokenizer.model."""
     found = []
-    for number, value in protobuf.fields(memoryview(model), "model"):
+    for number, value in protobuf.fields(protobuf.whole(memoryview(model), "model", 1 << 20)):
         if number == 1:
             message = protobuf.message(value, "piece")
-            found.append(next(protobuf.text(v, "piece") for n, v in protobuf.fields(message, "piece") if n == 1))
+            found.append(next(protobuf.text(v, "piece") for n, v in protobuf.fields(message) if n == 1))
     return found
 
 
