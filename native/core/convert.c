@@ -20,7 +20,8 @@ typedef struct convert_job {
   const float *importance;
   size_t row_bytes, source_bytes; /* of a row */
   int64_t rows, k, bite;
-  _Atomic int64_t next, bad; /* bad: first row with a value that is none, rows if there is none */
+  float limit;               /* quantize: every |x| must be less */
+  _Atomic int64_t next, bad; /* bad: first row with a value that is not, rows if there is none */
 } convert_job;
 
 static pgg_status judge(const char *what, int type, int64_t rows, int64_t k, const void *a, const void *b,
@@ -64,7 +65,7 @@ static void encode_rows(void *ctx, pgg_team *team, int ith, int nth) {
     if (begin >= job->rows) return;
     for (int64_t r = begin; r < pgg_min_i64(begin + job->bite, job->rows); r++) {
       const float *x = job->x + r * job->k;
-      if (job->kernels->finite(x, job->k))
+      if (job->kernels->below(x, job->limit, job->k))
         encode_values(job, x, job->blocks_out + (size_t)r * job->row_bytes, job->k, job->importance);
       else
         note_bad(job, r);
@@ -103,7 +104,7 @@ static void recode_rows(void *ctx, pgg_team *team, int ith, int nth) {
       char *out = job->blocks_out + (size_t)r * job->row_bytes;
       for (int64_t at = 0, n; at < job->k; at += n) {
         n = source_piece(job, r, at, x);
-        if (job->kernels->finite(x, n))
+        if (job->kernels->below(x, job->limit, n))
           encode_values(job, x, out + at / to->elems * to->bytes, n, job->importance ? job->importance + at : NULL);
         else
           note_bad(job, r);
@@ -129,9 +130,25 @@ static pgg_status judge_writing(const pgg_quant *to, const float *importance, in
   return PGG_OK;
 }
 
-static pgg_status no_number(int64_t row, int64_t column, float value) {
-  return pgg_fail(PGG_ENUMERIC, "quantize: the value at row %lld, column %lld is %g, expected a finite number",
-                  (long long)row, (long long)column, (double)value);
+/* What is beyond a type's top, the next float. */
+static float limit_of(const pgg_quant *to) { return nextafterf(to->top, INFINITY); }
+
+static pgg_status refused(const pgg_quant *to, int64_t row, int64_t column, float value) {
+  if (!isfinite(value))
+    return pgg_fail(PGG_ENUMERIC, "quantize: the value at row %lld, column %lld is %g, expected a finite number",
+                    (long long)row, (long long)column, (double)value);
+  return pgg_fail(
+      PGG_ENUMERIC,
+      "quantize: the value at row %lld, column %lld is %.9g, more than the %.9g that %s surely holds; use %s",
+      (long long)row, (long long)column, (double)value, (double)to->top, to->info.name,
+      to->info.id == PGG_BF16 ? "f32" : "bf16 or f32");
+}
+
+/* The first of n values that is not below a limit, n if there is none. */
+static int64_t first_beyond(const float *x, float limit, int64_t n) {
+  int64_t i = 0;
+  while (i < n && fabsf(x[i]) < limit) i++;
+  return i;
 }
 
 pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
@@ -147,14 +164,14 @@ pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t
                      .importance = importance,
                      .row_bytes = pgg_row_bytes(type, k),
                      .rows = rows,
-                     .k = k};
+                     .k = k,
+                     .limit = limit_of(quant)};
   atomic_store(&job.bad, rows);
   if ((status = pgg_team_run(plan_threads(&job, n_threads, 16384), encode_rows, &job))) return status;
   const int64_t bad = atomic_load(&job.bad);
   if (bad == rows) return PGG_OK;
-  int64_t c = 0;
-  while (c < k - 1 && isfinite(x[bad * k + c])) c++;
-  return no_number(bad, c, x[bad * k + c]);
+  const int64_t c = first_beyond(x + bad * k, job.limit, k);
+  return c < k ? refused(quant, bad, c, x[bad * k + c]) : pgg_fail(PGG_EINVAL, "quantize: x was changed meanwhile");
 }
 
 pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads) {
@@ -188,15 +205,16 @@ pgg_status pgg_requantize(int from_type, const void *x, int to_type, void *y, in
                      .row_bytes = pgg_row_bytes(to_type, k),
                      .source_bytes = pgg_row_bytes(from_type, k),
                      .rows = rows,
-                     .k = k};
+                     .k = k,
+                     .limit = limit_of(quant)};
   atomic_store(&job.bad, rows);
   if ((status = pgg_team_run(plan_threads(&job, n_threads, 16384), recode_rows, &job))) return status;
   const int64_t bad = atomic_load(&job.bad);
   float piece[PIECE];
   for (int64_t at = 0, n; bad < rows && at < k; at += n) {
     n = source_piece(&job, bad, at, piece);
-    for (int64_t i = 0; i < n; i++)
-      if (!isfinite(piece[i])) return no_number(bad, at + i, piece[i]);
+    const int64_t i = first_beyond(piece, job.limit, n);
+    if (i < n) return refused(quant, bad, at + i, piece[i]);
   }
-  return PGG_OK;
+  return bad < rows ? pgg_fail(PGG_EINVAL, "requantize: x was changed meanwhile") : PGG_OK;
 }

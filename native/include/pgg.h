@@ -85,7 +85,8 @@ PGG_API const pgg_type_info *pgg_type_at(int index); /* NULL outside [0, count) 
 PGG_API const pgg_type_info *pgg_type_get(int id);   /* NULL if there is no such type */
 PGG_API size_t pgg_row_bytes(int type, int64_t k);   /* 0 if k does not fit the type or overflows */
 
-/* x (rows, k) f32 -> y (rows) blocks. importance: k weights >= 0 for the squared error of each column, or NULL. */
+/* x (rows, k) f32 -> y (rows) blocks. importance: k weights >= 0 for the squared error of each column, or NULL.
+ * PGG_ENUMERIC for a value that is not finite, or larger than the type holds wherever it stands (f16: 65504). */
 PGG_API pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
                                 int n_threads);
 PGG_API pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads);

@@ -111,6 +111,7 @@ static const pgg_quant table[PGG_TYPE_LIMIT] = {
   [id] = {{id, #name, elems, bytes, sub, PGG_KIND_##kind, PGG_ENCODES(NAME, 1, 0)}, \
           decode_##name,                                                            \
           PGG_ENCODES(NAME, pgg_encode_##name, NULL),                               \
+          PGG_ENCODES(NAME, PGG_ENCODE_TOP(ENCODES_##NAME 0), 0),                   \
           HAS_DOT_##kind(name)},
 #include "quant_types.def"
 #undef QUANT

@@ -11,6 +11,8 @@ typedef struct pgg_quant {
   void (*decode)(const void *row, float *y, int64_t k);
   /* floats -> one row; importance (k) or NULL. NULL where the type cannot be written yet. */
   void (*encode)(const float *x, void *row, int64_t k, const float *importance);
+  /* Largest magnitude that encode is made for; 0 without one. */
+  float top;
   /* Reference product of one row with prepared activations; the truth all kernels are held to, within
    * 1e-5 * sum |w[i] * x[i]|. NULL for INT and ACT.
    * BLOCK: act is pgg_act (k). For every sub-block s in order, in float, each operation rounded by itself:

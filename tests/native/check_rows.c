@@ -149,6 +149,18 @@ static void check_finite(const pgg_kernels *t, const pgg_kernels *ref) {
       if (t->finite(x, n)) fail("finite n %lld: missed %g at %lld", (long long)n, (double)x[i], (long long)i);
       x[i] = keep;
     }
+    for (int64_t i = 0; i < n; i++) x[i] = i % 2 ? 65504.0f : -65504.0f;
+    const float next = nextafterf(65504.0f, INFINITY);
+    checks += 2;
+    if (!t->below(x, next, n)) fail("below n %lld: values below the limit refused", (long long)n);
+    if (t->below(x, 65504.0f, n)) fail("below n %lld: the limit itself taken", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+      const float keep = x[i];
+      x[i] = i % 4 < 3 ? bad[i % 4] : -next;
+      checks++;
+      if (t->below(x, next, n)) fail("below n %lld: missed %g at %lld", (long long)n, (double)x[i], (long long)i);
+      x[i] = keep;
+    }
     test_unguard(gx);
   }
 }
@@ -347,6 +359,7 @@ static void check_elsewhere(const pgg_kernels *t, const pgg_kernels *ref) { (voi
 #define CHECK_OF_attn_scratch check_elsewhere
 #define CHECK_OF_attention check_elsewhere
 #define CHECK_OF_finite check_finite
+#define CHECK_OF_below check_finite
 #define CHECK_OF_tops check_choosing
 #define CHECK_OF_weights check_choosing
 #define CHECK_OF_find check_choosing
