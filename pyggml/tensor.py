@@ -6,15 +6,17 @@ reads its bytes when they are first asked for, or only the rows that are; from t
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError, ShapeError
+from pyggml.errors import ArgumentError, NumericError, ShapeError
+from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 
 _PLAIN: dict[str, np.dtype[Any]] = {
@@ -138,20 +140,49 @@ class Tensor:
         values = self.numpy()
         if copy is False and self.type.name not in _PLAIN:
             raise ValueError(f"{self.type.name} values cannot be shown as an array without a copy")
-        made = values if dtype is None else values.astype(dtype, copy=False)
+        made = values if dtype is None else cast(values, np.dtype(dtype), self.type.name)
         return made.copy() if copy and made is values else made
 
     def __matmul__(self, x: ArrayLike) -> NDArray[np.float32]:
         """w (m, k) @ x (k,) -> (m,), or x (k, n) -> (m, n), in float32; the weights stay quantized."""
         if self.ndim != 2:
             raise ShapeError(f"w @ x needs a matrix, this tensor is {self.shape}")
-        values = np.asarray(x, dtype=np.float32)
+        values = as_float32(x)
         m, k = self.shape
         if values.ndim not in (1, 2) or values.shape[0] != k:
             raise ShapeError(f"w @ x: w is ({m}, {k}), expected x of shape ({k},) or ({k}, n), got {values.shape}")
         columns = np.ascontiguousarray(np.atleast_2d(values.T))
         y = _native.matmul(self.type.id, self.raw.reshape(-1), m, k, columns)
         return y[0] if values.ndim == 1 else np.ascontiguousarray(y.T)
+
+
+def cast(values: NDArray[Any], dtype: np.dtype[Any], what: str = "the array") -> NDArray[Any]:
+    """values.astype(dtype) without a copy where none is needed. Raises NumericError where a number became infinite."""
+    with np.errstate(over="ignore"):
+        made = values.astype(dtype, copy=False)
+    if dtype.kind == "f" and values.dtype.kind == "f" and dtype.itemsize < values.itemsize:
+        lost = np.isinf(made) & np.isfinite(values)
+        if lost.any():
+            at = tuple(map(int, np.argwhere(lost)[0])) if lost.ndim else ()
+            raise NumericError(
+                f"{what}: the value at {at} is {float(values[at]):g}, {dtype.name} ends at {np.finfo(dtype).max:g}"
+            )
+    return made
+
+
+@contextlib.contextmanager
+def naming(name: str, source: str, row: int = 0) -> Iterator[None]:
+    """What is said of values that a type cannot hold names the tensor, its own type, and where rows are counted from."""
+    try:
+        yield
+    except NumericError as e:
+        counted = f", counted from row {row}" if row else ""
+        raise NumericError(f"tensor {clip(name)} of type {source}{counted}: {e}") from None
+
+
+def as_float32(x: ArrayLike) -> NDArray[np.float32]:
+    """An array of float32. Raises NumericError for a double that is beyond it."""
+    return cast(np.asarray(x), np.dtype(np.float32))
 
 
 def quantize(
@@ -167,7 +198,8 @@ def quantize(
     importance: k weights >= 0 for the squared error of each column; no type needs it. effort: without importance q4_0,
     q4_1, q5_0, q5_1 and q8_0 have llama.cpp's bytes by "default"; "best" searches their scales for the least squared
     error, as the other types always do. Raises ShapeError when k is no multiple of the type's block, NumericError for
-    NaN or infinity, UnsupportedError for a type that cannot be written, ArgumentError for an unknown effort.
+    NaN, infinity and what is larger than the type holds (f16: 65504; where blocks share a half as their scale, the
+    message has the number), UnsupportedError for a type that cannot be written, ArgumentError for an unknown effort.
 
     >>> quantize(np.ones((1, 256), np.float32), "iq2_xs").shape
     (1, 256)
@@ -175,8 +207,8 @@ def quantize(
     if effort not in ("default", "best"):
         raise ArgumentError(f"effort is 'default' or 'best', got {effort!r:.40}")
     kind = type if isinstance(type, QuantType) else QuantType.parse(type)
-    values = np.ascontiguousarray(x, dtype=np.float32)
-    if values.ndim == 0:
+    values = np.ascontiguousarray(as_float32(x))
+    if np.ndim(x) == 0:
         raise ShapeError("a single number cannot be quantized; give at least one row")
     if importance is None and effort == "best":
         importance = np.ones(values.shape[-1], np.float32)  # the search, with all columns alike

@@ -25,6 +25,7 @@ from pyggml.gguf import TensorInfo
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.replacing import replacing
+from pyggml.tensor import naming
 
 _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
 _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -145,5 +146,6 @@ def _values(info: TensorInfo, expert: int | None, kind: str, change: Change | No
         values = change.back(values, c)
     if plain or kind == "f32":
         return np.ascontiguousarray(values)
-    made = _native.quantize(QuantType.parse(kind).id, np.ascontiguousarray(values.reshape(-1, values.shape[-1])))
+    with naming(info.name, info.type.name):
+        made = _native.quantize(QuantType.parse(kind).id, np.ascontiguousarray(values.reshape(-1, values.shape[-1])))
     return made.view("<u2").reshape(values.shape)

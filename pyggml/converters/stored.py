@@ -19,6 +19,7 @@ from pyggml.foreign import guarded, reading
 from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
 from pyggml.numeric import minifloat
+from pyggml.tensor import as_float32
 
 # Element type -> how numpy holds it. bf16 and floats of 8 bits have no dtype of their own: their bits lie in u2, u1.
 DTYPES: dict[str, str] = {
@@ -57,15 +58,15 @@ def check_shape(path: str, name: str, shape: Any, dtype: str) -> tuple[tuple[int
 
 
 def f32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """Elements as floats; bf16 and the floats of 8 bits from their bits."""
+    """Elements as floats; bf16 and the floats of 8 bits from their bits. Raises NumericError for a
+    double beyond them."""
     if dtype in _EIGHT_BITS:
         of_codes: NDArray[np.float32] = _EIGHT_BITS[dtype]()[values]
         return of_codes
     if dtype == "bf16":
         wide: NDArray[np.float32] = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return wide
-    floats: NDArray[np.float32] = np.asarray(values, dtype=np.float32)
-    return floats
+    return as_float32(values)
 
 
 MAX_GROWTH = 64

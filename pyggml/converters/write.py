@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pyggml import _native
 from pyggml.converters.family import Change, Config, Family
 from pyggml.converters.stored import FLOATS, Stored, f32
-from pyggml.errors import GGUFError, NumericError
+from pyggml.errors import GGUFError
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
+from pyggml.tensor import naming
 
 log = logging.getLogger("pyggml")
 
@@ -154,12 +155,6 @@ def encoded(values: NDArray[Any], source: str, kind: QuantType, name: str) -> It
     rows = values.reshape(-1, k)
     step = max(1, _PIECE // k)
     for begin in range(0, len(rows), step):
-        piece = f32(rows[begin : begin + step], source)
-        if kind.name == "f32":
-            yield np.ascontiguousarray(piece)
-            continue
-        if not np.isfinite(piece).all():
-            raise NumericError(f"tensor {clip(name)} holds NaN or infinity, which {kind} cannot hold")
-        if kind.name == "f16" and float(np.abs(piece).max(initial=0.0)) > 65504.0:
-            raise NumericError(f"tensor {clip(name)} holds values beyond 65504, the end of F16; use dtype='bf16'")
-        yield _native.quantize(kind.id, np.ascontiguousarray(piece))
+        with naming(name, source, begin):
+            made = _native.quantize(kind.id, np.ascontiguousarray(f32(rows[begin : begin + step], source)))
+        yield made

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError, GGUFError
+from pyggml.errors import ArgumentError, GGUFError, NumericError
 from pyggml.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.gguf import TensorInfo
 from pyggml.model import Model
@@ -32,6 +32,7 @@ from pyggml.recipes.rewrite import columns_of, encoded
 from pyggml.recipes.watch import Stored, TextOrIds, Trial, chunks_of, log_softmax, words_of
 from pyggml.replacing import replacing
 from pyggml.sizes import bits_per_weight
+from pyggml.tensor import naming
 
 CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
@@ -170,7 +171,7 @@ def _measure(
         importance = columns_of(weights.get(info.name), info)
         fitting = [kind for kind in kinds if info.shape[-1] % kind.elems == 0]
         cost = TensorCost(info.name, info.shape, info.type.name, _errors(info, fitting, importance, n_threads))
-        for kind in anchors(fitting, near, n_kl):
+        for kind in anchors([kind for kind in fitting if kind.name in cost.error], near, n_kl):
             if kind != info.type:
                 pieces = np.concatenate(list(encoded(info, kind, importance, n_threads)))
                 cost.kl[kind.name] = judge.kl({info.name: Stored(info.name, kind, info.shape, pieces)})
@@ -234,7 +235,7 @@ class _Judge:
 def _errors(
     info: TensorInfo, kinds: Sequence[QuantType], importance: NDArray[np.float32] | None, n_threads: int
 ) -> dict[str, float]:
-    """{type: weighted error} on evenly spaced rows."""
+    """{type: weighted error} on evenly spaced rows, of the types that hold their values; NumericError if none does."""
     k = info.shape[-1]
     rows = info.n_elements // k
     raw = info.every(-(-rows * k // _SAMPLE))
@@ -243,8 +244,16 @@ def _errors(
     power = np.ones(k) if columns is None else columns.astype(np.float64)
     whole = float((np.square(x, dtype=np.float64) @ power).sum()) or 1.0
     found = {}
+    refused: NumericError | None = None
     for kind in kinds:
-        q = _native.quantize(kind.id, x, columns, n_threads)
+        try:
+            with naming(info.name, info.type.name):
+                q = _native.quantize(kind.id, x, columns, n_threads)
+        except NumericError as e:
+            refused = e
+            continue
         y = _native.dequantize(kind.id, q.reshape(-1), len(raw), k, n_threads)
         found[kind.name] = float((np.square(x - y, dtype=np.float64) @ power).sum()) / whole
+    if refused is not None and not found:
+        raise refused
     return found

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
-from pyggml.errors import ArgumentError, NumericError, UnsupportedError
+from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
@@ -27,6 +27,7 @@ from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules
 from pyggml.recipes.watch import TextOrIds, words_of
 from pyggml.replacing import check_writable
 from pyggml.sizes import bits_per_weight, byte_size
+from pyggml.tensor import naming
 
 if TYPE_CHECKING:
     from pyggml.recipes.costs import Sensitivity
@@ -83,8 +84,9 @@ def quantize_file(
     weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (a str,
     the pathlib.Path of a text file, or ids; None: text the model writes itself), or takes a sensitivity made before or
     its file, and uses the imatrix it found.
-    metadata: {key: value} to set, None removes a key. allow_requantize: accept a source that is already quantized
-    (quality suffers twice). dry_run: only report. progress(bytes_done, bytes_total).
+    metadata: {key: value} to set, None removes a key. allow_requantize: accept blocks that are quantized again
+    (quality suffers twice); back to floats needs no leave, f32 loses nothing. dry_run: only report.
+    progress(bytes_done, bytes_total).
 
     Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
     that cannot be written, NumericError for NaN or infinity in the source. An existing dst, even src
@@ -174,7 +176,8 @@ def _judge(tensors: Mapping[str, TensorInfo], changes: list[Change], allow_requa
         able = ", ".join(t.name for t in QuantType if t.encodes)
         raise UnsupportedError(f"type {', '.join(missing)} cannot be written yet; writable: {able}")
     for c in changes:
-        if c.new != c.old and tensors[c.name].type.kind == "block" and not allow_requantize:
+        again = tensors[c.name].type.kind == "block" and QuantType.parse(c.new).is_block
+        if c.new != c.old and again and not allow_requantize:
             raise _again(c.name, c.old)
 
 
@@ -272,7 +275,6 @@ def encoded(
         for at in range(start, start + each, step):
             n = min(step, start + each - at)
             raw = info.read(at * row_bytes, (at + n) * row_bytes)
-            try:
-                yield _native.requantize(info.type.id, raw, n, k, kind.id, columns, n_threads).reshape(-1)
-            except NumericError as e:
-                raise NumericError(f"tensor {info.name}, rows {at} to {at + n - 1}: {e}") from None
+            with naming(info.name, info.type.name, at):
+                made = _native.requantize(info.type.id, raw, n, k, kind.id, columns, n_threads)
+            yield made.reshape(-1)

@@ -147,7 +147,14 @@ def test_up_to_the_top_nothing_saturates(name: str) -> None:
     """The error of any shape of values is as large a share of them as it is at 1."""
     draw = quants.uniform(7, 3, 512).astype(np.float32).reshape(3, 512)  # from 0 to 1
     sign = np.where(draw < 0.5, -1, 1).astype(np.float32)
-    shapes = [sign, draw, -draw, np.ones_like(draw), sign * draw, np.where(np.arange(512) % 100 == 7, sign, 1e-3 * draw)]
+    shapes = [
+        sign,
+        draw,
+        -draw,
+        np.ones_like(draw),
+        sign * draw,
+        np.where(np.arange(512) % 100 == 7, sign, 1e-3 * draw),
+    ]
     top = np.float32(TOPS[name])
     for shape in shapes:
         for importance in (None, 0.1 + draw[0]):

@@ -92,6 +92,88 @@ def test_requantizing_needs_a_flag(src, tmp_path):
     pyggml.quantize_file(tmp_path / "a.gguf", tmp_path / "b.gguf", "pure:q4_0", allow_requantize=True)
 
 
+@pytest.mark.parametrize("old", ["Q4_K_M", "pure:q8_0", "pure:iq2_s", "pure:mxfp4"])
+@pytest.mark.parametrize("new", ["pure:f32", "F32", "pure:bf16", "BF16", "pure:f16", "W16A32"])
+def test_quantized_weights_become_floats_again(src, tmp_path, old, new):
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    pyggml.quantize_file(src.path, a, old)
+    rows = pyggml.quantize_file(a, b, new)
+    kind = pyggml.QuantType.parse("f16" if new == "W16A32" else new.rpartition(":")[2])
+    assert {row.new for row in rows if "attn_q.weight" in row.name} == {kind.name}
+    with pyggml.gguf.open(a) as before, pyggml.gguf.open(b) as after:
+        for name, info in after.tensors.items():
+            assert not info.type.is_block
+            values = pyggml.Tensor(before.tensors[name].data, before.tensors[name].type, info.shape).dequantize()
+            assert np.array_equal(info.data, pyggml.quantize(values, info.type).raw.reshape(-1))
+            if info.type.name == "f32":
+                assert np.array_equal(info.data.view("<f4"), values.reshape(-1))
+
+
+def test_a_part_of_a_quantized_file_becomes_floats(src, tmp_path):
+    pyggml.quantize_file(src.path, tmp_path / "a.gguf", "Q8_0")
+    parts = pyggml.split_file(tmp_path / "a.gguf", tmp_path / "p", max_tensors=5)
+    rows = pyggml.quantize_file(
+        parts[1], tmp_path / "b.gguf", "COPY", rules={"attn_v": "f32"}, keep={"ffn_up": "bf16"}, embedding_type="f16"
+    )
+    kinds = {row.name: row.new for row in rows}
+    assert (kinds["blk.0.attn_v.weight"], kinds["blk.1.ffn_up.weight"]) == ("f32", "bf16")
+    assert (kinds["blk.0.attn_q.weight"], kinds["blk.0.ffn_down.weight"]) == ("q8_0", "q8_0")
+    with pyggml.gguf.open(tmp_path / "a.gguf") as a, pyggml.gguf.open(tmp_path / "b.gguf") as b:
+        name = "blk.1.attn_v.weight"
+        info = a.tensors[name]
+        want = pyggml.Tensor(info.data, info.type, info.shape).dequantize()
+        assert np.array_equal(b.tensors[name].data.view("<f4"), want.reshape(-1))
+    with pytest.raises(pyggml.ArgumentError, match="allow_requantize"):
+        pyggml.quantize_file(parts[0], tmp_path / "c.gguf", "W4A16")
+
+
+@pytest.mark.parametrize(
+    ("value", "recipe", "said"),
+    [
+        (70000, "F16", "65504 that f16 surely holds; use bf16 or f32"),
+        (-70000, "pure:f16", "65504 that f16 surely holds; use bf16 or f32"),
+        (3.4e38, "BF16", "bf16 surely holds; use f32"),
+        (1e7, "Q8_0", "8319008 that q8_0 surely holds"),
+        (1e30, "Q4_K_M", "q4_k surely holds"),
+        (np.nan, "Q8_0", "is nan, expected a finite number"),
+        (np.inf, "F16", "is inf, expected a finite number"),
+        (-np.inf, "pure:bf16", "is -inf, expected a finite number"),
+    ],
+)
+def test_values_that_a_type_cannot_hold(src, tmp_path, value, recipe, said):
+    raw = bytearray(src.path.read_bytes())
+    with pyggml.gguf.open(src.path) as file:
+        info = file.tensors["blk.1.attn_q.weight"]
+        at = info.offset + 4 * (3 * 256 + 5)
+    raw[at : at + 4] = np.float32(value).tobytes()
+    src.path.write_bytes(raw)
+    dst = tmp_path / "d.gguf"
+    with pytest.raises(
+        pyggml.NumericError, match=r"tensor 'blk\.1\.attn_q\.weight' of type f32.* row 3, column 5 "
+    ) as e:
+        pyggml.quantize_file(src.path, dst, recipe)
+    assert said in str(e.value)
+    assert not dst.exists()
+    pyggml.quantize_file(src.path, dst, "COPY")  # what is copied stays what it was
+    with pyggml.gguf.open(dst) as file:
+        assert np.array_equal(
+            file.tensors["blk.1.attn_q.weight"].data.view("<f4")[3 * 256 + 5], np.float32(value), equal_nan=True
+        )
+
+
+def test_a_sum_of_costs_leaves_out_types_that_cannot_hold_a_tensor(tmp_path):
+    src = tiny.write(tmp_path / "s.gguf", n_embd=64, n_head=2, head_dim=32, n_ff=64)
+    raw = bytearray(src.path.read_bytes())
+    with pyggml.gguf.open(src.path) as file:
+        at = file.tensors["blk.0.ffn_up.weight"].offset
+    raw[at : at + 4] = np.float32(70000).tobytes()
+    src.path.write_bytes(raw)
+    with pyggml.load(src.path) as m:
+        costs = pyggml.sensitivity(m, list(range(60)), types=["q8_0", "q4_1", "f16"], near=8.5, n_ctx=16)
+    assert set(costs.tensors["blk.0.ffn_up.weight"].error) == {"q8_0"}
+    assert set(costs.tensors["blk.0.ffn_down.weight"].error) == {"q8_0", "q4_1", "f16"}
+
+
 def test_a_file_may_be_rewritten_in_place_and_failure_loses_nothing(src, tmp_path):
     before = src.path.read_bytes()
     bad = tiny.write(tmp_path / "bad.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256)

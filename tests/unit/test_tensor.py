@@ -92,3 +92,19 @@ def test_effort_lowers_the_error(kind):
 def test_effort_is_a_known_word():
     with pytest.raises(pyggml.ArgumentError, match="effort"):
         pyggml.quantize(X, "q4_0", effort="most")
+
+
+def test_casts_make_no_infinity():
+    w = pyggml.quantize(np.full((2, 32), 70000, np.float32), "bf16")
+    assert np.asarray(w, dtype=np.float64)[1, 1] == 70144
+    assert np.asarray(pyggml.quantize(np.ones((2, 32)), "q8_0"), dtype=np.float16)[0, 0] == 1
+    with pytest.raises(pyggml.NumericError, match=r"bf16: the value at \(0, 0\) is 70144, float16 ends at 65504"):
+        np.asarray(w, dtype=np.float16)
+    with pytest.raises(pyggml.NumericError, match=r"\(1,\) is 1e\+300, float32 ends at"):
+        pyggml.quantize([1.0, 1e300], "f32")
+    with pytest.raises(pyggml.NumericError, match="float32 ends at"):
+        pyggml.quantize(np.ones((4, 32)), "f32") @ np.array([1e300] * 32)
+    inf = pyggml.Tensor(np.full(4, np.inf, np.float32), "f32", (4,))
+    assert np.isinf(np.asarray(inf, dtype=np.float16)).all()  # what is infinite stays so
+    with pytest.raises(pyggml.ShapeError, match="single number"):
+        pyggml.quantize(1.0, "f32")
