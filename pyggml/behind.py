@@ -6,7 +6,6 @@ file that is complete or not there at all is replacing.py's.
 
 from __future__ import annotations
 
-import os
 import threading
 from queue import SimpleQueue
 from types import TracebackType
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 from pyggml import _native
 
 _WAITING = 2  # pieces that are made and not written yet
-_TO_DISK = 64 << 20  # bytes between two flushes, on systems that can flush the data alone
+_TO_DISK = 64 << 20  # bytes between two flushes
 
 
 class Behind:
@@ -95,11 +94,6 @@ class Behind:
             self._sync()
 
     def _sync(self) -> None:
-        if not hasattr(os, "fdatasync"):
-            return
-        try:
-            number = self._out.fileno()
-        except OSError:  # not a file of the system
-            return
-        self._out.flush()
-        os.fdatasync(number)
+        to_disk = getattr(self._out, "to_disk", None)  # parts.Out has it
+        if to_disk is not None:
+            to_disk()

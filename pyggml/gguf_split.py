@@ -6,7 +6,6 @@ takes any part. Source: llama.cpp's gguf-split.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pyggml import gguf
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import MAX_SPLITS, align_up, clip
+from pyggml.replacing import refuse_sources, together
 from pyggml.sizes import byte_size
 
 _PIECE = 64 << 20
@@ -37,8 +37,8 @@ def split_file(
     A part holds at most max_tensors tensors and about max_size bytes of them ("2G", or a number; one tensor at least);
     without either, 128 tensors. metadata_alone: the first part has no tensors, so it downloads at once.
     progress(bytes_done, total).
-    Raises ArgumentError where a part exists already or a limit makes no sense, GGUFError for a broken source; a failure
-    leaves no part behind.
+    The parts appear together when all are written, the first last. Raises ArgumentError where one exists already or a
+    limit makes no sense, GGUFError for a broken source; a failure leaves no part behind.
 
     >>> import pyggml, tempfile
     >>> from pyggml.model import BUNDLED
@@ -55,26 +55,23 @@ def split_file(
         groups = [[], *groups] if metadata_alone else groups or [[]]
         if len(groups) > MAX_SPLITS:
             raise ArgumentError(f"split: {len(groups)} parts, at most {MAX_SPLITS} are allowed; use larger ones")
-        paths = [f"{os.fspath(prefix)}-{i + 1:05d}-of-{len(groups):05d}.gguf" for i in range(len(groups))]
-        there = [path for path in paths if os.path.lexists(path)]
-        if there:
-            raise ArgumentError(f"{clip(there[0])} exists already; remove it or choose another name")
+        folder, stem = os.path.split(os.fspath(prefix))
+        names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.gguf" for i in range(len(groups))]
         counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
-        try:
-            for number, (path, group) in enumerate(zip(paths, groups, strict=True)):
-                with gguf.Writer(path, alignment=file.alignment) as out:
-                    if number == 0:
-                        out.add_metadata(file.metadata)
-                    out.add("split.no", number, "u16")
-                    out.add("split.count", len(groups), "u16")
-                    out.add("split.tensors.count", len(file.tensors), "i32")
-                    _add(out, group, counter)
-        except BaseException:
-            for path in paths:  # none was there before
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-            raise
-    return paths
+        with together(folder, ArgumentError, replace=False, sources=file.paths) as files:
+            for name in names:
+                files.check(name)
+            for number, (name, group) in enumerate(zip(names, groups, strict=True)):
+                out = gguf.Writer(name, alignment=file.alignment)
+                if number == 0:
+                    out.add_metadata(file.metadata)
+                out.add("split.no", number, "u16")
+                out.add("split.count", len(groups), "u16")
+                out.add("split.tensors.count", len(file.tensors), "i32")
+                _add(out, group, counter)
+                with files.open(name) as opened:
+                    out.write(opened)
+    return [os.path.join(folder, name) for name in names]
 
 
 def merge_file(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, progress: Progress | None = None) -> str:
@@ -85,10 +82,9 @@ def merge_file(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, prog
     with gguf.open(src) as file:
         if len(file.paths) < 2:
             raise ArgumentError(f"{clip(file.path)} is no part of a split file: there is nothing to merge")
-        if os.path.realpath(dst) in {os.path.realpath(path) for path in file.paths}:
-            raise ArgumentError(f"{clip(os.fspath(dst))} is one of the parts; give another name")
+        refuse_sources(dst, file.paths, ArgumentError, "which is one of the parts")
         counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
-        with gguf.Writer(dst, alignment=file.alignment) as out:
+        with gguf.Writer(dst, alignment=file.alignment, sources=file.paths) as out:
             out.add_metadata(file.metadata)
             _add(out, list(file.tensors.values()), counter)
     return os.fspath(dst)

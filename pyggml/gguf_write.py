@@ -38,7 +38,7 @@ from pyggml.gguf_format import (
 )
 from pyggml.gguf_meta import Cursor, Metadata, walk_value
 from pyggml.quant import QuantType, QuantTypeLike
-from pyggml.replacing import replacing
+from pyggml.replacing import refuse_sources, replacing
 
 #: Stored bytes of a tensor: a buffer, or a function that yields buffers when the file is written.
 TensorData = NDArray[Any] | bytes | bytearray | memoryview | Callable[[], Iterable[Any]]
@@ -74,7 +74,8 @@ class Writer:
 
     Until close() nothing touches the disk; when it fails, or a with-block raises, path keeps what it had. Arrays are
     kept by reference and callables are called by close(), so a large model streams through little memory. behind: a
-    thread writes a buffer while the next is made, so what callables yield must not change afterwards.
+    thread writes a buffer while the next is made, so what callables yield must not change afterwards. sources: files
+    that are read meanwhile and must not be replaced; without them path may be the file whose values are copied.
 
     >>> import pyggml.gguf, tempfile, numpy as np
     >>> path = tempfile.mkdtemp() + "/x.gguf"
@@ -84,11 +85,20 @@ class Writer:
     >>> pyggml.gguf.open(path).tensors["token_embd.weight"].shape
     (2, 4)
 
-    Raises GGUFError for an illegal alignment.
+    Raises GGUFError for an illegal alignment, or where path is one of the sources.
     """
 
-    def __init__(self, path: PathLike, alignment: int = DEFAULT_ALIGNMENT, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        alignment: int = DEFAULT_ALIGNMENT,
+        *,
+        behind: bool = False,
+        sources: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
         self.path = os.fsdecode(os.fspath(path))
+        self._sources = tuple(sources)
+        refuse_sources(self.path, self._sources, GGUFError)
         self._behind = behind
         self._values: dict[str, bytes] = {}
         self._tensors: dict[str, _Tensor] = {}
@@ -165,8 +175,14 @@ class Writer:
         if self._done:
             return
         self._done = True
-        with replacing(self.path) as out:
+        with replacing(self.path, GGUFError, self._sources) as out:
             self._write(out)
+
+    def write(self, out: BinaryIO) -> None:
+        """Writes the whole file into an open one, in place of close(): for files that get their name later."""
+        self._check_open()
+        self._done = True
+        self._write(out)
 
     def abort(self) -> None:
         """Drops everything; path keeps what it had."""

@@ -172,7 +172,7 @@ def cast(values: NDArray[Any], dtype: np.dtype[Any], what: str = "the array") ->
 
 @contextlib.contextmanager
 def naming(name: str, source: str, row: int = 0) -> Iterator[None]:
-    """What is said of values that a type cannot hold names the tensor, its own type, and where rows are counted from."""
+    """What is said of values that a type cannot hold names the tensor, its type, and where rows are counted from."""
     try:
         yield
     except NumericError as e:

@@ -49,6 +49,7 @@ PY_FLOORS = {
     "plan_file": 2,
     "behind": 2,
     "leaving": 2,
+    "parts": 2,
     "replacing": 2,
     "stops": 2,
     "sizes": 2,

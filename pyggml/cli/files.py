@@ -127,8 +127,11 @@ def quantize(
         kept.append(pyggml.Rule("norm", keep_norm))
     if leave_output:
         kept.append(pyggml.Rule("output"))
+    read_too = [path for path in (tensor_type_file, recipe_file, imatrix, sensitivity, text) if path is not None]
+    if not dry_run:
+        check_writable(dst, ArgumentError, read_too)
     if save_recipe is not None:
-        check_writable(save_recipe, ArgumentError, (src, dst))
+        check_output(save_recipe, src, dst, *read_too)
     with show.progress("quantizing") as progress:
         rows = pyggml.quantize_file(
             src, dst, recipe, imatrix=imatrix, rules=rules, keep=kept, output_type=output_type,
@@ -219,6 +222,12 @@ def total(rows: Sequence[Change]) -> str:
 
 
 # ---- options -----------------------------------------------------------------------------------------------------
+
+
+def check_output(out: Path, model: Path, *others: Path | None) -> None:
+    """Raises where out cannot be written or is one of the files of the model or of the others, before the work."""
+    with pyggml.gguf.open(model) as file:
+        check_writable(out, ArgumentError, (*file.paths, *(path for path in others if path is not None)))
 
 
 def _is_recipe(text: str) -> bool:

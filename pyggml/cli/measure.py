@@ -13,12 +13,11 @@ import typer
 
 import pyggml
 from pyggml.cli import options, show, table
+from pyggml.cli.files import check_output
 from pyggml.cli.models import checked, model_of, only_model
 from pyggml.cli.usage import Usage
-from pyggml.errors import ArgumentError
 from pyggml.recipes import report as drawing
 from pyggml.recipes import survey
-from pyggml.replacing import check_writable
 
 
 def perplexity(
@@ -65,7 +64,7 @@ def imatrix(
     """
     path, text = only_model(model, argument), options.needed_text(text)
     words = options.read(text)
-    check_writable(out, ArgumentError, (path, text))
+    check_output(out, path, text)
     with pyggml.load(path, n_threads=threads or None) as loaded, show.progress("reading") as progress:
         made = pyggml.imatrix(loaded, words, n_ctx=ctx, n_chunk=chunks, dataset=text.name, progress=progress)
         made.save(out)
@@ -128,7 +127,7 @@ def sensitivity(
     words = None if text is None else options.read(text)
     kinds = None if types is None else [kind.strip() for kind in types.split(",")]
     if out is not None:
-        check_writable(out, ArgumentError, (path, *([] if text is None else [text])))
+        check_output(out, path, text)
     with pyggml.load(path, n_threads=threads or None) as loaded, show.progress("measuring") as progress:
         found = pyggml.sensitivity(
             loaded, words, near=near, types=kinds, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,
@@ -173,7 +172,7 @@ def report(
     words, other = options.read(text), None if importance is None else options.read(importance)
     names = None if recipes is None else [name.strip() for name in recipes.split(",")]
     drawing.check(out)
-    check_writable(out, ArgumentError, (path, text))
+    check_output(out, path, text, importance)
     with show.progress("recipes") as progress:
         rows = survey.survey(
             path, words, names, importance=other, n_ctx=ctx, n_chunk=chunks, n_threads=threads or 0,

@@ -5,10 +5,8 @@ Knows no family and no file format of its own: those are in families/ and in the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +19,7 @@ from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
 from pyggml.converters.family import Config, Meta
 from pyggml.converters.meaning import check_all_taken
-from pyggml.converters.source import Source, open_source
+from pyggml.converters.source import Source, files_of, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
 from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
@@ -31,7 +29,7 @@ from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.recipes.choose import parse
-from pyggml.replacing import check_writable
+from pyggml.replacing import beside, check_writable
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]
@@ -73,7 +71,8 @@ def convert(
     biases and routers are always f32. quantize: a recipe for quantize_file, e.g. "Q4_K_M". metadata: values to add or
     to put in place of what was found, e.g. {"general.license": "mit"}.
 
-    Nothing of a source is ever run. An existing dst is replaced when the new file is whole and verified.
+    Nothing of a source is ever run. An existing dst is replaced when the new file is whole and verified; a file of the
+    source directory is never replaced, but for a .gguf.
     Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
     known, ArgumentError for a path or dtype that cannot be used.
     """
@@ -89,8 +88,8 @@ def convert(
     wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
-    if os.path.isfile(src):
-        check_writable(dst, ArgumentError, (src,))
+    sources = files_of(src)
+    check_writable(dst, ArgumentError, sources)
     source = open_source(src)
     with reading(source.folder, "model"):
         tensors, config = _whole(source)
@@ -105,7 +104,7 @@ def convert(
         check_all_taken(c, family.computes, family.arch)
         meta |= vocab.metadata(source, c, embedding, metadata)
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
-    why_not = _write(dst, meta, made, c, quantize, progress)
+    why_not = _write(dst, sources, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     path = os.fsdecode(os.fspath(dst))
     return Converted(
@@ -218,6 +217,7 @@ def _short(n: int) -> str:
 
 def _write(
     dst: str | os.PathLike[str],
+    sources: list[str],
     meta: Meta,
     made: list[Made],
     c: Config,
@@ -225,10 +225,6 @@ def _write(
     progress: Progress | None,
 ) -> str:
     """Writes the file, checked; returns why it cannot be run here, "" where it can."""
-    target = os.path.realpath(os.fsdecode(os.fspath(dst)))
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ArgumentError(f"{clip(target)} exists and is no regular file; it is not replaced")
-    beside = os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part.gguf")
     total = sum(int(np.prod(each.shape, dtype=np.int64)) // each.type.elems * each.type.bytes for each in made)
     written = 0
 
@@ -238,22 +234,19 @@ def _write(
         if progress is not None:
             progress(written, total)
 
-    try:
-        with Writer(beside) as out:
-            for key, (value, kind) in meta.items():
-                out.add(key, value, kind)
-            for each in made:
-                out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
-        why_not = verify.tensors(beside, made)
+    with beside(dst, GGUFError, sources) as new:
+        out = Writer(dst)
+        for key, (value, kind) in meta.items():
+            out.add(key, value, kind)
+        for each in made:
+            out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
+        out.write(new.out)
+        new.out.flush()
+        why_not = verify.tensors(new.part, made)
         if quantize is None:
-            os.replace(beside, target)
+            new.put()
         else:
-            quantize_file(beside, target, quantize, allow_requantize=True, progress=progress)
-    except OSError as e:
-        raise GGUFError(f"{clip(target)} cannot be written: {e.strerror or e}") from e
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
+            quantize_file(new.part, dst, quantize, allow_requantize=True, progress=progress)
     return why_not
 
 

@@ -24,7 +24,7 @@ from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
-from pyggml.replacing import replacing
+from pyggml.replacing import together
 from pyggml.tensor import naming
 
 _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
@@ -66,11 +66,17 @@ def to_safetensors(
         config |= named(model_type, [kind for _, shape, kind, _ in rows if len(shape) > 1])
         path = os.path.join(folder, "model.safetensors")
         small = export_tokenizer.files_of(file.metadata, config.get("max_position_embeddings"))
-        with _made(folder), contextlib.ExitStack() as files:
-            for name, content in {**small, "config.json": json.dumps(config, indent=1).encode()}.items():
-                files.enter_context(replacing(os.path.join(folder, name))).write(content)
-            safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
-        tokenizer = file.metadata.get("tokenizer.ggml.model") if small else None
+        small = {"config.json": json.dumps(config, indent=1).encode(), **small}  # first: without it nothing opens
+        made = [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows]
+        with _made(folder), together(folder, replace=True, sources=file.paths) as files:
+            for name in (*small, "model.safetensors"):
+                files.check(name)
+            for name, content in small.items():
+                with files.open(name) as out:
+                    out.write(content)
+            with files.open("model.safetensors") as out:
+                safetensors.write_to(out, path, made)
+        tokenizer = file.metadata.get("tokenizer.ggml.model") if len(small) > 1 else None
         return file.arch, len(rows), os.path.getsize(path), tokenizer
 
 
@@ -94,10 +100,7 @@ def _made(folder: str) -> Iterator[None]:
         raise
 
 
-Row = tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]
-
-
-def _rows(info: TensorInfo, family: Family, c: Config) -> list[Row]:
+def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
     """The source tensors that one GGUF tensor came from."""
     if _SKIPPED.match(info.name):
         return []

@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +89,18 @@ def _check_apart(what: str, spans: list[tuple[int, int, str]]) -> None:
             raise GGUFError(f"{what}: the tensors {clip(one)} and {clip(other)} lie over each other at byte {begin}")
 
 
-def write(path: str, tensors: Iterable[tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]]) -> int:
-    """Writes (name, shape, element type, read) one after another beside path and renames; returns how many."""
+Row = tuple[str, tuple[int, ...], str, Callable[[], NDArray[Any]]]
+"""A tensor to be written: name, shape, element type, how to read it."""
+
+
+def write(path: str, tensors: Iterable[Row]) -> int:
+    """Writes tensors beside path and renames; returns how many."""
+    with replacing(path) as out:
+        return write_to(out, path, tensors)
+
+
+def write_to(out: BinaryIO, path: str, tensors: Iterable[Row]) -> int:
+    """Writes tensors one after another; returns how many. path: what messages name."""
     rows = list(tensors)
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
@@ -100,8 +110,7 @@ def write(path: str, tensors: Iterable[tuple[str, tuple[int, ...], str, Callable
         at += nbytes
     head = json.dumps(table, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    with replacing(path) as out:
-        out.write(len(head).to_bytes(8, "little") + head)
-        for _, _, _, read_one in rows:
-            out.write(np.ascontiguousarray(read_one()).tobytes())
+    out.write(len(head).to_bytes(8, "little") + head)
+    for _, _, _, read_one in rows:
+        out.write(np.ascontiguousarray(read_one()).tobytes())
     return len(rows)

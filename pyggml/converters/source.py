@@ -40,6 +40,13 @@ _SMALL = re.compile(
     r"\.(?:json|model|txt)$"
 )
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
+_LOOKED_FOR = (
+    "config.json", "generation_config.json", "params.json", "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt",
+    "chat_template.jinja", "chat_template.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
+    "spm.model", "encoder.json", "vocab.bpe",
+)  # fmt: skip
+_MOST_FOLDERS = 64  # a weight file may lie anywhere, in a home directory too
 _NOT_MODELS = re.compile(r"optimizer|scheduler|training_args|rng_state|scaler", re.I)
 
 MAX_JSON = 128 << 20  # the largest published tokenizer.json have some 35 MB
@@ -137,6 +144,22 @@ def _check_adapter(folder: str, weights: list[str]) -> None:
     said = read_json(os.path.join(folder, "adapter_config.json")).get("base_model_name_or_path")
     base = clip(said) if isinstance(said, str) and said else ""
     raise UnsupportedError(f"{clip(folder)} holds an adapter (LoRA or its like), no whole model. {merge_first(base)}")
+
+
+def files_of(path: str | os.PathLike[str]) -> list[str]:
+    """Every file that a conversion of path may read, there or not, so that nothing is written over it.
+
+    That is whatever lies in the directory (and in folders of it, as sentence-transformers and chat templates have
+    them) and is no .gguf, and the names that are looked for. An empty list where there is no such directory.
+    """
+    text = os.fsdecode(os.fspath(path))
+    folder = text if os.path.isdir(text) else os.path.dirname(os.path.abspath(text))
+    found = [text] if os.path.isfile(text) else []
+    found += [os.path.join(folder, name) for name in (*_WHOLE, *_INDEX_OF.values(), *_LOOKED_FOR)]
+    for top, folders, names in os.walk(folder):
+        folders[:] = [] if top != folder else folders[:_MOST_FOLDERS]
+        found += [os.path.join(top, name) for name in names if not name.lower().endswith(".gguf")]
+    return found
 
 
 def _config(folder: str) -> dict[str, Any]:

@@ -80,11 +80,13 @@ class Sensitivity:
     """Costs of all tensors that a recipe may change, by name; save() and load() keep them for later choices."""
 
     tensors: dict[str, TensorCost]
+    path: str = field(default="", repr=False, compare=False)  # where load() read it
+    sources: tuple[str, ...] = field(default=(), repr=False, compare=False)  # files of the model
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes JSON."""
+        """Writes JSON. Raises ArgumentError where path is the measured model or cannot be written."""
         text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
-        with replacing(path, ArgumentError) as out:
+        with replacing(path, ArgumentError, self.sources) as out:
             out.write(text.encode() + b"\n")
 
     @staticmethod
@@ -96,7 +98,7 @@ class Sensitivity:
                 made = {row["name"]: _cost(row) for row in rows}
             except (GGUFError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as e:
                 raise ArgumentError(f"{name_of(path)} is no sensitivity file: {said(e)}") from None
-        return Sensitivity(made)
+        return Sensitivity(made, os.path.expanduser(os.fspath(path)))
 
 
 def _cost(row: Mapping[str, Any]) -> TensorCost:
@@ -178,7 +180,7 @@ def _measure(
         made[info.name] = cost
         if progress is not None:
             progress(number + 1, len(infos))
-    return Sensitivity(made)
+    return Sensitivity(made, sources=tuple(model._file.paths))
 
 
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:

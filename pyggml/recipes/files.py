@@ -53,7 +53,9 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
             raise ArgumentError(f"cannot read {e}") from None
         text = decode(raw, name_of(path))
         ending = os.path.splitext(os.fspath(path))[1].lower()
-        return recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
+        made = recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
+        made.path = os.path.expanduser(os.fspath(path))
+        return made
 
 
 def parse_recipe(text: str) -> Recipe:

@@ -52,6 +52,8 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
     ) -> None:
         self.sums, self.counts = dict(sums), dict(counts)
         self.datasets, self.n_chunk, self.chunk_size = list(datasets), n_chunk, chunk_size
+        self.path = ""  # where load() read it
+        self.sources: tuple[str, ...] = ()  # files of the model it was collected from
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         sums, counts = self.sums[name], self.counts[name].reshape(-1, 1)
@@ -68,8 +70,11 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         return f"<Imatrix of {len(self)} tensors, {self.n_chunk} chunks of {self.chunk_size} tokens>"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes llama.cpp's GGUF form. An existing file is replaced when all is written."""
-        with gguf.Writer(path) as out:
+        """Writes llama.cpp's GGUF form. An existing file is replaced when all is written, but never the model's own.
+
+        Raises GGUFError where path is that or cannot be written.
+        """
+        with gguf.Writer(path, sources=self.sources) as out:
             out.add("general.type", "imatrix")
             out.add("imatrix.datasets", self.datasets or ["unknown"], "str")
             out.add("imatrix.chunk_count", self.n_chunk, "u32")
@@ -87,9 +92,11 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
             file = RegularFile(path, "an importance matrix")
             try:
                 known = file.read(0, min(4, file.size)) == b"GGUF"
-                return _from_gguf(path) if known else _from_dat(file)
+                made = _from_gguf(path) if known else _from_dat(file)
             finally:
                 file.close()
+            made.path = os.path.expanduser(os.fspath(path))
+            return made
 
 
 def imatrix(
@@ -145,11 +152,13 @@ def _collect(model: Model, chunks: list[list[int]], dataset: str, progress: Prog
                     note(names, x, expert, n_expert)
             if progress is not None:
                 progress(number + 1, len(chunks))
-    return Imatrix(
+    made = Imatrix(
         {name: total.astype(np.float32) for name, total in sums.items()},
         {name: n.astype(np.float32) for name, n in counts.items()},
         [dataset], len(chunks), len(chunks[0]),
     )  # fmt: skip
+    made.sources = tuple(model._file.paths)
+    return made
 
 
 # ---- files -------------------------------------------------------------------------------------------------------

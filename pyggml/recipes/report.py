@@ -45,7 +45,7 @@ def write_report(
         content = _encoded(whole, ending[1:])
     else:
         content = _page(rows, row, [_encoded(f, "png") for f in figures], title).encode()
-    with replacing(path, ArgumentError) as out:
+    with replacing(path, ArgumentError, {row.source for row in rows if row.source}) as out:
         out.write(content)
 
 

@@ -89,8 +89,9 @@ def quantize_file(
     progress(bytes_done, bytes_total).
 
     Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
-    that cannot be written, NumericError for NaN or infinity in the source. An existing dst, even src
-    itself, is replaced only when all is written.
+    that cannot be written, NumericError for NaN, infinity or numbers beyond a type in the source. An existing dst is
+    replaced only when all is written, and never where it is one of the files that are read: src, a part of it, the
+    imatrix, the sensitivity, the recipe.
 
     >>> import pyggml
     >>> from pyggml.model import BUNDLED
@@ -110,9 +111,10 @@ def quantize_file(
     if words is not None and (bits_wanted, bytes_wanted) == (None, None):
         log.warning("text is not used: only target_bpw and target_size measure on it")
     weights = _weights(imatrix)
+    with gguf.open(src) as file:
+        sources = [*file.paths, *_files(imatrix, True), *_files(sensitivity, True), *_files(text), *_files(recipe)]
     if not dry_run:
-        with gguf.open(src) as file:  # a single file may be rewritten in place
-            check_writable(dst, sources=file.paths if len(file.paths) > 1 else ())
+        check_writable(dst, ArgumentError, sources)
     if bits_wanted is not None or bytes_wanted is not None:
         from pyggml.recipes.measured import measured
 
@@ -132,13 +134,21 @@ def quantize_file(
         counted = _Counter(sum(c.nbytes for c in changes), progress)
         base = parse(how.base)[0]
         own = {} if base == COPY else {"general.file_type": file_type(base), "general.quantization_version": 2}
-        with gguf.Writer(dst, alignment=file.alignment, behind=True) as out:
+        with gguf.Writer(dst, alignment=file.alignment, behind=True, sources=sources) as out:
             _copy_metadata(out, file.metadata, own, dict(metadata or {}))
             for name, info in file.tensors.items():
                 kind = chosen[name].type
                 pieces = encoded(info, kind, columns.get(name), n_threads)
                 out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
     return changes
+
+
+def _files(value: Any, names: bool = False) -> list[str]:
+    """The file that an argument is or was read from. names: str is the name of one, not a text."""
+    if isinstance(value, os.PathLike) or (names and isinstance(value, str)):
+        return [os.fsdecode(os.fspath(value))]
+    path = getattr(value, "path", "")
+    return [path] if isinstance(path, str) and path else []
 
 
 def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.mixes import FLOATS, MIXES
 from pyggml.recipes.rewrite import quantize_file
 from pyggml.recipes.watch import TextOrIds, words_of
+from pyggml.replacing import scratch
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -34,6 +33,7 @@ class Surveyed:
     """One file: its recipe, whether importance was used, bytes of the file, bits per weight, distance to the source.
 
     types: of each tensor; errors: root of the relative squared error of each changed tensor, unweighted.
+    source: the file that it was made of.
     """
 
     recipe: str
@@ -43,6 +43,7 @@ class Surveyed:
     found: Comparison
     types: dict[str, str]
     errors: dict[str, float]
+    source: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -80,31 +81,30 @@ def survey(
     if not names:
         raise ArgumentError("a survey needs at least one recipe")
     made = []
-    with tempfile.TemporaryDirectory(prefix="pyggml-") as folder, load(source, n_threads=n_threads or None) as model:
+    with scratch() as path, load(source, n_threads=n_threads or None) as model:
         ways: list[Any] = [None]
         if other_words is not None:
             ways.append(collect(model, other_words, n_ctx=n_ctx))
         total = len(names) * len(ways)
         for name in names:
             for weights in ways:
-                path = Path(folder, "one.gguf")
                 quantize_file(source, path, name, imatrix=weights, allow_requantize=True, n_threads=n_threads)
                 with load(path, n_threads=n_threads or None) as other:
                     found = compare(model, other, words, n_ctx=n_ctx, n_chunk=n_chunk)
-                made.append(_row(name, weights is not None, Path(source), path, found, n_threads))
-                path.unlink()
+                made.append(_row(name, weights is not None, source, path, found, n_threads))
                 if progress is not None:
                     progress(len(made), total)
     return sorted(made, key=lambda row: (row.bits_per_weight, row.recipe, row.importance))
 
 
-def _row(name: str, importance: bool, source: Path, path: Path, found: Comparison, n_threads: int) -> Surveyed:
+def _row(name: str, importance: bool, source: PathLike, path: str, found: Comparison, n_threads: int) -> Surveyed:
     with gguf.open(source) as a, gguf.open(path) as b:
         infos = list(b.tensors.values())
         bits = 8 * sum(t.nbytes for t in infos) / max(sum(t.n_elements for t in infos), 1)
         changed = {n: t for n, t in b.tensors.items() if t.type != a.tensors[n].type}
         errors = {n: relative_error(a.tensors[n], t, n_threads) for n, t in changed.items()}
-        return Surveyed(name, importance, b.size, bits, found, {t.name: t.type.name for t in infos}, errors)
+        types = {t.name: t.type.name for t in infos}
+        return Surveyed(name, importance, b.size, bits, found, types, errors, os.fspath(source))
 
 
 def relative_error(a: TensorInfo, b: TensorInfo, n_threads: int = 0) -> float:

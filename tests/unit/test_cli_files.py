@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from converters import checkpoint
 from model import tiny
@@ -180,13 +181,49 @@ def test_a_place_that_is_not_there(place, new, name):
         "quantize x.gguf new/out.gguf q4_0 --save-recipe x.gguf",
         "quantize part-00001-of-00008.gguf part-00002-of-00008.gguf q4_0",
         "merge part-00001-of-00008.gguf part-00002-of-00008.gguf",
+        "imatrix part-00001-of-00008.gguf --text t.txt -o part-00003-of-00008.gguf",
+        "sensitivity part-00001-of-00008.gguf -o part-00003-of-00008.gguf",
+        "sensitivity x.gguf --text t.txt -o hard.txt",
+        "report x.gguf --text t.txt --importance r.html -o r.html",
+        "quantize x.gguf x.gguf q4_0",
+        "quantize x.gguf link.gguf q4_0",
+        "quantize x.gguf new/../x.gguf q4_0",
+        "quantize x.gguf im.gguf q4_0 --imatrix im.gguf",
+        "quantize x.gguf r.toml --recipe r.toml",
+        "quantize x.gguf types.txt q4_0 --tensor-type-file types.txt",
+        "quantize x.gguf t.txt --target-bpw 6 --text t.txt",
+        "quantize x.gguf new/out.gguf q4_0 --tensor-type-file types.txt --save-recipe types.txt",
+        "quantize part-00001-of-00008.gguf new/out.gguf q4_0 --save-recipe part-00002-of-00008.gguf",
+        "split part-00001-of-00008.gguf part --max-tensors 4",
         "convert hf/model.safetensors hf/model.safetensors",
+        "convert hf/model.safetensors hf/config.json",
+        "convert hf hf/model.safetensors",
+        "convert hf hf/config.json",
+        "convert hf hf/tokenizer.json --quantize q8_0",
+        "convert hf hf/tokenizer_config.json",
+        "convert hf hf/1_Pooling/config.json",
+        "convert hf hf/merges.txt",
+        "convert hf hard.json",
+        "convert hf hf/link.json",
+        "convert x.gguf st",
     ],
 )
 def test_what_is_read_is_not_replaced(place, new, words):
     if words.startswith("report"):
         pytest.importorskip("matplotlib")
         (place / "r.html").write_text(TEXT)
+    if not (place / "im.gguf").exists():
+        pyggml.Imatrix({"output.weight": np.ones((1, 64))}, {"output.weight": np.ones(1)}).save(place / "im.gguf")
+        (place / "r.toml").write_text('base = "Q4_0"\n')
+        (place / "types.txt").write_text("ffn_down=q8_0\n")
+        (place / "link.gguf").symlink_to("x.gguf")
+        (place / "hf" / "1_Pooling").mkdir()
+        (place / "hf" / "1_Pooling" / "config.json").write_text("{}")
+        (place / "st").mkdir()
+        (place / "st" / "model.safetensors").symlink_to(place / "x.gguf")
+        (place / "hf" / "link.json").symlink_to(place / "hf" / "config.json")
+        os.link(place / "t.txt", place / "hard.txt")
+        os.link(place / "hf" / "config.json", place / "hard.json")
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     done = run(place, words)
     assert done.returncode == 1, done.stdout

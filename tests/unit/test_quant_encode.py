@@ -138,7 +138,7 @@ def test_values_beyond_a_type_are_refused(name: str) -> None:
         _native.requantize(TYPES["f32"][0], raw, *x.shape, TYPES[name][0])
     for bad in (np.nan, np.inf, -np.inf):
         x[1, 300] = bad
-        with pytest.raises(NumericError, match="row 1, column 300 is .*expected a finite number"):
+        with pytest.raises(NumericError, match=r"row 1, column 300 is .*expected a finite number"):
             encode(name, x)
 
 

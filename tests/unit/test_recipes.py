@@ -174,7 +174,7 @@ def test_a_sum_of_costs_leaves_out_types_that_cannot_hold_a_tensor(tmp_path):
     assert set(costs.tensors["blk.0.ffn_down.weight"].error) == {"q8_0", "q4_1", "f16"}
 
 
-def test_a_file_may_be_rewritten_in_place_and_failure_loses_nothing(src, tmp_path):
+def test_a_file_is_replaced_whole_or_not_at_all(src, tmp_path):
     before = src.path.read_bytes()
     bad = tiny.write(tmp_path / "bad.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256)
     raw = bytearray(bad.path.read_bytes())
@@ -185,7 +185,11 @@ def test_a_file_may_be_rewritten_in_place_and_failure_loses_nothing(src, tmp_pat
     with pytest.raises(pyggml.NumericError, match=r"output\.weight"):
         pyggml.quantize_file(bad.path, src.path, "pure:q8_0")
     assert src.path.read_bytes() == before
-    pyggml.quantize_file(src.path, src.path, "pure:q8_0")
+    with pytest.raises(pyggml.ArgumentError, match=r"src\.gguf' would replace .*src\.gguf', which is read"):
+        pyggml.quantize_file(src.path, src.path, "pure:q8_0")
+    assert src.path.read_bytes() == before
+    good = tiny.write(tmp_path / "bad.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256)
+    pyggml.quantize_file(good.path, src.path, "pure:q8_0")
     with pyggml.gguf.open(src.path) as file:
         assert file.tensors["blk.0.attn_q.weight"].type.name == "q8_0"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.gguf", "src.gguf"]
