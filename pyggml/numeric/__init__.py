@@ -22,6 +22,7 @@ from pyggml.numeric import affine, codebook, minifloat
 from pyggml.numeric.catalogue import Format, Formats, formats
 from pyggml.numeric.coded import Coded
 from pyggml.numeric.notation import Notation, notation, notation_of
+from pyggml.tensor import as_float32
 
 __all__ = ["Coded", "Format", "Formats", "Notation", "encode", "formats", "notation", "notation_of"]
 
@@ -35,12 +36,14 @@ def encode(x: ArrayLike, format: str, **options: Any) -> Coded:  # noqa: A002 - 
     "int4" .. "int8" (any width from 2): granularity="channel" (each row), "tensor" (per layer), or group=128 (runs of a
     row, any size); symmetric=True, or False for a zero point. "nf4" (nf2 .. nf8: the normal distribution's quantiles),
     "quantile4" (the data's own): block=64, double=True (QLoRA's 8-bit scales, nf4's default). "fp4_e2m1", "fp8_e4m3",
-    "fp8_e5m2": granularity or group for scaled values, else a plain cast; saturate=True.
+    "fp8_e5m2": granularity or group for scaled values, else a plain cast; saturate=True: what is beyond the top, an
+    infinity too, becomes the top, else infinity where there is one, or NaN; NaN stays NaN, but fp4 has none, and no
+    scale comes of either.
 
     Raises ArgumentError for an unknown format or option, NumericError for values it cannot hold, ShapeError for a
     single number.
     """
-    values = np.asarray(x, dtype=np.float32)
+    values = as_float32(x)
     if values.ndim == 0:
         raise ShapeError("a single number cannot be encoded; give at least one row")
     values = np.ascontiguousarray(values)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.numeric.coded import F32, Coded, grouped, pack, ungrouped
+from pyggml.numeric.coded import F32, Coded, grouped, inverse, pack, scaled, ungrouped
 
 
 def encode(
@@ -19,15 +19,15 @@ def encode(
     if symmetric:
         top = 2 ** (bits - 1) - 1
         scale = np.abs(groups).max(1, initial=0.0) / np.float32(top)
-        q = np.rint(groups * _inverse(scale)[:, None])
+        q = np.rint(groups * inverse(scale)[:, None])
         stored = (np.clip(q, -top, top) + top).astype(np.uint8)
         parts: dict[str, NDArray[Any]] = {"scale": scale.astype(np.float32)}
     else:
         top = 2**bits - 1
-        low = np.minimum(groups.min(1, initial=0.0), 0)  # zero itself must be exact
-        scale = ((np.maximum(groups.max(1, initial=0.0), 0) - low) / np.float32(top)).astype(np.float32)
-        zero = np.clip(np.rint(-low * _inverse(scale)), 0, top)
-        q = np.rint(groups * _inverse(scale)[:, None]) + zero[:, None]
+        low, high = groups.min(1, initial=0.0), groups.max(1, initial=0.0)  # zero itself must be exact
+        scale = ((high.astype(np.float64) - low) / top).astype(np.float32)  # the span may be beyond float32
+        zero = np.clip(np.rint(-low * inverse(scale)), 0, top)
+        q = np.rint(groups * inverse(scale)[:, None]) + zero[:, None]
         stored = np.clip(q, 0, top).astype(np.uint8)
         parts = {"scale": scale, "zero": zero.astype(np.uint8)}
     kept = ungrouped(stored, values.shape)
@@ -46,9 +46,4 @@ def _decode(
 ) -> F32:
     groups, _ = grouped(codes.astype(np.float32).reshape(shape), granularity, group)
     zero = parts["zero"].astype(np.float32)[:, None] if "zero" in parts else np.float32(2 ** (bits - 1) - 1)
-    return ungrouped((groups - zero) * parts["scale"][:, None], shape)
-
-
-def _inverse(scale: NDArray[Any]) -> F32:
-    inverse: F32 = np.divide(1, scale, out=np.zeros_like(scale, dtype=np.float32), where=scale > 0)
-    return inverse
+    return ungrouped(scaled(groups - zero, parts["scale"]), shape)

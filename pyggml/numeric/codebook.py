@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import ArgumentError
-from pyggml.numeric.coded import F32, Coded, pack
+from pyggml.numeric.coded import F32, Coded, inverse, pack
 
 SCALES_TOGETHER = 256
 """Scales of blocks that share one scale of their own when they are quantized too."""
@@ -68,8 +68,7 @@ def _encode(values: F32, bits: int, name: str, block: int, double: bool, table: 
     blocks = np.pad(values.reshape(-1), (0, -values.size % block)).reshape(-1, block)
     scale = np.abs(blocks).max(1, initial=0.0)
     parts = _scales(scale, double)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    unit = blocks * inverse[:, None]
+    unit = blocks * inverse(scale)[:, None]
     if table is None:
         table = own_table(unit.reshape(-1)[: values.size], bits) if values.size else normal_table(bits)
         parts["table"] = table
@@ -91,8 +90,7 @@ def _scales(scale: F32, double: bool) -> dict[str, NDArray[Any]]:
     mean = np.float32(scale.mean(dtype=np.float64)) if scale.size else np.float32(0)
     moved = np.pad(scale - mean, (0, -scale.size % SCALES_TOGETHER)).reshape(-1, SCALES_TOGETHER)
     second = np.abs(moved).max(1, initial=0.0)
-    inverse = np.divide(1, second, out=np.zeros_like(second), where=second > 0)
-    codes = nearest(moved * inverse[:, None], dynamic_table()).reshape(-1)[: scale.size]
+    codes = nearest(moved * inverse(second)[:, None], dynamic_table()).reshape(-1)[: scale.size]
     return {"scale_codes": codes, "scale_scale": second, "scale_mean": np.array([mean])}
 
 

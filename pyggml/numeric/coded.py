@@ -94,6 +94,21 @@ def grouped(values: F32, granularity: str, group: int | None) -> tuple[F32, int]
     return rows.reshape(-1, group), group
 
 
+def inverse(scale: F32) -> F32:
+    """1 / scale; 0 for a scale of 0 and for one so small that it would be infinite: its values are 0 then."""
+    least = np.float32(1) / np.finfo(np.float32).max
+    made: F32 = np.divide(1, scale, out=np.zeros_like(scale, dtype=np.float32), where=scale > least)
+    return made
+
+
+def scaled(groups: F32, scale: F32) -> F32:
+    """groups times their scales; what rounding carries beyond the largest float stays there."""
+    top = np.finfo(np.float32).max
+    with np.errstate(over="ignore"):
+        made: F32 = groups * scale[:, None]
+    return np.clip(made, -top, top, out=made)
+
+
 def ungrouped(groups: F32, shape: tuple[int, ...]) -> F32:
     """The inverse of grouped."""
     size, k = math.prod(shape), shape[-1]

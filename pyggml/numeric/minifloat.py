@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import NumericError
-from pyggml.numeric.coded import F32, Coded, grouped, pack, ungrouped
+from pyggml.numeric.coded import F32, Coded, grouped, pack, scaled, ungrouped
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ def encode(
     """A cast, after division by the scale that brings each group's largest value to the top where a group is named."""
     parts: dict[str, NDArray[Any]] = {}
     if granularity is not None or group is not None:
+        if not np.isfinite(values).all():
+            raise NumericError(
+                f"{spec.name}: NaN and infinity have no scale; without granularity and group they are cast"
+            )
         groups, _ = grouped(values, granularity or "channel", group)
         scale = (np.abs(groups).max(1, initial=0.0) / np.float32(top(spec))).astype(np.float32)
         parts["scale"] = scale
@@ -120,4 +124,4 @@ def _decode(
     if "scale" not in parts:
         return values
     groups, _ = grouped(values, granularity or "channel", group)
-    return ungrouped(groups * parts["scale"][:, None], shape)
+    return ungrouped(scaled(groups, parts["scale"]), shape)

@@ -7,6 +7,7 @@ import pytest
 
 import pyggml
 from pyggml import numeric
+from pyggml.errors import NumericError
 from pyggml.numeric import codebook, minifloat
 from pyggml.numeric.coded import pack, unpack
 
@@ -222,3 +223,38 @@ def test_nf4_equals_bitsandbytes(double):
     differs = np.abs(ours - theirs) > 1e-5
     assert differs.mean() < 1e-4  # values in the middle of two entries
     assert np.abs(codebook.dynamic_table() - functional.create_dynamic_map().numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("int8", {}), ("int8", {"symmetric": False}), ("int2", {"granularity": "tensor", "symmetric": False}),
+        ("int4", {"group": 2}), ("nf4", {}), ("nf4", {"double": False}), ("quantile4", {"double": True}),
+        ("fp8_e4m3", {"group": 2}), ("fp8_e5m2", {"granularity": "channel"}), ("fp4_e2m1", {"granularity": "tensor"}),
+    ],
+)  # fmt: skip
+def test_the_ends_of_floats(name, options):
+    """Scales of the largest and smallest numbers are finite; what is no number is refused."""
+    top = np.finfo(np.float32).max
+    with np.errstate(all="raise", under="ignore"):
+        for row in ([top, -top, 1], [top, top / 2, 0], [-top, 0, 0], [1e-45, -1e-45, 0], [1e-39, -1e-40, 0]):
+            x = np.float32([row])
+            found = numeric.encode(x, name, **options).decode()
+            assert np.abs(found.astype(np.float64) - x).max() <= np.abs(x.astype(np.float64)).max() * 0.51 + 1e-38
+        for bad in (np.nan, np.inf, -np.inf):
+            with pytest.raises(NumericError, match=name):
+                numeric.encode(np.float32([[bad, 1, 2]]), name, **options)
+    with pytest.raises(NumericError, match="float32 ends at"):
+        numeric.encode([[1e300, 1.0]], name, **options)
+
+
+def test_plain_casts_of_what_is_no_number():
+    x = np.float32([np.inf, -np.inf, np.nan])
+    for name in ("fp8_e4m3", "fp8_e5m2"):
+        end = {f.name: f.high for f in pyggml.formats()}[name]
+        assert np.array_equal(numeric.encode(x, name).decode(), [end, -end, np.nan], equal_nan=True)
+    assert np.isnan(numeric.encode(x, "fp8_e4m3", saturate=False).decode()).all()
+    assert np.array_equal(numeric.encode(x, "fp8_e5m2", saturate=False).decode(), x, equal_nan=True)
+    assert np.array_equal(numeric.encode(x[:2], "fp4_e2m1").decode(), [6, -6])
+    with pytest.raises(NumericError, match="cannot hold NaN"):
+        numeric.encode(x, "fp4_e2m1")
