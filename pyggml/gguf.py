@@ -35,11 +35,11 @@ from pyggml.gguf_format import (
     check_tensor_name,
     clip,
 )
-from pyggml.gguf_meta import Cursor, Metadata, read_entries
+from pyggml.gguf_meta import Cursor, Metadata, MetadataValue, read_entries
 from pyggml.gguf_write import Writer
 from pyggml.quant import QuantType
 
-__all__ = ["GGUFFile", "Metadata", "TensorInfo", "ValueType", "Writer", "open"]
+__all__ = ["GGUFFile", "Metadata", "MetadataValue", "TensorInfo", "ValueType", "Writer", "open"]
 
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, one character, n_dims, one dim, type, offset
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
