@@ -52,6 +52,12 @@ from pyggml.tensor import Tensor, dequantize, quantize
 
 __version__ = _version()
 
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return __all__
+
+
 __all__ = [
     "ArgumentError",
     "BackendError",

@@ -7,6 +7,7 @@ ArgumentTypeError) that names the parameter, what was expected and what came. nu
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import operator
 import os
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import ArgumentError, ArgumentTypeError
+from pyggml.errors import ArgumentError, ArgumentTypeError, FileError, FileMissing
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def shown(value: object) -> str:
     if shape is not None and dtype is not None and not isinstance(value, np.generic):
         return f"{kind.__name__} of shape {tuple(shape)} and type {dtype}"[: 2 * _MOST]
     text = " ".join(_Short().repr(value).split())
-    if value is None or kind in (bool, int, float, str, bytes) or isinstance(value, np.generic):
+    if value is None or kind in (bool, int, float, str) or isinstance(value, np.generic):
         return text
     return f"{kind.__name__} {text}"[: 2 * _MOST]
 
@@ -179,9 +180,9 @@ def path(name: str, value: object, *, empty: bool = False) -> str:
     except Exception:  # a stranger's __fspath__, or bytes that no name can have
         raise wrong_type(name, "a path (str or os.PathLike)", value) from None
     if "\0" in found:
-        raise ArgumentError(f"{name} {shown(found)} is no path: it contains a NUL character")
+        raise FileError(f"{name} {shown(found)} is no path: it contains a NUL character", errno.EINVAL)
     if not found and not empty:
-        raise ArgumentError(f"{name} is an empty path")
+        raise FileMissing(f"{name} is empty: such a file does not exist", errno.ENOENT)
     return os.path.expanduser(found)
 
 
@@ -289,9 +290,9 @@ def buffer(name: str, value: object) -> NDArray[np.uint8]:
 
 
 def shape(name: str, value: object) -> tuple[int, ...]:
-    """Sizes of dimensions, outermost first: any iterable of whole numbers, or one number."""
+    """Sizes of dimensions, outermost first: any iterable of whole numbers, or one number. Signs are not judged."""
     if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
-        return (whole(name, value, 0),)
+        return (whole(name, value, -(2**63)),)
     if isinstance(value, str | bytes | bytearray | Mapping | set | frozenset):
         raise wrong_type(name, "a tuple of whole numbers", value)
-    return tuple(whole(f"{name}[{i}]", n, 0) for i, n in enumerate(value))
+    return tuple(whole(f"{name}[{i}]", n, -(2**63)) for i, n in enumerate(value))

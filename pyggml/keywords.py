@@ -135,7 +135,7 @@ def known_only(call: Callable[P, R]) -> Callable[P, R]:
         if len(args) > most:
             example = (names[most - own :] or names)[0]
             raise ArgumentTypeError(
-                f"{call.__name__}() takes {most - own} value{'s' * (most - own != 1)} without a name, got {len(args) - own}; "
+                f"{call.__name__}() got {len(args) - own} values without a name, it takes {most - own}; "
                 f"name the others: {call.__name__}(..., {example}=...)"
             )
         return call(*args, **kwargs)

@@ -6,13 +6,15 @@ Whatever ends the writing, an error or Ctrl-C, the target keeps what it had and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from pyggml.errors import GGUFError, PyggmlError
+from pyggml.arguments import path as read_path
+from pyggml.errors import FileIsFolder, GGUFError, PyggmlError, file_error
 from pyggml.gguf_file import OPEN_FLAGS
 from pyggml.gguf_format import clip
 
@@ -44,6 +46,9 @@ def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError
             out.flush()
             os.fsync(out.fileno())
         os.replace(beside, target)
+    except PyggmlError:  # what came from the block is said already
+        _remove(beside)
+        raise
     except OSError as e:
         _remove(beside)
         raise _refused(path, error, e) from e
@@ -75,16 +80,15 @@ def check_writable(
 
 def _places(path: str | os.PathLike[str], error: type[PyggmlError]) -> tuple[str, str]:
     """What is to be replaced, links followed, and a new name beside it."""
-    name = os.fsdecode(os.fspath(path))
-    if "\0" in name:
-        raise error(f"{clip(name)} is no path: it contains a NUL character")
-    target = os.path.realpath(name)
+    target = os.path.realpath(read_path("path", path))
     _check_target(target, error)
     return target, os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
 
 
 def _refused(path: str | os.PathLike[str], error: type[PyggmlError], e: Exception) -> PyggmlError:
-    return error(f"{clip(os.fsdecode(os.fspath(path)))} cannot be written: {getattr(e, 'strerror', e)}")
+    name = read_path("path", path)
+    message = f"{clip(name)} cannot be written: {getattr(e, 'strerror', e)}"
+    return file_error(message, e, name) if isinstance(e, OSError) else error(message)
 
 
 def _open(path: str) -> int:
@@ -97,7 +101,10 @@ def _check_target(path: str, error: type[PyggmlError]) -> None:
     except (OSError, ValueError):
         return  # not there yet, or opening says what is wrong with the path
     if not stat.S_ISREG(mode):
-        raise error(f"{clip(path)} exists and is no regular file; it is not replaced")
+        message = f"{clip(path)} exists and is no regular file; it is not replaced"
+        if stat.S_ISDIR(mode):
+            raise FileIsFolder(message, errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise error(message)
 
 
 def _remove(path: str) -> None:
