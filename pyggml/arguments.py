@@ -154,6 +154,13 @@ def texts(name: str, value: object) -> list[str]:
     return [text(f"{name}[{i}]", each) for i, each in enumerate(value)]
 
 
+def list_of(name: str, value: object) -> list[Any]:
+    """A list of any iterable that is no text and no dict."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping) or not isinstance(value, Iterable):
+        raise wrong_type(name, "a list", value)
+    return list(value)
+
+
 def choice(name: str, value: object, options: Collection[str]) -> str:
     """One of a few words, in any case.
 

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from pyggml.arguments import PathLike
 from pyggml.arguments import path as read_path
 from pyggml.errors import FileIsFolder, GGUFError, PyggmlError, file_error
 from pyggml.gguf_file import OPEN_FLAGS
@@ -20,7 +21,7 @@ from pyggml.gguf_format import clip
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError) -> Iterator[BinaryIO]:
+def replacing(path: PathLike, error: type[PyggmlError] = GGUFError) -> Iterator[BinaryIO]:
     """A new file to write, which becomes path when the block ends well. A link stays; what it points to is replaced.
 
     Raises error where path is no regular file or cannot be written.
@@ -59,9 +60,9 @@ def replacing(path: str | os.PathLike[str], error: type[PyggmlError] = GGUFError
 
 
 def check_writable(
-    path: str | os.PathLike[str],
+    path: PathLike,
     error: type[PyggmlError] = GGUFError,
-    sources: Iterable[str | os.PathLike[str]] = (),
+    sources: Iterable[PathLike] = (),
 ) -> None:
     """Raises what replacing() would, before time is spent on what is to be written. path keeps what it has.
 
@@ -78,14 +79,14 @@ def check_writable(
         _remove(beside)
 
 
-def _places(path: str | os.PathLike[str], error: type[PyggmlError]) -> tuple[str, str]:
+def _places(path: PathLike, error: type[PyggmlError]) -> tuple[str, str]:
     """What is to be replaced, links followed, and a new name beside it."""
     target = os.path.realpath(read_path("path", path))
     _check_target(target, error)
     return target, os.path.join(os.path.dirname(target), f".pyggml-{secrets.token_hex(8)}.part")
 
 
-def _refused(path: str | os.PathLike[str], error: type[PyggmlError], e: Exception) -> PyggmlError:
+def _refused(path: PathLike, error: type[PyggmlError], e: Exception) -> PyggmlError:
     name = read_path("path", path)
     message = f"{clip(name)} cannot be written: {getattr(e, 'strerror', e)}"
     return file_error(message, e, name) if isinstance(e, OSError) else error(message)

@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
+from pyggml.arguments import PathLike, floats, function, mapping, text_or_none, texts, whole
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, GGUFError
 from pyggml.foreign import name_of, reading
 from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
+from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
-from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, words_of
+from pyggml.recipes.watch import TextOrIds, Trial, chunking, chunks_of, words_of
 
 _SUM, _COUNT = ".in_sum2", ".counts"
 _MAX_ENTRIES = 1 << 17
@@ -50,8 +53,13 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         n_chunk: int = 0,
         chunk_size: int = 0,
     ) -> None:
-        self.sums, self.counts = dict(sums), dict(counts)
-        self.datasets, self.n_chunk, self.chunk_size = list(datasets), n_chunk, chunk_size
+        self.sums = {name: floats(f"sums[{name!r}]", each) for name, each in mapping("sums", sums).items()}
+        self.counts = {name: floats(f"counts[{name!r}]", each) for name, each in mapping("counts", counts).items()}
+        for name, each in self.sums.items():
+            if each.ndim != 2 or name not in self.counts or self.counts[name].size != len(each):
+                raise ArgumentError(f"sums[{name!r}] must be (n, k) with n counts of the same name, got {each.shape}")
+        self.datasets = texts("datasets", datasets)
+        self.n_chunk, self.chunk_size = whole("n_chunk", n_chunk, 0), whole("chunk_size", chunk_size, 0)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         sums, counts = self.sums[name], self.counts[name].reshape(-1, 1)
@@ -67,7 +75,7 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
     def __repr__(self) -> str:
         return f"<Imatrix of {len(self)} tensors, {self.n_chunk} chunks of {self.chunk_size} tokens>"
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Writes llama.cpp's GGUF form. An existing file is replaced when all is written."""
         with gguf.Writer(path) as out:
             out.add("general.type", "imatrix")
@@ -81,8 +89,9 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
                 out.add_tensor(name + _COUNT, counts.shape, "f32", counts)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Imatrix:
+    def load(path: PathLike) -> Imatrix:
         """Reads the GGUF form or the older binary one. Raises GGUFError for a file that is neither, or broken."""
+        path = read_path("path", path)
         with reading(path, "importance matrix"):
             file = RegularFile(path, "an importance matrix")
             try:
@@ -92,6 +101,7 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
                 file.close()
 
 
+@known_only
 def imatrix(
     model: ModelOrPath,
     text: TextOrIds,
@@ -114,7 +124,9 @@ def imatrix(
     >>> im["blk.0.attn_q.weight"].shape == (m.config.n_embd,)
     True
     """
-    words = words_of("imatrix: text", text)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
+    words, progress = words_of("imatrix: text", text), function("progress", progress)
+    dataset = text_or_none("dataset", dataset)
     name = os.path.basename(os.fspath(text)) if isinstance(text, os.PathLike) else "text"
     with opened("imatrix: model", model) as used:
         return _collect(used, chunks_of(used, words, n_ctx, n_chunk), name if dataset is None else dataset, progress)

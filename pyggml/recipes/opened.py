@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import wrong_type
 from pyggml.model import Model, load
 
 ModelOrPath = Model | str | os.PathLike[str]
@@ -24,4 +24,4 @@ def opened(what: str, model: ModelOrPath, n_threads: int | None = None) -> Itera
         with load(model, n_threads=n_threads or None) as loaded:
             yield loaded
     else:
-        raise ArgumentError(f"{what}: expected a Model or the path of a GGUF file, got {type(model).__name__}")
+        raise wrong_type(what, "a Model or the path of a GGUF file", model)

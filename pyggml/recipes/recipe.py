@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyggml.arguments import instance, list_of, mapping, text, texts, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
@@ -52,7 +53,11 @@ class Rule:
     layers: str = ""
 
     def __post_init__(self) -> None:
-        if self.type:
+        text("match", self.match)
+        text("layers", self.layers)
+        if self.type is None:
+            raise wrong_type("type", 'the name of a tensor type, or "" for what is there', self.type)
+        if self.type != "":
             object.__setattr__(self, "type", QuantType.parse(self.type).name)
         self.matcher(1 << 12)  # what is wrong with it is said now
 
@@ -103,17 +108,18 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
 RulesLike = Mapping[str, Any] | Iterable[Rule]
 
 
-def as_rules(rules: RulesLike | None) -> tuple[Rule, ...]:
-    """{match: type} or Rules -> Rules."""
+def as_rules(rules: RulesLike | None, name: str = "rules") -> tuple[Rule, ...]:
+    """{match: type} or Rules -> Rules. name: of the parameter, for messages."""
     if rules is None:
         return ()
     if isinstance(rules, Mapping):
-        return tuple(Rule(match, _name(kind)) for match, kind in rules.items())
-    return tuple(rules)
+        return tuple(Rule(match, _name(kind, name)) for match, kind in mapping(name, rules).items())
+    return tuple(instance(f"{name}[{i}]", rule, Rule, "a Rule") for i, rule in enumerate(list_of(name, rules)))
 
 
-def _name(kind: Any) -> str:
-    return "" if kind in ("", None) else QuantType.parse(kind).name
+def _name(kind: Any, name: str) -> str:
+    empty = kind is None or (isinstance(kind, str) and not kind)
+    return "" if empty else QuantType.parse(kind, f"each type in {name}").name
 
 
 @dataclass(slots=True)
@@ -149,10 +155,15 @@ class Recipe:
     smaller: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Raises ArgumentError or UnsupportedError for types that are not known."""
-        for kind in (self.output_type, self.embedding_type):
-            if kind is not None:
-                QuantType.parse(kind)
+        """Raises ArgumentError or UnsupportedError for types that are not known and fields of another kind."""
+        for name in ("base", "note"):
+            text(name, getattr(self, name))
+        for name in ("output_type", "embedding_type"):
+            if getattr(self, name) is not None:
+                QuantType.parse(getattr(self, name), name)
+        self.rules, self.keep = list(as_rules(self.rules, "rules")), list(as_rules(self.keep, "keep"))
+        self.max_size = whole_or_none("max_size", self.max_size, 1)
+        self.smaller = texts("smaller", self.smaller)
 
     def to_toml(self) -> str:
         """The recipe as a file that load() reads."""

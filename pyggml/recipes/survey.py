@@ -6,7 +6,6 @@ Files are made in a temporary folder, one at a time, and removed. Drawing is in 
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from pyggml import _native, gguf
+from pyggml.arguments import PathLike, function, texts, threads
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError
 from pyggml.gguf import TensorInfo
+from pyggml.keywords import known_only
 from pyggml.recipes.comparison import Comparison, compare
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.mixes import FLOATS, MIXES
 from pyggml.recipes.rewrite import quantize_file
-from pyggml.recipes.watch import TextOrIds, words_of
+from pyggml.recipes.watch import TextOrIds, chunking, words_of
 
-PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 _SAMPLE = 1 << 20  # values of a tensor that its error is measured on
 
@@ -49,6 +50,7 @@ class Surveyed:
         return asdict(self)
 
 
+@known_only
 def survey(
     source: PathLike,
     text: TextOrIds,
@@ -74,9 +76,11 @@ def survey(
     """
     from pyggml.model import load
 
+    source, n_threads, progress = read_path("source", source), threads(n_threads), function("progress", progress)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
     words = words_of("survey: text", text)
     other_words = None if importance is None else words_of("survey: importance", importance)
-    names = [name for name in MIXES if name not in FLOATS] if recipes is None else list(recipes)
+    names = [name for name in MIXES if name not in FLOATS] if recipes is None else texts("recipes", recipes)
     if not names:
         raise ArgumentError("a survey needs at least one recipe")
     made = []
