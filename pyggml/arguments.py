@@ -147,18 +147,20 @@ def text_or_none(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
+def list_of(name: str, value: object, expected: str = "a list") -> list[Any]:
+    """A list of any iterable that is no text and no dict, generators too."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
+        raise wrong_type(name, expected, value)
+    try:
+        items = iter(value)  # type: ignore[call-overload]
+    except Exception:  # none, an array without dimensions, a stranger's __iter__
+        raise wrong_type(name, expected, value) from None
+    return list(items)
+
+
 def texts(name: str, value: object) -> list[str]:
     """A list of str from any iterable of them. A single str is refused, as its characters are rarely meant."""
-    if isinstance(value, str | bytes | bytearray | memoryview | Mapping) or not isinstance(value, Iterable):
-        raise wrong_type(name, "a list of texts", value)
-    return [text(f"{name}[{i}]", each) for i, each in enumerate(value)]
-
-
-def list_of(name: str, value: object) -> list[Any]:
-    """A list of any iterable that is no text and no dict."""
-    if isinstance(value, str | bytes | bytearray | memoryview | Mapping) or not isinstance(value, Iterable):
-        raise wrong_type(name, "a list", value)
-    return list(value)
+    return [text(f"{name}[{i}]", each) for i, each in enumerate(list_of(name, value, "a list of texts"))]
 
 
 def choice(name: str, value: object, options: Collection[str]) -> str:
@@ -227,14 +229,19 @@ def _array(name: str, value: object, expected: str) -> NDArray[Any]:
     if value is None or isinstance(value, bad):
         raise wrong_type(name, expected, value)
     if hasattr(value, "__next__"):
-        value = list(value)  # type: ignore[call-overload]
+        value = list_of(name, value, expected)
     try:
-        if callable(getattr(value, "detach", None)):
-            tensor = value.detach().cpu()  # type: ignore[attr-defined]
-            value = tensor.float() if "float" in str(tensor.dtype) else tensor
-        return np.asarray(value)
+        return np.asarray(_off_graph(value))
     except Exception as error:  # lists of different lengths, a stranger's __array__
         raise wrong_type(name, expected, value, " ".join(str(error).split())[:200]) from None
+
+
+def _off_graph(value: Any) -> Any:
+    """A torch tensor as numpy takes it, other things as they are."""
+    if not (callable(getattr(value, "detach", None)) and hasattr(value, "dtype")):
+        return value
+    tensor = value.detach().cpu()
+    return (tensor.float() if "float" in str(tensor.dtype) else tensor).numpy()
 
 
 def floats(name: str, value: object) -> NDArray[np.float32]:
@@ -285,8 +292,7 @@ def buffer(name: str, value: object) -> NDArray[np.uint8]:
     if isinstance(value, str) or value is None:
         raise wrong_type(name, expected, value)
     try:
-        if callable(getattr(value, "detach", None)):
-            value = value.detach().cpu().numpy()  # type: ignore[attr-defined]
+        value = _off_graph(value)
         if not isinstance(value, np.ndarray):
             return np.frombuffer(value, np.uint8)  # type: ignore[call-overload, no-any-return]
     except Exception:  # no buffer, or one that is not contiguous
@@ -300,6 +306,7 @@ def shape(name: str, value: object) -> tuple[int, ...]:
     """Sizes of dimensions, outermost first: any iterable of whole numbers, or one number. Signs are not judged."""
     if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         return (whole(name, value, -(2**63)),)
-    if isinstance(value, str | bytes | bytearray | Mapping | set | frozenset):
-        raise wrong_type(name, "a tuple of whole numbers", value)
-    return tuple(whole(f"{name}[{i}]", n, -(2**63)) for i, n in enumerate(value))
+    expected = "a tuple of whole numbers"
+    if isinstance(value, set | frozenset):
+        raise wrong_type(name, expected, value)
+    return tuple(whole(f"{name}[{i}]", n, -(2**63)) for i, n in enumerate(list_of(name, value, expected)))

@@ -5,12 +5,12 @@ Knows no template; whether one reads parts itself is asked of a function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pyggml.arguments import shown
+from pyggml.arguments import list_of, shown
 from pyggml.completion import Completion
-from pyggml.errors import TemplateError
+from pyggml.errors import ArgumentTypeError, TemplateError
 
 _EXAMPLE = '[{"role": "user", "content": "..."}]'
 
@@ -24,10 +24,12 @@ def readable(messages: object, reads_parts: Callable[[], bool]) -> list[dict[str
     >>> readable([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], lambda: False)
     [{'role': 'user', 'content': 'hi'}]
     """
-    if isinstance(messages, str | bytes | Mapping | Completion) or not isinstance(messages, Iterable):
-        raise TemplateError(f"messages must be a list of dicts like {_EXAMPLE}, got {shown(messages)}")
+    try:
+        items = list_of("messages", messages)
+    except ArgumentTypeError:
+        raise TemplateError(f"messages must be a list of dicts like {_EXAMPLE}, got {shown(messages)}") from None
     made = []
-    for i, message in enumerate(messages):
+    for i, message in enumerate(items):
         if not isinstance(message, Mapping):
             raise TemplateError(
                 f"messages[{i}] is {type(message).__name__}, expected a dict with role and content: {shown(message)}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyggml import display
-from pyggml.arguments import wrong_type
+from pyggml.arguments import text_or_none, texts, whole, wrong_type
+from pyggml.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pyggml.tokenizer import Tokenizer
@@ -133,7 +134,7 @@ class Completion:
 
     def __contains__(self, part: object) -> bool:
         if not isinstance(part, str | Completion):
-            raise wrong_type("what is looked for in a Completion", "text (str)", part)
+            raise wrong_type("part", "text (str), as what is looked for in a text", part)
         return str(part) in self.text
 
     def __getitem__(self, index: int | slice) -> str:
@@ -150,23 +151,21 @@ class Completion:
 
     def strip(self, chars: str | None = None) -> str:
         """The text without blanks (or chars) at both ends."""
-        return self.text.strip(chars)
+        return self.text.strip(text_or_none("chars", chars))
 
     def split(self, sep: str | None = None, maxsplit: int = -1) -> list[str]:
         """The parts of the text."""
-        return self.text.split(sep, maxsplit)
-
-    def splitlines(self, keepends: bool = False) -> list[str]:
-        """The lines of the text."""
-        return self.text.splitlines(keepends)
+        if isinstance(sep, str) and not sep:
+            raise ArgumentError("sep is empty: nothing can be cut there")
+        return self.text.split(text_or_none("sep", sep), whole("maxsplit", maxsplit, -1))
 
     def startswith(self, prefix: str | tuple[str, ...]) -> bool:
-        """Whether the text begins so."""
-        return self.text.startswith(prefix)
+        """Whether the text begins so, or so, or so."""
+        return self.text.startswith(tuple([prefix] if isinstance(prefix, str) else texts("prefix", prefix)))
 
     def endswith(self, suffix: str | tuple[str, ...]) -> bool:
-        """Whether the text ends so."""
-        return self.text.endswith(suffix)
+        """Whether the text ends so, or so, or so."""
+        return self.text.endswith(tuple([suffix] if isinstance(suffix, str) else texts("suffix", suffix)))
 
     if not TYPE_CHECKING:
 

@@ -103,7 +103,7 @@ def part_of(name: str) -> str:
 
 def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
     n_ctx = whole_or_none("n_ctx", n_ctx, 1, 1 << 40)
-    kind = QuantType.parse(kv_type)
+    kind = QuantType.parse(kv_type, "kv_type")
     infos = list(file.tensors.values())
     note, config = "", None
     try:

@@ -52,7 +52,8 @@ def split_file(
     ('x-00001-of-00004.gguf', 'llama')
     """
     most = whole_or_none("max_size", None if max_size is None else byte_size(max_size, "max_size"), 1)
-    max_tensors, prefix = whole_or_none("max_tensors", max_tensors, 1), read_path("prefix", prefix)
+    max_tensors = whole_or_none("max_tensors", max_tensors, 1)
+    src, prefix = read_path("src", src), read_path("prefix", prefix)
     metadata_alone, progress = flag("metadata_alone", metadata_alone), function("progress", progress)
     with gguf.open(src) as file:
         groups = list(_groups(file, max_tensors if max_tensors or most else 128, most))
@@ -87,7 +88,7 @@ def merge_file(src: PathLike, dst: PathLike, *, progress: Progress | None = None
 
     Raises ArgumentError where src is not split or dst is one of its parts, GGUFError for a missing or broken part.
     """
-    dst, progress = read_path("dst", dst), function("progress", progress)
+    src, dst, progress = read_path("src", src), read_path("dst", dst), function("progress", progress)
     with gguf.open(src) as file:
         if len(file.paths) < 2:
             raise ArgumentError(f"{clip(file.path)} is no part of a split file: there is nothing to merge")

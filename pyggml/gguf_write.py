@@ -115,7 +115,7 @@ class Writer(Held):
 
         Raises GGUFError: a key that is illegal or there already, a value that does not fit its type.
         """
-        if key == ALIGNMENT_KEY:
+        if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
         wanted = None if type is None else _value_type(type)
         kind, raw = _encode(value, wanted, f"the value of {clip(key)}")
@@ -124,7 +124,7 @@ class Writer(Held):
     def add_raw(self, key: str, kind: ValueType, raw: bytes) -> None:
         """Adds a value in its encoded form, as Metadata.raw() gives it."""
         kind, raw = instance("kind", kind, ValueType, "a ValueType"), buffer("raw", raw).tobytes()
-        if key == ALIGNMENT_KEY:
+        if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
         self._put(key, kind, raw)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.arguments import ids, wrong_type
+from pyggml.arguments import ids, list_of, wrong_type
 from pyggml.completion import Completion
 from pyggml.errors import ArgumentTypeError
 
@@ -43,7 +43,7 @@ def read_prompts(name: str, value: object) -> tuple[list[str | list[int]], bool]
     n_dim = getattr(value, "ndim", None)
     if n_dim == 0:
         raise wrong_type(name, _MANY, value)
-    items = list(value) if isinstance(value, Iterable) else []
+    items = list_of(name, value, _MANY)
     if n_dim != 1 and not items:
         return [], False
     if not items or not _begins_many(items[0]):

@@ -109,9 +109,14 @@ class QuantType(metaclass=_QuantTypes):
             return value
         if isinstance(value, str):
             return _by_name(value, name)
-        if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-            raise wrong_type(name, "the name of a tensor type, its id or a QuantType", value)
-        return _by_id(operator.index(value))
+        try:
+            if not isinstance(value, bool):
+                return _by_id(operator.index(value))
+        except UnsupportedError:
+            raise
+        except Exception:  # no integer, or a stranger's __index__
+            pass
+        raise wrong_type(name, "the name of a tensor type, its id or a QuantType", value)
 
     def __index__(self) -> int:
         return self.id

@@ -56,7 +56,7 @@ def bits_per_weight(value: Any, name: str) -> float:
     if isinstance(value, str):
         found = _BITS.fullmatch(value.strip().lower())
         bits = float(found[1]) if found else None
-    if bits is None or not bits > 0:
+    if bits is None or not 0 < bits <= 1e9:
         raise ArgumentError(f"{name}: expected bits per weight above 0, like 4.5; got {shown(value)}")
     return float(bits)
 
@@ -67,12 +67,12 @@ def _number(value: Any) -> int | float | None:
         return None
     try:
         return operator.index(value)
-    except TypeError:
+    except Exception:  # no integer, or a stranger's __index__
         pass
     if not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:
         return None
     return number if math.isfinite(number) else None

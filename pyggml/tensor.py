@@ -184,7 +184,9 @@ def quantize(
     kind = QuantType.parse(type)
     values = floats("x", x)
     if values.ndim == 0:
-        raise ShapeError("a single number cannot be quantized; give at least one row")
+        raise ShapeError("x is a single number and cannot be quantized; give at least one row")
+    if values.shape[-1] == 0:
+        raise ShapeError(f"x of shape {values.shape} has rows of no values")
     if importance is None and effort == "best":
         importance = np.ones(values.shape[-1], np.float32)  # the search, with all columns alike
     weights = None if importance is None else floats("importance", importance)

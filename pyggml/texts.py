@@ -9,8 +9,8 @@ import codecs
 import os
 from typing import Any
 
+from pyggml.arguments import PathLike, wrong_type
 from pyggml.arguments import path as read_path
-from pyggml.arguments import wrong_type
 from pyggml.errors import ArgumentError, file_error
 from pyggml.gguf_format import clip
 
@@ -53,7 +53,7 @@ def text_of(text: Any, name: str = "text") -> str:
     if isinstance(text, str):
         return text
     if isinstance(text, os.PathLike):
-        return read_text(text)
+        return read_text(text, name)
     raise wrong_type(name, "text (str) or the pathlib.Path of a text file", text)
 
 
@@ -62,9 +62,9 @@ def is_text(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
+def read_text(path: PathLike, parameter: str = "path") -> str:
     """A whole file as text; `~` is the home folder. Raises ArgumentError naming the file and, in it, the byte."""
-    name = read_path("path", path)
+    name = read_path(parameter, path)
     shown = clip(name)
     try:
         with open(name, "rb") as file:

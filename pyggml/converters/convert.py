@@ -89,7 +89,8 @@ def convert(
     if quantize is not None:
         parse(text("quantize", quantize))  # a wrong name is said before the work
     if not os.path.lexists(src):
-        raise FileMissing(f"src {clip(src)} does not exist", errno.ENOENT, os.strerror(errno.ENOENT), src)
+        message = f"src {clip(src)} is no model: it does not exist"
+        raise FileMissing(message, errno.ENOENT, os.strerror(errno.ENOENT), src)
     if src.lower().endswith(".gguf"):
         if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
             raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")

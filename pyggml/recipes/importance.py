@@ -180,7 +180,9 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             name = full.removesuffix(_SUM)
             count = file.tensors.get(name + _COUNT)
             if count is None or len(info.shape) > 2:
-                raise GGUFError(f"{file.path}: {full} of shape {info.shape} has no {name}{_COUNT} or is no matrix")
+                raise GGUFError(
+                    f"{clip(file.path)}: {full} of shape {info.shape} has no {name}{_COUNT} or is no matrix"
+                )
             sums[name], counts[name] = _floats(info), _floats(count).reshape(-1)
             if len(counts[name]) != len(sums[name]):
                 raise GGUFError(f"{file.path}: {name} has {len(sums[name])} sums, but {len(counts[name])} counts")
@@ -189,7 +191,7 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             if not np.isfinite(means[counts[name] > 0]).all():
                 raise GGUFError(f"{file.path}: {name} has sums that are too large for its counts")
         if not sums:
-            raise GGUFError(f"{file.path} holds no {_SUM} tensors: it is no importance matrix")
+            raise GGUFError(f"{clip(file.path)} holds no {_SUM} tensors: it is no importance matrix")
         datasets = meta.get("imatrix.datasets", [])
         numbers = [meta.get(f"imatrix.{key}", 0) for key in ("chunk_count", "chunk_size")]
         whole = [n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in numbers]

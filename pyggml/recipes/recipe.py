@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyggml.arguments import instance, list_of, mapping, text, texts, whole_or_none, wrong_type
+from pyggml.arguments import instance, list_of, mapping, shown, text, texts, whole, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
@@ -57,7 +57,7 @@ class Rule:
         text("layers", self.layers)
         if self.type is None:
             raise wrong_type("type", 'the name of a tensor type, or "" for what is there', self.type)
-        if self.type != "":
+        if not isinstance(self.type, str) or self.type:
             object.__setattr__(self, "type", QuantType.parse(self.type).name)
         self.matcher(1 << 12)  # what is wrong with it is said now
 
@@ -98,7 +98,7 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
             low, high = (int(x) if x is not None else int(span[1]) for x in span.groups())
             low, high = (x + n_layer if x < 0 else x for x in (low, high))
             if low > high:
-                raise ArgumentError(f"layers {part.strip()!r}: {low} to {high} is no range")
+                raise ArgumentError(f"layers {shown(part.strip())}: {low} to {high} is no range")
             found.update(range(max(low, 0), min(high, n_layer - 1) + 1))
         else:
             raise ArgumentError(f"layers {clip(part.strip(), 60)}: expected 3, 0-3, first 4 or last 4")

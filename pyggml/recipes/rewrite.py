@@ -99,7 +99,7 @@ def quantize_file(
     >>> {r.new for r in rows if "ffn_up" in r.name}
     {'q4_k'}
     """
-    dst = read_path("dst", dst, empty=True)
+    src, dst = read_path("src", src), read_path("dst", dst, empty=True)
     allow_requantize, dry_run = flag("allow_requantize", allow_requantize), flag("dry_run", dry_run)
     n_threads, progress = threads(n_threads), function("progress", progress)
     metadata = {} if metadata is None else mapping("metadata", metadata)

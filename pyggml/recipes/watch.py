@@ -189,7 +189,7 @@ def words_of(what: str, text: TextOrIds) -> str | list[int]:
     if isinstance(text, str):
         check_no_name(what, text)
     if is_text(text):
-        return text_of(text)
+        return text_of(text, what)
     if isinstance(text, bytes | bytearray | Mapping) or not isinstance(text, Iterable):
         raise wrong_type(what, "text (str), the pathlib.Path of a text file or ids", text)
     found: list[int] = read_ids(what, text).tolist()
