@@ -27,7 +27,7 @@ from pyggml.graph import Graph
 from pyggml.leaving import Made
 from pyggml.memory import Memory
 from pyggml.pickling import Held
-from pyggml.prompts import Ids, Prompt, read_prompt, read_prompts
+from pyggml.prompts import Ids, Prompt, Prompts, read_prompt, read_prompts
 from pyggml.quant import QuantType, QuantTypeLike
 from pyggml.session import Session
 from pyggml.settings import DEFAULTS, read_settings, spelled_out
@@ -219,13 +219,11 @@ class Model(Held):
     ) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Iterable[Prompt], **settings: Unpack[Settings]) -> list[Completion]: ...
+    def generate(self, prompt: Prompts, **settings: Unpack[Settings]) -> list[Completion]: ...
 
     @keywords.known_only
     @spelled_out()
-    def generate(
-        self, prompt: Prompt | Iterable[Prompt] = "", **settings: Unpack[Settings]
-    ) -> Completion | list[Completion]:
+    def generate(self, prompt: Prompt | Prompts = "", **settings: Unpack[Settings]) -> Completion | list[Completion]:
         """Continues a prompt: text, a list of token ids (used as they are), or a list of prompts (-> a list).
 
         Prompts of a list run together, so that weights are read once for all of them.

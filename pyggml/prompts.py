@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from pyggml.errors import ArgumentTypeError
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 Prompt = str | Completion | Ids
+
+Prompts = Sequence[Prompt] | Iterator[Prompt]
 
 _ONE = "text (str) or a list of token ids"
 _MANY = f"{_ONE}, or a list of such prompts"

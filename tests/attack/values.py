@@ -84,6 +84,9 @@ class Tensorish:
     def __getitem__(self, i: int) -> Any:
         return self._values[i]
 
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
 
 def opened() -> Any:
     """A file that whoever takes the value closes."""
