@@ -17,7 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, arch, batch, chat_named, display, gguf, keywords, scoring
-from pyggml.arguments import MAX_THREADS, PathLike, flag, function, mapping, text, text_or_none, whole, whole_or_none
+from pyggml.arguments import (
+    MAX_THREADS,
+    PathLike,
+    flag,
+    function,
+    list_of,
+    mapping,
+    text,
+    text_or_none,
+    whole,
+    whole_or_none,
+)
 from pyggml.arguments import ids as read_ids
 from pyggml.completion import Completion
 from pyggml.config import MAX_VOCAB, Config
@@ -175,8 +186,8 @@ class Model(Held):
     ) -> str:
         """The prompt that the model's own chat template makes of messages.
 
-        messages: [{"role": ..., "content": text or a list of text parts}, ...]. template: the name of another template in
-        the file, or a Jinja text to use instead. variables reach the template (tools=, enable_thinking=...) and must be
+        messages: [{"role": ..., "content": text or a list of text parts}, ...]. template: the name of another in the
+        file, or a Jinja text to use instead. variables reach the template (tools=, enable_thinking=...) and must be
         what it reads; template_args reach it unasked. With tools, a template called tool_use is taken where there is
         one. Raises TemplateError when the file has no such template or it refuses the messages, ArgumentTypeError for
         a variable that the template does not read.
@@ -198,6 +209,7 @@ class Model(Held):
         if "messages" in given:
             raise ArgumentError("template_args must not hold messages: they are the first argument")
         tools = variables.get("tools", given.get("tools"))
+        tools = None if tools is None else list_of("tools", tools)
         source, name = chat_named.choose(self.metadata, text_or_none("template", template), tools)
         made = ChatTemplate(source, name=name)
         tok = self.tokenizer
