@@ -72,7 +72,7 @@ def whole(name: str, value: object, low: int, high: int = 2**63 - 1, *, other: s
     """
     span = "" if low <= -(2**63) else f" from {low} to {high}" if high < 2**31 else f" from {low}"
     expected = f"a whole number{span}{' or ' + other if other else ''}"
-    if isinstance(value, bool | np.bool_):
+    if _is_flag(value):
         raise wrong_type(name, expected, value)
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def number(name: str, value: object, low: float, high: float, *, above: bool = F
     0.5
     """
     span = f"{'above' if above else 'from'} {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
-    if isinstance(value, bool | np.bool_ | str | bytes | bytearray) or _n_dim(value):
+    if _is_flag(value) or isinstance(value, str | bytes | bytearray) or _n_dim(value):
         raise wrong_type(name, f"a number {span}", value)
     try:
         made = float(value)  # type: ignore[arg-type]
@@ -112,6 +112,11 @@ def number(name: str, value: object, low: float, high: float, *, above: bool = F
     if not math.isfinite(made) or not (low < made if above else low <= made) or made > high:
         raise ArgumentError(f"{name} must be a number {span}, got {shown(value)}")
     return made
+
+
+def _is_flag(value: object) -> bool:
+    """A bool of Python, numpy or torch, which pass for integers in places."""
+    return isinstance(value, bool | np.bool_) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 def _n_dim(value: object) -> int:
@@ -237,7 +242,9 @@ def _array(name: str, value: object, expected: str) -> NDArray[Any]:
 
 
 def _off_graph(value: Any) -> Any:
-    """A torch tensor as numpy takes it, other things as they are."""
+    """A torch tensor as numpy takes it, a list of them too; other things as they are."""
+    if isinstance(value, list | tuple) and value and hasattr(value[0], "detach"):
+        return [_off_graph(each) for each in value]
     if not (callable(getattr(value, "detach", None)) and hasattr(value, "dtype")):
         return value
     tensor = value.detach().cpu()

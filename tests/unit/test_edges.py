@@ -136,7 +136,12 @@ def test_a_torch_parameter_of_bf16_is_quantized() -> None:
     weight = torch.nn.Parameter(torch.linspace(-1, 1, 64).reshape(2, 32).bfloat16())
     want = pyggml.quantize(weight.detach().float().numpy(), "q8_0").raw.tobytes()
     assert pyggml.quantize(weight, "q8_0").raw.tobytes() == want
+    assert pyggml.quantize([weight[0], weight[1]], "q8_0").raw.tobytes() == want
     assert ids("ids", torch.tensor([1, 2])).tolist() == [1, 2]
+    assert (whole("n", torch.tensor(3), 0), number("p", torch.tensor(0.5), 0, 1)) == (3, 0.5)
+    for call, bad in ((whole, torch.tensor(True)), (ids, torch.tensor([True])), (ids, torch.tensor([1.0]))):
+        with pytest.raises(TypeError, match="n must be"):
+            call("n", bad, *([0] if call is whole else []))
 
 
 def test_rows_are_iterated_and_an_index_beyond_is_an_index_error() -> None:
