@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pyggml import display
 from pyggml.arguments import path as read_path
-from pyggml.arguments import wrong_type
+from pyggml.arguments import whole, wrong_type
 from pyggml.errors import ArgumentError, FileMissing, GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.gguf_file import MappedFile, PathLike
 from pyggml.gguf_foreign import HEAD, recognise
@@ -90,13 +90,15 @@ class TensorInfo(Held):
 
         Raises GGUFError when the file was changed or closed, ArgumentError for bytes it does not have, OutOfMemory.
         """
-        stop = self.nbytes if stop is None else stop
-        if not 0 <= start <= stop <= self.nbytes:
+        start = whole("start", start, 0)
+        stop = self.nbytes if stop is None else whole("stop", stop, 0, other="None")
+        if not start <= stop <= self.nbytes:
             raise ArgumentError(f"tensor {clip(self.name)} has {self.nbytes} bytes, asked for {start} to {stop}")
         return self._file.copy(self.offset + start, stop - start)
 
     def every(self, step: int) -> NDArray[np.uint8]:
         """A copy of every step-th row, from the first: (ceil(rows / step), bytes of a row). Raises as read() does."""
+        step = whole("step", step, 1)
         size = self.type.row_bytes(self.shape[-1])
         rows = self.n_elements // self.shape[-1]
         if step == 1:

@@ -54,6 +54,8 @@ class Tensor:
     @classmethod
     def stored(cls, read: Callable[[int, int], NDArray[np.uint8]], type: QuantType, shape: Iterable[int]) -> Tensor:
         """A tensor that lies elsewhere: read(start, stop) gives bytes of it, as an array that nobody else holds."""
+        if not callable(read):
+            raise wrong_type("read", "a function of start and stop", read)
         made = cls.__new__(cls)
         made._set(type, shape)
         made._held, made._read = None, read

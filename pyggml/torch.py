@@ -107,7 +107,10 @@ def prepare(
     block divides are left alone too. every: forwards in training mode that share one rounding, see FakeQuantize.
     Undo with finish(). Raises ArgumentError where nothing was found or it was done before.
     """
-    patterns = [(compiled(text), kind) for text, kind in (rules or {}).items()]
+    instance("model", model, nn.Module, "a torch module")
+    usual = QuantType.parse(type)
+    given = {} if rules is None else mapping("rules", rules)
+    patterns = [(compiled(text), QuantType.parse(kind, "each type in rules")) for text, kind in given.items()]
     done = []
     for name, module in list(model.named_modules()):
         if not isinstance(module, (nn.Linear, nn.Embedding)):
@@ -122,13 +125,6 @@ def prepare(
     if not done:
         raise ArgumentError("the model has no Linear or Embedding whose rows fit the type")
     return done
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as e:
-        raise ArgumentError(f"rules: {text[:60]!r} is no regular expression: {e}") from None
 
 
 def finish(model: nn.Module) -> None:

@@ -27,7 +27,7 @@ from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, FileMissing, PyggmlError, UnsupportedError, file_error
+from pyggml.errors import ArgumentError, FileMissing, GGUFError, PyggmlError, UnsupportedError, file_error
 from pyggml.foreign import reading
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
@@ -117,9 +117,7 @@ def convert(
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     why_not = _write(dst, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
-    return Converted(
-        dst, family.arch, len(made), os.path.getsize(dst), kind[0] if kind else None, not why_not, why_not
-    )
+    return Converted(dst, family.arch, len(made), os.path.getsize(dst), kind[0] if kind else None, not why_not, why_not)
 
 
 def _extra(name: str, values: Any) -> Made:

@@ -69,8 +69,9 @@ def to_safetensors(
             for name, content in {**small, "config.json": json.dumps(config, indent=1).encode()}.items():
                 files.enter_context(replacing(os.path.join(folder, name))).write(content)
             safetensors.write(path, [(name, shape, kind, partial(counted, read)) for name, shape, kind, read in rows])
-        tokenizer = file.metadata.get("tokenizer.ggml.model") if small else None
-        return file.arch, len(rows), os.path.getsize(path), tokenizer
+        tokenizer = file.metadata.get("tokenizer.ggml.model")
+        known = tokenizer if small and isinstance(tokenizer, str) else None
+        return file.arch, len(rows), os.path.getsize(path), known
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, FileError, GGUFError
 from pyggml.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.gguf import TensorInfo
-from pyggml.gguf_format import clip
 from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.quant import QuantType

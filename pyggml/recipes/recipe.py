@@ -63,6 +63,7 @@ class Rule:
 
     def matcher(self, n_layer: int) -> Callable[[str], bool]:
         """Whether a tensor name is meant, for a model of n_layer layers. Raises ArgumentError for a bad expression."""
+        n_layer = whole("n_layer", n_layer, 0)
         known = LAYER_NAMES.get(self.match.strip().lower())
         if known is not None:
             found: Callable[[str], object] = re.compile(known).search
