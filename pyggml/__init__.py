@@ -13,6 +13,7 @@ from pyggml import (
     gguf,
 )
 from pyggml._native import version as _version
+from pyggml.completion import Completion
 from pyggml.converters import convert
 from pyggml.embed import get_include
 from pyggml.errors import (
@@ -29,7 +30,6 @@ from pyggml.errors import (
     UnsupportedError,
 )
 from pyggml.estimate import estimate
-from pyggml.generate import Completion
 from pyggml.gguf_split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
@@ -51,6 +51,12 @@ from pyggml.session import Session
 from pyggml.tensor import Tensor, dequantize, quantize
 
 __version__ = _version()
+
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return __all__
+
 
 __all__ = [
     "ArgumentError",

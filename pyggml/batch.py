@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyggml.completion import Completion
 from pyggml.errors import OutOfMemory
-from pyggml.generate import Completion, Continuation, Stream, complete
+from pyggml.generate import Continuation, Stream, complete
 from pyggml.session import Session
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.runtime import LoopContext, Macro, Undefined
@@ -22,6 +23,7 @@ from jinja2.visitor import NodeTransformer
 
 from pyggml.chat_filters import GLOBALS, METHODS, f_concat, filters, format_method
 from pyggml.chat_guard import BINARY, MAX_CALL_DEPTH, RefusedError, as_text, concat, guard, guarded, plain
+from pyggml.chat_messages import readable
 from pyggml.errors import TemplateError
 
 MAX_SOURCE = 1 << 18  # characters; the longest published templates have about 30,000
@@ -29,6 +31,7 @@ MAX_TOKENS = 20_000
 MAX_NESTING = 64
 MAX_NUMBER = 300  # digits
 
+_PROBE = "PartOfAText"
 _CODE = "<template>"  # what Jinja names the code of a template without a file
 _OPENING = {"if", "for", "macro", "call", "filter", "with", "block", "generation"}
 _REFUSED_TAGS: dict[type[nodes.Node], str] = {
@@ -52,6 +55,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "", name: str | None = None) -> None:
         self.name = name or "default"
+        self._source = source
         self.bos_token = bos_token
         self.eos_token = eos_token
         if not isinstance(source, str):
@@ -74,15 +78,27 @@ class ChatTemplate:
     ) -> str:
         """The prompt for a conversation.
 
-        messages: [{"role": ..., "content": ...}, ...]; never changed. tools: JSON schemas. kwargs reach the template
+        messages: [{"role": ..., "content": ...}, ...], never changed; a content may be a list of text parts, or None.
+        tools: JSON schemas. kwargs reach the template
         (enable_thinking=False, documents=[...]). Raises TemplateError, also with the text of `raise_exception`.
         """
-        if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
-            raise TemplateError(f"messages must be a list of dicts, not {type(messages).__name__}")
+        return self._render(readable(messages, self._reads_parts), add_generation_prompt, tools, kwargs)
+
+    def variables(self) -> frozenset[str]:
+        """The names that the template reads from what render() is given."""
+        return _variables(self._source) - GLOBALS.keys()
+
+    def _reads_parts(self) -> bool:
+        """Whether a content may be a list of parts: one is rendered, and its text comes without what is around it."""
+        probe = [{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]
+        try:
+            found = self._render(probe, True, None, {})
+        except TemplateError:
+            return False
+        return _PROBE in found and not re.search(rf"""['"]text['"]\s*:\s*['"]{_PROBE}""", found)
+
+    def _render(self, messages: list[dict[str, Any]], generation: bool, tools: Any, kwargs: Mapping[str, Any]) -> str:
         chat, weight = plain(messages, "messages")
-        for i, message in enumerate(chat):
-            if not isinstance(message, dict):
-                raise TemplateError(f"messages[{i}] is {type(message).__name__}, expected a dict with role and content")
         schemas, more = plain(tools, "tools")
         given, most = plain(kwargs, "template arguments")
         context = {
@@ -92,7 +108,7 @@ class ChatTemplate:
             **given,
             "messages": chat,
             "tools": schemas,
-            "add_generation_prompt": bool(add_generation_prompt),
+            "add_generation_prompt": bool(generation),
         }
         try:
             with guarded(weight + more + most):
@@ -148,6 +164,13 @@ def _compiled(source: str) -> jinja2.Template:
         return _environment().from_string(source)
     except SyntaxError as e:  # from Python's compiler, which has its own limits on nesting
         raise RefusedError(f"it is nested too deeply ({e.msg})") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _variables(source: str) -> frozenset[str]:
+    """Of a template that was compiled before, so that it is known to be small."""
+    with guarded(0):
+        return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
 
 
 # ---- before parsing ------------------------------------------------------------------------------------------------

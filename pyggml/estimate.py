@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyggml import gguf
+from pyggml import display, gguf
+from pyggml.arguments import whole_or_none
 from pyggml.config import Config
 from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.gguf_file import PathLike
@@ -56,6 +57,13 @@ class Estimate:
     note: str = ""
     tokenizer: int = 0
 
+    def _repr_html_(self) -> str:
+        shown = {
+            name: getattr(self, name) for name in ("parameters", "weights", "kv_cache", "scratch", "total", "n_ctx")
+        }
+        title = f"Estimate, {self.bits_per_weight:.2f} bits per weight"
+        return display.facts(title, shown | {f"total as {k}": v for k, v in self.memory_at.items()})
+
 
 def estimate(path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: QuantTypeLike = "f16") -> Estimate:
     """What a model would take in memory with a context of n_ctx tokens (the trained length by default).
@@ -94,9 +102,8 @@ def part_of(name: str) -> str:
 
 
 def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
-    if n_ctx is not None and (isinstance(n_ctx, bool) or not isinstance(n_ctx, int) or n_ctx < 1):
-        raise ArgumentError(f"n_ctx is {n_ctx!r}, expected a positive integer")
-    kind = QuantType.parse(kv_type)
+    n_ctx = whole_or_none("n_ctx", n_ctx, 1, 1 << 40)
+    kind = QuantType.parse(kv_type, "kv_type")
     infos = list(file.tensors.values())
     note, config = "", None
     try:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from pyggml.errors import GGUFError, PyggmlError
+from pyggml.errors import FileError, GGUFError, PyggmlError
 from pyggml.gguf_file import PathLike, RegularFile
 from pyggml.gguf_format import clip
 
@@ -35,6 +35,8 @@ def reading(path: PathLike, what: str, error: type[PyggmlError] = GGUFError) -> 
     name = name_of(path)
     try:
         yield
+    except FileError:  # names its path
+        raise
     except PyggmlError as e:
         text = str(e)
         named = name[1:-1] in text

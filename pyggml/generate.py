@@ -8,65 +8,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyggml.errors import ArgumentError, Cancelled, PyggmlError
+from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
+from pyggml.errors import Cancelled, PyggmlError
+from pyggml.pickling import Held
 from pyggml.sample import Sampling
 from pyggml.session import Session
 from pyggml.stops import StopStrings
 
 if TYPE_CHECKING:
     from pyggml.model import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens counted: given, generated (the end token not included), both."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds: prompt until the first token was chosen, then the rest."""
-
-    prompt_seconds: float
-    decode_seconds: float
-    prompt_per_second: float
-    decode_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A chosen token, its natural log-probability before penalties and cuts, and the likeliest alternatives."""
-
-    id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a generation gave. str() is the text.
-
-    finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "cancelled".
-    tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None.
-    """
-
-    text: str
-    tokens: list[int]
-    finish_reason: str
-    usage: Usage
-    timings: Timings
-    logprobs: list[TokenLogprob] | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Continuation:
@@ -82,23 +36,17 @@ class Continuation:
         *,
         max_tokens: int | None,
         sampling: Sampling,
-        stop: str | Sequence[str],
+        stop: Sequence[str],
         logprobs: int | None,
         continues: bool,
     ) -> None:
-        if max_tokens is not None and (
-            isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0
-        ):
-            raise ArgumentError(f"max_tokens must be a whole number >= 0 or None, got {max_tokens!r}")
-        if logprobs is not None and not 0 <= logprobs <= 1000:
-            raise ArgumentError(f"logprobs must be from 0 to 1000 or None, got {logprobs!r}")
         self.prompt = list(prompt)
         self.finish = ""
         self.n_logprobs = logprobs
         self._model = model
         self._max_tokens = max_tokens
         self._sampling = sampling
-        self._stops = StopStrings([stop] if isinstance(stop, str) else list(stop))
+        self._stops = StopStrings(stop)
         self._continues = continues
         self._logprobs: list[TokenLogprob] = []
         self._tokens: list[int] = []
@@ -129,7 +77,8 @@ class Continuation:
             return session.next(self.sampler, feed)
         logits = session.step(feed)
         token = int(self.sampler.next(logits))
-        self._logprobs.append(TokenLogprob(token, *self.sampler.logprobs(logits, token, self.n_logprobs)))
+        logprob, top = self.sampler.logprobs(logits, token, self.n_logprobs)
+        self._logprobs.append(token_logprob(self._model.tokenizer, token, logprob, top))
         return token
 
     def take(self, token: int) -> str:
@@ -182,12 +131,20 @@ class Continuation:
         )
 
 
-class Stream:
+class Stream(Held):
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
     Raises like generate; a model closed meanwhile ends it with PyggmlError. Threads may share it: each piece goes to
     one of them. Closing or dropping it frees the sequence's cache at once; no code of its own runs when it is dropped.
+    As a context manager it closes itself.
+
+    >>> import pyggml
+    >>> with pyggml.load() as m, m.stream("Once upon a time", max_tokens=4) as s:
+    ...     "".join(s) == s.result.text
+    True
     """
+
+    _instead = "its .result can, once it has ended"
 
     def __init__(self, model: Model, what: Continuation) -> None:
         self.result: Completion | None = None
@@ -236,6 +193,12 @@ class Stream:
         self.cancel()
         with self._reading:
             self._end()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self.close()
 
     def _advance(self, session: Session) -> tuple[str, bool]:
         """The next piece, and whether it is the last (and perhaps empty)."""

@@ -7,6 +7,7 @@ Source: the GGUF format description (ggml/docs/gguf.md), versions 2 and 3.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import ArgumentError, GGUFError, OutOfMemory, ShapeError, UnsupportedError
+from pyggml import display
+from pyggml.arguments import path as read_path
+from pyggml.arguments import whole, wrong_type
+from pyggml.errors import ArgumentError, FileMissing, GGUFError, OutOfMemory, ShapeError, UnsupportedError
 from pyggml.gguf_file import MappedFile, PathLike
 from pyggml.gguf_foreign import HEAD, recognise
 from pyggml.gguf_format import (
@@ -35,17 +39,18 @@ from pyggml.gguf_format import (
     check_tensor_name,
     clip,
 )
-from pyggml.gguf_meta import Cursor, Metadata, read_entries
+from pyggml.gguf_meta import Cursor, Metadata, MetadataValue, read_entries
 from pyggml.gguf_write import Writer
+from pyggml.pickling import Held
 from pyggml.quant import QuantType
 
-__all__ = ["GGUFFile", "Metadata", "TensorInfo", "ValueType", "Writer", "open"]
+__all__ = ["GGUFFile", "Metadata", "MetadataValue", "TensorInfo", "ValueType", "Writer", "open"]
 
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, one character, n_dims, one dim, type, offset
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
-class TensorInfo:
+class TensorInfo(Held):
     """One tensor of a file: where it lies and what it is.
 
     name, type (QuantType), shape (row-major: (out, in)), n_elements, nbytes, offset (absolute, in its part), part
@@ -85,13 +90,15 @@ class TensorInfo:
 
         Raises GGUFError when the file was changed or closed, ArgumentError for bytes it does not have, OutOfMemory.
         """
-        stop = self.nbytes if stop is None else stop
-        if not 0 <= start <= stop <= self.nbytes:
+        start = whole("start", start, 0)
+        stop = self.nbytes if stop is None else whole("stop", stop, 0, other="None")
+        if not start <= stop <= self.nbytes:
             raise ArgumentError(f"tensor {clip(self.name)} has {self.nbytes} bytes, asked for {start} to {stop}")
         return self._file.copy(self.offset + start, stop - start)
 
     def every(self, step: int) -> NDArray[np.uint8]:
         """A copy of every step-th row, from the first: (ceil(rows / step), bytes of a row). Raises as read() does."""
+        step = whole("step", step, 1)
         size = self.type.row_bytes(self.shape[-1])
         rows = self.n_elements // self.shape[-1]
         if step == 1:
@@ -115,7 +122,10 @@ class TensorInfo:
 
         Raises GGUFError when the file was changed or closed, ShapeError for a buffer of another size.
         """
-        view = memoryview(buffer)
+        try:
+            view = memoryview(buffer)
+        except TypeError:
+            raise wrong_type("buffer", "a writable buffer", buffer) from None
         if view.nbytes != self.nbytes or not view.c_contiguous or view.readonly:
             raise ShapeError(
                 f"tensor {clip(self.name)}: expected a writable contiguous buffer of {self.nbytes} bytes, got "
@@ -129,7 +139,7 @@ class TensorInfo:
         return f"<TensorInfo {clip(self.name)} {self.type} {self.shape}, {self.nbytes} bytes>"
 
 
-class GGUFFile:
+class GGUFFile(Held):
     """An open GGUF file; all parts of it where it is split.
 
     path, version, alignment, metadata (read-only mapping, arrays decoded on access), tensors (read-only mapping from
@@ -199,6 +209,9 @@ class GGUFFile:
     def __repr__(self) -> str:
         return _table(self)
 
+    def _repr_html_(self) -> str:
+        return display.preformatted(_table(self))
+
 
 class _Part:
     """One file's header, read and judged."""
@@ -234,12 +247,13 @@ def open(path: PathLike) -> GGUFFile:  # noqa: A001 - the module is the namespac
 
     Raises:
         GGUFError: the file is missing, no regular file, cut, broken or hostile; the message names what and where.
+            Where the system refuses it is also FileNotFoundError, PermissionError, IsADirectoryError or OSError.
         UnsupportedError: a big-endian file, version 1, a removed or unknown tensor type.
         OutOfMemory: the address space is too small for the map.
     """
     opened: list[_Part] = []
     try:
-        _open_parts(os.fsdecode(os.fspath(path)), opened)
+        _open_parts(read_path("path", path), opened)
         return GGUFFile(opened)
     except BaseException:
         for part in opened:
@@ -275,7 +289,8 @@ def _open_parts(path: str, opened: list[_Part]) -> None:
         raise GGUFError(f"{clip(path)}: split.no is {number} of {count}, which its name contradicts")
     for other in names:
         if not os.path.exists(other):
-            raise GGUFError(f"{clip(other)} is missing: {clip(path)} is one of {count} parts that must lie together")
+            message = f"{clip(other)} is missing: {clip(path)} is one of {count} parts that must lie together"
+            raise FileMissing(message, errno.ENOENT, os.strerror(errno.ENOENT), other)
     opened.clear()
     for i, other in enumerate(names):
         opened.append(part if i == number else _open_part(other))

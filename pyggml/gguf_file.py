@@ -17,11 +17,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import GGUFError, OutOfMemory
+from pyggml.arguments import PathLike
+from pyggml.arguments import path as read_path
+from pyggml.errors import FileIsFolder, GGUFError, OutOfMemory, file_error
 from pyggml.gguf_foreign import folder_hint
 from pyggml.gguf_format import clip
+from pyggml.pickling import Held
 
-PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+__all__ = ["OPEN_FLAGS", "MappedFile", "PathLike"]
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -34,11 +37,11 @@ OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_AT_ONCE = 1 << 30  # one preadv moves at most 2 GiB
 
 
-class RegularFile:
+class RegularFile(Held):
     """A regular file, opened once, that is read at given places. expected: what the message says it should be."""
 
     def __init__(self, path: PathLike, expected: str = "a regular file") -> None:
-        self.path = os.fsdecode(os.fspath(path))
+        self.path = read_path("path", path)
         self._fd = -1
         try:
             fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
@@ -48,8 +51,10 @@ class RegularFile:
             self._stat = os.fstat(fd)
             if not stat.S_ISREG(self._stat.st_mode):
                 kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
-                hint = folder_hint(self.path) if stat.S_ISDIR(self._stat.st_mode) else ""
-                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}{hint}")
+                if stat.S_ISDIR(self._stat.st_mode):
+                    message = f"{clip(self.path)} is {kind}, expected {expected}{folder_hint(self.path)}"
+                    raise FileIsFolder(message, errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}")
             self.size = self._stat.st_size
             self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
         except BaseException:
@@ -179,9 +184,9 @@ def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
 
 def _cannot_open(path: str, error: OSError | ValueError) -> GGUFError:
     if isinstance(error, FileNotFoundError):
-        return GGUFError(f"{clip(path)} does not exist (current directory: {clip(_cwd())})")
+        return file_error(f"{clip(path)} does not exist (current directory: {clip(_cwd())})", error, path)
     if isinstance(error, OSError):
-        return GGUFError(f"{clip(path)} cannot be opened: {error.strerror}")
+        return file_error(f"{clip(path)} cannot be opened: {error.strerror}", error, path)
     return GGUFError(f"{clip(path)} is no path: {error}")
 
 

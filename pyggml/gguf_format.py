@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from pyggml.arguments import shown
 from pyggml.errors import GGUFError
 
 MAGIC = b"GGUF"
@@ -122,10 +123,12 @@ def _shown(value: object, limit: int, level: int) -> str:
 
 def check_alignment(value: object) -> int:
     """A legal general.alignment: a power of two from 8 to 16 MiB."""
+    if isinstance(value, np.integer):
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise GGUFError(f"{ALIGNMENT_KEY} is {clip(value)}, expected an unsigned 32-bit integer")
+        raise GGUFError(f"{ALIGNMENT_KEY} is {shown(value)}, expected an unsigned 32-bit integer")
     if not 8 <= value <= MAX_ALIGNMENT or value & (value - 1):
-        raise GGUFError(f"{ALIGNMENT_KEY} is {value}, expected a power of two from 8 to {MAX_ALIGNMENT}")
+        raise GGUFError(f"{ALIGNMENT_KEY} is {shown(value)}, expected a power of two from 8 to {MAX_ALIGNMENT}")
     return value
 
 

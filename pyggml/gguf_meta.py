@@ -138,7 +138,11 @@ class Entry(NamedTuple):
     value: Any
 
 
-class Metadata(Mapping[str, Any]):
+#: What a key may hold: a number, flag or text, an array of numbers or flags, a list of texts or of such.
+MetadataValue = bool | int | float | str | NDArray[Any] | list[Any]
+
+
+class Metadata(Mapping[str, MetadataValue]):
     """The key-value pairs of a file, a read-only mapping.
 
     Numbers and flags are int, float and bool; strings are str; arrays of numbers or flags are read-only numpy arrays
@@ -152,12 +156,12 @@ class Metadata(Mapping[str, Any]):
     def __init__(self, file: MappedFile, entries: dict[str, Entry]) -> None:
         self._file = file
         self._entries = entries
-        self._decoded: dict[str, Any] = {}
+        self._decoded: dict[str, MetadataValue] = {}
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> MetadataValue:
         entry = self._entries[key]
         if not isinstance(entry.value, Span):
-            return entry.value
+            return entry.value  # type: ignore[no-any-return]
         if key not in self._decoded:
             try:
                 self._decoded[key] = _decode(*self._stored(entry), f"the value of {clip(key)}")

@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import gguf
+from pyggml.arguments import PathLike, flag, function, whole_or_none
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import MAX_SPLITS, align_up, clip
+from pyggml.keywords import known_only
 from pyggml.replacing import refuse_sources, together
 from pyggml.sizes import byte_size
 
@@ -23,9 +26,10 @@ _PIECE = 64 << 20
 Progress = Callable[[int, int], None]
 
 
+@known_only
 def split_file(
-    src: str | os.PathLike[str],
-    prefix: str | os.PathLike[str],
+    src: PathLike,
+    prefix: PathLike,
     *,
     max_tensors: int | None = None,
     max_size: int | str | None = None,
@@ -46,16 +50,16 @@ def split_file(
     >>> parts[0][-21:], pyggml.gguf.open(parts[1]).arch
     ('x-00001-of-00004.gguf', 'llama')
     """
-    most = None if max_size is None else byte_size(max_size, "max_size")
-    for name, limit in (("max_tensors", max_tensors), ("max_size", most)):
-        if limit is not None and limit < 1:
-            raise ArgumentError(f"split: {name} must be at least 1, got {limit}")
+    most = whole_or_none("max_size", None if max_size is None else byte_size(max_size, "max_size"), 1)
+    max_tensors = whole_or_none("max_tensors", max_tensors, 1)
+    src, prefix = read_path("src", src), read_path("prefix", prefix)
+    metadata_alone, progress = flag("metadata_alone", metadata_alone), function("progress", progress)
     with gguf.open(src) as file:
         groups = list(_groups(file, max_tensors if max_tensors or most else 128, most))
         groups = [[], *groups] if metadata_alone else groups or [[]]
         if len(groups) > MAX_SPLITS:
             raise ArgumentError(f"split: {len(groups)} parts, at most {MAX_SPLITS} are allowed; use larger ones")
-        folder, stem = os.path.split(os.fspath(prefix))
+        folder, stem = os.path.split(prefix)
         names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.gguf" for i in range(len(groups))]
         counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
         with together(folder, ArgumentError, replace=False, sources=file.paths) as files:
@@ -74,11 +78,12 @@ def split_file(
     return [os.path.join(folder, name) for name in names]
 
 
-def merge_file(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, progress: Progress | None = None) -> str:
+def merge_file(src: PathLike, dst: PathLike, *, progress: Progress | None = None) -> str:
     """Writes the split file that src is a part of (any part) as one file dst, and returns its path.
 
     Raises ArgumentError where src is not split or dst is one of its parts, GGUFError for a missing or broken part.
     """
+    src, dst, progress = read_path("src", src), read_path("dst", dst), function("progress", progress)
     with gguf.open(src) as file:
         if len(file.paths) < 2:
             raise ArgumentError(f"{clip(file.path)} is no part of a split file: there is nothing to merge")
@@ -87,7 +92,7 @@ def merge_file(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, prog
         with gguf.Writer(dst, alignment=file.alignment, sources=file.paths) as out:
             out.add_metadata(file.metadata)
             _add(out, list(file.tensors.values()), counter)
-    return os.fspath(dst)
+    return dst
 
 
 def _groups(file: gguf.GGUFFile, max_tensors: int | None, max_size: int | None) -> Iterator[list[gguf.TensorInfo]]:

@@ -7,7 +7,6 @@ Source: the GGUF format description (ggml/docs/gguf.md).
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -16,6 +15,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.arguments import buffer, flag, instance, text, texts
+from pyggml.arguments import path as read_path
+from pyggml.arguments import shape as read_shape
 from pyggml.behind import Behind
 from pyggml.errors import GGUFError, ShapeError
 from pyggml.gguf_file import PathLike
@@ -37,6 +39,7 @@ from pyggml.gguf_format import (
     clip,
 )
 from pyggml.gguf_meta import Cursor, Metadata, walk_value
+from pyggml.pickling import Held
 from pyggml.quant import QuantType, QuantTypeLike
 from pyggml.replacing import refuse_sources, replacing
 
@@ -69,7 +72,7 @@ class _Tensor(NamedTuple):
     data: TensorData
 
 
-class Writer:
+class Writer(Held):
     """Collects metadata and tensors; close() writes them to a new file beside path and renames it over path.
 
     Until close() nothing touches the disk; when it fails, or a with-block raises, path keeps what it had. Arrays are
@@ -88,26 +91,28 @@ class Writer:
     Raises GGUFError for an illegal alignment, or where path is one of the sources.
     """
 
+    _instead = "write the file, and open it there"
+
     def __init__(
         self,
         path: PathLike,
         alignment: int = DEFAULT_ALIGNMENT,
         *,
         behind: bool = False,
-        sources: Iterable[str | os.PathLike[str]] = (),
+        sources: Iterable[PathLike] = (),
     ) -> None:
-        self.path = os.fsdecode(os.fspath(path))
+        self.path = read_path("path", path)
         self._sources = tuple(sources)
         refuse_sources(self.path, self._sources, GGUFError)
-        self._behind = behind
+        self._behind = flag("behind", behind)
         self._values: dict[str, bytes] = {}
         self._tensors: dict[str, _Tensor] = {}
         self._n_strings = 0
         self._n_nested = 0
         self._done = False
         self.alignment = check_alignment(alignment)
-        if alignment != DEFAULT_ALIGNMENT:
-            self._put(ALIGNMENT_KEY, ValueType.U32, alignment.to_bytes(4, "little"))
+        if self.alignment != DEFAULT_ALIGNMENT:
+            self._put(ALIGNMENT_KEY, ValueType.U32, self.alignment.to_bytes(4, "little"))
 
     def add(self, key: str, value: Any, type: str | ValueType | None = None) -> None:  # noqa: A002
         """Adds a metadata value.
@@ -120,7 +125,7 @@ class Writer:
 
         Raises GGUFError: a key that is illegal or there already, a value that does not fit its type.
         """
-        if key == ALIGNMENT_KEY:
+        if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
         wanted = None if type is None else _value_type(type)
         kind, raw = _encode(value, wanted, f"the value of {clip(key)}")
@@ -128,18 +133,22 @@ class Writer:
 
     def add_raw(self, key: str, kind: ValueType, raw: bytes) -> None:
         """Adds a value in its encoded form, as Metadata.raw() gives it."""
-        if key == ALIGNMENT_KEY:
+        kind, raw = instance("kind", kind, ValueType, "a ValueType"), buffer("raw", raw).tobytes()
+        if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
         self._put(key, kind, raw)
 
     def copy(self, metadata: Metadata, key: str) -> None:
         """Adds a value of another file, byte for byte and with its stored type."""
-        self.add_raw(key, *metadata.raw(key))
+        source = instance("metadata", metadata, Metadata, "the metadata of an open file")
+        if text("key", key) not in source:
+            raise GGUFError(f"the file has no key {clip(key)} that could be copied")
+        self.add_raw(key, *source.raw(key))
 
     def add_metadata(self, metadata: Metadata, skip: Iterable[str] = ()) -> None:
         """Copies all values of another file but its alignment, its split numbers and the keys in skip."""
-        left_out = {ALIGNMENT_KEY, "split.no", "split.count", "split.tensors.count", *skip}
-        for key in metadata:
+        left_out = {ALIGNMENT_KEY, "split.no", "split.count", "split.tensors.count", *texts("skip", skip)}
+        for key in instance("metadata", metadata, Metadata, "the metadata of an open file"):
             if key not in left_out:
                 self.copy(metadata, key)
 
@@ -149,9 +158,9 @@ class Writer:
         Raises GGUFError for an illegal name or shape, ShapeError where data has another size or element type.
         """
         self._check_open()
-        dims = tuple(int(dim) for dim in shape)
+        dims = read_shape("shape", shape)
         kind = QuantType.parse(type)
-        check_tensor_name(_utf8(name, "tensor name"))
+        check_tensor_name(_utf8(text("name", name), "tensor name"))
         if name in self._tensors:
             raise GGUFError(f"tensor {clip(name)} was added twice")
         n_elements = check_dims(name, dims)
@@ -207,7 +216,7 @@ class Writer:
 
     def _put(self, key: str, kind: ValueType, raw: bytes) -> None:
         self._check_open()
-        check_key(_utf8(key, "metadata key"))
+        check_key(_utf8(text("key", key), "metadata key"))
         if key in self._values:
             raise GGUFError(f"metadata key {clip(key)} was added twice")
         if len(self._values) == MAX_KEYS:
@@ -253,7 +262,7 @@ def _check_data(name: str, kind: QuantType, nbytes: int, data: Any) -> None:
             raise ShapeError(f"tensor {clip(name)} of type {kind} needs an array of {want}, got {data.dtype}")
         got_bytes = data.nbytes
     else:
-        got_bytes = memoryview(data).nbytes
+        got_bytes = buffer("data", data).nbytes
     if got_bytes != nbytes:
         raise ShapeError(f"tensor {clip(name)} of type {kind} needs {nbytes} bytes, got {got_bytes}")
 
@@ -278,7 +287,7 @@ def _write_tensor(write: Callable[[Any], object], tensor: _Tensor) -> None:
 
 def _value_type(name: str | ValueType) -> ValueType:
     try:
-        kind = name if isinstance(name, ValueType) else ValueType[_LONG_NAMES.get(name.lower(), name).upper()]
+        kind = name if isinstance(name, ValueType) else ValueType[_LONG_NAMES.get(_word(name), _word(name)).upper()]
     except KeyError:
         known = " ".join(each.name.lower() for each in ValueType if each is not ValueType.ARR)
         raise GGUFError(f"unknown value type {clip(name)}, known: {known}") from None
@@ -287,11 +296,15 @@ def _value_type(name: str | ValueType) -> ValueType:
     return kind
 
 
-def _utf8(text: str, what: str) -> bytes:
+def _word(name: str) -> str:
+    return text("type", name).lower()
+
+
+def _utf8(said: str, what: str) -> bytes:
     try:
-        return text.encode()
+        return said.encode()
     except UnicodeEncodeError:
-        raise GGUFError(f"a {what} is not valid Unicode: {clip(text)}") from None
+        raise GGUFError(f"a {what} is not valid Unicode: {clip(said)}") from None
 
 
 def _string(raw: bytes) -> bytes:

@@ -7,31 +7,50 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch, batch, chat_named, gguf, scoring
+from pyggml import _native, arch, batch, chat_named, display, gguf, keywords, scoring
+from pyggml.arguments import (
+    MAX_THREADS,
+    PathLike,
+    flag,
+    function,
+    list_of,
+    mapping,
+    text,
+    text_or_none,
+    whole,
+    whole_or_none,
+)
+from pyggml.arguments import ids as read_ids
+from pyggml.completion import Completion
 from pyggml.config import MAX_VOCAB, Config
 from pyggml.errors import ArgumentError, Cancelled, GGUFError, NumericError, PyggmlError, UnsupportedError
 from pyggml.generate import Continuation, Stream, complete
 from pyggml.graph import Graph
 from pyggml.leaving import Made
 from pyggml.memory import Memory
+from pyggml.pickling import Held
 from pyggml.plan_file import export_plan
-from pyggml.quant import QuantType
-from pyggml.sample import Sampling
+from pyggml.prompts import Ids, Prompt, Prompts, read_prompt, read_prompts
+from pyggml.quant import QuantType, QuantTypeLike
 from pyggml.session import Session
+from pyggml.settings import DEFAULTS, read_settings, spelled_out
 from pyggml.tensor import Tensor
 from pyggml.texts import Text, is_text, text_of
 from pyggml.weights import Progress, Tensors, Weights
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pyggml.settings import ChatSettings, Settings
     from pyggml.tokenizer import Tokenizer
 
 log = logging.getLogger("pyggml")
@@ -40,29 +59,32 @@ BUNDLED = Path(__file__).parent / "data" / "tales.gguf"
 _PADDING = 1 << 16  # rows that a vocabulary may have beyond its tokens, or as many as it has tokens
 N_BATCH = 512
 """Most tokens computed at once; longer prompts are cut into such pieces."""
+MAX_CTX = 1 << 30
 
-Prompt = str | Sequence[int]
+Messages = Iterable[Mapping[str, Any]]
 
 
+@keywords.known_only
 def load(
-    path: str | os.PathLike[str] | None = None,
+    path: PathLike | None = None,
     *,
     n_ctx: int | None = None,
     n_threads: int | None = None,
     device: str = "auto",
-    kv_type: str = "f16",
+    kv_type: QuantTypeLike = "f16",
     mmap: bool = True,
     progress: Progress | None = None,
 ) -> Model:
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
-    n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory asks for it.
+    path: ~ is expanded. n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory
+    asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
     or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
     progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
     with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
-    by renaming, or copy. Raises GGUFError for a broken file, UnsupportedError for a model
-    or device that cannot be run.
+    by renaming, or copy. Raises GGUFError for a broken file (for a missing one FileNotFoundError too), UnsupportedError
+    for a model or device that cannot be run, ArgumentError for the rest.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -75,30 +97,33 @@ def load(
     return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress)
 
 
-class Model:
+class Model(Held):
     """Weights and plan of a file, shared by any number of threads. Made by `pyggml.load`; a context manager."""
+
+    _instead = "pass its path and load it in each process; processes that map one file share its weights"
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
-        n_ctx: int | None,
-        n_threads: int | None,
-        device: str,
-        kv_type: str,
-        mmap: bool,
-        progress: Progress | None,
+        path: PathLike,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        device: str = "auto",
+        kv_type: QuantTypeLike = "f16",
+        mmap: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         _native.isa()  # a PYGGML_ISA that cannot be had fails here, before anything is read
-        if device not in ("auto", "cpu"):
-            raise UnsupportedError(f"device {device!r} is not available in this build; use 'auto' or 'cpu'")
-        self.n_threads = _positive("n_threads", n_threads, 1024) or _native.default_threads()
-        self.kv_type = QuantType.parse(kv_type).name
-        n_ctx = _positive("n_ctx", n_ctx, 1 << 30)
+        if text("device", device).lower() not in ("auto", "cpu"):
+            raise UnsupportedError(f"device {device!r:.60} is not available in this build; use 'auto' or 'cpu'")
+        self.n_threads = whole_or_none("n_threads", n_threads, 1, MAX_THREADS) or _native.default_threads()
+        self.kv_type = QuantType.parse(kv_type, "kv_type").name
+        n_ctx = whole_or_none("n_ctx", n_ctx, 1, MAX_CTX)
+        mmap, progress = flag("mmap", mmap), function("progress", progress)
         self._closed = False
         self._idle: list[_native.Session] = []  # at most one; pop and append need no lock
         self._file = gguf.open(path)
         try:
-            self.metadata: Mapping[str, Any] = self._file.metadata
+            self.metadata: Mapping[str, gguf.MetadataValue] = self._file.metadata
             name = self.metadata.get("general.architecture")
             if not isinstance(name, str):
                 raise GGUFError(f"general.architecture: expected a name, got {name!r}")
@@ -124,9 +149,9 @@ class Model:
                 self.n_ctx = self._fitting(self.n_ctx)
             elif n_ctx > self.config.n_ctx_train:
                 log.warning("n_ctx %d is more than the %d the model was trained for", n_ctx, self.config.n_ctx_train)
-            if self._plan.kv_bytes(QuantType.parse(kv_type).id, self.n_ctx) == 0:
+            if self._plan.kv_bytes(QuantType.parse(self.kv_type).id, self.n_ctx) == 0:
                 raise UnsupportedError(
-                    f"kv_type {kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
+                    f"kv_type {self.kv_type!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
                     "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
                 )
             self._n_weights = sum(t.n_elements for t in self._file.tensors.values())
@@ -144,56 +169,83 @@ class Model:
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
         self._check_open()
-        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+        special = flag("add_special", add_special), flag("parse_special", parse_special)
+        return self.tokenizer.encode(text, *special)
 
-    def detokenize(self, ids: Sequence[int], skip_special: bool = False) -> str:
+    def detokenize(self, ids: Ids, skip_special: bool = False) -> str:
         """The inverse of tokenize(..., add_special=False)."""
         self._check_open()
-        return self.tokenizer.decode(ids, skip_special=skip_special)
+        return self.tokenizer.decode(read_ids("ids", ids).tolist(), skip_special=flag("skip_special", skip_special))
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]], *, template: str | None = None, **kwargs: Any) -> str:
+    def render_chat(
+        self,
+        messages: Messages,
+        *,
+        template: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
+        **variables: Any,
+    ) -> str:
         """The prompt that the model's own chat template makes of messages.
 
-        template: the name of another template in the file, or a Jinja text to use instead. kwargs reach the template
-        (tools=, enable_thinking=...); with tools, a template called tool_use is taken where there is one.
-        Raises TemplateError when the file has no such template or it refuses the messages.
+        messages: [{"role": ..., "content": text or a list of text parts}, ...]. template: the name of another in the
+        file, or a Jinja text to use instead. variables reach the template (tools=, enable_thinking=...) and must be
+        what it reads; template_args reach it unasked. With tools, a template called tool_use is taken where there is
+        one. Raises TemplateError when the file has no such template or it refuses the messages, ArgumentTypeError for
+        a variable that the template does not read.
         """
+        return self._render("render_chat", messages, template, template_args, variables)
+
+    def _render(
+        self,
+        call: str,
+        messages: Messages,
+        template: str | None,
+        template_args: Mapping[str, Any] | None,
+        variables: Mapping[str, Any],
+    ) -> str:
         from pyggml.chat import ChatTemplate
 
         self._check_open()
-        source, name = chat_named.choose(self.metadata, template, kwargs.get("tools"))
+        given = {} if template_args is None else mapping("template_args", template_args)
+        if "messages" in given:
+            raise ArgumentError("template_args must not hold messages: they are the first argument")
+        tools = variables.get("tools", given.get("tools"))
+        tools = None if tools is None else list_of("tools", tools)
+        source, name = chat_named.choose(self.metadata, text_or_none("template", template), tools)
+        made = ChatTemplate(source, name=name)
         tok = self.tokenizer
         ids = {"bos_token": tok.bos_id, "eos_token": tok.eos_id, "unk_token": tok.unk_id, "pad_token": tok.pad_id}
-        text = {key: tok.token_text(i) for key, i in ids.items() if i is not None}
-        return ChatTemplate(source, name=name).render(list(messages), **{**text, **kwargs})
+        marks = {key: tok.token_text(i) for key, i in ids.items() if i is not None}
+        read = made.variables() | {"add_generation_prompt", *ids}
+        strange = [name for name, value in variables.items() if name not in read and value is not None]
+        if strange:
+            own = [*DEFAULTS, "stream"] if call == "chat" else []
+            known = [*own, "template", "template_args", *sorted(read - {"messages", *ids})]
+            raise keywords.unknown(call, strange, known, "nor does the chat template read it")
+        return made.render(messages, **{**marks, **given, **variables})  # type: ignore[arg-type] # judged there
 
     # ---- generation ------------------------------------------------------------------------------------------
 
-    def generate(
-        self,
-        prompt: Prompt | Sequence[Prompt] = "",
-        *,
-        max_tokens: int | None = 128,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        repeat_last_n: int = 64,
-        stop: str | Sequence[str] = (),
-        seed: int | None = None,
-        logprobs: int | None = None,
-    ) -> Any:
+    @overload
+    def generate(  # type: ignore[overload-overlap] # a str is an iterable of str
+        self, prompt: Prompt = "", **settings: Unpack[Settings]
+    ) -> Completion: ...
+
+    @overload
+    def generate(self, prompt: Prompts, **settings: Unpack[Settings]) -> list[Completion]: ...
+
+    @keywords.known_only
+    @spelled_out()
+    def generate(self, prompt: Prompt | Prompts = "", **settings: Unpack[Settings]) -> Completion | list[Completion]:
         """Continues a prompt: text, a list of token ids (used as they are), or a list of prompts (-> a list).
 
         Prompts of a list run together, so that weights are read once for all of them.
 
         max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
-        stop: texts that end the generation and are cut off. logprobs: keep the log-probabilities of every token and of
-        this many alternatives. -> Completion. Raises ContextFull when the prompt is longer than the context,
-        ArgumentError for settings out of range, NumericError when logits are not finite.
+        seed None or -1: another one at each call. stop: a text or texts that end the generation and are cut off.
+        logprobs: keep the log-probabilities of every token and of this many alternatives. -> Completion. Raises
+        ContextFull when the prompt is longer than the context, ArgumentError for settings out of range, NumericError
+        when logits are not finite.
 
         >>> import pyggml
         >>> with pyggml.load() as m:
@@ -201,85 +253,91 @@ class Model:
         >>> len(c.tokens), c.finish_reason, str(c) == c.text
         (5, 'length', True)
         """
-        how: dict[str, Any] = dict(
-            max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-            repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
-            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs,
-        )  # fmt: skip
-        if _is_batch(prompt):
-            return batch.complete_all(self, [self._continue(self._ids(p), **how) for p in prompt])
-        return complete(self._start(self._ids(prompt), **how))
+        prompts, one = read_prompts("prompt", prompt)
+        how = read_settings(settings)
+        if one:
+            return complete(self._start(self._ids("prompt", prompts[0]), how))
+        return batch.complete_all(self, [self._continue(self._ids("prompt", each), how) for each in prompts])
 
-    def stream(self, prompt: Prompt = "", **settings: Any) -> Stream:
+    @keywords.known_only
+    @spelled_out()
+    def stream(self, prompt: Prompt = "", **settings: Unpack[Settings]) -> Stream:
         """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
-        if _is_batch(prompt):
-            raise ArgumentError("stream takes one prompt; start one stream per prompt")
-        return self._start(self._ids(prompt), **settings)
+        return self._start(self._ids("prompt", prompt), read_settings(settings))
 
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: Literal[False] = False, template: str | None = None,
+        template_args: Mapping[str, Any] | None = None, **settings: Unpack[ChatSettings],
+    ) -> Completion: ...  # fmt: skip
+
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: Literal[True], template: str | None = None,
+        template_args: Mapping[str, Any] | None = None, **settings: Unpack[ChatSettings],
+    ) -> Stream: ...  # fmt: skip
+
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: bool, template: str | None = None,
+        template_args: Mapping[str, Any] | None = None, **settings: Unpack[ChatSettings],
+    ) -> Completion | Stream: ...  # fmt: skip
+
+    @spelled_out(max_tokens=None)
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Messages,
         *,
         stream: bool = False,
-        max_tokens: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        repeat_last_n: int = 64,
-        stop: str | Sequence[str] = (),
-        seed: int | None = None,
-        logprobs: int | None = None,
         template: str | None = None,
-        **template_kwargs: Any,
-    ) -> Any:
+        template_args: Mapping[str, Any] | None = None,
+        **variables: Any,
+    ) -> Completion | Stream:
         """Answers a conversation [{"role": "user", "content": "..."}] with the model's chat template.
 
-        -> Completion, or a Stream with stream=True. Further keywords reach the template.
+        -> Completion, or a Stream with stream=True. Settings are those of generate. Further keywords must be variables
+        that the template reads (tools=, enable_thinking=); template_args holds others. See render_chat.
         """
-        text = self.render_chat(messages, template=template, **template_kwargs)
-        ids = self.tokenizer.encode(text, add_special=False, parse_special=True)
+        streams = flag("stream", stream)
+        how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
+        rendered = self._render("chat", messages, template, template_args, variables)
+        ids = self.tokenizer.encode(rendered, add_special=False, parse_special=True)
         bos = self.tokenizer.bos_id
         if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
-        made = self._start(
-            ids, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-            repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
-            repeat_last_n=repeat_last_n, stop=stop, seed=seed, logprobs=logprobs, answers=True,
-        )  # fmt: skip
-        return made if stream else complete(made)
+        made = self._start(ids, how, answers=True)
+        return made if streams else complete(made)
 
     # ---- numbers ---------------------------------------------------------------------------------------------
 
-    def session(self, n_ctx: int | None = None, kv_type: str | None = None) -> Session:
+    @keywords.known_only
+    def session(self, n_ctx: int | None = None, kv_type: QuantTypeLike | None = None) -> Session:
         """A sequence of its own: `.step(ids)` -> logits, `.n_past`, `.truncate(n)`, `.reset()`."""
         self._check_open()
-        return Session(self, _positive("n_ctx", n_ctx, self.n_ctx), kv_type)
+        return Session(self, n_ctx, kv_type)
 
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, ids: Ids) -> NDArray[np.float32]:
         """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""
+        tokens = read_ids("ids", ids)
         session = self._borrow()
         try:
-            return session.step(ids, len(ids)).reshape(len(ids), -1)
+            return session.step(tokens, len(tokens)).reshape(len(tokens), -1)
         finally:
             self._give_back(session)
 
-    def score(self, text: Text | Sequence[int]) -> NDArray[np.float32]:
+    def score(self, text: Text | Prompt) -> NDArray[np.float32]:
         """Natural log-probability of every token but the first, given those before it: -> (n - 1,) float32.
 
         text: a str is the text, a pathlib.Path a file of it; or ids.
         """
-        return scoring.score(self, self._ids(text_of(text) if is_text(text) else text))
+        return scoring.score(self, self._ids("text", text_of(text) if is_text(text) else text))
 
-    def perplexity(self, text: Text | Sequence[int], n_ctx: int = 512, progress: Progress | None = None) -> float:
+    def perplexity(self, text: Text | Prompt, n_ctx: int = 512, progress: Progress | None = None) -> float:
         """Perplexity over chunks of n_ctx tokens, the second half of each scored (as llama.cpp counts it).
 
         text: a str is the text, a pathlib.Path a file of it; or ids. Raises ArgumentError for fewer than n_ctx tokens.
         """
-        return scoring.perplexity(self, text, n_ctx, progress)
+        return scoring.perplexity(self, text, whole("n_ctx", n_ctx, 4), function("progress", progress))
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -349,12 +407,20 @@ class Model:
         state = "closed" if self._closed else f"{self._n_weights:,} parameters, n_ctx {self.n_ctx}"
         return f"<pyggml.Model {self.config.arch} {self._file.path} ({state})>"
 
-    def _ids(self, prompt: Any) -> list[int]:
+    def _repr_html_(self) -> str:
+        if self._closed:
+            return display.preformatted(repr(self))
+        c = self.config
+        return display.facts(
+            os.path.basename(self._file.path),
+            {"architecture": c.arch, "parameters": self._n_weights, "layers": c.n_layer, "n_embd": c.n_embd,
+             "n_vocab": self.n_vocab, "n_ctx": self.n_ctx, "bytes": self._file.size, "threads": self.n_threads},
+        )  # fmt: skip
+
+    def _ids(self, name: str, prompt: object) -> list[int]:
         self._check_open()
-        if not isinstance(prompt, str):
-            ids = list(prompt)
-        else:
-            ids = self.tokenizer.encode(prompt, add_special=True, parse_special=True)
+        found = read_prompt(name, prompt)
+        ids = self.tokenizer.encode(found, add_special=True, parse_special=True) if isinstance(found, str) else found
         if not ids:
             start = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
             if start is None:
@@ -362,28 +428,11 @@ class Model:
             ids = [start]
         return ids
 
-    def _start(self, ids: Sequence[int], **how: Any) -> Stream:
-        return Stream(self, self._continue(ids, **how))
+    def _start(self, ids: Sequence[int], how: Mapping[str, Any], answers: bool = False) -> Stream:
+        return Stream(self, self._continue(ids, how, answers))
 
-    def _continue(
-        self,
-        ids: Sequence[int],
-        *,
-        max_tokens: int | None = 128,
-        stop: str | Sequence[str] = (),
-        logprobs: int | None = None,
-        answers: bool = False,
-        **sampling: Any,
-    ) -> Continuation:
-        return Continuation(
-            self,
-            ids,
-            max_tokens=max_tokens,
-            sampling=Sampling(**sampling),
-            stop=stop,
-            logprobs=logprobs,
-            continues=not answers and len(ids) > 1,
-        )
+    def _continue(self, ids: Sequence[int], how: Mapping[str, Any], answers: bool = False) -> Continuation:
+        return Continuation(self, ids, **how, continues=not answers and len(ids) > 1)
 
     def _borrow(self) -> Session:
         """An empty session: a kept one, whose memory is warm, or a new one."""
@@ -499,20 +548,6 @@ def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     from pyggml.tokenizer import from_metadata
 
     return from_metadata(metadata)
-
-
-def _positive(name: str, value: int | None, limit: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= limit:
-        raise ArgumentError(f"{name} must be a whole number from 1 to {limit}, got {value!r}")
-    return value
-
-
-def _is_batch(prompt: Any) -> bool:
-    if isinstance(prompt, str):
-        return False
-    return len(prompt) > 0 and not isinstance(prompt[0], int | np.integer)
 
 
 def _free_memory() -> int:

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pyggml.errors import PyggmlError
+from pyggml.errors import PyggmlError, file_error
 from pyggml.gguf_file import OPEN_FLAGS
 from pyggml.gguf_format import clip
 
@@ -78,8 +78,10 @@ def unwritable(shown: str, error: type[PyggmlError], e: Exception) -> PyggmlErro
     """What is raised where a path cannot be written."""
     folder = os.path.dirname(shown)
     if isinstance(e, FileNotFoundError) and folder and not os.path.isdir(folder):
-        return error(f"{clip(shown)} cannot be written: the folder {clip(folder)} does not exist; make it first")
-    return error(f"{clip(shown)} cannot be written: {getattr(e, 'strerror', None) or e}")
+        message = f"{clip(shown)} cannot be written: the folder {clip(folder)} does not exist; make it first"
+    else:
+        message = f"{clip(shown)} cannot be written: {getattr(e, 'strerror', None) or e}"
+    return file_error(message, e, shown) if isinstance(e, OSError) else error(message)
 
 
 def create(path: str, shown: str, error: type[PyggmlError], mode: int = 0o666) -> Out:

@@ -8,9 +8,11 @@ Source of the retired ids: the GGUF format (ggml.h).
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterator
 
 from pyggml import _native
+from pyggml.arguments import shown, whole, wrong_type
 from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
 
 #: Ids that once meant something; files that carry them must be made again.
@@ -91,24 +93,30 @@ class QuantType(metaclass=_QuantTypes):
 
     def row_bytes(self, k: int) -> int:
         """Bytes of a row of k values; ShapeError if k is not a multiple of the block."""
+        k = whole("k", k, -(2**63))
         if k < 0 or k % self.elems:
             raise ShapeError(f"{self.name}: rows of {k} values cannot be cut into blocks of {self.elems}")
         return k // self.elems * self.bytes
 
     @staticmethod
-    def parse(value: QuantTypeLike) -> QuantType:
+    def parse(value: QuantTypeLike, name: str = "type") -> QuantType:
         """The type named by a string in any case (FP16 and W8A8 too), an id or a QuantType.
 
-        Raises ArgumentError for an unknown name, UnsupportedError for what was removed from GGUF and for unknown ids,
-        TypeError for anything else.
+        name: of the parameter, for messages. Raises ArgumentError for an unknown name, UnsupportedError for what was
+        removed from GGUF and for unknown ids, ArgumentTypeError for anything else.
         """
         if isinstance(value, QuantType):
             return value
         if isinstance(value, str):
-            return _by_name(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return _by_id(value)
-        raise TypeError(f"a tensor type is a name, an id or a QuantType, got {type(value).__name__}")
+            return _by_name(value, name)
+        try:
+            if not isinstance(value, bool):
+                return _by_id(operator.index(value))
+        except UnsupportedError:
+            raise
+        except Exception:  # no integer, or a stranger's __index__
+            pass
+        raise wrong_type(name, "the name of a tensor type, its id or a QuantType", value)
 
     def __index__(self) -> int:
         return self.id
@@ -136,7 +144,7 @@ _BY_ID: dict[int, QuantType] = {row[0]: QuantType(row) for row in _native.type_t
 _BY_NAME: dict[str, QuantType] = {member.name: member for member in _BY_ID.values()}
 
 
-def _by_name(text: str) -> QuantType:
+def _by_name(text: str, what: str) -> QuantType:
     name = text.strip().lower()
     name = _ALIASES.get(name, name)
     found = _BY_NAME.get(name)
@@ -154,7 +162,8 @@ def _by_name(text: str) -> QuantType:
         raise ArgumentError(f"{name} has no GGUF type; pyggml.numeric.encode(x, {name!r}) makes it of an array")
     near = difflib.get_close_matches(name[:40], _BY_NAME, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(_BY_NAME)}"
-    raise ArgumentError(f"unknown tensor type {text[:40]!r}{hint}")
+    head = "" if what == "type" else f"{what}: "
+    raise ArgumentError(f"{head}unknown tensor type {text[:40]!r}{hint}")
 
 
 def _by_id(type_id: int) -> QuantType:
@@ -164,4 +173,4 @@ def _by_id(type_id: int) -> QuantType:
     if type_id in REMOVED:
         old, reason = REMOVED[type_id]
         raise UnsupportedError(f"tensor type id {type_id} ({old}) was removed from GGUF: {reason}")
-    raise UnsupportedError(f"unknown tensor type id {type_id}; known ids end at {max(_BY_ID)}")
+    raise UnsupportedError(f"unknown tensor type id {shown(type_id)}; known ids end at {max(_BY_ID)}")

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from pyggml import parts
-from pyggml.errors import ArgumentError, GGUFError, PyggmlError
+from pyggml.arguments import PathLike
+from pyggml.arguments import path as read_path
+from pyggml.errors import ArgumentError, FileExists, FileIsFolder, GGUFError, PyggmlError
 from pyggml.gguf_format import clip
-
-PathLike = str | os.PathLike[str]
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -52,7 +52,7 @@ def beside(
     path: PathLike, error: type[PyggmlError] = GGUFError, sources: Iterable[PathLike] = ()
 ) -> Iterator[Replacement]:
     """As replacing(), for what is to be looked at before it gets its name: nothing happens without put()."""
-    name = os.fsdecode(os.fspath(path))
+    name = read_path("path", path)
     target = _target(name, error, sources)
     folder = os.path.dirname(target)
     parts.sweep(folder)
@@ -119,7 +119,7 @@ class Together:
         path = os.path.join(self._folder, name)
         refuse_sources(path, self._sources, self._error)
         if not self._replace and os.path.lexists(path):
-            raise self._error(f"{clip(path)} exists already; remove it or choose another name")
+            raise _there(path)
         _judge(path, self._error)
 
     @contextlib.contextmanager
@@ -157,7 +157,7 @@ class Together:
             try:
                 os.link(part, path)  # unlike a rename it never replaces
             except FileExistsError:
-                raise self._error(f"{clip(path)} exists already; remove it or choose another name") from None
+                raise _there(path) from None
             except OSError:  # a file system without hard links
                 os.rename(part, path)
         except OSError as e:
@@ -188,7 +188,7 @@ def together(
     >>> sorted(os.listdir(folder))
     ['data', 'index']
     """
-    where = os.path.realpath(os.fsdecode(os.fspath(folder)) or ".")
+    where = os.path.realpath(read_path("folder", folder, empty=True) or ".")
     parts.sweep(where)
     with parts.part(where, os.path.join(where, ""), error) as (note, leader):
         files = Together(where, leader, error, replace, tuple(sources))
@@ -203,10 +203,10 @@ def refuse_sources(
     path: PathLike, sources: Iterable[PathLike], error: type[PyggmlError], what: str = "which is read"
 ) -> None:
     """Raises error where path is one of the files that are read: by its real path or as the same file on the disk."""
-    name = os.fsdecode(os.fspath(path))
+    name = read_path("path", path)
     here = _stat(name)
     for source in sources:
-        other = os.fsdecode(os.fspath(source))
+        other = read_path("source", source)
         there = _stat(other)
         if here is not None and there is not None:  # hard links, and names that differ in case, are known by the inode
             same = os.path.samestat(here, there)
@@ -214,6 +214,11 @@ def refuse_sources(
             same = here is there and os.path.realpath(name) == os.path.realpath(other)
         if same:
             raise error(f"{clip(name)} would replace {clip(other)}, {what}; give another name")
+
+
+def _there(path: str) -> FileExists:
+    message = f"{clip(path)} exists already; remove it or choose another name"
+    return FileExists(message, errno.EEXIST, os.strerror(errno.EEXIST), path)
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -247,7 +252,10 @@ def _judge(path: str, error: type[PyggmlError]) -> None:
         return
     kind = next((text for test, text in _KINDS if test(mode)), "no file")
     if not stat.S_ISREG(mode):
-        raise error(f"{clip(path)} is {kind} and no regular file; it is not replaced: name a file")
+        message = f"{clip(path)} is {kind} and no regular file; it is not replaced: name a file"
+        if stat.S_ISDIR(mode):
+            raise FileIsFolder(message, errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise error(message)
     if not mode & 0o222 or not os.access(path, os.W_OK):  # root may write everything: the bits say what is meant
         raise error(f"{clip(path)} is read-only; it is not replaced: allow writing (chmod u+w) or give another name")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from dataclasses import dataclass, fields
 
 from pyggml import _native
-from pyggml.errors import ArgumentError
+from pyggml.arguments import number, whole
 
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 1e4),
@@ -24,7 +23,7 @@ class Sampling:
     """Settings of the chain penalties -> top_k -> top_p -> min_p -> temperature -> draw.
 
     temperature 0 takes the likeliest token. top_k 0, top_p 1, min_p 0, repeat_penalty 1 and penalties 0 are off.
-    seed None draws one; the same seed gives the same text on any number of threads.
+    seed None or -1 draws one; the same seed gives the same text on any number of threads.
 
     >>> Sampling(temperature=-1)
     Traceback (most recent call last):
@@ -44,20 +43,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ArgumentError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
-            if not low <= value <= high:
-                raise ArgumentError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
-        for name, low in (("top_k", 0), ("repeat_last_n", -1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
-                raise ArgumentError(f"{name} must be a whole number from {low}, got {value!r}")
-        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise ArgumentError(f"seed must be a whole number or None, got {self.seed!r}")
+            object.__setattr__(self, name, number(name, getattr(self, name), low, high))
+        for name, least in (("top_k", 0), ("repeat_last_n", -1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least, 2**31 - 1))
+        if self.seed is not None:
+            seed = whole("seed", self.seed, -1, 2**64 - 1, other="None")
+            object.__setattr__(self, "seed", None if seed == -1 else seed)
 
     def sampler(self, n_vocab: int) -> _native.Sampler:
         """A native sampler at the beginning of its random numbers."""
-        seed = secrets.randbits(64) if self.seed is None else self.seed & (2**64 - 1)
+        seed = secrets.randbits(64) if self.seed is None else self.seed
         how = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
         return _native.Sampler(n_vocab, seed=seed, **how)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError
 from pyggml.texts import Text, check_no_name, is_text, text_of, too_short
 
 if TYPE_CHECKING:
     from pyggml.gguf import TensorInfo
     from pyggml.model import Model
+    from pyggml.prompts import Prompt
     from pyggml.session import Session
 
 _PIECE = 128  # positions whose logits are held at once
@@ -46,15 +46,11 @@ def score(model: Model, ids: Sequence[int]) -> NDArray[np.float32]:
         model._give_back(session)
 
 
-def perplexity(
-    model: Model, text: Text | Sequence[int], n_ctx: int, progress: Callable[[int, int], None] | None
-) -> float:
+def perplexity(model: Model, text: Text | Prompt, n_ctx: int, progress: Callable[[int, int], None] | None) -> float:
     """exp of the mean negative log-probability over the second halves of chunks of n_ctx ids."""
     if isinstance(text, str):
         check_no_name("perplexity", text)
-    ids = model._ids(text_of(text) if is_text(text) else text)
-    if n_ctx < 4:
-        raise ArgumentError(f"perplexity: n_ctx must be at least 4, got {n_ctx}")
+    ids = model._ids("text", text_of(text) if is_text(text) else text)
     n_ctx = min(n_ctx, model.n_ctx)
     n_chunk = len(ids) // n_ctx
     if n_chunk == 0:

@@ -8,8 +8,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from pyggml.arguments import shown
 from pyggml.errors import ArgumentError
-from pyggml.gguf_format import clip
 
 _SIZE = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?|\.\d+)(?:e(\+?\d{1,3}))?\s*(?:([kmgtp])(i?))?(?:b|bytes?)?", re.ASCII)
 _BITS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:bpw|bits?)?", re.ASCII)
@@ -27,9 +27,9 @@ def byte_size(value: Any, name: str = "size") -> int:
     """
     nbytes = _bytes(value)
     if nbytes is None:
-        raise ArgumentError(f"{name}: expected {_FORMS}; got {_shown(value)}")
+        raise ArgumentError(f"{name}: expected {_FORMS}; got {shown(value)}")
     if nbytes >= _MOST:
-        raise ArgumentError(f"{name}: expected less than 2^63 bytes, got {_shown(value)}")
+        raise ArgumentError(f"{name}: expected less than 2^63 bytes, got {shown(value)}")
     return int(nbytes)
 
 
@@ -56,8 +56,8 @@ def bits_per_weight(value: Any, name: str) -> float:
     if isinstance(value, str):
         found = _BITS.fullmatch(value.strip().lower())
         bits = float(found[1]) if found else None
-    if bits is None or not bits > 0:
-        raise ArgumentError(f"{name}: expected bits per weight above 0, like 4.5; got {_shown(value)}")
+    if bits is None or not 0 < bits <= 1e9:
+        raise ArgumentError(f"{name}: expected bits per weight above 0, like 4.5; got {shown(value)}")
     return float(bits)
 
 
@@ -67,16 +67,12 @@ def _number(value: Any) -> int | float | None:
         return None
     try:
         return operator.index(value)
-    except TypeError:
+    except Exception:  # no integer, or a stranger's __index__
         pass
     if not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:
         return None
     return number if math.isfinite(number) else None
-
-
-def _shown(value: Any) -> str:
-    return clip(value, 60)

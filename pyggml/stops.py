@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pyggml.arguments import texts
 from pyggml.errors import ArgumentError
 
 
@@ -19,12 +20,9 @@ class StopStrings:
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
-        self._stops = [stops] if isinstance(stops, str) else list(stops)
-        for stop in self._stops:
-            if not isinstance(stop, str):
-                raise ArgumentError(f"a stop must be str, not {type(stop).__name__}")
-            if not stop:
-                raise ArgumentError("an empty stop string would stop at once; leave it out")
+        self._stops = [stops] if isinstance(stops, str) else texts("stop", stops)
+        if "" in self._stops:
+            raise ArgumentError("an empty stop string would stop at once; leave it out")
         self._starts = {stop[:n] for stop in self._stops for n in range(1, len(stop))}
         self._longest = max(map(len, self._stops), default=1)
         self._held = ""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pyggml import _native
-from pyggml.errors import ArgumentError, NumericError, ShapeError
+from pyggml import _native, display
+from pyggml.arguments import buffer, choice, floats, shown, threads, whole, wrong_type
+from pyggml.arguments import shape as read_shape
+from pyggml.errors import ArgumentError, ArgumentIndexError, NumericError, ShapeError
 from pyggml.gguf_format import clip
-from pyggml.quant import QuantType
+from pyggml.quant import QuantType, QuantTypeLike
 
 _PLAIN: dict[str, np.dtype[Any]] = {
     "f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "f64": np.dtype("<f8"), "i8": np.dtype("i1"),
@@ -41,9 +43,9 @@ class Tensor:
 
     __slots__ = ("_held", "_read", "_row", "shape", "type")
 
-    def __init__(self, raw: Any, type: QuantType | str, shape: Sequence[int]) -> None:
+    def __init__(self, raw: Any, type: QuantTypeLike, shape: Iterable[int]) -> None:
         self._set(type, shape)
-        flat = np.frombuffer(raw, np.uint8) if not isinstance(raw, np.ndarray) else raw.reshape(-1).view(np.uint8)
+        flat = buffer("raw", raw)
         if flat.size != self.nbytes:
             raise ShapeError(
                 f"{self.type.name} of shape {self.shape} has {self.nbytes} bytes, the buffer has {flat.size}"
@@ -52,18 +54,20 @@ class Tensor:
         self._read: Callable[[int, int], NDArray[np.uint8]] | None = None
 
     @classmethod
-    def stored(cls, read: Callable[[int, int], NDArray[np.uint8]], type: QuantType, shape: Sequence[int]) -> Tensor:
+    def stored(cls, read: Callable[[int, int], NDArray[np.uint8]], type: QuantType, shape: Iterable[int]) -> Tensor:
         """A tensor that lies elsewhere: read(start, stop) gives bytes of it, as an array that nobody else holds."""
+        if not callable(read):
+            raise wrong_type("read", "a function of start and stop", read)
         made = cls.__new__(cls)
         made._set(type, shape)
         made._held, made._read = None, read
         return made
 
-    def _set(self, type: QuantType | str, shape: Sequence[int]) -> None:
-        self.type = type if isinstance(type, QuantType) else QuantType.parse(type)
-        self.shape = tuple(int(n) for n in shape)
-        if not self.shape or any(n < 0 for n in self.shape):
-            raise ShapeError(f"a tensor needs at least one dimension and none below 0, got {self.shape}")
+    def _set(self, type: QuantTypeLike, shape: Iterable[int]) -> None:
+        self.type = QuantType.parse(type)
+        self.shape = read_shape("shape", shape)
+        if not self.shape or any(not 0 <= n < 2**63 for n in self.shape):
+            raise ShapeError(f"shape has at least one dimension and none below 0 or above 2^63, got {self.shape}")
         k = self.shape[-1]
         row = _native.row_bytes(self.type.id, k)
         if row == 0 and k:
@@ -103,16 +107,22 @@ class Tensor:
     def __repr__(self) -> str:
         return f"<pyggml.Tensor {self.type.name} {self.shape}, {self.nbytes:,} bytes>"
 
+    def _repr_html_(self) -> str:
+        rows = {"type": self.type, "shape": self.shape, "values": self.size, "bytes": self.nbytes}
+        return display.facts("Tensor", rows | {"bits per value": round(self.type.bits_per_weight, 3)})
+
     def __getitem__(self, index: int | slice) -> Tensor:
         """Rows along the first dimension: an int drops it, a slice keeps it. Steps other than 1 copy."""
         if self.ndim < 2:
             raise ArgumentError("only rows can be sliced; use .numpy() for single values of a row")
-        if not isinstance(index, int | np.integer | slice):
-            raise ArgumentError(f"rows are taken by an int or a slice, got {index!r}")
+        if not isinstance(index, slice):
+            index = whole("a row", index, -(2**4096), 2**4096)
         try:
             chosen = range(self.shape[0])[index]
         except IndexError:
-            raise ArgumentError(f"row {index} is outside the {self.shape[0]} of {self.shape}") from None
+            raise ArgumentIndexError(f"row {shown(index)} is outside the {self.shape[0]} of {self.shape}") from None
+        except (TypeError, ValueError) as e:
+            raise wrong_type("a slice of rows", "of whole numbers", index, str(e)) from None
         rows = chosen if isinstance(chosen, range) else range(chosen, chosen + 1)
         shape = (len(rows), *self.shape[1:]) if isinstance(chosen, range) else self.shape[1:]
         if self._held is None and self._read is not None and rows.step == 1:
@@ -126,7 +136,7 @@ class Tensor:
 
     def dequantize(self, n_threads: int = 0) -> NDArray[np.float32]:
         """The values as float32, always a copy."""
-        y = _native.dequantize(self.type.id, self.raw.reshape(-1), self._rows, self.shape[-1], n_threads)
+        y = _native.dequantize(self.type.id, self.raw.reshape(-1), self._rows, self.shape[-1], threads(n_threads))
         return y.reshape(self.shape)
 
     def numpy(self) -> NDArray[Any]:
@@ -147,7 +157,7 @@ class Tensor:
         """w (m, k) @ x (k,) -> (m,), or x (k, n) -> (m, n), in float32; the weights stay quantized."""
         if self.ndim != 2:
             raise ShapeError(f"w @ x needs a matrix, this tensor is {self.shape}")
-        values = as_float32(x)
+        values = floats("x", x)
         m, k = self.shape
         if values.ndim not in (1, 2) or values.shape[0] != k:
             raise ShapeError(f"w @ x: w is ({m}, {k}), expected x of shape ({k},) or ({k}, n), got {values.shape}")
@@ -187,13 +197,13 @@ def as_float32(x: ArrayLike) -> NDArray[np.float32]:
 
 def quantize(
     x: ArrayLike,
-    type: QuantType | str,
+    type: QuantTypeLike,
     importance: ArrayLike | None = None,
     *,
     effort: str = "default",
     n_threads: int = 0,
 ) -> Tensor:
-    """Floats (..., k) -> Tensor of a type such as "q4_k".
+    """Floats (..., k) -> Tensor of a type such as "q4_k". x may be a torch tensor, a Parameter and bf16 too.
 
     importance: k weights >= 0 for the squared error of each column; no type needs it. effort: without importance q4_0,
     q4_1, q5_0, q5_1 and q8_0 have llama.cpp's bytes by "default"; "best" searches their scales for the least squared
@@ -204,20 +214,23 @@ def quantize(
     >>> quantize(np.ones((1, 256), np.float32), "iq2_xs").shape
     (1, 256)
     """
-    if effort not in ("default", "best"):
-        raise ArgumentError(f"effort is 'default' or 'best', got {effort!r:.40}")
-    kind = type if isinstance(type, QuantType) else QuantType.parse(type)
-    values = np.ascontiguousarray(as_float32(x))
-    if np.ndim(x) == 0:
-        raise ShapeError("a single number cannot be quantized; give at least one row")
+    effort, n_threads = choice("effort", effort, ("default", "best")), threads(n_threads)
+    kind = QuantType.parse(type)
+    values = floats("x", x)
+    if values.ndim == 0:
+        raise ShapeError("x is a single number and cannot be quantized; give at least one row")
+    if values.shape[-1] == 0:
+        raise ShapeError(f"x of shape {values.shape} has rows of no values")
     if importance is None and effort == "best":
         importance = np.ones(values.shape[-1], np.float32)  # the search, with all columns alike
-    weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+    weights = None if importance is None else floats("importance", importance)
+    if weights is not None and weights.shape != values.shape[-1:]:
+        raise ShapeError(f"importance must be ({values.shape[-1]},), a weight of each column, got {weights.shape}")
     raw = _native.quantize(kind.id, values.reshape(-1, values.shape[-1]), weights, n_threads)
     return Tensor(raw, kind, values.shape)
 
 
-def dequantize(raw: Any, type: QuantType | str, shape: Sequence[int]) -> NDArray[np.float32]:
+def dequantize(raw: Any, type: QuantTypeLike, shape: Iterable[int]) -> NDArray[np.float32]:
     """Stored bytes -> float32 of shape.
 
     >>> dequantize(b"\\x00\\x3c" + bytes(32), "q8_0", (32,)).shape

@@ -9,7 +9,9 @@ import codecs
 import os
 from typing import Any
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import PathLike, wrong_type
+from pyggml.arguments import path as read_path
+from pyggml.errors import ArgumentError, file_error
 from pyggml.gguf_format import clip
 
 Text = str | os.PathLike[str]
@@ -51,8 +53,8 @@ def text_of(text: Any, name: str = "text") -> str:
     if isinstance(text, str):
         return text
     if isinstance(text, os.PathLike):
-        return read_text(text)
-    raise ArgumentError(f"{name}: expected text (str) or the pathlib.Path of a text file, got {_kind(text)}")
+        return read_text(text, name)
+    raise wrong_type(name, "text (str) or the pathlib.Path of a text file", text)
 
 
 def is_text(value: Any) -> bool:
@@ -60,15 +62,17 @@ def is_text(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
+def read_text(path: PathLike, parameter: str = "path") -> str:
     """A whole file as text; `~` is the home folder. Raises ArgumentError naming the file and, in it, the byte."""
-    name = os.fsdecode(os.fspath(path))
+    name = read_path(parameter, path)
     shown = clip(name)
     try:
-        with open(os.path.expanduser(name), "rb") as file:
+        with open(name, "rb") as file:
             raw = file.read(_MOST + 1)
-    except (OSError, ValueError) as e:
-        raise ArgumentError(f"the text file {shown} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    except OSError as e:
+        raise file_error(f"the text file {shown} cannot be read: {e.strerror}", e, name) from e
+    except ValueError as e:
+        raise ArgumentError(f"the text file {shown} cannot be read: {e}") from e
     if len(raw) > _MOST:
         raise ArgumentError(f"the text file {shown} is longer than {_MOST:,} bytes; take a part of it")
     return decode(raw, shown)
@@ -122,7 +126,3 @@ def _is_file(text: str) -> bool:
         return os.path.isfile(os.path.expanduser(text))
     except ValueError:  # a NUL character
         return False
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else type(value).__name__

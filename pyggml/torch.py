@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pyggml.arguments import instance, mapping, whole
 from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
 from pyggml.quant import QuantType
 from pyggml.recipes.patterns import compiled
@@ -53,7 +54,8 @@ def fake_quantize(x: Any, type: QuantType | str, importance: Any = None) -> Any:
     >>> bool((w.grad == 1).all())
     True
     """
-    kind = type if isinstance(type, QuantType) else QuantType.parse(type)
+    kind = QuantType.parse(type)
+    instance("x", x, torch.Tensor, "a torch tensor")
     if not kind.encodes:
         raise UnsupportedError(f"type {kind.name} cannot be written, so nothing can be trained against it")
     if x.ndim == 0 or x.shape[-1] % kind.elems:
@@ -71,10 +73,8 @@ class FakeQuantize(nn.Module):
 
     def __init__(self, type: QuantType | str, every: int = 1) -> None:  # noqa: A002
         super().__init__()
-        if every < 1:
-            raise ArgumentError(f"every: expected at least 1 forward, got {every}")
-        self.kind = type if isinstance(type, QuantType) else QuantType.parse(type)
-        self.every = every
+        self.kind = QuantType.parse(type)
+        self.every = whole("every", every, 1)
         self._left = 0  # forwards that may still use _error
         self._error: Any = None
 
@@ -107,15 +107,17 @@ def prepare(
     block divides are left alone too. every: forwards in training mode that share one rounding, see FakeQuantize.
     Undo with finish(). Raises ArgumentError where nothing was found or it was done before.
     """
-    patterns = [(compiled(text), kind) for text, kind in (rules or {}).items()]
+    instance("model", model, nn.Module, "a torch module")
+    usual = QuantType.parse(type)
+    given = {} if rules is None else mapping("rules", rules)
+    patterns = [(compiled(text), QuantType.parse(kind, "each type in rules")) for text, kind in given.items()]
     done = []
     for name, module in list(model.named_modules()):
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
         if parametrize.is_parametrized(module, "weight"):
             raise ArgumentError(f"{name} is prepared already; finish(model) first")
-        wanted = next((kind for pattern, kind in patterns if pattern.search(name)), type)
-        kind = wanted if isinstance(wanted, QuantType) else QuantType.parse(wanted)
+        kind = next((kind for pattern, kind in patterns if pattern.search(name)), usual)
         if kind.name == "f32" or module.weight.shape[-1] % kind.elems:
             continue
         parametrize.register_parametrization(module, "weight", FakeQuantize(kind, every))

@@ -5,6 +5,7 @@ Knows no family and no file format of its own: those are in families/ and in the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from pyggml.arguments import PathLike, function, mapping, text, text_or_none
+from pyggml.arguments import path as read_path
 from pyggml.converters import families, packed, verify, vocab
 from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
@@ -22,10 +25,11 @@ from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, files_of, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
+from pyggml.errors import ArgumentError, FileMissing, GGUFError, UnsupportedError
 from pyggml.foreign import reading
 from pyggml.gguf import Writer
 from pyggml.gguf_format import clip
+from pyggml.keywords import known_only
 from pyggml.quant import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.recipes.choose import parse
@@ -51,11 +55,12 @@ class Converted:
     why_not: str
 
 
+@known_only
 def convert(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
+    src: PathLike,
+    dst: PathLike,
     *,
-    dtype: str = "auto",
+    dtype: str | QuantType = "auto",
     quantize: str | None = None,
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -76,16 +81,21 @@ def convert(
     Raises GGUFError for a source that is damaged or contradicts itself, UnsupportedError for a model_type that is not
     known, ArgumentError for a path or dtype that cannot be used.
     """
+    src, dst = read_path("src", src), read_path("dst", dst)
+    name, metadata = text_or_none("name", name), None if metadata is None else mapping("metadata", metadata)
+    dtype = text("dtype", dtype) if not isinstance(dtype, QuantType) else dtype.name
+    progress = function("progress", progress)
     if quantize is not None:
-        parse(quantize)  # a wrong name is said before the work
-    if os.fsdecode(os.fspath(src)).lower().endswith(".gguf"):
+        parse(text("quantize", quantize))  # a wrong name is said before the work
+    if not os.path.lexists(src):
+        message = f"src {clip(src)} is no model: it does not exist"
+        raise FileMissing(message, errno.ENOENT, os.strerror(errno.ENOENT), src)
+    if src.lower().endswith(".gguf"):
         if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
             raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
         arch, count, nbytes, tokenizer = to_safetensors(src, dst, progress)
-        return Converted(
-            os.fsdecode(os.fspath(dst)), arch, count, nbytes, tokenizer, False, "safetensors are for other programs"
-        )
-    wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype).name
+        return Converted(dst, arch, count, nbytes, tokenizer, False, "safetensors are for other programs")
+    wanted = "auto" if dtype.lower() == "auto" else QuantType.parse(dtype, "dtype").name
     if wanted != "auto" and wanted not in _FILE_TYPE:
         raise ArgumentError(f"dtype is {clip(dtype)}, expected auto, {', '.join(_FILE_TYPE)}")
     sources = files_of(src)
@@ -106,10 +116,7 @@ def convert(
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     why_not = _write(dst, sources, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
-    path = os.fsdecode(os.fspath(dst))
-    return Converted(
-        path, family.arch, len(made), os.path.getsize(path), kind[0] if kind else None, not why_not, why_not
-    )
+    return Converted(dst, family.arch, len(made), os.path.getsize(dst), kind[0] if kind else None, not why_not, why_not)
 
 
 def _extra(name: str, values: Any) -> Made:

@@ -76,8 +76,9 @@ def to_safetensors(
                     out.write(content)
             with files.open("model.safetensors") as out:
                 safetensors.write_to(out, path, made)
-        tokenizer = file.metadata.get("tokenizer.ggml.model") if len(small) > 1 else None
-        return file.arch, len(rows), os.path.getsize(path), tokenizer
+        tokenizer = file.metadata.get("tokenizer.ggml.model")
+        known = tokenizer if len(small) > 1 and isinstance(tokenizer, str) else None
+        return file.arch, len(rows), os.path.getsize(path), known
 
 
 @contextlib.contextmanager

@@ -11,18 +11,20 @@ together with GGUF's types, notation.py reads W4A8. None of these has a GGUF typ
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyggml.arguments import floats, text
 from pyggml.errors import ArgumentError, NumericError, ShapeError
+from pyggml.keywords import unknown
 from pyggml.numeric import affine, codebook, minifloat
 from pyggml.numeric.catalogue import Format, Formats, formats
 from pyggml.numeric.coded import Coded
 from pyggml.numeric.notation import Notation, notation, notation_of
-from pyggml.tensor import as_float32
 
 __all__ = ["Coded", "Format", "Formats", "Notation", "encode", "formats", "notation", "notation_of"]
 
@@ -43,11 +45,10 @@ def encode(x: ArrayLike, format: str, **options: Any) -> Coded:  # noqa: A002 - 
     Raises ArgumentError for an unknown format or option, NumericError for values it cannot hold, ShapeError for a
     single number.
     """
-    values = as_float32(x)
+    values = floats("x", x)
     if values.ndim == 0:
         raise ShapeError("a single number cannot be encoded; give at least one row")
-    values = np.ascontiguousarray(values)
-    name = format.strip().lower()
+    name = text("format", format).strip().lower()
     name = _SHORT.get(name, name)
     found = re.fullmatch(r"(int|nf|quantile)([2-8])", name)
     maker: Any
@@ -61,8 +62,9 @@ def encode(x: ArrayLike, format: str, **options: Any) -> Coded:  # noqa: A002 - 
         raise ArgumentError(f"unknown number format {format[:40]!r}; known: {_NAMES}; GGUF's types: pyggml.quantize")
     if not np.isfinite(values).all() and name not in minifloat.SPECS:
         raise NumericError(f"{name} cannot hold NaN or infinity")
-    try:
-        made: Coded = maker(*arguments, **options)
-    except TypeError as e:
-        raise ArgumentError(f"{name}: {str(e).partition('() ')[2] or e}") from None
+    known = list(inspect.signature(maker).parameters)[len(arguments) :]
+    strange = [option for option in options if option not in known]
+    if strange:
+        raise unknown(f"encode to {name}", strange, known)
+    made: Coded = maker(*arguments, **options)
     return made

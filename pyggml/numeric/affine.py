@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.arguments import flag
 from pyggml.numeric.coded import F32, Coded, grouped, inverse, pack, scaled, ungrouped
 
 
@@ -16,7 +17,7 @@ def encode(
 ) -> Coded:
     """Nearest integers. symmetric: value = scale * q, q from -(2^(bits-1) - 1); else value = scale * (q - zero)."""
     groups, _ = grouped(values, granularity, group)
-    if symmetric:
+    if flag("symmetric", symmetric):
         top = 2 ** (bits - 1) - 1
         scale = np.abs(groups).max(1, initial=0.0) / np.float32(top)
         q = np.rint(groups * inverse(scale)[:, None])

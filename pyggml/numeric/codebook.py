@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import flag, whole
 from pyggml.numeric.coded import F32, Coded, inverse, pack
 
 SCALES_TOGETHER = 256
@@ -62,9 +62,8 @@ def encode_own(values: F32, bits: int, block: int = 64, double: bool = False) ->
 
 
 def _encode(values: F32, bits: int, name: str, block: int, double: bool, table: F32 | None) -> Coded:
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
-        raise ArgumentError(f"{name}: block is {block!r}, expected a whole number from 1")
-    block = min(block, max(values.size, 1))
+    block = min(whole("block", block, 1), max(values.size, 1))
+    double = flag("double", double)
     blocks = np.pad(values.reshape(-1), (0, -values.size % block)).reshape(-1, block)
     scale = np.abs(blocks).max(1, initial=0.0)
     parts = _scales(scale, double)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import choice, whole
 
 F32 = NDArray[np.float32]
 
@@ -76,18 +76,15 @@ def grouped(values: F32, granularity: str, group: int | None) -> tuple[F32, int]
 
     The last group of a row is filled with zeros where the group does not divide it.
     """
+    granularity = choice("granularity", granularity, ("tensor", "channel"))
     if group is None and granularity == "tensor":
         return values.reshape(1, -1), max(values.size, 1)
     k = values.shape[-1]
     n = math.prod(values.shape[:-1])
     if group is None:
-        if granularity != "channel":
-            raise ArgumentError(f"granularity is {granularity!r}, expected 'tensor', 'channel', or group=a number")
         return values.reshape(n, k), k
-    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
-        raise ArgumentError(f"group is {group!r}, expected a whole number from 1")
     rows = values.reshape(n, k)
-    group = min(group, max(k, 1))
+    group = min(whole("group", group, 1), max(k, 1))
     short = -k % group
     if short:
         rows = np.pad(rows, ((0, 0), (0, short)))

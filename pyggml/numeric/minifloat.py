@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.arguments import flag
 from pyggml.errors import NumericError
 from pyggml.numeric.coded import F32, Coded, grouped, pack, scaled, ungrouped
 
@@ -62,6 +63,7 @@ def encode(
 ) -> Coded:
     """A cast, after division by the scale that brings each group's largest value to the top where a group is named."""
     parts: dict[str, NDArray[Any]] = {}
+    saturate = flag("saturate", saturate)
     if granularity is not None or group is not None:
         if not np.isfinite(values).all():
             raise NumericError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pyggml.arguments import text as read_text
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.quant import QuantType
+from pyggml.quant import QuantType, QuantTypeLike
 
 _FORM = re.compile(r"W(\d+)A(\d+)(?:G(\d+))?", re.I)
 
@@ -63,19 +64,20 @@ def notation(text: str) -> Notation:
     >>> notation("w4a8").recipe, notation("W4A16").type
     ('Q4_K_M', QuantType.Q4_K)
     """
-    found = _FORM.fullmatch(text.strip())
+    found = _FORM.fullmatch(read_text("text", text).strip())
     if not found:
         raise ArgumentError(f"{text[:40]!r} is no notation such as W4A8 or W4A16G128")
     weight, activation, group = found.groups()
     return Notation(int(weight), int(activation), int(group) if group else None)
 
 
-def notation_of(kind: QuantType) -> Notation:
+def notation_of(kind: QuantTypeLike) -> Notation:
     """How a product with weights of a type is computed: block types with 8-bit activations, bf16 with 16, others 32.
 
     >>> str(notation_of(QuantType.Q4_K)), str(notation_of(QuantType.F16))
     ('W4A8', 'W16A32')
     """
+    kind = QuantType.parse(kind, "kind")
     if kind.is_block:
         digits = re.search(r"\d", kind.name)
         return Notation(int(digits.group()) if digits else 8, 8)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.arguments import function
 from pyggml.errors import ArgumentError
+from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
-from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, log_softmax, words_of
+from pyggml.recipes.watch import TextOrIds, Trial, chunking, chunks_of, log_softmax, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Comparison:
     n: int
 
 
+@known_only
 def compare(
     a: ModelOrPath,
     b: ModelOrPath,
@@ -51,7 +54,8 @@ def compare(
     >>> c.kl_mean, c.same_top, c.logit_change
     (0.0, 1.0, 0.0)
     """
-    words = words_of("compare: text", text)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
+    words, progress = words_of("compare: text", text), function("progress", progress)
     with opened("compare: a", a) as first, opened("compare: b", b) as second:
         return _compare(first, second, words, n_ctx, n_chunk, progress)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,17 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError, GGUFError, NumericError
+from pyggml.arguments import PathLike, function, list_of, mapping, threads, whole
+from pyggml.arguments import path as read_path
+from pyggml.errors import ArgumentError, FileError, GGUFError, NumericError
 from pyggml.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.gguf import TensorInfo
+from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.quant import QuantType
 from pyggml.recipes.choose import quantizable
 from pyggml.recipes.comparison import kl
+from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.opened import ModelOrPath, opened
 from pyggml.recipes.rewrite import columns_of, encoded
-from pyggml.recipes.watch import Stored, TextOrIds, Trial, chunks_of, log_softmax, words_of
+from pyggml.recipes.watch import Stored, TextOrIds, Trial, chunking, chunks_of, log_softmax, words_of
 from pyggml.replacing import replacing
 from pyggml.sizes import bits_per_weight
 from pyggml.tensor import naming
@@ -83,22 +86,25 @@ class Sensitivity:
     path: str = field(default="", repr=False, compare=False)  # where load() read it
     sources: tuple[str, ...] = field(default=(), repr=False, compare=False)  # files of the model
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Writes JSON. Raises ArgumentError where path is the measured model or cannot be written."""
         text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
         with replacing(path, ArgumentError, self.sources) as out:
             out.write(text.encode() + b"\n")
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Sensitivity:
+    def load(path: PathLike) -> Sensitivity:
         """Reads what save wrote. Raises ArgumentError for anything else."""
+        path = read_path("path", path)
         with reading(path, "sensitivity file", ArgumentError):
             try:
                 rows = parse_json(read_bytes(path, _MAX_FILE, "a sensitivity file"), _MAX_VALUES)
                 made = {row["name"]: _cost(row) for row in rows}
+            except FileError:
+                raise
             except (GGUFError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as e:
                 raise ArgumentError(f"{name_of(path)} is no sensitivity file: {said(e)}") from None
-        return Sensitivity(made, os.path.expanduser(os.fspath(path)))
+        return Sensitivity(made, path)
 
 
 def _cost(row: Mapping[str, Any]) -> TensorCost:
@@ -113,6 +119,7 @@ def _cost(row: Mapping[str, Any]) -> TensorCost:
     )
 
 
+@known_only
 def sensitivity(
     model: ModelOrPath,
     text: TextOrIds | None = None,
@@ -141,6 +148,10 @@ def sensitivity(
     >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
     True
     """
+    n_ctx, _ = chunking(n_ctx, None)
+    n_chunk, n_kl, n_threads = whole("n_chunk", n_chunk, 1), whole("n_kl", n_kl, 0), threads(n_threads)
+    imatrix = None if imatrix is None else mapping("imatrix", imatrix) if not isinstance(imatrix, Imatrix) else imatrix
+    progress = function("progress", progress)
     bits = bits_per_weight(near, "near")
     kinds = candidates(bits, types)
     words = None if text is None else words_of("sensitivity: text", text)
@@ -186,7 +197,7 @@ def _measure(
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
     """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
     near = bits_per_weight(near, "near")
-    kinds = [QuantType.parse(t) for t in (CANDIDATES if types is None else types)]
+    kinds = [QuantType.parse(t, "types") for t in (CANDIDATES if types is None else list_of("types", types))]
     if types is None:
         kinds = [k for k in kinds if k.encodes and min(near, 16.0) - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
     elif not kinds or not all(k.encodes and k.is_weight for k in kinds):

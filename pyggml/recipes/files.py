@@ -26,7 +26,10 @@ import os
 import re
 from typing import Any
 
-from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
+from pyggml.arguments import PathLike
+from pyggml.arguments import path as read_path
+from pyggml.arguments import text as is_text
+from pyggml.errors import ArgumentError, FileError, GGUFError, UnsupportedError
 from pyggml.foreign import name_of, read_bytes, reading, said
 from pyggml.gguf_format import clip
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
@@ -41,20 +44,23 @@ _MAX_RULES = 4096
 _SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "embedding_type", "type": "base"}
 
 
-def load_recipe(path: str | os.PathLike[str]) -> Recipe:
+def load_recipe(path: PathLike) -> Recipe:
     """The recipe of a TOML file, or of the same tables as .yaml or .yml (which needs the pyyaml package).
 
     Raises ArgumentError for a file that cannot be read or says what is not known.
     """
+    path = read_path("path", path)
     with reading(path, "recipe", ArgumentError):
         try:
-            raw = read_bytes(os.path.expanduser(os.fspath(path)), _MAX_TOML, "a recipe")
+            raw = read_bytes(path, _MAX_TOML, "a recipe")
+        except FileError:
+            raise
         except GGUFError as e:
             raise ArgumentError(f"cannot read {e}") from None
         text = decode(raw, name_of(path))
-        ending = os.path.splitext(os.fspath(path))[1].lower()
+        ending = os.path.splitext(path)[1].lower()
         made = recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
-        made.path = os.path.expanduser(os.fspath(path))
+        made.path = path
         return made
 
 
@@ -64,7 +70,7 @@ def parse_recipe(text: str) -> Recipe:
     >>> parse_recipe('base = "Q4_K_M"\\n[types]\\nattention_key = "FP16"').rules
     [Rule(match='attention_key', type='f16', layers='')]
     """
-    return recipe_of(_toml(text))
+    return recipe_of(_toml(is_text("text", text)))
 
 
 def recipe_of(told: dict[str, Any]) -> Recipe:

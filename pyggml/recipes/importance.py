@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
+from pyggml.arguments import PathLike, floats, function, mapping, text_or_none, texts, whole
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, GGUFError
 from pyggml.foreign import name_of, reading
 from pyggml.gguf_file import RegularFile
 from pyggml.gguf_format import clip
+from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
-from pyggml.recipes.watch import TextOrIds, Trial, chunks_of, words_of
+from pyggml.recipes.watch import TextOrIds, Trial, chunking, chunks_of, words_of
 
 _SUM, _COUNT = ".in_sum2", ".counts"
 _MAX_ENTRIES = 1 << 17
@@ -50,8 +53,13 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         n_chunk: int = 0,
         chunk_size: int = 0,
     ) -> None:
-        self.sums, self.counts = dict(sums), dict(counts)
-        self.datasets, self.n_chunk, self.chunk_size = list(datasets), n_chunk, chunk_size
+        self.sums = {name: floats(f"sums[{name!r}]", each) for name, each in mapping("sums", sums).items()}
+        self.counts = {name: floats(f"counts[{name!r}]", each) for name, each in mapping("counts", counts).items()}
+        for name, each in self.sums.items():
+            if each.ndim != 2 or name not in self.counts or self.counts[name].size != len(each):
+                raise ArgumentError(f"sums[{name!r}] must be (n, k) with n counts of the same name, got {each.shape}")
+        self.datasets = texts("datasets", datasets)
+        self.n_chunk, self.chunk_size = whole("n_chunk", n_chunk, 0), whole("chunk_size", chunk_size, 0)
         self.path = ""  # where load() read it
         self.sources: tuple[str, ...] = ()  # files of the model it was collected from
 
@@ -69,7 +77,7 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
     def __repr__(self) -> str:
         return f"<Imatrix of {len(self)} tensors, {self.n_chunk} chunks of {self.chunk_size} tokens>"
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Writes llama.cpp's GGUF form. An existing file is replaced when all is written, but never the model's own.
 
         Raises GGUFError where path is that or cannot be written.
@@ -86,8 +94,9 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
                 out.add_tensor(name + _COUNT, counts.shape, "f32", counts)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Imatrix:
+    def load(path: PathLike) -> Imatrix:
         """Reads the GGUF form or the older binary one. Raises GGUFError for a file that is neither, or broken."""
+        path = read_path("path", path)
         with reading(path, "importance matrix"):
             file = RegularFile(path, "an importance matrix")
             try:
@@ -95,10 +104,11 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
                 made = _from_gguf(path) if known else _from_dat(file)
             finally:
                 file.close()
-            made.path = os.path.expanduser(os.fspath(path))
+            made.path = path
             return made
 
 
+@known_only
 def imatrix(
     model: ModelOrPath,
     text: TextOrIds,
@@ -121,7 +131,9 @@ def imatrix(
     >>> im["blk.0.attn_q.weight"].shape == (m.config.n_embd,)
     True
     """
-    words = words_of("imatrix: text", text)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
+    words, progress = words_of("imatrix: text", text), function("progress", progress)
+    dataset = text_or_none("dataset", dataset)
     name = os.path.basename(os.fspath(text)) if isinstance(text, os.PathLike) else "text"
     with opened("imatrix: model", model) as used:
         return _collect(used, chunks_of(used, words, n_ctx, n_chunk), name if dataset is None else dataset, progress)
@@ -177,7 +189,9 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             name = full.removesuffix(_SUM)
             count = file.tensors.get(name + _COUNT)
             if count is None or len(info.shape) > 2:
-                raise GGUFError(f"{file.path}: {full} of shape {info.shape} has no {name}{_COUNT} or is no matrix")
+                raise GGUFError(
+                    f"{clip(file.path)}: {full} of shape {info.shape} has no {name}{_COUNT} or is no matrix"
+                )
             sums[name], counts[name] = _floats(info), _floats(count).reshape(-1)
             if len(counts[name]) != len(sums[name]):
                 raise GGUFError(f"{file.path}: {name} has {len(sums[name])} sums, but {len(counts[name])} counts")
@@ -186,7 +200,7 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             if not np.isfinite(means[counts[name] > 0]).all():
                 raise GGUFError(f"{file.path}: {name} has sums that are too large for its counts")
         if not sums:
-            raise GGUFError(f"{file.path} holds no {_SUM} tensors: it is no importance matrix")
+            raise GGUFError(f"{clip(file.path)} holds no {_SUM} tensors: it is no importance matrix")
         datasets = meta.get("imatrix.datasets", [])
         numbers = [meta.get(f"imatrix.{key}", 0) for key in ("chunk_count", "chunk_size")]
         whole = [n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in numbers]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyggml import gguf, model
+from pyggml.arguments import PathLike
 from pyggml.errors import ArgumentError
 from pyggml.recipes.budget import bits_left, recipe_for
 from pyggml.recipes.costs import Sensitivity, own_text, sensitivity
@@ -17,12 +17,12 @@ _CHUNKS, _CONTEXT = 4, 512
 
 
 def measured(
-    src: str | os.PathLike[str],
+    src: PathLike,
     recipe: Recipe,
     target_bpw: float | None,
     target_size: int | None,
     text: str | list[int] | None,
-    known: Sensitivity | str | os.PathLike[str] | None,
+    known: Sensitivity | PathLike | None,
     weights: Mapping[str, Any],
     n_threads: int,
     progress: Callable[[int, int], None] | None,

@@ -6,7 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import path as read_path
+from pyggml.arguments import wrong_type
 from pyggml.model import Model, load
 
 ModelOrPath = Model | str | os.PathLike[str]
@@ -21,7 +22,7 @@ def opened(what: str, model: ModelOrPath, n_threads: int | None = None) -> Itera
     if isinstance(model, Model):
         yield model
     elif isinstance(model, (str, os.PathLike)):
-        with load(model, n_threads=n_threads or None) as loaded:
+        with load(read_path(what, model), n_threads=n_threads or None) as loaded:
             yield loaded
     else:
-        raise ArgumentError(f"{what}: expected a Model or the path of a GGUF file, got {type(model).__name__}")
+        raise wrong_type(what, "a Model or the path of a GGUF file", model)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyggml.arguments import instance, list_of, mapping, shown, text, texts, whole, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
 from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
@@ -52,12 +53,17 @@ class Rule:
     layers: str = ""
 
     def __post_init__(self) -> None:
-        if self.type:
+        text("match", self.match)
+        text("layers", self.layers)
+        if self.type is None:
+            raise wrong_type("type", 'the name of a tensor type, or "" for what is there', self.type)
+        if not isinstance(self.type, str) or self.type:
             object.__setattr__(self, "type", QuantType.parse(self.type).name)
         self.matcher(1 << 12)  # what is wrong with it is said now
 
     def matcher(self, n_layer: int) -> Callable[[str], bool]:
         """Whether a tensor name is meant, for a model of n_layer layers. Raises ArgumentError for a bad expression."""
+        n_layer = whole("n_layer", n_layer, 0)
         known = LAYER_NAMES.get(self.match.strip().lower())
         if known is not None:
             found: Callable[[str], object] = re.compile(known).search
@@ -93,7 +99,7 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
             low, high = (int(x) if x is not None else int(span[1]) for x in span.groups())
             low, high = (x + n_layer if x < 0 else x for x in (low, high))
             if low > high:
-                raise ArgumentError(f"layers {part.strip()!r}: {low} to {high} is no range")
+                raise ArgumentError(f"layers {shown(part.strip())}: {low} to {high} is no range")
             found.update(range(max(low, 0), min(high, n_layer - 1) + 1))
         else:
             raise ArgumentError(f"layers {clip(part.strip(), 60)}: expected 3, 0-3, first 4 or last 4")
@@ -103,17 +109,18 @@ def layer_numbers(text: str, n_layer: int) -> list[int]:
 RulesLike = Mapping[str, Any] | Iterable[Rule]
 
 
-def as_rules(rules: RulesLike | None) -> tuple[Rule, ...]:
-    """{match: type} or Rules -> Rules."""
+def as_rules(rules: RulesLike | None, name: str = "rules") -> tuple[Rule, ...]:
+    """{match: type} or Rules -> Rules. name: of the parameter, for messages."""
     if rules is None:
         return ()
     if isinstance(rules, Mapping):
-        return tuple(Rule(match, _name(kind)) for match, kind in rules.items())
-    return tuple(rules)
+        return tuple(Rule(match, _name(kind, name)) for match, kind in mapping(name, rules).items())
+    return tuple(instance(f"{name}[{i}]", rule, Rule, "a Rule") for i, rule in enumerate(list_of(name, rules)))
 
 
-def _name(kind: Any) -> str:
-    return "" if kind in ("", None) else QuantType.parse(kind).name
+def _name(kind: Any, name: str) -> str:
+    empty = kind is None or (isinstance(kind, str) and not kind)
+    return "" if empty else QuantType.parse(kind, f"each type in {name}").name
 
 
 @dataclass(slots=True)
@@ -150,10 +157,15 @@ class Recipe:
     path: str = field(default="", repr=False, compare=False)
 
     def check(self) -> None:
-        """Raises ArgumentError or UnsupportedError for types that are not known."""
-        for kind in (self.output_type, self.embedding_type):
-            if kind is not None:
-                QuantType.parse(kind)
+        """Raises ArgumentError or UnsupportedError for types that are not known and fields of another kind."""
+        for name in ("base", "note"):
+            text(name, getattr(self, name))
+        for name in ("output_type", "embedding_type"):
+            if getattr(self, name) is not None:
+                QuantType.parse(getattr(self, name), name)
+        self.rules, self.keep = list(as_rules(self.rules, "rules")), list(as_rules(self.keep, "keep"))
+        self.max_size = whole_or_none("max_size", self.max_size, 1)
+        self.smaller = texts("smaller", self.smaller)
 
     def to_toml(self) -> str:
         """The recipe as a file that load() reads."""

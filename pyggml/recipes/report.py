@@ -9,14 +9,16 @@ import base64
 import html
 import importlib.util
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyggml.arguments import PathLike, instance, list_of, text, text_or_none
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.gguf_format import clip
 from pyggml.quant import QuantType
 from pyggml.recipes.survey import Surveyed, layers_of
 from pyggml.replacing import replacing
@@ -24,16 +26,15 @@ from pyggml.replacing import replacing
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def write_report(
-    rows: Sequence[Surveyed], path: str | os.PathLike[str], *, shown: str | None = None, title: str = "model"
-) -> None:
+def write_report(rows: Sequence[Surveyed], path: PathLike, *, shown: str | None = None, title: str = "model") -> None:
     """Draws rows of survey() into an .html page, or a .png, .svg or .pdf picture, by the name of path.
 
     shown: the recipe whose tensors are drawn; None: the nearest to 4.5 bits per weight. Raises ArgumentError for
     another name, no rows or an unknown recipe, UnsupportedError without matplotlib (pip install 'pyggml[plots]').
     """
     ending = check(path)
-    row = _chosen(rows, shown)
+    rows = [instance(f"rows[{i}]", each, Surveyed, "a row of survey()") for i, each in enumerate(list_of("rows", rows))]
+    row, title = _chosen(rows, text_or_none("shown", shown)), text("title", title)
     from matplotlib.figure import Figure
 
     figures: list[Any] = [Figure(figsize=size, layout="constrained") for size in _sizes(row)]
@@ -49,11 +50,11 @@ def write_report(
         out.write(content)
 
 
-def check(path: str | os.PathLike[str]) -> str:
+def check(path: PathLike) -> str:
     """The ending of path; raises as write_report does, before time is spent on measuring."""
-    ending = Path(path).suffix.lower()
+    ending = Path(read_path("path", path)).suffix.lower()
     if ending not in (".html", ".htm", *PICTURES):
-        raise ArgumentError(f"a report is .html, {', '.join(PICTURES)}; got {Path(path).name!r}")
+        raise ArgumentError(f"path: a report is .html, {', '.join(PICTURES)}; got {clip(read_path('path', path))}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UnsupportedError("a report needs matplotlib: pip install 'pyggml[plots]'")
     return ending

@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, gguf
+from pyggml.arguments import PathLike, flag, floats, function, instance, mapping, threads
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.gguf import TensorInfo
+from pyggml.keywords import known_only
 from pyggml.numeric.notation import is_notation, notation
 from pyggml.quant import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
@@ -36,7 +39,7 @@ log = logging.getLogger("pyggml")
 
 _PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
 
-PathLike = str | os.PathLike[str]
+_RECIPE = "the name of a recipe, like 'Q4_K_M', or a Recipe"
 Progress = Callable[[int, int], None]
 
 
@@ -51,6 +54,7 @@ class Change:
     why: str = ""
 
 
+@known_only
 def quantize_file(
     src: PathLike,
     dst: PathLike,
@@ -99,12 +103,19 @@ def quantize_file(
     >>> {r.new for r in rows if "ffn_up" in r.name}
     {'q4_k'}
     """
-    how = Recipe(recipe) if isinstance(recipe, str) else replace(recipe)
+    src, dst = read_path("src", src), read_path("dst", dst, empty=True)
+    allow_requantize, dry_run = flag("allow_requantize", allow_requantize), flag("dry_run", dry_run)
+    n_threads, progress = threads(n_threads), function("progress", progress)
+    metadata = {} if metadata is None else mapping("metadata", metadata)
+    how = Recipe(recipe) if isinstance(recipe, str) else replace(instance("recipe", recipe, Recipe, _RECIPE))
     how.check()
-    how.rules = [*as_rules(rules), *how.rules]
-    how.keep = [*as_rules(keep), *how.keep]
-    how.output_type = how.output_type if output_type is None else QuantType.parse(output_type).name
-    how.embedding_type = how.embedding_type if embedding_type is None else QuantType.parse(embedding_type).name
+    how.rules = [*as_rules(rules, "rules"), *how.rules]
+    how.keep = [*as_rules(keep, "keep"), *how.keep]
+    if output_type is not None:
+        how.output_type = QuantType.parse(output_type, "output_type").name
+    how.embedding_type = (
+        how.embedding_type if embedding_type is None else QuantType.parse(embedding_type, "embedding_type").name
+    )
     bits_wanted = None if target_bpw is None else bits_per_weight(target_bpw, "target_bpw")
     bytes_wanted = None if target_size is None else byte_size(target_size, "target_size")
     words = None if text is None else words_of("quantize_file: text", text)
@@ -135,7 +146,7 @@ def quantize_file(
         base = parse(how.base)[0]
         own = {} if base == COPY else {"general.file_type": file_type(base), "general.quantization_version": 2}
         with gguf.Writer(dst, alignment=file.alignment, behind=True, sources=sources) as out:
-            _copy_metadata(out, file.metadata, own, dict(metadata or {}))
+            _copy_metadata(out, file.metadata, own, metadata)
             for name, info in file.tensors.items():
                 kind = chosen[name].type
                 pieces = encoded(info, kind, columns.get(name), n_threads)
@@ -154,7 +165,7 @@ def _files(value: Any, names: bool = False) -> list[str]:
 def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:
     if imatrix is None or isinstance(imatrix, Mapping):
         return imatrix or {}
-    return Imatrix.load(imatrix)
+    return Imatrix.load(read_path("imatrix", imatrix))
 
 
 def _fit(how: Recipe, file: gguf.GGUFFile, has_imatrix: bool) -> tuple[Recipe, dict[str, Choice]]:
@@ -252,7 +263,7 @@ def columns_of(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
     """(1 or n_expert, k) weights of the columns."""
     if values is None:
         return None
-    made = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+    made = floats(f"imatrix[{info.name!r}]", values).reshape(-1)
     k = info.shape[-1]
     n_expert = info.shape[0] if len(info.shape) == 3 else 1
     if made.size not in (k, k * n_expert):

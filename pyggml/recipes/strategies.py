@@ -7,7 +7,7 @@ and the first and last layers suffer most. Where a text of the user's domain is 
 
 from __future__ import annotations
 
-from pyggml.errors import ArgumentError
+from pyggml.arguments import choice, text
 from pyggml.recipes.recipe import Recipe, Rule
 from pyggml.sizes import byte_size
 
@@ -30,11 +30,8 @@ def strategy(use: str = "server", memory: str | int | None = None, hardware: str
     >>> recipe.base, recipe.max_size, recipe.smaller[0]
     ('Q4_0', 3221225472, 'Q3_K_M')
     """
-    kind, place = use.strip().lower().replace("_", "-"), hardware.strip().lower()
-    if kind not in USES:
-        raise ArgumentError(f"unknown use {use!r}; known: {', '.join(USES)}")
-    if place not in _SMALL_CORES | _GPUS | _CPUS:
-        raise ArgumentError(f"unknown hardware {hardware!r}; known: {', '.join(sorted(_SMALL_CORES | _GPUS | _CPUS))}")
+    kind = choice("use", text("use", use).replace("_", "-"), USES)
+    place = choice("hardware", hardware, sorted(_SMALL_CORES | _GPUS | _CPUS))
     made = _MAKERS[kind](place)
     if memory is not None:
         made.max_size = int(byte_size(memory, "memory") * _SHARE)

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from pyggml import _native, gguf
+from pyggml.arguments import PathLike, function, texts, threads
+from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError
 from pyggml.gguf import TensorInfo
+from pyggml.keywords import known_only
 from pyggml.recipes.comparison import Comparison, compare
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.mixes import FLOATS, MIXES
 from pyggml.recipes.rewrite import quantize_file
-from pyggml.recipes.watch import TextOrIds, words_of
+from pyggml.recipes.watch import TextOrIds, chunking, words_of
 from pyggml.replacing import scratch
 
-PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 _SAMPLE = 1 << 20  # values of a tensor that its error is measured on
 
@@ -50,6 +52,7 @@ class Surveyed:
         return asdict(self)
 
 
+@known_only
 def survey(
     source: PathLike,
     text: TextOrIds,
@@ -75,9 +78,11 @@ def survey(
     """
     from pyggml.model import load
 
+    source, n_threads, progress = read_path("source", source), threads(n_threads), function("progress", progress)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
     words = words_of("survey: text", text)
     other_words = None if importance is None else words_of("survey: importance", importance)
-    names = [name for name in MIXES if name not in FLOATS] if recipes is None else list(recipes)
+    names = [name for name in MIXES if name not in FLOATS] if recipes is None else texts("recipes", recipes)
     if not names:
         raise ArgumentError("a survey needs at least one recipe")
     made = []
@@ -104,7 +109,7 @@ def _row(name: str, importance: bool, source: PathLike, path: str, found: Compar
         changed = {n: t for n, t in b.tensors.items() if t.type != a.tensors[n].type}
         errors = {n: relative_error(a.tensors[n], t, n_threads) for n, t in changed.items()}
         types = {t.name: t.type.name for t in infos}
-        return Surveyed(name, importance, b.size, bits, found, types, errors, os.fspath(source))
+        return Surveyed(name, importance, b.size, bits, found, types, errors, os.fsdecode(source))
 
 
 def relative_error(a: TensorInfo, b: TensorInfo, n_threads: int = 0) -> float:

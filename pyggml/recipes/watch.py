@@ -5,7 +5,6 @@ A trial is a plan of its own over the same file, so nothing here touches the mod
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, arch
+from pyggml.arguments import ids as read_ids
+from pyggml.arguments import whole, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
 from pyggml.graph import Graph, Node, Weight
 from pyggml.quant import QuantType
@@ -188,16 +189,16 @@ def words_of(what: str, text: TextOrIds) -> str | list[int]:
     if isinstance(text, str):
         check_no_name(what, text)
     if is_text(text):
-        return text_of(text)
-    ids: Any = text
-    try:
-        if not isinstance(ids, (bytes, bytearray, Mapping)):
-            return [operator.index(i) for i in ids]
-    except TypeError:
-        pass
-    raise ArgumentError(
-        f"{what}: expected text (str), the pathlib.Path of a text file or ids; got {type(text).__name__}"
-    )
+        return text_of(text, what)
+    if isinstance(text, bytes | bytearray | Mapping) or not isinstance(text, Iterable):
+        raise wrong_type(what, "text (str), the pathlib.Path of a text file or ids", text)
+    found: list[int] = read_ids(what, text).tolist()
+    return found
+
+
+def chunking(n_ctx: int, n_chunk: int | None) -> tuple[int, int | None]:
+    """Tokens of a chunk and the most chunks, judged; a call says so before it loads anything."""
+    return whole("n_ctx", n_ctx, _LEAST_IDS), whole_or_none("n_chunk", n_chunk, 1)
 
 
 def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | None = None) -> list[list[int]]:
@@ -205,14 +206,14 @@ def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | 
 
     A text shorter than n_ctx is one chunk. Raises ArgumentError for a text of fewer than 8 tokens or 4 ids.
     """
+    n_ctx, limit = chunking(n_ctx, limit)
     ids = model.tokenize(text) if isinstance(text, str) else list(text)
     least = _LEAST_TEXT if isinstance(text, str) else _LEAST_IDS
     if len(ids) < least:
         raise too_short("measuring", text, len(ids), least)
-    if n_ctx < _LEAST_IDS:
-        raise ArgumentError(f"n_ctx: chunks of at least {_LEAST_IDS} tokens are needed, got {n_ctx}")
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"at least 1 chunk is needed, got {limit}")
+    bad = np.flatnonzero((np.array(ids) < 0) | (np.array(ids) >= model.n_vocab))
+    if bad.size:
+        raise ArgumentError(f"text: id {ids[bad[0]]} at {bad[0]} is outside the vocabulary of {model.n_vocab}")
     n_ctx = min(n_ctx, model.n_ctx, len(ids))
     chunks = [ids[at : at + n_ctx] for at in range(0, len(ids) - n_ctx + 1, n_ctx)][:limit]
     tok = model.tokenizer

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from ..arguments import ids as read_ids
+from ..arguments import text as read_text
+from ..arguments import whole as whole_number
 from ..errors import ArgumentError, GGUFError, UnsupportedError
 from ..leaving import whole
 from . import pretokenizers, published
@@ -68,9 +70,8 @@ class Tokenizer:
         add_special: BOS and EOS as the file wants them. parse_special: control tokens spelled in the text become
         those tokens; else they are plain text. Half surrogates in the text are read as U+FFFD.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be str, not {type(text).__name__}")
-        ids = whole(self._encoder.encode, _well_formed(text), parse_special) if text else []
+        said = _well_formed(read_text("text", text))
+        ids = whole(self._encoder.encode, said, parse_special) if said else []
         return [*self._first, *ids, *self._last] if add_special else ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -80,7 +81,7 @@ class Tokenizer:
         vocabulary, as in Hugging Face's decoder, one for each byte token of a broken run of them.
         Raises ArgumentError for an id outside of the vocabulary.
         """
-        wanted = [operator.index(i) for i in ids]
+        wanted: list[int] = read_ids("ids", ids).tolist()
         if wanted and not (min(wanted) >= 0 and max(wanted) < self.n_vocab):
             bad = next(i for i in wanted if not 0 <= i < self.n_vocab)
             raise ArgumentError(f"token id {bad} is not in the vocabulary (n_vocab {self.n_vocab})")
@@ -119,7 +120,7 @@ class Tokenizer:
         return self._types[self._checked(token)] in SPECIAL
 
     def _checked(self, token: int) -> int:
-        if not 0 <= token < self.n_vocab:
+        if not 0 <= whole_number("token", token, -(2**63)) < self.n_vocab:
             raise ArgumentError(f"token id {token} is not in the vocabulary (n_vocab {self.n_vocab})")
         return token
 

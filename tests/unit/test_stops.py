@@ -76,7 +76,7 @@ def test_an_empty_stop_is_refused() -> None:
 
 
 def test_a_stop_must_be_text() -> None:
-    with pytest.raises(ValueError, match="bytes"):
+    with pytest.raises(ValueError, match=r"stop\[0\] must be text.*b'a'"):
         StopStrings([b"a"])  # type: ignore[list-item]
 
 

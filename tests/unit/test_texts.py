@@ -57,7 +57,7 @@ def test_what_is_no_text(raw: bytes, said: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nothing.txt", ".", "a\0b", "x" * 5000])
 def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(pyggml.ArgumentError, match="cannot be read"):
+    with pytest.raises(pyggml.ArgumentError, match=r"cannot be read|is no path"):
         read_text(tmp_path / name)
 
 
@@ -69,7 +69,7 @@ def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("bad", [None, b"text", 5, ["a"], {}])
 def test_only_text_and_paths(bad: Any) -> None:
-    with pytest.raises(pyggml.ArgumentError, match=r"^words: expected text \(str\) or the pathlib.Path of a text file"):
+    with pytest.raises(pyggml.ArgumentError, match=r"^words must be text \(str\) or the pathlib.Path of a text file"):
         text_of(bad, "words")
 
 
@@ -128,7 +128,7 @@ def test_too_few_positions_are_refused_with_both_counts() -> None:
 def test_text_of_another_kind(bad: Any) -> None:
     with pyggml.load() as model:
         for call in (pyggml.imatrix, lambda m, text: pyggml.compare(m, m, text)):
-            with pytest.raises(pyggml.ArgumentError, match=r"text: expected text \(str\)"):
+            with pytest.raises(pyggml.ArgumentError, match=r"text must be text \(str\)|text\[0\] must be a whole"):
                 call(model, bad)
 
 
@@ -140,9 +140,9 @@ def test_models_or_paths(path: Path) -> None:
             assert pyggml.sensitivity(same, STORY, types=["q4_0"], n_kl=0).tensors.keys()
         model.logits([1, 2])  # is still open
     for call in (pyggml.imatrix, pyggml.sensitivity):
-        with pytest.raises(pyggml.ArgumentError, match="model: expected a Model or the path of a GGUF file, got int"):
+        with pytest.raises(pyggml.ArgumentError, match="model must be a Model or the path of a GGUF file, got 3"):
             call(3, STORY)
-    with pytest.raises(pyggml.ArgumentError, match="compare: b: expected a Model or the path"):
+    with pytest.raises(pyggml.ArgumentError, match="compare: b must be a Model or the path"):
         pyggml.compare(path, None, STORY)
     with pytest.raises(pyggml.GGUFError, match=r"nothing\.gguf"):
         pyggml.imatrix("nothing.gguf", STORY)

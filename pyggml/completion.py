@@ -1,0 +1,184 @@
+"""What a generation gave: the text with its tokens, counts and times. A Completion may be used where its text is meant.
+
+Made in generate.py; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyggml import display
+from pyggml.arguments import text_or_none, texts, whole, wrong_type
+from pyggml.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pyggml.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens counted: given, generated (the end token not included), both."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds: prompt until the first token was chosen, then the rest."""
+
+    prompt_seconds: float
+    decode_seconds: float
+    prompt_per_second: float
+    decode_per_second: float
+
+
+class Alternative(tuple[int, float]):
+    """A token that might have come: the pair (id, logprob), and its text.
+
+    >>> a = Alternative(5, -0.5, " king")
+    >>> a == (5, -0.5), a.id, a.logprob, a.text
+    (True, 5, -0.5, ' king')
+    """
+
+    text: str
+
+    def __new__(cls, id: int, logprob: float, text: str) -> Alternative:
+        """A pair that knows its text."""
+        made = super().__new__(cls, (id, logprob))
+        made.text = text
+        return made
+
+    @property
+    def id(self) -> int:
+        """The token's id."""
+        return self[0]
+
+    @property
+    def logprob(self) -> float:
+        """Its natural log-probability."""
+        return self[1]
+
+    @property
+    def token(self) -> str:
+        """The text, by OpenAI's name."""
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Alternative(id={self.id}, logprob={self.logprob:.4f}, text={self.text!r})"
+
+    def __getnewargs__(self) -> tuple[int, float, str]:
+        return self.id, self.logprob, self.text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A chosen token, its natural log-probability before penalties and cuts, and the likeliest alternatives.
+
+    text: what the token prints, as `.token` too; bytes that are a part of a character come as U+FFFD. top: pairs
+    (id, logprob), likeliest first, each with `.text`.
+    """
+
+    id: int
+    logprob: float
+    top: tuple[Alternative, ...]
+    text: str = ""
+
+    @property
+    def token(self) -> str:
+        """The text, by OpenAI's name."""
+        return self.text
+
+
+def token_logprob(tokenizer: Tokenizer, id: int, logprob: float, top: Iterable[tuple[int, float]]) -> TokenLogprob:
+    """A TokenLogprob whose tokens have their texts."""
+
+    def text(token: int) -> str:
+        known = token < tokenizer.n_vocab  # a padded output has more rows than tokens
+        return tokenizer.piece_bytes(token).decode("utf-8", "replace") if known else ""
+
+    return TokenLogprob(id, logprob, tuple(Alternative(i, value, text(i)) for i, value in top), text(id))
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a generation gave. str() is the text, and so are len, `in`, `+`, slices, iteration and format.
+
+    Two are equal if all their parts are; to compare with a str take `.text`, which has str's other methods too.
+    finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "cancelled".
+    tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None.
+
+    >>> c = Completion(" a fox", [5, 6], "length", Usage(2, 2, 4), Timings(0.1, 0.1, 20.0, 10.0))
+    >>> "fox" in c, len(c), "Once" + c + ".", c[1:], f"{c:>8}", c.strip()
+    (True, 6, 'Once a fox.', 'a fox', '   a fox', 'a fox')
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    usage: Usage
+    timings: Timings
+    logprobs: list[TokenLogprob] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __format__(self, how: str) -> str:
+        return format(self.text, how)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __contains__(self, part: object) -> bool:
+        if not isinstance(part, str | Completion):
+            raise wrong_type("part", "text (str), as what is looked for in a text", part)
+        return str(part) in self.text
+
+    def __getitem__(self, index: int | slice) -> str:
+        return self.text[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.text)
+
+    def __add__(self, other: object) -> str:
+        return self.text + str(other) if isinstance(other, str | Completion) else NotImplemented
+
+    def __radd__(self, other: object) -> str:
+        return other + self.text if isinstance(other, str) else NotImplemented
+
+    def strip(self, chars: str | None = None) -> str:
+        """The text without blanks (or chars) at both ends."""
+        return self.text.strip(text_or_none("chars", chars))
+
+    def split(self, sep: str | None = None, maxsplit: int = -1) -> list[str]:
+        """The parts of the text."""
+        if isinstance(sep, str) and not sep:
+            raise ArgumentError("sep is empty: nothing can be cut there")
+        return self.text.split(text_or_none("sep", sep), whole("maxsplit", maxsplit, -1))
+
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        """Whether the text begins so, or so, or so."""
+        return self.text.startswith(tuple([prefix] if isinstance(prefix, str) else texts("prefix", prefix)))
+
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        """Whether the text ends so, or so, or so."""
+        return self.text.endswith(tuple([suffix] if isinstance(suffix, str) else texts("suffix", suffix)))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Names the cure where a method of str is meant."""
+            hint = f"; the text has: .text.{name}" if hasattr(str, name) else ""
+            raise AttributeError(f"a Completion has no {name!r}{hint}", name=name, obj=self)
+
+    def _repr_html_(self) -> str:
+        """The text, and below it how it ended."""
+        u, t = self.usage, self.timings
+        below = (
+            f"{u.prompt_tokens} + {u.completion_tokens} tokens, {t.decode_per_second:.1f} tokens/s, "
+            f"finish_reason {self.finish_reason}"
+        )
+        return display.preformatted(self.text) + f"<small>{display.escaped(below)}</small>"

@@ -1,0 +1,143 @@
+"""Keywords that a public call does not have: the error names what is meant, also by the names of other libraries.
+
+`known_only` puts it in front of a function; the table of other libraries' names is here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import ParamSpec, TypeVar
+
+from pyggml.errors import ArgumentTypeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NO_GPU = "everything is computed on the CPU; leave it out"
+_BATCH = "how many tokens a step takes is chosen here; leave it out"
+_NO_SAMPLER = "this sampler is not built in; temperature, top_k, top_p and min_p are"
+_NOT_HERE = "this is not built in"
+_MANY = "give a list of prompts: generate([prompt] * n)"
+_AT_LOAD = "it is an argument of pyggml.load"
+_STREAM = "m.stream(prompt) gives the text piece by piece"
+_FILE_SAYS = "what the file says is used"
+
+# Other libraries' names, by sense: (their names, the names that a call here may have, what to do where it has none).
+_ROWS: tuple[tuple[str, str, str], ...] = (
+    ("n_gpu_layers gpu_layers ngl num_gpu main_gpu tensor_split split_mode offload_kqv", "", _NO_GPU),
+    ("gpu use_gpu cuda device_map", "device", _NO_GPU),
+    ("flash_attn flash_attention attn_implementation use_cache", "", "the core chooses; leave it out"),
+    ("n_batch n_ubatch batch_size num_batch", "", _BATCH),
+    ("model_path model_file model_name filename file fname pretrained_model_name_or_path", "path src model", ""),
+    ("model", "path src", ""),
+    ("num_ctx ctx ctx_size context_length context_size context_window max_context max_seq_len max_model_len",
+     "n_ctx", _AT_LOAD),
+    ("threads num_thread num_threads nthread nthreads nthread_batch n_threads_batch n_jobs", "n_threads", _AT_LOAD),
+    ("use_mmap no_mmap memory_map", "mmap", _AT_LOAD),
+    ("mlock use_mlock numa", "", "the system decides; leave it out"),
+    ("type_k type_v cache_type cache_type_k cache_type_v kv_dtype kv_cache_type cache_dtype", "kv_type", _AT_LOAD),
+    ("verbose verbosity quiet log_level", "", "the package only logs: logging.getLogger('pyggml').setLevel(...)"),
+    ("chat_format chat_handler chat_template", "template", "the file's own is used; m.chat(messages, template=...)"),
+    ("chat_template_kwargs template_kwargs template_variables", "template_args", "it is an argument of m.chat"),
+    ("lora lora_path lora_base lora_scale adapter", "", "adapters are merged into the weights before converting"),
+    ("rope_freq_base rope_freq_scale rope_scaling rope_scaling_type yarn_ext_factor", "", _FILE_SAYS),
+    ("vocab_only", "", "pyggml.gguf.open(path) reads a file's metadata alone"),
+    ("logits_all return_logits output_logits", "", "m.logits(ids) gives the logits of every position"),
+    ("embedding embeddings embedding_only pooling", "", _NOT_HERE),
+    ("torch_dtype load_in_4bit load_in_8bit quantization_config trust_remote_code", "dtype",
+     "a file's types are what they are; pyggml.quantize_file changes them"),
+    ("dtype", "kv_type", "a file's types are what they are; pyggml.quantize_file changes them"),
+    ("max_new_tokens max_length max_gen_len max_token max_completion_tokens num_predict n_predict n_tokens",
+     "max_tokens", "it is an argument of m.generate"),
+    ("min_new_tokens min_length min_tokens ignore_eos", "", _NOT_HERE),
+    ("temp temperatur", "temperature", "it is an argument of m.generate"),
+    ("repetition_penalty repeat_pen rep_pen rep_penalty penalty_repeat", "repeat_penalty", ""),
+    ("penalty_last_n last_n_tokens last_n_tokens_size repetition_context_size", "repeat_last_n", ""),
+    ("penalty_freq frequence_penalty", "frequency_penalty", ""),
+    ("penalty_present", "presence_penalty", ""),
+    ("stop_sequences stop_strings stop_words stop_sequence stopping_criteria stop_token_ids eos_token_id", "stop", ""),
+    ("do_sample greedy sample", "temperature", "temperature=0 takes the likeliest token, any other draws"),
+    ("num_beams beam_size beam_width length_penalty early_stopping", "", _NOT_HERE),
+    ("typical_p tfs_z mirostat mirostat_mode mirostat_tau mirostat_eta dynatemp_range xtc_probability xtc_threshold"
+     " dry_multiplier top_n_sigma samplers", "", _NO_SAMPLER),
+    ("grammar response_format json_schema guided_json logit_bias logits_processor", "", _NOT_HERE),
+    ("random_seed sampling_seed random_state manual_seed generator", "seed", "it is an argument of m.generate"),
+    ("top_logprobs n_probs return_logprobs output_scores", "logprobs", ""),
+    ("echo return_full_text", "", "a completion holds the new text only; prompt + completion gives both"),
+    ("suffix", "", _NOT_HERE),
+    ("n num_return_sequences best_of num_completions", "", _MANY),
+    ("messages conversation chat_history", "messages", "m.chat(messages) answers a conversation"),
+    ("prompt prompts inputs input_ids input tokens", "prompt ids text",
+     "m.generate(prompt) continues a text; a conversation is a list of dicts with role and content"),
+    ("stream streamer", "stream", _STREAM),
+    ("callback callback_function progress_callback on_token", "progress", _STREAM),
+    ("outtype out_type output_dtype torch_type", "dtype recipe", ""),
+    ("qtype quant_type quantization quantization_type quantization_method quant_method ftype type", "recipe quantize",
+     "pyggml.quantize_file(src, dst, recipe) changes types"),
+    ("outfile out out_file output output_path output_file out_path destination target fname_out dest", "dst", ""),
+    ("infile input_path input_file in_path source fname_inp model_dir model_id", "src path", ""),
+    ("imatrix_file importance importance_matrix", "imatrix", ""),
+    ("leave_output_tensor output_tensor_type", "output_type", ""),
+    ("token_embedding_type", "embedding_type", ""),
+    ("tensor_type tensor_types overrides", "rules", ""),
+    ("pure", "", "it is a recipe: 'pure:Q4_K'"),
+    ("bpw bits target_bits bits_per_weight", "target_bpw", ""),
+    ("dry only_plan", "dry_run", ""),
+    ("requantize force", "allow_requantize", ""),
+    ("model_title general_name", "name", ""),
+    ("vocab_type pad_vocab split_max_size split_max_tensors", "", _NOT_HERE),
+)  # fmt: skip
+_OTHERS = {name: (tuple(ours.split()), advice) for names, ours, advice in _ROWS for name in names.split()}
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """What to do about a keyword that is none of the known.
+
+    >>> hint("max_new_tokens", ["max_tokens", "seed"]), hint("sead", ["max_tokens", "seed"])
+    ('it is called max_tokens here', 'did you mean seed?')
+    """
+    ours, advice = _OTHERS.get(name.lower(), ((), ""))
+    found = next((each for each in ours if each in known), None)
+    if found is not None and name != found:
+        return f"it is called {found} here" + (f" ({advice})" if name in ("do_sample", "greedy", "sample") else "")
+    if advice:
+        return advice
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+
+
+def unknown(call: str, names: Iterable[str], known: Collection[str], more: str = "") -> ArgumentTypeError:
+    """The error of keywords that a call does not have. more: what else it is not."""
+    head = f", {more}" if more else ""
+    return ArgumentTypeError(
+        "; ".join(f"{call}() has no argument {name[:60]!r}{head}: {hint(name, known)}" for name in names)
+    )
+
+
+def known_only(call: Callable[P, R]) -> Callable[P, R]:
+    """call, which answers unknown keywords and too many positions with ArgumentTypeError and a hint.
+
+    What it takes is read from inspect.signature, so a `__signature__` set before counts.
+    """
+    parameters = list(inspect.signature(call).parameters.values())
+    most = sum(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in parameters)
+    names = [p.name for p in parameters if p.name != "self"]
+    own = int(parameters[0].name == "self")  # of the values without a name: one that nobody wrote
+    known = frozenset(names)
+
+    @functools.wraps(call)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not kwargs.keys() <= known:
+            raise unknown(call.__name__, [name for name in kwargs if name not in known], names)
+        if len(args) > most:
+            example = (names[most - own :] or names)[0]
+            raise ArgumentTypeError(
+                f"{call.__name__}() got {len(args) - own} values without a name, it takes {most - own}; "
+                f"name the others: {call.__name__}(..., {example}=...)"
+            )
+        return call(*args, **kwargs)
+
+    return checked
