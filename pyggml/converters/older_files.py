@@ -90,9 +90,13 @@ def added_tokens(settings: Mapping[str, Any], listed: Mapping[str, Any], special
 
 
 def completed(table: Table, older: Mapping[int, Added]) -> Table:
-    """A tokenizer.json with the added tokens that only the older files name; without what belongs to training."""
-    given = table.get("added_tokens")
-    listed = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    """A tokenizer.json with the added tokens that only the older files name; without what belongs to training.
+
+    Raises GGUFError where its own list of them is none.
+    """
+    listed = table.get("added_tokens") or []
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise GGUFError(f"tokenizer.json: added_tokens is {clip(listed)}, expected a list of objects")
     seen = {text_of(each) for each in listed}
     more = [each.entry(token) for token, each in older.items() if each.text not in seen]
     model = {**table["model"], "dropout": None} if "dropout" in table["model"] else table["model"]
