@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.arguments import buffer, flag, instance, text, texts
+from pyggml.arguments import buffer, flag, instance, list_of, text, texts, wrong_type
 from pyggml.arguments import path as read_path
 from pyggml.arguments import shape as read_shape
 from pyggml.behind import Behind
@@ -102,7 +102,7 @@ class Writer(Held):
         sources: Iterable[PathLike] = (),
     ) -> None:
         self.path = read_path("path", path)
-        self._sources = tuple(sources)
+        self._sources = tuple(read_path(f"sources[{i}]", each) for i, each in enumerate(list_of("sources", sources)))
         refuse_sources(self.path, self._sources, GGUFError)
         self._behind = flag("behind", behind)
         self._values: dict[str, bytes] = {}
@@ -190,6 +190,9 @@ class Writer(Held):
     def write(self, out: BinaryIO) -> None:
         """Writes the whole file into an open one, in place of close(): for files that get their name later."""
         self._check_open()
+        writable = getattr(out, "writable", None)
+        if not callable(getattr(out, "write", None)) or (callable(writable) and not writable()):
+            raise wrong_type("out", "a file opened for writing bytes", out)
         self._done = True
         self._write(out)
 

@@ -123,7 +123,9 @@ def quantize_file(
         log.warning("text is not used: only target_bpw and target_size measure on it")
     weights = _weights(imatrix)
     with gguf.open(src) as file:
-        sources = [*file.paths, *_files(imatrix, True), *_files(sensitivity, True), *_files(text), *_files(recipe)]
+        sources = [*file.paths, *_files("text", text), *_files("recipe", recipe)]
+    for name, value in (("imatrix", imatrix), ("sensitivity", sensitivity)):
+        sources += _files(name, value, names=True)
     if not dry_run:
         check_writable(dst, ArgumentError, sources)
     if bits_wanted is not None or bytes_wanted is not None:
@@ -154,12 +156,13 @@ def quantize_file(
     return changes
 
 
-def _files(value: Any, names: bool = False) -> list[str]:
+def _files(name: str, value: Any, names: bool = False) -> list[str]:
     """The file that an argument is or was read from. names: str is the name of one, not a text."""
     if isinstance(value, os.PathLike) or (names and isinstance(value, str)):
-        return [os.fsdecode(os.fspath(value))]
-    path = getattr(value, "path", "")
-    return [path] if isinstance(path, str) and path else []
+        return [read_path(name, value)]
+    from pyggml.recipes.costs import Sensitivity
+
+    return [value.path] if isinstance(value, Imatrix | Sensitivity | Recipe) and value.path else []
 
 
 def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -119,6 +120,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Model.score": lambda w: (w.model.score, {"text": "a"}),
     "Model.perplexity": lambda w: (w.model.perplexity, {"text": STORY, "n_ctx": 8}),
     "Model.memory": lambda w: (w.model.memory, {}),
+    "Model.export_plan": lambda w: (w.model.export_plan, {"path": w.fresh()}),
     "Model.close": lambda w: (lambda: None, {}),  # the world needs it
     "Session": lambda w: (w.make_session, {"model": w.model}),
     "Session.step": lambda w: (w.step, {"ids": [1]}),
@@ -179,6 +181,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "gguf.Writer.add_tensor": lambda w: (
         w.writer().add_tensor, {"name": "t", "shape": (32,), "type": "q8_0", "data": bytes(34)},
     ),
+    "gguf.Writer.write": lambda w: (w.writer().write, {"out": io.BytesIO()}),
     "gguf.Writer.close": lambda w: (gguf.Writer(w.fresh()).close, {}),
     "gguf.Writer.abort": lambda w: (w.writer().abort, {}),
     "Tensor.stored": lambda w: (None, {"read": w.info.read, "type": "q8_0", "shape": (32,)}),
@@ -186,6 +189,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "gguf.TensorInfo.every": lambda w: (w.info.every, {"step": 1}),
     "gguf.TensorInfo.read_into": lambda w: (w.info.read_into, {"buffer": bytearray(w.info.nbytes)}),
     "gguf.GGUFFile.check_unchanged": lambda w: (w.file.check_unchanged, {}),
+    "gguf.GGUFFile.header": lambda w: (w.file.header, {}),
     "gguf.GGUFFile.close": lambda w: (gguf.open(w.small).close, {}),
     "numeric.encode": lambda w: (None, {"x": np.ones((1, 32), np.float32), "format": "nf4"}),
     "numeric.notation": lambda w: (None, {"text": "W4A8"}),
