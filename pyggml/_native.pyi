@@ -57,6 +57,13 @@ def matmul(type_id: int, raw: Any, m: int, k: int, x: F32, n_threads: int = 0) -
 def gguf_strings(data: Any, at: int, count: int) -> tuple[NDArray[np.uint64], int]:
     """Spans (count, 2) offset, length of count strings from data[at], and the offset behind the last."""
 
+class Descriptor:
+    """A file descriptor that is given back once: by close(), or with the object. fd: -1 when it was."""
+
+    fd: int
+    def __init__(self, fd: int) -> None: ...
+    def close(self) -> None: ...
+
 class Memory:
     """Zeroed bytes on huge pages; a writable buffer."""
 

@@ -213,6 +213,38 @@ def gguf_strings(data, size_t at, int64_t count):
     return spans, end
 
 
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #include <io.h>
+    #define pyggml_close _close
+    #else
+    #include <unistd.h>
+    #define pyggml_close close
+    #endif
+    """
+    int pyggml_close(int fd) nogil
+
+
+cdef class Descriptor:
+    """A file descriptor that is given back once: by close(), or with the object, where no signal can come between."""
+    cdef readonly int fd
+
+    def __cinit__(self, int fd):
+        self.fd = fd
+
+    def close(self):
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            with nogil:
+                pyggml_close(fd)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            pyggml_close(self.fd)
+
+
 cdef class Memory:
     cdef void *p
     cdef readonly size_t nbytes

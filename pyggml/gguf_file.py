@@ -12,11 +12,11 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml import _native
 from pyggml.arguments import PathLike
 from pyggml.arguments import path as read_path
 from pyggml.errors import FileIsFolder, GGUFError, OutOfMemory, file_error
@@ -42,26 +42,30 @@ class RegularFile(Held):
 
     def __init__(self, path: PathLike, expected: str = "a regular file") -> None:
         self.path = read_path("path", path)
-        self._fd = -1
         try:
-            fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
+            self._held = _native.Descriptor(os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS))
         except (OSError, ValueError) as error:
             raise _cannot_open(self.path, error) from error
         try:
-            self._stat = os.fstat(fd)
-            if not stat.S_ISREG(self._stat.st_mode):
-                kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
-                if stat.S_ISDIR(self._stat.st_mode):
-                    message = f"{clip(self.path)} is {kind}, expected {expected}{folder_hint(self.path)}"
-                    raise FileIsFolder(message, errno.EISDIR, os.strerror(errno.EISDIR), self.path)
-                raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}")
-            self.size = self._stat.st_size
-            self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
+            self._judge(expected)
         except BaseException:
-            os.close(fd)
+            self._held.close()
             raise
-        self._fd = fd
-        self._open = [fd]
+
+    def _judge(self, expected: str) -> None:
+        self._stat = os.fstat(self._fd)
+        if not stat.S_ISREG(self._stat.st_mode):
+            kind = next((text for test, text in _KINDS if test(self._stat.st_mode)), "no regular file")
+            if stat.S_ISDIR(self._stat.st_mode):
+                message = f"{clip(self.path)} is {kind}, expected {expected}{folder_hint(self.path)}"
+                raise FileIsFolder(message, errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+            raise GGUFError(f"{clip(self.path)} is {kind}, expected {expected}")
+        self.size = self._stat.st_size
+        self._key = (self.size, self._stat.st_mtime_ns, self._stat.st_ino)
+
+    @property
+    def _fd(self) -> int:
+        return self._held.fd
 
     @property
     def closed(self) -> bool:
@@ -128,16 +132,7 @@ class RegularFile(Held):
 
     def close(self) -> None:
         """Gives the descriptor back, once, whoever calls and how often."""
-        try:
-            fd = self._open.pop()  # of several threads one gets it
-        except IndexError:
-            return
-        self._fd = -1
-        os.close(fd)
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for fd in getattr(self, "_open", ()):
-            close(fd)
+        self._held.close()
 
 
 class MappedFile(RegularFile):
