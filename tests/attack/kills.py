@@ -43,7 +43,17 @@ COMMANDS = {
     "save recipe": Command("quantize x.gguf new/out.gguf q4_0 --save-recipe new/r.toml", ("out.gguf", "r.toml")),
     "convert": Command("convert hf new/out.gguf", ("out.gguf",)),
     "convert and quantize": Command("convert hf new/out.gguf --quantize q8_0", ("out.gguf",)),
-    "to safetensors": Command("convert x.gguf new", ("config.json", "model.safetensors")),
+    "to safetensors": Command(
+        "convert x.gguf new",
+        (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ),
+    ),
     "split": Command(
         "split x.gguf new/p --max-tensors 8", tuple(f"p-{i:05d}-of-00004.gguf" for i in range(1, 5)), False
     ),

@@ -175,7 +175,7 @@ def test_parts_of_a_tensor(tmp_path: Path) -> None:
         for step in (1, 2, 3, 64, 1000):
             assert np.array_equal(info.every(step), whole.reshape(64, -1)[::step])
         for start, stop in ((-1, 5), (5, 4), (0, info.nbytes + 1)):
-            with pytest.raises(PyggmlError, match=f"has {info.nbytes} bytes"):
+            with pytest.raises(PyggmlError, match=f"has {info.nbytes} bytes|whole number from 0"):
                 info.read(start, stop)
         info.read()[:] = 0  # its own: nothing of the file
         assert np.array_equal(info.data, whole)

@@ -73,14 +73,19 @@ def stepping(s: Session) -> tuple[threading.Thread, list[Any]]:
 def test_a_second_step_is_refused_and_a_cancel_ends_the_first(m: pyggml.Model) -> None:
     s = m.session()
     thread, ends = stepping(s)
-    with pytest.raises(pyggml.ArgumentError, match="running in another thread"):
-        for _ in range(100_000):  # between two steps it is free
-            with contextlib.suppress(pyggml.ContextFull):
-                s.step([5], 0)
+    said = ""
+    while not said and thread.is_alive():  # between two steps it is free, and then the other is refused
+        try:
+            s.step([5], 0)
+        except pyggml.ContextFull:
+            pass
+        except pyggml.ArgumentError as e:
+            said = str(e)
     while thread.is_alive():
         s.cancel()
         time.sleep(0.001)
-    assert isinstance(ends[0], (pyggml.Cancelled, pyggml.PyggmlError))
+    assert "running in another thread" in (said or str(ends[0]))
+    assert isinstance(ends[0], pyggml.Cancelled if said else pyggml.ArgumentError)
 
 
 def test_reset_and_truncate_wait_and_positions_stay_right(m: pyggml.Model) -> None:
@@ -110,7 +115,7 @@ def test_the_core_refuses_positions_that_are_none(m: pyggml.Model) -> None:
     s = m.session(16)
     s.step([5, 6])
     for bad in (-1, 3, -(1 << 40), 1 << 40):
-        with pytest.raises(pyggml.ArgumentError, match="expected 0 to 2"):
+        with pytest.raises(pyggml.ArgumentError, match="expected 0 to 2|whole number from 0"):
             s.truncate(bad)
     assert s.n_past == 2
 
