@@ -135,8 +135,10 @@ static float limit_of(const pgg_quant *to) { return nextafterf(to->top, INFINITY
 
 static pgg_status refused(const pgg_quant *to, int64_t row, int64_t column, float value) {
   if (!isfinite(value))
-    return pgg_fail(PGG_ENUMERIC, "quantize: the value at row %lld, column %lld is %g, expected a finite number: is the data damaged?",
-                    (long long)row, (long long)column, (double)value);
+    return pgg_fail(
+        PGG_ENUMERIC,
+        "quantize: the value at row %lld, column %lld is %g, expected a finite number: is the data damaged?",
+        (long long)row, (long long)column, (double)value);
   return pgg_fail(
       PGG_ENUMERIC,
       "quantize: the value at row %lld, column %lld is %.9g, more than the %.9g that %s surely holds; use %s",

@@ -115,7 +115,7 @@ def test_the_core_refuses_positions_that_are_none(m: pyggml.Model) -> None:
     s = m.session(16)
     s.step([5, 6])
     for bad in (-1, 3, -(1 << 40), 1 << 40):
-        with pytest.raises(pyggml.ArgumentError, match="expected 0 to 2|whole number from 0"):
+        with pytest.raises(pyggml.ArgumentError, match=r"expected 0 to 2|whole number from 0"):
             s.truncate(bad)
     assert s.n_past == 2
 

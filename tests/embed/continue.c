@@ -25,8 +25,8 @@ int main(int argc, char **argv) {
     goto done;
   }
   pgg_plan *plan = pgg_model_plan(model);
-  if (pgg_session_new(plan, 512, PGG_F16, &session) ||
-      pgg_sampler_new(&greedy, pgg_plan_output_cols(plan), &sampler) || pgg_sampler_accept(sampler, feed, n)) {
+  if (pgg_session_new(plan, 512, PGG_F16, &session) || pgg_sampler_new(&greedy, pgg_plan_output_cols(plan), &sampler) ||
+      pgg_sampler_accept(sampler, feed, n)) {
     failed("session");
     goto done;
   }
