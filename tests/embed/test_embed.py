@@ -103,21 +103,21 @@ def test_header_is_c99_and_cpp(compiler: str, tmp_path: Path) -> None:
 
 def test_c_program_continues_as_python_does(compiler: str, tmp_path: Path) -> None:
     import pyggml
+    from pyggml.model import BUNDLED
 
     program, plan = tmp_path / "program", tmp_path / "x.plan"
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic"]
     run(compiler, "-O2", *warnings, HERE / "continue.c", *flags("--cflags"), *flags("--libs"), "-o", program)
     for kind in ("pure:f32", "Q8_0", "Q4_K_M"):
         model = tmp_path / f"{kind.removeprefix('pure:')}.gguf"
-        with pyggml.load() as bundled:
-            pyggml.quantize_file(bundled._file.path, model, kind)
+        pyggml.quantize_file(BUNDLED, model, kind, allow_requantize=True)
         with pyggml.load(model) as m:
             m.export_plan(plan)
             ids = m.tokenize("The wolf said to the old woman")
             want = m.generate(ids, max_tokens=48, temperature=0, seed=1).tokens
         got = run(program, model, plan, "48", *map(str, ids))
         assert [int(word) for word in got.split()] == want, kind
-    other = subprocess.run([program, bundled._file.path, plan, "4", "1"], capture_output=True, text=True, timeout=60)
+    other = subprocess.run([program, BUNDLED, plan, "4", "1"], capture_output=True, text=True, timeout=60)
     assert other.returncode == 1
     assert "the plan is for a GGUF file of" in other.stderr, other.stderr
     plan.write_bytes(plan.read_bytes()[:-5])
