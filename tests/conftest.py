@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,29 @@ def shared() -> Path:
     if path is None:
         pytest.skip(f"{MISSING}: put it in ../shared or name it in PYGGML_SHARED")
     return path
+
+
+LLAMA_RUNS = """
+import sys, llama_cpp
+for path in sys.argv[1:]:
+    llama_cpp.Llama(path, verbose=False, n_ctx=64, n_threads=1).eval(list(range(5, 25)))
+"""
+
+
+@pytest.fixture(scope="session")
+def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The module, where it is installed and its build runs on this CPU: one made for another dies of the signal."""
+    import pyggml
+    from pyggml.model import BUNDLED
+
+    module = pytest.importorskip("llama_cpp")
+    paths = [tmp_path_factory.mktemp("probe") / f"{kind}.gguf" for kind in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M")]
+    for path in paths:
+        pyggml.quantize_file(BUNDLED, path, path.stem, allow_requantize=True)
+    done = subprocess.run([sys.executable, "-c", LLAMA_RUNS, *map(str, paths)], capture_output=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"LLAMA.CPP DOES NOT RUN HERE: its build ended with status {done.returncode} on this CPU")
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -199,8 +199,7 @@ def test_help_has_examples():
 
 
 @pytest.mark.slow
-def test_llama_cpp_loads_our_parts(shared, tmp_path):
-    llama_cpp = pytest.importorskip("llama_cpp")
+def test_llama_cpp_loads_our_parts(shared, tmp_path, llama_cpp):
     src = shared / "conformance" / "llama" / "model-f32.gguf"
     parts = pyggml.split_file(src, tmp_path / "p", max_tensors=5)
     a = llama_cpp.Llama(str(src), verbose=False, logits_all=True, n_ctx=64)

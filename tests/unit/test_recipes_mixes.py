@@ -182,8 +182,7 @@ def test_options_against_llama_cpp(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "llama__tied", "mixtral"])
-def test_our_files_load_in_llama_cpp(name, shared, tmp_path):
-    llama_cpp = pytest.importorskip("llama_cpp")
+def test_our_files_load_in_llama_cpp(name, shared, tmp_path, llama_cpp):
     import numpy as np
     from oracle import llama_quantize
 
