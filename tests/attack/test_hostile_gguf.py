@@ -163,7 +163,7 @@ import pyggml.gguf as gguf
 from pyggml.errors import PyggmlError
 used = resource.getrusage(resource.RUSAGE_SELF)
 begun = used.ru_utime + used.ru_stime
-resource.setrlimit(resource.RLIMIT_CPU, (int(begun) + 3, int(begun) + 3))
+resource.setrlimit(resource.RLIMIT_CPU, (int(begun) + 10, int(begun) + 10))
 try:
     with gguf.open(sys.argv[1]) as file:
         for key in file.metadata:
@@ -172,7 +172,7 @@ try:
 except PyggmlError as error:
     outcome = type(error).__name__ + ": " + str(error)
 used = resource.getrusage(resource.RUSAGE_SELF)
-assert used.ru_utime + used.ru_stime - begun < 2.0, "more than 2 s of CPU"
+assert used.ru_utime + used.ru_stime - begun < 6.0, "more than 6 s of CPU"
 with open("/proc/self/status") as status:  # ru_maxrss would count what the parent held before exec
     peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 assert peak < 500 * 1024, f"{peak} kB"
@@ -182,7 +182,7 @@ print(f"{used.ru_utime + used.ru_stime - begun:.2f} s, {peak // 1024} MB", file=
 
 
 def limited(path: Path) -> str:
-    """What reading path comes to, in a child that may use 2 s and 500 MB."""
+    """What reading path comes to, in a child that may use 6 s (a slow machine needs 2) and 500 MB."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(LIMITED), str(path)],
         capture_output=True,
