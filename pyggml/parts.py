@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ log = logging.getLogger("pyggml")
 _NAME = re.compile(r"\.pyggml-([0-9a-f]{16})(?:-\d+)?\.part(?:\.gguf)?")
 _SET = b"pyggml set\n"  # how the leader of a set begins once its parts are put in place
 _MOST = 16 << 20  # bytes of such a list
+_NEW, _PATIENCE = 1.0, 0.02  # seconds: a part that young is given so long to be locked
 _live: set[str] = set()  # leaders of this process; some network file systems lock by process
 
 Placed = tuple[str, int, int, int]
@@ -200,6 +202,7 @@ def _sweep(folder: str, number: str, names: Sequence[str]) -> list[str]:
                 os.close(fd)
                 fd = -1
                 os.unlink(path)  # fails where it is open
+                gone.append(lead)
             gone += take_back(folder, files) if files else []
         for name in names:
             if name != lead and _ours(os.path.join(folder, name), names=2):  # its place may have it already
@@ -207,7 +210,8 @@ def _sweep(folder: str, number: str, names: Sequence[str]) -> list[str]:
                 gone.append(name)
         if fd >= 0:
             os.unlink(path)
-        return [*gone, lead] if lead in names else gone
+            gone.append(lead)
+        return gone  # what went away by itself since the folder was listed had a writer that lived
     finally:
         if fd >= 0:
             os.close(fd)
@@ -224,6 +228,11 @@ def _alone(fd: int, path: str) -> bool:
     """Takes the lock of a part that is still at its path, a name that comes once. False while its writer lives."""
     try:
         _locks.flock(fd, _locks.LOCK_EX | _locks.LOCK_NB)
+        now = os.fstat(fd)
+        if now.st_size == 0 and abs(time.time() - now.st_mtime) < _NEW:  # made, and perhaps not locked yet
+            _locks.flock(fd, _locks.LOCK_UN)
+            time.sleep(_PATIENCE)
+            _locks.flock(fd, _locks.LOCK_EX | _locks.LOCK_NB)
     except OSError:  # held, or no locks here: nothing is known to be dead
         return False
     return os.path.lexists(path)

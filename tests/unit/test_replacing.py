@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,21 @@ def test_a_part_that_is_swept_before_it_is_locked_is_made_again(
     write(tmp_path / "x")
     assert len(made) == 2
     assert names(tmp_path) == ["x"]
+
+
+def test_what_went_by_itself_is_not_called_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(b"")
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: [*listed(folder), DEAD])  # renamed since
+    assert parts.sweep(str(tmp_path)) == []
+
+
+def test_a_part_between_its_making_and_its_lock_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / DEAD).write_bytes(b"")
+    with open(tmp_path / DEAD, "rb") as writer, monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", lambda seconds: fcntl.flock(writer, fcntl.LOCK_EX))  # its writer comes to it
+        assert parts.sweep(str(tmp_path)) == []
+    assert parts.sweep(str(tmp_path)) == [DEAD]
 
 
 def test_many_write_into_one_folder(tmp_path: Path) -> None:
