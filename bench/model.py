@@ -25,7 +25,7 @@ class Pyggml(worker.Engine):
         self.last: int = 0
 
     def load(self) -> None:
-        from pyggml.sample import Sampling
+        from pyggml.engine.sampling import Sampling
 
         self.model = self.lib.load(self.path, **self.options)
         self.session = self.model.session()
@@ -53,8 +53,8 @@ class Pyggml(worker.Engine):
 
     def batch(self, size: int, ids: list[list[int]], n: int) -> float:
         from pyggml import _native
-        from pyggml.quant import QuantType
-        from pyggml.sample import Sampling
+        from pyggml.engine.sampling import Sampling
+        from pyggml.quant.types import QuantType
 
         plan, threads = self.model._plan, self.model.n_threads
         kind = QuantType.parse(self.model.kv_type).id
@@ -74,8 +74,8 @@ class Pyggml(worker.Engine):
 
     def native(self, prompt: str, n: int) -> float:
         from pyggml import _native
-        from pyggml.quant import QuantType
-        from pyggml.sample import Sampling
+        from pyggml.engine.sampling import Sampling
+        from pyggml.quant.types import QuantType
 
         session = _native.Session(self.model._plan, self.model.n_ctx, QuantType.parse(self.model.kv_type).id)
         sampler = Sampling(temperature=0).sampler(self.model.n_vocab)

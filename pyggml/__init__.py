@@ -16,6 +16,7 @@ from pyggml._native import version as _version
 from pyggml.completion import Completion
 from pyggml.converters import convert
 from pyggml.embed import get_include
+from pyggml.engine.session import Session
 from pyggml.errors import (
     ArgumentError,
     BackendError,
@@ -30,11 +31,12 @@ from pyggml.errors import (
     UnsupportedError,
 )
 from pyggml.estimate import estimate
-from pyggml.gguf_split import merge_file, split_file
+from pyggml.gguf.split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
 from pyggml.numeric import formats
-from pyggml.quant import QuantType
+from pyggml.quant.tensor import Tensor, dequantize, quantize
+from pyggml.quant.types import QuantType
 from pyggml.recipes import (
     Imatrix,
     Recipe,
@@ -47,8 +49,6 @@ from pyggml.recipes import (
     sensitivity,
     strategy,
 )
-from pyggml.session import Session
-from pyggml.tensor import Tensor, dequantize, quantize
 
 __version__ = _version()
 

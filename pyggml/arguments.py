@@ -11,7 +11,6 @@ import errno
 import math
 import operator
 import os
-import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -19,39 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import ArgumentError, ArgumentTypeError, FileError, FileMissing, NumericError
+from pyggml.shown import shown
 
 T = TypeVar("T")
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 MAX_THREADS = 1024
-_MOST = 60  # characters of a value in a message
-_BITS = 200  # of an integer that is written out
-
-
-class _Short(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxstring, self.maxother = 3, _MOST, _MOST
-
-    def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if x.bit_length() <= _BITS else f"an integer of {x.bit_length()} bits"
-
-
-def shown(value: object) -> str:
-    """A value in a message: short, on one line, whatever it is.
-
-    >>> shown(-1), shown("x" * 100)[:8], shown(10**5000), shown(np.zeros((2, 3)))
-    ('-1', "'xxxxxxx", 'an integer of 16610 bits', 'ndarray of shape (2, 3) and type float64')
-    """
-    kind = type(value)
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None and not isinstance(value, np.generic):
-        return f"{kind.__name__} of shape {tuple(shape)} and type {dtype}"[: 2 * _MOST]
-    text = " ".join(_Short().repr(value).split())
-    if value is None or kind in (bool, int, float, str) or isinstance(value, np.generic):
-        return text
-    return f"{kind.__name__} {text}"[: 2 * _MOST]
 
 
 def wrong_type(name: str, expected: str, value: object, hint: str = "") -> ArgumentTypeError:
@@ -179,7 +152,7 @@ def choice(name: str, value: object, options: Collection[str]) -> str:
     word = text(name, value).strip().lower()
     if word in options:
         return word
-    near = difflib.get_close_matches(word[:_MOST], options, n=1)
+    near = difflib.get_close_matches(word[:60], options, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ArgumentError(f"{name} must be one of {', '.join(options)}, got {shown(value)}{hint}")
 

@@ -1,6 +1,6 @@
 """What a generation gave: the text with its tokens, counts and times. A Completion may be used where its text is meant.
 
-Made in generate.py; knows no model.
+Made in engine/; knows no model.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 _MOST = 1 << 13  # elements of an array that are looked at; models have fewer layers
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 from pyggml.errors import UnsupportedError
@@ -16,13 +17,12 @@ __all__ = ["cflags", "cmake_dir", "get_include", "libs"]
 
 def _home() -> Path:
     """The folder that holds include/ and lib/."""
-    import pyggml
-
-    for folder in pyggml.__path__:
+    folders = sys.modules["pyggml"].__path__
+    for folder in folders:
         if (Path(folder) / "include" / "pgg.h").is_file():
             return Path(folder)
     raise UnsupportedError(
-        f"the C library is not installed in {', '.join(pyggml.__path__)}: this is a source tree or a cut-down build; "
+        f"the C library is not installed in {', '.join(folders)}: this is a source tree or a cut-down build; "
         "install the package (pip install .) to embed it"
     )
 

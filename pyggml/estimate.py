@@ -14,8 +14,8 @@ from pyggml import display, gguf
 from pyggml.arguments import whole_or_none
 from pyggml.config import Config
 from pyggml.errors import ArgumentError, PyggmlError
-from pyggml.gguf_file import PathLike
-from pyggml.quant import QuantType, QuantTypeLike
+from pyggml.files.regular_file import PathLike
+from pyggml.quant.types import QuantType, QuantTypeLike
 
 #: The parts parameters and bytes are counted in.
 PARTS = ("embeddings", "attention", "ffn", "output", "norms", "other")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch, batch, chat_named, display, gguf, keywords, scoring
+from pyggml import _native, arch, display, gguf, keywords
 from pyggml.arguments import (
     MAX_THREADS,
     PathLike,
@@ -30,27 +30,29 @@ from pyggml.arguments import (
     whole_or_none,
 )
 from pyggml.arguments import ids as read_ids
+from pyggml.chat import named as chat_named
 from pyggml.completion import Completion
 from pyggml.config import MAX_VOCAB, Config
+from pyggml.engine import batch, scoring
+from pyggml.engine.generate import Continuation, Stream, complete
+from pyggml.engine.memory import Memory
+from pyggml.engine.plan_file import export_plan
+from pyggml.engine.prompts import Ids, Prompt, Prompts, read_prompt, read_prompts
+from pyggml.engine.session import Session
+from pyggml.engine.settings import DEFAULTS, read_settings, spelled_out
+from pyggml.engine.weights import Progress, Tensors, Weights
 from pyggml.errors import ArgumentError, Cancelled, GGUFError, NumericError, PyggmlError, UnsupportedError
-from pyggml.generate import Continuation, Stream, complete
+from pyggml.files.texts import Text, is_text, text_of
 from pyggml.graph import Graph
 from pyggml.leaving import Made
-from pyggml.memory import Memory
 from pyggml.pickling import Held
-from pyggml.plan_file import export_plan
-from pyggml.prompts import Ids, Prompt, Prompts, read_prompt, read_prompts
-from pyggml.quant import QuantType, QuantTypeLike
-from pyggml.session import Session
-from pyggml.settings import DEFAULTS, read_settings, spelled_out
-from pyggml.tensor import Tensor
-from pyggml.texts import Text, is_text, text_of
-from pyggml.weights import Progress, Tensors, Weights
+from pyggml.quant.tensor import Tensor
+from pyggml.quant.types import QuantType, QuantTypeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pyggml.settings import ChatSettings, Settings
+    from pyggml.engine.settings import ChatSettings, Settings
     from pyggml.tokenizer import Tokenizer
 
 log = logging.getLogger("pyggml")
@@ -203,7 +205,7 @@ class Model(Held):
         template_args: Mapping[str, Any] | None,
         variables: Mapping[str, Any],
     ) -> str:
-        from pyggml.chat import ChatTemplate
+        from pyggml.chat.template import ChatTemplate
 
         self._check_open()
         given = {} if template_args is None else mapping("template_args", template_args)

@@ -8,8 +8,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from pyggml.arguments import shown
 from pyggml.errors import ArgumentError
+from pyggml.shown import shown
 
 _SIZE = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?|\.\d+)(?:e(\+?\d{1,3}))?\s*(?:([kmgtp])(i?))?(?:b|bytes?)?", re.ASCII)
 _BITS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:bpw|bits?)?", re.ASCII)

@@ -13,9 +13,9 @@ import numpy as np
 
 from pyggml.arguments import instance, mapping, whole
 from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
-from pyggml.quant import QuantType
+from pyggml.quant.tensor import dequantize, quantize
+from pyggml.quant.types import QuantType
 from pyggml.recipes.patterns import compiled
-from pyggml.tensor import dequantize, quantize
 
 try:
     import torch

@@ -21,13 +21,6 @@ bool pgg_cond_wait_ms(pgg_cond *cond, int ms) { return SleepConditionVariableSRW
 void pgg_cond_wake(pgg_cond *cond) { WakeConditionVariable(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { WakeAllConditionVariable(cond); }
 
-int64_t pgg_now_ns(void) {
-  LARGE_INTEGER t, f;
-  QueryPerformanceCounter(&t);
-  QueryPerformanceFrequency(&f);
-  return (int64_t)((double)t.QuadPart * 1e9 / (double)f.QuadPart);
-}
-
 #else
 
 #include <signal.h>
@@ -82,12 +75,6 @@ bool pgg_cond_wait_ms(pgg_cond *cond, int ms) {
 }
 void pgg_cond_wake(pgg_cond *cond) { pthread_cond_signal(cond); }
 void pgg_cond_wake_all(pgg_cond *cond) { pthread_cond_broadcast(cond); }
-
-int64_t pgg_now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 #endif
 

@@ -40,7 +40,6 @@ static inline void pgg_pause(void) {
   YieldProcessor();
 #endif
 }
-int64_t pgg_now_ns(void); /* monotonic */
 
 /* n slots, entered in order of arrival. All zero but n is a valid gate. */
 #define PGG_GATE_MAX 32

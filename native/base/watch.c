@@ -3,7 +3,7 @@
 
 #include <stdatomic.h>
 
-#include "base/sync.h"
+#include "base/clock.h"
 
 #if defined(_MSC_VER)
 static __declspec(thread) int64_t t_asked;

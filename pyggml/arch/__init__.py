@@ -19,7 +19,7 @@ from pyggml.errors import BackendError, UnsupportedError
 from pyggml.graph import Graph, Node
 
 if TYPE_CHECKING:
-    from pyggml.weights import Weights
+    from pyggml.engine.weights import Weights
 
 _ROOMS = ("layers", "needs")  # modules here that are no architecture
 

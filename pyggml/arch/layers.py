@@ -10,7 +10,7 @@ from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
     from pyggml.config import Config
-    from pyggml.weights import Block, Weights
+    from pyggml.engine.weights import Block, Weights
 
 _GATINGS = {0: "softmax", 1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}  # expert_gating_func; 0: not told
 

@@ -12,7 +12,7 @@ from pyggml.graph import Graph, Node
 
 if TYPE_CHECKING:
     from pyggml.config import Config
-    from pyggml.weights import Weights
+    from pyggml.engine.weights import Weights
 
 NAMES = ("qwen2", "qwen2moe", "qwen3", "qwen3moe")
 

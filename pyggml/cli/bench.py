@@ -11,8 +11,8 @@ import numpy as np
 
 from pyggml import ArgumentError, Model, _native
 from pyggml.cli.show import dumps, progress
-from pyggml.quant import QuantType
-from pyggml.sample import Sampling
+from pyggml.engine.sampling import Sampling
+from pyggml.quant.types import QuantType
 
 
 def measure(

@@ -14,9 +14,9 @@ import pyggml
 from pyggml.cli import options, show, table
 from pyggml.cli.models import checked
 from pyggml.errors import ArgumentError, PyggmlError
+from pyggml.files.atomic_file import check_writable, replacing
 from pyggml.recipes import Change
 from pyggml.recipes.choose import as_pure, parse
-from pyggml.replacing import check_writable, replacing
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]

@@ -9,7 +9,7 @@ import typer
 
 from pyggml.cli.streams import read_stdin, text_of_argument
 from pyggml.cli.usage import Usage
-from pyggml.texts import read_text
+from pyggml.files.texts import read_text
 
 ModelArg = Annotated[Path | None, typer.Argument(metavar="MODEL", help="A GGUF file.")]
 ModelOpt = Annotated[Path | None, typer.Option("--model", "-m", help="The model, in place of the argument.")]

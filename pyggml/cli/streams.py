@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyggml.errors import ArgumentError
-from pyggml.texts import decode
+from pyggml.files.texts import decode
 
 _FEW = 3  # descriptors that a command needs at least: a file, its map, a library
 

@@ -12,9 +12,9 @@ import zlib
 from dataclasses import dataclass
 
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.foreign import name_of
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of
+from pyggml.files.regular_file import RegularFile
+from pyggml.shown import clip
 
 MAX_DIRECTORY = 64 << 20
 MAX_ENTRIES = 1 << 17

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 LIMIT = 1 << 31
 MAX_HEAD = 1 << 16

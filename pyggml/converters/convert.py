@@ -26,14 +26,14 @@ from pyggml.converters.source import Source, files_of, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
 from pyggml.errors import ArgumentError, FileMissing, GGUFError, UnsupportedError
-from pyggml.foreign import reading
+from pyggml.files.atomic_file import beside, check_writable
+from pyggml.files.foreign import reading
 from pyggml.gguf import Writer
-from pyggml.gguf_format import clip
 from pyggml.keywords import known_only
-from pyggml.quant import QuantType
+from pyggml.quant.types import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.recipes.choose import parse
-from pyggml.replacing import beside, check_writable
+from pyggml.shown import clip
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]

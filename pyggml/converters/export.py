@@ -21,11 +21,11 @@ from pyggml.converters import export_tokenizer, families, safetensors
 from pyggml.converters.export_config import config_of, named
 from pyggml.converters.family import Change, Config, Family
 from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.files.atomic_file import together
 from pyggml.gguf import TensorInfo
-from pyggml.gguf_format import clip
-from pyggml.quant import QuantType
-from pyggml.replacing import together
-from pyggml.tensor import naming
+from pyggml.quant.tensor import naming
+from pyggml.quant.types import QuantType
+from pyggml.shown import clip
 
 _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
 _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}

@@ -23,7 +23,7 @@ from pyggml.converters.family import Config
 from pyggml.converters.ropes import attention_factor, llama3_factors
 from pyggml.errors import UnsupportedError
 from pyggml.gguf import GGUFFile
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyggml.converters.tokenizer_check import TEXTS
 from pyggml.errors import PyggmlError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 from pyggml.tokenizer import Tokenizer, from_metadata, pretokenizers, spm
 from pyggml.tokenizer.vocab import (
     BYTE,

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyggml.converters.config_json import Config
 from pyggml.errors import UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
 

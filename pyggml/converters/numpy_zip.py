@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyggml.converters.archive import Archive, Entry
 from pyggml.converters.stored import DTYPES, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 MAX_HEADER = 4096
 _KINDS = {np.dtype(code).str: name for name, code in DTYPES.items() if name != "bf16"}

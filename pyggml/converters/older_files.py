@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 from pyggml.tokenizer import pretokenizers
 
 MAX_TOKENS = 1 << 21

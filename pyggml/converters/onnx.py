@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pyggml.converters import protobuf as pb
 from pyggml.converters.stored import DTYPES, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.foreign import name_of
-from pyggml.gguf_file import MappedFile, RegularFile
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of
+from pyggml.files.regular_file import MappedFile, RegularFile
+from pyggml.shown import clip
 
 _TYPES = {
     1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64", 12: "u32",

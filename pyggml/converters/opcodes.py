@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyggml.errors import GGUFError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 MAX_INT_BYTES = 64
 _MAX_LINE = 512

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyggml.converters.config_json import Config
 from pyggml.converters.stored import FLOATS, Stored, f32
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
 

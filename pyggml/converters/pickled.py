@@ -18,9 +18,9 @@ from pyggml.converters.archive import Archive
 from pyggml.converters.opcodes import PickledTensor, Storage, Walker
 from pyggml.converters.stored import DTYPES, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError
-from pyggml.foreign import name_of
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of
+from pyggml.files.regular_file import RegularFile
+from pyggml.shown import clip
 
 MAX_PICKLE = 32 << 20
 _STEPS, _MOST_STEPS, _STEPS_EACH = 1 << 18, 1 << 22, 64  # a tensor takes some 40

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyggml.converters.config_json import Config
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 Meta = dict[str, tuple[Any, str | None]]
 """Metadata: key -> (value, GGUF type or None for the natural one)."""

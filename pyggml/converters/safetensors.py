@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pyggml.converters.stored import Stored, array_of, check_shape, reader
 from pyggml.errors import GGUFError
-from pyggml.foreign import name_of, parse_json, said
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_format import clip
-from pyggml.replacing import replacing
+from pyggml.files.atomic_file import replacing
+from pyggml.files.foreign import name_of, parse_json, said
+from pyggml.files.regular_file import RegularFile
+from pyggml.shown import clip
 
 MAX_HEADER = 100_000_000
 _MAX_VALUES = 1 << 21  # some 300,000 tensors

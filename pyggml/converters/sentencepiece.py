@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pyggml.converters import protobuf as pb
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.foreign import name_of, read_bytes, reading
+from pyggml.files.foreign import name_of, read_bytes, reading
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pyggml.converters import numpy_zip, onnx, pickled, safetensors
 from pyggml.converters.packed import merge_first
 from pyggml.converters.stored import Stored
 from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
-from pyggml.foreign import name_of, parse_json, read_bytes, read_text, reading
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_foreign import HEAD, not_fetched
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of, parse_json, read_bytes, read_text, reading
+from pyggml.files.recognise import HEAD, not_fetched
+from pyggml.files.regular_file import RegularFile
+from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
 

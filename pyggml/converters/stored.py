@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError
-from pyggml.foreign import guarded, reading
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import guarded, reading
+from pyggml.files.regular_file import RegularFile
 from pyggml.numeric import minifloat
-from pyggml.tensor import as_float32
+from pyggml.quant.tensor import as_float32
+from pyggml.shown import clip
 
 # Element type -> how numpy holds it. bf16 and floats of 8 bits have no dtype of their own: their bits lie in u2, u1.
 DTYPES: dict[str, str] = {

@@ -1,7 +1,7 @@
 """Chat templates of a model directory -> metadata, and back: one by default and others by name.
 
 Keys: tokenizer.chat_template, tokenizer.chat_template.NAME, and the names in tokenizer.chat_templates. Which of them a
-chat uses is chosen in pyggml/chat_named.py.
+chat uses is chosen in pyggml/chat/named.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyggml.chat_named import DEFAULT, KEY, NAMES, key_of, plain_name
+from pyggml.chat.named import DEFAULT, KEY, NAMES, key_of, plain_name
 from pyggml.converters.family import Meta
 from pyggml.converters.source import Source
 

@@ -19,7 +19,7 @@ from pyggml.converters.older_files import Added, Table
 from pyggml.converters.sentencepiece import Pieces
 from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 from pyggml.tokenizer import published
 
 log = logging.getLogger("pyggml")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pyggml import arch, gguf
 from pyggml.converters.write import Made
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
-from pyggml.gguf_format import clip
 from pyggml.model import load
+from pyggml.shown import clip
 
 
 def tensors(path: str, made: Sequence[Made]) -> str:

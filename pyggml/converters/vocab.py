@@ -17,7 +17,7 @@ from pyggml.converters.older_files import Added, text_of
 from pyggml.converters.source import Source
 from pyggml.converters.tokenizer_files import TokenizerFiles, vocab_of
 from pyggml.errors import GGUFError, UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 from pyggml.tokenizer import published
 from pyggml.tokenizer import vocab as keys
 from pyggml.tokenizer.special import ends_by_text

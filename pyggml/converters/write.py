@@ -15,9 +15,9 @@ from pyggml import _native
 from pyggml.converters.family import Change, Config, Family
 from pyggml.converters.stored import FLOATS, Stored, f32
 from pyggml.errors import GGUFError
-from pyggml.gguf_format import clip
-from pyggml.quant import QuantType
-from pyggml.tensor import naming
+from pyggml.quant.tensor import naming
+from pyggml.quant.types import QuantType
+from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
 

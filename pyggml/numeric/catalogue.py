@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 
 from pyggml.numeric import minifloat
-from pyggml.quant import QuantType
+from pyggml.quant.names import WIDTHS
+from pyggml.quant.types import QuantType
 
 _FLOATS = {"f64": (11, 52, 1.797e308), "f32": (8, 23, 3.403e38), "bf16": (8, 7, 3.39e38), "f16": (5, 10, 65504.0)}
 _CODES = {
@@ -65,23 +66,14 @@ def formats() -> Formats:
         found.append(
             Format(spec.name, spec.bits, 1, True, spec.exponent, spec.mantissa, -top, top, spec.bits, False, True)
         )
-    for bits in range(2, 9):
+    for bits in WIDTHS:
         found.append(Format(f"nf{bits}", bits, 64, True, None, None, -1, 1, bits + _nf_scale(bits), False, True))
-    for bits in range(2, 9):
+    for bits in WIDTHS:
         found.append(Format(f"quantile{bits}", bits, 64, True, None, None, -1, 1, bits + 0.5, False, True))
-    for bits in range(2, 9):
+    for bits in WIDTHS:
         top = 2 ** (bits - 1) - 1
         found.append(Format(f"int{bits}", bits, 0, True, None, None, -top, top, bits, False, True))
     return found
-
-
-def is_format(name: str) -> bool:
-    """Whether a name in any case is a format that no GGUF can hold.
-
-    >>> is_format("NF4"), is_format("q4_0")
-    (True, False)
-    """
-    return any(f.name == name.strip().lower() and not f.gguf for f in formats())
 
 
 def _nf_scale(bits: int) -> float:

@@ -6,17 +6,9 @@ import re
 from dataclasses import dataclass
 
 from pyggml.arguments import text as read_text
-from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.quant import QuantType, QuantTypeLike
-
-_FORM = re.compile(r"W(\d+)A(\d+)(?:G(\d+))?", re.I)
-
-_RECIPES = {
-    (16, 16): "BF16", (16, 32): "F16", (8, 8): "Q8_0", (6, 8): "Q6_K", (5, 8): "Q5_K_M", (4, 8): "Q4_K_M",
-    (3, 8): "Q3_K_M", (2, 8): "Q2_K", (32, 32): "F32",
-}  # fmt: skip
-"""The usual recipe of each pair. Weights in blocks always meet activations of 8 bits here; what a file holds of W4A16
-(weight-only quantization) is the same, so that form names it too."""
+from pyggml.errors import ArgumentError
+from pyggml.quant.names import NOTATION, recipe_of_bits
+from pyggml.quant.types import QuantType, QuantTypeLike
 
 
 @dataclass(frozen=True)
@@ -36,26 +28,12 @@ class Notation:
 
         Raises UnsupportedError for a pair that is no recipe's, naming the nearest one.
         """
-        found = _RECIPES.get((self.weight, self.activation))
-        if found is None and self.weight <= 8 and self.activation in (16, 32):
-            found = _RECIPES.get((self.weight, 8))
-        if found is None:
-            near = min(_RECIPES, key=lambda pair: (abs(pair[0] - self.weight), abs(pair[1] - self.activation)))
-            raise UnsupportedError(
-                f"{self} is not computed here: quantized weights meet 8-bit activations, floats meet floats; "
-                f"the nearest is W{near[0]}A{near[1]} ({_RECIPES[near]})"
-            )
-        return found
+        return recipe_of_bits(self.weight, self.activation)
 
     @property
     def type(self) -> QuantType:
         """The tensor type that it means: the recipe's own. Raises UnsupportedError as recipe does."""
         return QuantType.parse(self.recipe.removesuffix("_M"))
-
-
-def is_notation(text: str) -> bool:
-    """Whether a text has that form."""
-    return _FORM.fullmatch(text.strip()) is not None
 
 
 def notation(text: str) -> Notation:
@@ -64,7 +42,7 @@ def notation(text: str) -> Notation:
     >>> notation("w4a8").recipe, notation("W4A16").type
     ('Q4_K_M', QuantType.Q4_K)
     """
-    found = _FORM.fullmatch(read_text("text", text).strip())
+    found = NOTATION.fullmatch(read_text("text", text).strip())
     if not found:
         raise ArgumentError(f"{text[:40]!r} is no notation such as W4A8 or W4A16G128")
     weight, activation, group = found.groups()

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from pyggml.errors import ArgumentError
 from pyggml.gguf import GGUFFile
-from pyggml.gguf_format import align_up
-from pyggml.quant import QuantType
+from pyggml.gguf.format import align_up
+from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import Numbers, choose, quantizable
 from pyggml.recipes.costs import CANDIDATES, Sensitivity, TensorCost
 from pyggml.recipes.recipe import Recipe, Rule

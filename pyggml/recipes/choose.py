@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.numeric.catalogue import is_format
-from pyggml.numeric.notation import is_notation, notation
-from pyggml.quant import QuantType
+from pyggml.numeric.notation import notation
+from pyggml.quant.names import is_format, is_notation
+from pyggml.quant.types import QuantType
 from pyggml.recipes.mixes import ALIASES, COPY, FALLBACK, FLOATS, MIXES, ROWS
 from pyggml.recipes.recipe import VECTOR_NAMES, Recipe, Rule
 

@@ -21,21 +21,21 @@ from pyggml import _native
 from pyggml.arguments import PathLike, function, list_of, mapping, threads, whole
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, FileError, GGUFError, NumericError
-from pyggml.foreign import name_of, parse_json, read_bytes, reading, said
+from pyggml.files.atomic_file import replacing
+from pyggml.files.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.gguf import TensorInfo
 from pyggml.keywords import known_only
 from pyggml.model import Model
-from pyggml.quant import QuantType
+from pyggml.quant.tensor import naming
+from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import quantizable
 from pyggml.recipes.comparison import kl
+from pyggml.recipes.encode import columns_of, encoded
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.opened import ModelOrPath, opened
-from pyggml.recipes.rewrite import columns_of, encoded
 from pyggml.recipes.watch import Stored, TextOrIds, Trial, chunking, chunks_of, log_softmax, words_of
-from pyggml.replacing import replacing
 from pyggml.sizes import bits_per_weight
-from pyggml.tensor import naming
 
 CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",

@@ -30,11 +30,11 @@ from pyggml.arguments import PathLike
 from pyggml.arguments import path as read_path
 from pyggml.arguments import text as is_text
 from pyggml.errors import ArgumentError, FileError, GGUFError, UnsupportedError
-from pyggml.foreign import name_of, read_bytes, reading, said
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of, read_bytes, reading, said
+from pyggml.files.texts import decode
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
+from pyggml.shown import clip
 from pyggml.sizes import byte_size
-from pyggml.texts import decode
 
 _TEXTS = ("base", "output_type", "embedding_type", "note")
 _KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")

@@ -16,13 +16,13 @@ from pyggml import _native, gguf
 from pyggml.arguments import PathLike, floats, function, mapping, text_or_none, texts, whole
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, GGUFError
-from pyggml.foreign import name_of, reading
-from pyggml.gguf_file import RegularFile
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import name_of, reading
+from pyggml.files.regular_file import RegularFile
 from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
 from pyggml.recipes.watch import TextOrIds, Trial, chunking, chunks_of, words_of
+from pyggml.shown import clip
 
 _SUM, _COUNT = ".in_sum2", ".counts"
 _MAX_ENTRIES = 1 << 17

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyggml.errors import ArgumentError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 MAX_LENGTH = 1000  # characters of an expression
 MAX_STATES = 4000

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyggml.arguments import instance, list_of, mapping, shown, text, texts, whole, whole_or_none, wrong_type
+from pyggml.arguments import instance, list_of, mapping, text, texts, whole, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
-from pyggml.gguf_format import clip
-from pyggml.quant import QuantType
+from pyggml.quant.types import QuantType
 from pyggml.recipes.patterns import compiled
+from pyggml.shown import clip, shown
 
 LAYER_NAMES = {
     "embedding": r"^token_embd\.", "embeddings": r"^token_embd\.", "token_embedding": r"^token_embd\.",

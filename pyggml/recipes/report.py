@@ -18,10 +18,10 @@ import numpy as np
 from pyggml.arguments import PathLike, instance, list_of, text, text_or_none
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.gguf_format import clip
-from pyggml.quant import QuantType
+from pyggml.files.atomic_file import replacing
+from pyggml.quant.types import QuantType
 from pyggml.recipes.survey import Surveyed, layers_of
-from pyggml.replacing import replacing
+from pyggml.shown import clip
 
 PICTURES = (".png", ".svg", ".pdf")
 

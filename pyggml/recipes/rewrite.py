@@ -10,34 +10,33 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, gguf
-from pyggml.arguments import PathLike, flag, floats, function, instance, mapping, threads
+from pyggml import gguf
+from pyggml.arguments import PathLike, flag, function, instance, mapping, threads
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.files.atomic_file import check_writable
 from pyggml.gguf import TensorInfo
 from pyggml.keywords import known_only
-from pyggml.numeric.notation import is_notation, notation
-from pyggml.quant import QuantType
+from pyggml.numeric.notation import notation
+from pyggml.quant.names import is_notation
+from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
+from pyggml.recipes.costs import Sensitivity
+from pyggml.recipes.encode import columns_of, encoded
 from pyggml.recipes.importance import Imatrix
+from pyggml.recipes.measured import measured
 from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules
 from pyggml.recipes.watch import TextOrIds, words_of
-from pyggml.replacing import check_writable
 from pyggml.sizes import bits_per_weight, byte_size
-from pyggml.tensor import naming
-
-if TYPE_CHECKING:
-    from pyggml.recipes.costs import Sensitivity
 
 log = logging.getLogger("pyggml")
 
-_PIECE = 4 << 20  # values converted at once: what Ctrl-C waits for
 
 _RECIPE = "the name of a recipe, like 'Q4_K_M', or a Recipe"
 Progress = Callable[[int, int], None]
@@ -129,8 +128,6 @@ def quantize_file(
     if not dry_run:
         check_writable(dst, ArgumentError, sources)
     if bits_wanted is not None or bytes_wanted is not None:
-        from pyggml.recipes.measured import measured
-
         with gguf.open(src) as file:  # before the time is spent
             for info in filter(quantizable, () if allow_requantize else file.tensors.values()):
                 if info.type.is_block:
@@ -160,8 +157,6 @@ def _files(name: str, value: Any, names: bool = False) -> list[str]:
     """The file that an argument is or was read from. names: str is the name of one, not a text."""
     if isinstance(value, os.PathLike) or (names and isinstance(value, str)):
         return [read_path(name, value)]
-    from pyggml.recipes.costs import Sensitivity
-
     return [value.path] if isinstance(value, Imatrix | Sensitivity | Recipe) and value.path else []
 
 
@@ -260,45 +255,3 @@ class _Counter:
             self.done += piece.nbytes
             if self.progress is not None:
                 self.progress(self.done, self.total)
-
-
-def columns_of(values: Any, info: TensorInfo) -> NDArray[np.float32] | None:
-    """(1 or n_expert, k) weights of the columns."""
-    if values is None:
-        return None
-    made = floats(f"imatrix[{info.name!r}]", values).reshape(-1)
-    k = info.shape[-1]
-    n_expert = info.shape[0] if len(info.shape) == 3 else 1
-    if made.size not in (k, k * n_expert):
-        if info.name == "token_embd.weight":  # rows are looked up there, and a tied output may have been counted apart
-            return None
-        raise ArgumentError(
-            f"imatrix for {info.name}: expected {k * n_expert} values, got {made.size}; another model's?"
-        )
-    if not np.isfinite(made).all() or (made < 0).any():
-        raise ArgumentError(f"imatrix for {info.name}: values must be finite and not negative")
-    return made.reshape(-1, k)
-
-
-def encoded(
-    info: TensorInfo, kind: QuantType, importance: NDArray[np.float32] | None, n_threads: int
-) -> Iterator[NDArray[np.uint8]]:
-    """The tensor's bytes in its new type, a few rows at a time."""
-    k = info.shape[-1]
-    rows = info.n_elements // k
-    row_bytes = info.nbytes // rows
-    if kind == info.type:
-        step = max(1, (64 << 20) // max(row_bytes, 1))
-        for at in range(0, rows, step):
-            yield info.read(at * row_bytes, (at + min(step, rows - at)) * row_bytes)
-        return
-    each = rows if importance is None or len(importance) == 1 else rows // len(importance)  # rows of one expert
-    step = max(1, _PIECE // k)
-    for start in range(0, rows, each):
-        columns = None if importance is None else importance[min(start // each, len(importance) - 1)]
-        for at in range(start, start + each, step):
-            n = min(step, start + each - at)
-            raw = info.read(at * row_bytes, (at + n) * row_bytes)
-            with naming(info.name, info.type.name, at):
-                made = _native.requantize(info.type.id, raw, n, k, kind.id, columns, n_threads)
-            yield made.reshape(-1)

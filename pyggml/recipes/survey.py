@@ -17,6 +17,7 @@ from pyggml import _native, gguf
 from pyggml.arguments import PathLike, function, texts, threads
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError
+from pyggml.files.atomic_file import scratch
 from pyggml.gguf import TensorInfo
 from pyggml.keywords import known_only
 from pyggml.recipes.comparison import Comparison, compare
@@ -24,7 +25,6 @@ from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.mixes import FLOATS, MIXES
 from pyggml.recipes.rewrite import quantize_file
 from pyggml.recipes.watch import TextOrIds, chunking, words_of
-from pyggml.replacing import scratch
 
 Progress = Callable[[int, int], None]
 _SAMPLE = 1 << 20  # values of a tensor that its error is measured on

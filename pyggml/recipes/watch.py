@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pyggml import _native, arch
 from pyggml.arguments import ids as read_ids
 from pyggml.arguments import whole, whole_or_none, wrong_type
+from pyggml.engine.weights import Weights
 from pyggml.errors import ArgumentError
+from pyggml.files.texts import Text, check_no_name, is_text, text_of, too_short
 from pyggml.graph import Graph, Node, Weight
-from pyggml.quant import QuantType
-from pyggml.texts import Text, check_no_name, is_text, text_of, too_short
-from pyggml.weights import Weights
+from pyggml.quant.types import QuantType
 
 if TYPE_CHECKING:
     from pyggml.model import Model

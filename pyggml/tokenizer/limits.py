@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from pyggml.shown import clip
+
 from ..errors import GGUFError
-from ..foreign import parse_json, said
-from ..gguf_format import clip
+from ..files.foreign import parse_json, said
 from .spm import check_charsmap
 
 MAX_VALUES = 1 << 22

@@ -96,7 +96,7 @@ class World:
 
 
 def sampler(w: World) -> Any:
-    from pyggml.sample import Sampling
+    from pyggml.engine.sampling import Sampling
 
     return Sampling().sampler(w.model.n_vocab)
 

@@ -23,10 +23,10 @@ from converters import checkpoint
 
 import pyggml
 from pyggml import ArgumentError, GGUFError, PyggmlError
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors, sentencepiece
-from pyggml.foreign import parse_json, reading
-from pyggml.gguf_format import clip
+from pyggml.files.foreign import parse_json, reading
+from pyggml.gguf.format import clip
 from pyggml.recipes import Rule, load_recipe
 from pyggml.recipes.costs import Sensitivity
 from pyggml.recipes.importance import Imatrix

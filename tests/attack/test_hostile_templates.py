@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 from pyggml.errors import PyggmlError, TemplateError
 
 MESSAGES = [{"role": "user", "content": "hello world"}]
@@ -24,7 +24,7 @@ MEMORY = 500 << 20
 # The child takes all attacks of one test one after another and reports (error type, message).
 CHILD = """
 import json, resource, sys
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
 out = []
 for source in json.load(sys.stdin):

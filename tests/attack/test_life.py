@@ -25,8 +25,8 @@ from attack import exits, soak
 
 import pyggml
 from pyggml import _native
+from pyggml.engine.session import Session
 from pyggml.model import BUNDLED
-from pyggml.session import Session
 
 LONG = [5 + i % 200 for i in range(500)]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and fork")

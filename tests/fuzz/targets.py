@@ -12,7 +12,7 @@ from typing import Any
 from converters import checkpoint
 
 import pyggml
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 from pyggml.config import Config
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors, sentencepiece
 from pyggml.errors import PyggmlError

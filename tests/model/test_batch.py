@@ -11,8 +11,9 @@ import pytest
 from model import test_forward, tiny
 
 import pyggml
-from pyggml import _native, batch
-from pyggml.quant import QuantType
+from pyggml import _native
+from pyggml.engine import batch
+from pyggml.quant.types import QuantType
 
 PROMPTS = ["Once upon a time", "The fox", "A king and his three daughters went", "It was", "Snow"]
 ROUNDS = [(7, 1, 12, 3), (1, 1, 1, 1), (2, 9, 1, 20)]
@@ -148,7 +149,7 @@ def test_one_bad_prompt_is_refused_before_any_work(model):
 def test_ctrl_c_ends_a_batch():
     code = """
         import os, signal, threading, pyggml
-        from pyggml import batch
+        from pyggml.engine import batch
         m = pyggml.load(n_ctx=512)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:

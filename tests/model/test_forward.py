@@ -163,8 +163,8 @@ def test_kept_nodes_show_every_step_of_the_plan(made):
     """The plan's debugger: with keep_all every node can be read after a step."""
     from pyggml import arch, gguf
     from pyggml.config import Config
+    from pyggml.engine.weights import Weights
     from pyggml.graph import Graph
-    from pyggml.weights import Weights
 
     with gguf.open(made.path) as file:
         c = Config.from_metadata(file.metadata)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import pyggml.gguf as gguf
 from pyggml.errors import PyggmlError
 from pyggml.gguf import ValueType
-from pyggml.quant import QuantType
+from pyggml.quant.types import QuantType
 
 RANGES = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

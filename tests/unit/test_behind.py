@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyggml.behind import Behind
+from pyggml.files.background_writer import Behind
 from pyggml.gguf import Writer
 from pyggml.gguf import open as open_gguf
 
@@ -52,7 +52,7 @@ def test_an_error_of_the_maker_ends_the_writing() -> None:
 
 
 def test_a_large_file_is_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyggml.behind._TO_DISK", 1000)
+    monkeypatch.setattr("pyggml.files.background_writer._TO_DISK", 1000)
     with open(tmp_path / "x", "wb") as out, Behind(out) as behind:
         for i in range(50):
             behind.write(bytes([i]) * 100)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 from pyggml.errors import TemplateError
 
 USER = {"role": "user", "content": "How are you?"}

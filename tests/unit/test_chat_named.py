@@ -8,7 +8,7 @@ import pytest
 from model import tiny
 
 import pyggml
-from pyggml.chat_named import choose, names, plain_name
+from pyggml.chat.named import choose, names, plain_name
 from pyggml.errors import TemplateError
 
 KEY = "tokenizer.chat_template"

@@ -23,7 +23,7 @@ from model import tiny
 import pyggml
 from pyggml import display, gguf
 from pyggml.arguments import ids, number, path, shown, whole
-from pyggml.chat import ChatTemplate
+from pyggml.chat.template import ChatTemplate
 from pyggml.completion import Alternative
 from pyggml.config import Config
 from pyggml.errors import ArgumentTypeError, FileError, FileExists, FileForbidden, FileIsFolder, FileMissing

@@ -15,7 +15,7 @@ from attack import build as b
 
 import pyggml.gguf as gguf
 from pyggml.errors import GGUFError, OutOfMemory, ShapeError, UnsupportedError
-from pyggml.quant import QuantType
+from pyggml.quant.types import QuantType
 
 
 def descriptors() -> int:
@@ -250,7 +250,7 @@ def test_a_share_that_went_away(model: Path, monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(GGUFError, match="cannot be read at"):
                 info.read_into(bytearray(info.nbytes))
         with monkeypatch.context() as patch:
-            patch.setattr("pyggml.gguf_file.os.fstat", stale)
+            patch.setattr("pyggml.files.regular_file.os.fstat", stale)
             with pytest.raises(GGUFError, match="is gone"):
                 file.check_unchanged()
 
@@ -260,7 +260,7 @@ def test_no_memory_for_an_array(model: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise MemoryError
 
     with gguf.open(model) as file:
-        monkeypatch.setattr("pyggml.gguf_meta._decode", refuse)
+        monkeypatch.setattr("pyggml.gguf.metadata._decode", refuse)
         with pytest.raises(OutOfMemory, match=r"8 elements of 'tokenizer\.ggml\.tokens'"):
             _ = file.metadata["tokenizer.ggml.tokens"]
     monkeypatch.setattr("pyggml.gguf.read_entries", refuse)

@@ -10,7 +10,7 @@ import pytest
 
 from pyggml import _native
 from pyggml.errors import ArgumentError, PyggmlError, ShapeError, UnsupportedError
-from pyggml.quant import REMOVED, QuantType
+from pyggml.quant.types import REMOVED, QuantType
 
 
 def test_ids_names_and_sizes_are_those_of_the_gguf_package() -> None:

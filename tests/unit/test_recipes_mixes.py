@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from pyggml.errors import ArgumentError, UnsupportedError
-from pyggml.quant import QuantType
+from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import Numbers, choose, file_type, parse
 from pyggml.recipes.mixes import MIXES
 from pyggml.recipes.recipe import Recipe, Rule

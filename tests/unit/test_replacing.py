@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import pyggml
-from pyggml import parts
 from pyggml.errors import ArgumentError, GGUFError
-from pyggml.replacing import beside, check_writable, refuse_sources, replacing, scratch, together
+from pyggml.files import part_file as parts
+from pyggml.files.atomic_file import beside, check_writable, refuse_sources, replacing, scratch, together
 
 fcntl = pytest.importorskip("fcntl")
 DEAD = ".pyggml-0123456789abcdef.part"
@@ -133,7 +133,7 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(GGUFError, match="cannot be written: "):
         write(tmp_path / "file" / "x")
-    code = "from pyggml.replacing import replacing\nwith replacing('/dev/stdout') as out: pass"
+    code = "from pyggml.files.atomic_file import replacing\nwith replacing('/dev/stdout') as out: pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "is a FIFO and no regular file" in done.stderr
     assert names(tmp_path) == ["file"]
@@ -287,7 +287,7 @@ def test_a_part_between_its_making_and_its_lock_is_left_alone(tmp_path: Path, mo
 
 def test_many_write_into_one_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pyggml.replacing import replacing\n"
+        "import sys; from pyggml.files.atomic_file import replacing\n"
         "for i in range(40):\n"
         "    with replacing(sys.argv[1] + f'/x{i % 3}') as out: out.write(b'whole' * 1000)\n"
     )

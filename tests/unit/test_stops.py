@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyggml.stops import StopStrings
+from pyggml.engine.stops import StopStrings
 
 
 def run(stops: list[str], pieces: list[str]) -> tuple[str, bool]:

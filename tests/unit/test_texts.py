@@ -10,7 +10,7 @@ import pytest
 from model import tiny
 
 import pyggml
-from pyggml.texts import decode, read_text, text_of
+from pyggml.files.texts import decode, read_text, text_of
 
 
 @pytest.fixture(scope="module")

@@ -475,7 +475,7 @@ def test_threads_build_and_use_tokenizers() -> None:
 
 def test_importing_the_package_imports_no_library() -> None:
     code = (
-        "import sys, pyggml.tokenizer, pyggml.stops; "
+        "import sys, pyggml.tokenizer, pyggml.engine.stops; "
         "print([m for m in ('tokenizers', 'sentencepiece', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from functools import cache
 
 from pyggml.converters.family import Family
 from pyggml.errors import UnsupportedError
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 
 @cache

@@ -11,7 +11,7 @@ from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Change, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
 from pyggml.converters.ropes import base, rope, rope_type, yarn
-from pyggml.gguf_format import clip
+from pyggml.shown import clip
 
 _NAMES: dict[str, str | tuple[str, ...]] = {
     **{name: to for name, to in NAMES.items() if "k_proj" not in name and "v_proj" not in name},

@@ -1,0 +1,1 @@
+"""Chats: which template a model has, its sandbox, and messages made what templates read."""

@@ -1,0 +1,71 @@
+"""Messages as people have them, made what templates read: parts of text joined, None where nothing was said.
+
+Knows no template; whether one reads parts itself is asked of a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pyggml.arguments import list_of
+from pyggml.completion import Completion
+from pyggml.errors import ArgumentTypeError, TemplateError
+from pyggml.shown import shown
+
+_EXAMPLE = '[{"role": "user", "content": "..."}]'
+
+
+def readable(messages: object, reads_parts: Callable[[], bool]) -> list[dict[str, Any]]:
+    """A list of dicts whose contents are text where they can be.
+
+    A list of parts {"type": "text", "text": ...} stays where the template reads parts itself; else the texts are joined
+    by line breaks. None is "", but stays beside tool_calls, as templates ask for it. Raises TemplateError.
+
+    >>> readable([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], lambda: False)
+    [{'role': 'user', 'content': 'hi'}]
+    """
+    try:
+        items = list_of("messages", messages)
+    except ArgumentTypeError:
+        raise TemplateError(f"messages must be a list of dicts like {_EXAMPLE}, got {shown(messages)}") from None
+    made = []
+    for i, message in enumerate(items):
+        if not isinstance(message, Mapping):
+            raise TemplateError(
+                f"messages[{i}] is {type(message).__name__}, expected a dict with role and content: {shown(message)}"
+            )
+        found = dict(message)
+        if "content" in found:
+            found["content"] = _content(found["content"], f"messages[{i}]", bool(found.get("tool_calls")), reads_parts)
+        made.append(found)
+    return made
+
+
+def _content(value: object, where: str, calls: bool, reads_parts: Callable[[], bool]) -> object:
+    if isinstance(value, Completion):
+        return value.text
+    if value is None:
+        return None if calls else ""
+    if isinstance(value, bytes | bytearray | set | frozenset):
+        raise TemplateError(f"{where}: content is {shown(value)}, expected text or a list of text parts")
+    if isinstance(value, Mapping) and "text" in value:
+        value = [value]
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(map(_is_part, value)):
+        return value  # what a tool gave, perhaps: the template's own business
+    parts = [_text(part, f"{where}: content[{i}]") for i, part in enumerate(value)]
+    return [{"type": "text", "text": part} for part in parts] if reads_parts() else "\n".join(parts)
+
+
+def _is_part(item: object) -> bool:
+    return isinstance(item, str | Completion) or (isinstance(item, Mapping) and ("type" in item or "text" in item))
+
+
+def _text(part: object, where: str) -> str:
+    if isinstance(part, str | Completion):
+        return str(part)
+    text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None
+    if not isinstance(text, str):
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        raise TemplateError(f'{where} is {shown(kind)}, expected {{"type": "text", "text": ...}}: only text is read')
+    return text

@@ -1,0 +1,1 @@
+"""What runs a model: its weights, sessions, settings, the token loop, batches and scores."""

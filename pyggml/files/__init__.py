@@ -1,0 +1,1 @@
+"""Files whatever they hold: read bounded and by position, written beside their target and renamed over it."""

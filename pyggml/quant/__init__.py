@@ -1,0 +1,1 @@
+"""The tensor types of GGUF and tensors of them."""
