@@ -19,7 +19,7 @@ from pyggml.converters import protobuf as pb
 from pyggml.converters.stored import DTYPES, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.files.foreign import name_of
-from pyggml.files.regular_file import MappedFile, RegularFile
+from pyggml.files.regular_file import RegularFile
 from pyggml.shown import clip
 
 _TYPES = {
@@ -33,10 +33,10 @@ _NODE_OPS = ("MatMul", "Gemm", "Gather", "Add")
 @reader("ONNX model")
 def read(path: str) -> dict[str, Stored]:
     """The initialisers by name. Raises GGUFError."""
-    file = MappedFile(path, "an ONNX model")
+    file = RegularFile(path, "an ONNX model")
     what = name_of(path)
     graph: pb.Part | None = None
-    for number, value in pb.fields(pb.whole(memoryview(file.bytes), what, _MAX_FIELDS)):  # type: ignore[arg-type]
+    for number, value in pb.fields(pb.whole(file, what, _MAX_FIELDS)):
         if number == 7:
             graph = pb.message(value, what)
     if graph is None:
@@ -87,7 +87,7 @@ def _turned(stored: Stored) -> NDArray[Any]:
     return np.ascontiguousarray(stored.read().T)
 
 
-def _initialiser(file: MappedFile, tensor: pb.Part, beside: dict[str, RegularFile]) -> Stored:
+def _initialiser(file: RegularFile, tensor: pb.Part, beside: dict[str, RegularFile]) -> Stored:
     what = name_of(file.path)
     dims: list[int] = []
     kind = 0
@@ -127,11 +127,13 @@ def _initialiser(file: MappedFile, tensor: pb.Part, beside: dict[str, RegularFil
     return Stored(name, shape, dtype, partial(array_of, file, begin, shape, dtype))
 
 
-def _listed(file: MappedFile, numbers: list[pb.Value], shape: tuple[int, ...], dtype: str, what: str) -> NDArray[Any]:
+def _listed(file: RegularFile, numbers: list[pb.Value], shape: tuple[int, ...], dtype: str, what: str) -> NDArray[Any]:
     """Numbers written one by one: floats and doubles as fixed bits, everything else as varints."""
     file.check_unchanged()
     wide, count = np.dtype(DTYPES[dtype]), math.prod(shape)
     if dtype in ("f32", "f64"):
+        if sum(1 if isinstance(v, int) else len(v) // wide.itemsize for v in numbers) != count:
+            raise _miscounted(what, shape)
         raw = b"".join(v.to_bytes(8, "little")[: wide.itemsize] if isinstance(v, int) else v.raw for v in numbers)
         values = np.frombuffer(raw, wide) if len(raw) % wide.itemsize == 0 else np.empty(0, wide)
     else:
@@ -139,8 +141,12 @@ def _listed(file: MappedFile, numbers: list[pb.Value], shape: tuple[int, ...], d
         bits = np.dtype("<u2") if dtype == "f16" else wide
         values = np.concatenate(parts).astype(bits).view(wide)
     if values.size != count:
-        raise GGUFError(f"{what} has {values.size} values, its shape {list(shape)} needs another number")
+        raise _miscounted(what, shape)
     return values.reshape(shape)
+
+
+def _miscounted(what: str, shape: tuple[int, ...]) -> GGUFError:
+    return GGUFError(f"{what} has more or fewer values than its shape {list(shape)} needs")
 
 
 def _outside(

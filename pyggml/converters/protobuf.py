@@ -1,6 +1,7 @@
 """The wire format of protocol buffers: the fields of one message. Serves onnx.py and sentencepiece.py.
 
-Only reads, checks every length, counts its steps, and never recurses: a caller opens the messages inside itself.
+Only reads, checks every length, counts its steps, and never recurses: a caller opens the messages inside itself. A file
+is read by position, a window at a time: a map of it would kill the process where it is cut meanwhile.
 Source: the encoding page of the protocol buffers documentation.
 """
 
@@ -9,11 +10,37 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError
+from pyggml.gguf_file import RegularFile
+
+_HEAD = 10  # bytes that a number of 64 bits takes at most
+_WINDOW = 1 << 16
+
+
+class Bytes(Protocol):
+    """What a message lies in: gives the bytes of a slice (begin, end)."""
+
+    def __getitem__(self, at: slice, /) -> memoryview: ...
+
+
+class Window:
+    """The bytes of a file, of which some are read around the place that is asked for."""
+
+    def __init__(self, file: RegularFile) -> None:
+        self._file = file
+        self._begin, self._piece = 0, memoryview(b"")
+
+    def __getitem__(self, at: slice, /) -> memoryview:
+        begin, end = at.start, at.stop
+        if not self._begin <= begin <= end <= self._begin + len(self._piece):
+            size = min(max(end - begin, _WINDOW), self._file.size - begin)
+            self._begin, self._piece = begin, memoryview(self._file.read(begin, size))
+        return self._piece[begin - self._begin : end - self._begin]
 
 
 class Steps:
@@ -27,7 +54,7 @@ class Steps:
 class Part:
     """A message, a string or a packed list: bytes begin to end of data, which is the whole file."""
 
-    data: memoryview
+    data: Bytes
     begin: int
     end: int
     steps: Steps
@@ -45,9 +72,11 @@ Value = int | Part
 """A number (varint, fixed 32 or 64 bits as they stand) or the bytes of a string, message or packed list."""
 
 
-def whole(data: memoryview, what: str, steps: int) -> Part:
-    """The message that a file is. steps: fields it may have, those of the messages inside too."""
-    return Part(data, 0, len(data), Steps(what, steps))
+def whole(source: memoryview | RegularFile, what: str, steps: int) -> Part:
+    """The message that a file, or what was read of it, is. steps: fields it may have, those of messages inside too."""
+    if isinstance(source, RegularFile):
+        return Part(Window(source), 0, source.size, Steps(what, steps))
+    return Part(source, 0, len(source), Steps(what, steps))
 
 
 def fields(part: Part) -> Iterator[tuple[int, Value]]:
@@ -131,12 +160,9 @@ def f32_of(bits: Value) -> float:
     return float(struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]) if isinstance(bits, int) else 0.0
 
 
-def _varint(data: memoryview, at: int, end: int, what: str) -> tuple[int, int]:
+def _varint(data: Bytes, at: int, end: int, what: str) -> tuple[int, int]:
     value = shift = 0
-    while True:
-        if at >= end or shift > 63:
-            raise GGUFError(f"{what} is damaged or cut at byte {at}")
-        byte = data[at]
+    for byte in data[at : min(at + _HEAD, end)]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
@@ -144,3 +170,4 @@ def _varint(data: memoryview, at: int, end: int, what: str) -> tuple[int, int]:
                 raise GGUFError(f"{what} is damaged at byte {at}: a number of more than 64 bits")
             return value, at
         shift += 7
+    raise GGUFError(f"{what} is damaged or cut at byte {at}")

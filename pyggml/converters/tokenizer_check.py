@@ -7,12 +7,14 @@ The source's own is tokenizer.json through `tokenizers`, else tokenizer.model th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pyggml.converters.tokenizer_files import TokenizerFiles
 from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.leaving import whole
 from pyggml.tokenizer import Tokenizer, from_metadata
-from pyggml.tokenizer.library import ids_of
+from pyggml.tokenizer.library import ids_of, text_of
 from pyggml.tokenizer.published import without_special
 from pyggml.tokenizer.vocab import USER_DEFINED
 
@@ -75,7 +77,7 @@ def _from_library(built: Tokenizer, files: TokenizerFiles, metadata: Mapping[str
             wrong = _compare(f"{text} (special tokens as text)", got, ids_of(plain, text))
         if wrong is not None:
             return wrong
-        if built.model != "bert" and theirs.decode(wanted, skip_special_tokens=False) == text != built.decode(wanted):
+        if built.model != "bert" and text_of(theirs, wanted) == text != built.decode(wanted):
             return f"{_shown(text)} comes back as {built.decode(wanted)[:80]!r}"
     said = any(isinstance(files.settings.get(f"add_{end}_token"), bool) for end in ("bos", "eos"))
     given = any(f"tokenizer.ggml.add_{end}_token" in metadata for end in ("bos", "eos"))
@@ -89,7 +91,7 @@ def _from_pieces(built: Tokenizer, files: TokenizerFiles) -> str | None:
     import sentencepiece
 
     try:
-        theirs = sentencepiece.SentencePieceProcessor(model_file=files.pieces_path)
+        theirs = whole(partial(sentencepiece.SentencePieceProcessor, model_file=files.pieces_path))
     except (RuntimeError, OSError) as e:
         raise GGUFError(f"{files.pieces_path} cannot be used by the sentencepiece library: {str(e)[:200]}") from None
     added = [each.text for each in files.added.values()]
@@ -99,11 +101,11 @@ def _from_pieces(built: Tokenizer, files: TokenizerFiles) -> str | None:
     for text in texts:
         if any(each in text for each in added):
             continue  # the library knows nothing of them
-        wanted = theirs.encode(text)
+        wanted = whole(theirs.encode, text)
         wrong = _compare(text, built.encode(text, add_special=False, parse_special=False), wanted)
         if wrong is not None:
             return wrong
-        if theirs.decode(wanted) == text != built.decode(wanted):
+        if whole(theirs.decode, wanted) == text != built.decode(wanted):
             return f"{_shown(text)} comes back as {built.decode(wanted)[:80]!r}"
     return None
 

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyggml import leaving
 from pyggml.converters import older_files, sentencepiece
 from pyggml.converters.family import Config
 from pyggml.converters.older_files import Added, Table
@@ -21,6 +22,7 @@ from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.shown import clip
 from pyggml.tokenizer import published
+from pyggml.tokenizer.library import ids_of
 
 log = logging.getLogger("pyggml")
 
@@ -230,8 +232,7 @@ def _fitting(added: dict[int, Added], n_vocab: int | None) -> dict[int, Added]:
 def _around(library: Any) -> tuple[list[int], list[int]] | None:
     """The ids put before and after a text; None where the template is no such thing."""
     for text in ("a", "1 ", "."):
-        inner = library.encode(text, add_special_tokens=False).ids
-        whole = library.encode(text).ids
+        inner, whole = ids_of(library, text), leaving.whole(library.encode, text).ids
         for at in range(len(whole) - len(inner) + 1):
             if inner and whole[at : at + len(inner)] == inner:
                 return whole[:at], whole[at + len(inner) :]

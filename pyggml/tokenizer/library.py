@@ -1,5 +1,7 @@
 """Calls into the `tokenizers` library: its errors and Rust panics leave as GGUFError, long texts take the fast call.
 
+Every call that may give the interpreter away goes through leaving.whole: a thread that is cut inside would abort.
+
 What is built from it is in bpe.py, wpm.py and published.py.
 """
 
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import GGUFError, PyggmlError
+from ..leaving import whole
 
 # The batch call skips offsets (3x faster) but starts the library's thread pool, which a fork then complains about.
 _BATCH_FROM = 8192
@@ -32,7 +35,21 @@ def ids_of(facade: Any, text: str) -> list[int]:
     """The ids of a text by a `tokenizers.Tokenizer`, nothing added. Raises GGUFError where the library gives up."""
     with refusing("the tokenizer cannot encode this text"):
         if len(text) < _BATCH_FROM:
-            ids: list[int] = facade.encode(text, add_special_tokens=False).ids
+            ids: list[int] = whole(facade.encode, text, None, False, False).ids
         else:
-            ids = facade.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            ids = whole(facade.encode_batch_fast, [text], False, False)[0].ids
     return ids
+
+
+def built(description: str) -> Any:
+    """The `tokenizers.Tokenizer` of a tokenizer.json. Raises what the library raises."""
+    from tokenizers import Tokenizer
+
+    return whole(Tokenizer.from_str, description)
+
+
+def text_of(facade: Any, ids: list[int]) -> str:
+    """The text of ids by a `tokenizers.Tokenizer`, special tokens too."""
+    with refusing("the tokenizer cannot decode its own ids"):
+        text: str = whole(facade.decode, ids, False)
+    return text

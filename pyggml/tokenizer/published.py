@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import GGUFError
 from .dropped import DroppedBytes
-from .library import ids_of, refusing
+from .library import built, ids_of, refusing
 from .limits import check_description
 from .vocab import BYTE, NORMAL, UNDEFINED, Vocab, shown, text_of
 
@@ -66,11 +66,9 @@ def build(description: str, what: str) -> Any:
 
     Raises GGUFError("{what}: ...").
     """
-    from tokenizers import Tokenizer
-
     check_description(description, what)
     with refusing(what):
-        made = Tokenizer.from_str(description)
+        made = built(description)
         made.no_truncation()
         made.no_padding()
         if getattr(made.model, "dropout", None):

@@ -6,10 +6,17 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+from converters import checkpoint
+from converters.vocabularies import metadata, sentencepiece_model
 
+import pyggml
 from pyggml import leaving
+from pyggml.converters import export_tokenizer, tokenizer_check, tokenizer_files
+from pyggml.tokenizer import library
 
 
 def test_it_is_made_once_by_a_thread_that_is_no_daemon() -> None:
@@ -78,3 +85,53 @@ def test_a_fork_waits_for_calls_that_must_not_be_cut() -> None:
     assert leaving.whole(leaving.whole, max, 1, 2) == 2
     assert not leaving._inside
     assert not leaving._shut
+
+
+class Watched:
+    """Of a library: every call of it must come from inside the door."""
+
+    def __init__(self, library: Any, seen: list[str]) -> None:
+        self._library, self._seen = library, seen
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._library, name)
+        if name not in ("encode", "encode_batch_fast", "decode"):
+            return found
+
+        def call(*args: Any) -> Any:
+            assert threading.get_ident() in leaving._inside, name
+            self._seen.append(name)
+            return found(*args)
+
+        return call
+
+
+def test_a_conversion_calls_the_libraries_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon thread that converts is cut at the interpreter's end: never within their C++ and Rust."""
+    import sentencepiece
+
+    seen: list[str] = []
+    build, processor = library.built, sentencepiece.SentencePieceProcessor
+
+    def built(description: str) -> Any:
+        return Watched(build(description), seen)
+
+    def pieces(**given: Any) -> Any:
+        assert threading.get_ident() in leaving._inside
+        return Watched(processor(**given), seen)
+
+    monkeypatch.setattr(tokenizer_files, "built", lambda table: built(tokenizer_files.text_of(table)))
+    plain = tokenizer_check.without_special  # takes the library's own alone
+    monkeypatch.setattr(tokenizer_check, "without_special", lambda made: Watched(plain(made._library), seen))
+    table = checkpoint.tokenizer_json()
+    metadata(tmp_path / "json", {"tokenizer.json": table})
+    assert {*seen} == {"encode", "decode"}
+    seen.clear()
+    monkeypatch.setattr(sentencepiece, "SentencePieceProcessor", pieces)
+    metadata(tmp_path / "pieces", {"tokenizer.model": sentencepiece_model()}, 320)
+    assert {*seen} == {"encode", "decode"}
+    seen.clear()
+    monkeypatch.setattr(export_tokenizer, "built", built)
+    with pyggml.load() as model:
+        assert "tokenizer.json" in export_tokenizer.files_of(model.metadata, None)
+    assert {*seen} == {"encode"}
