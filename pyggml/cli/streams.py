@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyggml.errors import ArgumentError
-from pyggml.files.texts import decode
+from pyggml.files.texts import MOST, decode
 
 _FEW = 3  # descriptors that a command needs at least: a file, its map, a library
 
@@ -65,14 +65,14 @@ def read_stdin(what: str) -> str:
         print(f"type the {what}; Ctrl-D on an empty line ends it", file=sys.stderr)
         return sys.stdin.read()
     with _readable(what):
-        raw = sys.stdin.buffer.read()
+        raw = sys.stdin.buffer.read(MOST + 1)
     return decode(raw, "standard input")
 
 
 def read_line(what: str) -> str | None:
     """A line of stdin as text, without its end; None behind the last."""
     with _readable(what):
-        raw = sys.stdin.buffer.readline()
+        raw = sys.stdin.buffer.readline(MOST + 1)
     return decode(raw, "standard input").rstrip("\n") if raw else None
 
 

@@ -6,12 +6,16 @@ UTF-8 is read, and UTF-16 or UTF-32 that begins with a byte order mark. The mark
 from __future__ import annotations
 
 import codecs
+import errno
 import os
+import select
+import stat
 from typing import Any
 
 from pyggml.arguments import PathLike, wrong_type
 from pyggml.arguments import path as read_path
-from pyggml.errors import ArgumentError, file_error
+from pyggml.errors import ArgumentError, PyggmlError, file_error
+from pyggml.files.regular_file import OPEN_FLAGS
 from pyggml.shown import clip
 
 Text = str | os.PathLike[str]
@@ -32,7 +36,8 @@ _ENDINGS = (
     ".zip",
     ".parquet",
 )
-_MOST = 1 << 30  # bytes of a text file
+MOST = 1 << 28  # bytes of a text: far more than any model reads, and thrice that is memory for it
+_AT_ONCE = 1 << 20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's does
@@ -63,32 +68,79 @@ def is_text(value: Any) -> bool:
 
 
 def read_text(path: PathLike, parameter: str = "path") -> str:
-    """A whole file as text; `~` is the home folder. Raises ArgumentError naming the file and, in it, the byte."""
+    """A whole file as text; `~` is the home folder. A pipe is read to its end, if anybody writes into it.
+
+    Raises ArgumentError naming the file and, in it, the byte.
+    """
     name = read_path(parameter, path)
     shown = clip(name)
     try:
-        with open(name, "rb") as file:
-            raw = file.read(_MOST + 1)
+        fd = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
+        try:
+            raw = _all_of(fd, name, shown)
+        finally:
+            os.close(fd)
+    except PyggmlError:
+        raise
     except OSError as e:
         raise file_error(f"the text file {shown} cannot be read: {e.strerror}", e, name) from e
     except ValueError as e:
         raise ArgumentError(f"the text file {shown} cannot be read: {e}") from e
-    if len(raw) > _MOST:
-        raise ArgumentError(f"the text file {shown} is longer than {_MOST:,} bytes; take a part of it")
     return decode(raw, shown)
 
 
-def decode(raw: bytes, name: str) -> str:
+def _all_of(fd: int, path: str, shown: str) -> bytearray:
+    """The bytes of a file or a pipe; no more than a text may have, and of a file judged before they are read."""
+    now = os.fstat(fd)
+    if stat.S_ISDIR(now.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    pipe, file = stat.S_ISFIFO(now.st_mode), stat.S_ISREG(now.st_mode)
+    if not (pipe or file or os.isatty(fd) or os.path.realpath(path) == os.devnull):
+        raise ArgumentError(f"the text file {shown} cannot be read: it is a device; name a file of text")
+    spoken = not pipe or _stirs(fd, 0)
+    raw = bytearray()
+    while True:
+        try:
+            piece = os.read(fd, _AT_ONCE)
+        except BlockingIOError:  # somebody is to write into the pipe
+            _stirs(fd)
+            spoken = True
+            continue
+        if not piece and not spoken:
+            raise ArgumentError(f"the text file {shown} cannot be read: it is a FIFO into which nobody writes")
+        raw += piece
+        check_length(raw, shown, max(len(raw), now.st_size if file else 0))
+        if not piece:
+            return raw
+
+
+def _stirs(fd: int, seconds: float | None = None) -> bool:
+    """Whether there is something to read from a pipe or its writer has left; waits until then, or so long."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds))
+
+
+def check_length(raw: bytes | bytearray, name: str, size: int | None = None) -> None:
+    """Raises ArgumentError where raw begins more than a text may have. size: of all of it, if known."""
+    if raw.startswith(b"GGUF") and 0 in raw[4:8]:  # a text may begin with this word
+        raise ArgumentError(f"{name} is a GGUF file; a text is wanted here")
+    if (len(raw) if size is None else size) > MOST:
+        raise ArgumentError(f"{name} is longer than {MOST:,} bytes; take a part of it")
+
+
+def decode(raw: bytes | bytearray, name: str) -> str:
     """The text of a file's or a pipe's bytes. name: what the message calls it. Raises ArgumentError naming the byte.
 
     >>> decode(b"\\xef\\xbb\\xbfone\\r\\ntwo", "notes.txt")
     'one\\ntwo'
     """
+    check_length(raw, name)
     mark, encoding = next(((m, e) for m, e in _MARKS if raw.startswith(m)), (b"", "utf-8"))
     if not mark and len(raw) > 1 and (raw[0] == 0) != (raw[1] == 0):
         raise ArgumentError(f"{name} looks like UTF-16 without a byte order mark; save it as UTF-8")
     try:
-        text = raw[len(mark) :].decode(encoding)
+        text = str(memoryview(raw)[len(mark) :], encoding)
     except UnicodeDecodeError as e:
         if raw.startswith(b"GGUF"):
             raise ArgumentError(f"{name} is a GGUF file; a text is wanted here") from None

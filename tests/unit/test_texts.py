@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from model import tiny
 
 import pyggml
+from pyggml import texts
 from pyggml.files.texts import decode, read_text, text_of
 
 
@@ -59,6 +63,54 @@ def test_what_is_no_text(raw: bytes, said: str, tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(pyggml.ArgumentError, match=r"cannot be read|is no path"):
         read_text(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_pipes_are_read_to_their_end_and_nobody_waits_for_nobody(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(pyggml.ArgumentError, match=r"fifo' cannot be read: it is a FIFO into which nobody writes"):
+        read_text(fifo)
+    writer = os.open(fifo, os.O_RDWR)  # which waits for no reader
+
+    def write() -> None:
+        time.sleep(0.1)
+        os.write(writer, b"one\r\ntwo")
+        time.sleep(0.1)
+        with open(writer, "wb") as file:
+            file.write(b"!" * 200_000)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert read_text(fifo) == "one\ntwo" + "!" * 200_000
+    thread.join()
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    assert read_text(f"/dev/fd/{ours}") == ""  # there was a writer, who had nothing to say
+    os.close(ours)
+
+
+def test_no_more_is_read_than_a_text_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "sparse.txt", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(pyggml.ArgumentError, match=r"sparse.txt' is longer than 268,435,456 bytes; take a part"):
+        read_text(tmp_path / "sparse.txt")
+    with open(tmp_path / "model.gguf", "wb") as file:
+        file.write(b"GGUF\3\0\0\0")
+        file.truncate(1 << 40)
+    with pytest.raises(pyggml.ArgumentError, match=r"is a GGUF file; a text is wanted"):
+        read_text(tmp_path / "model.gguf")
+    assert decode(b"GGUF is a format", "x") == "GGUF is a format"
+    if os.path.exists("/dev/zero"):
+        with pytest.raises(pyggml.ArgumentError, match=r"/dev/zero' cannot be read: it is a device"):
+            read_text("/dev/zero")
+        assert read_text("/dev/null") == ""
+    if os.path.exists("/proc/version"):  # says that it has no bytes
+        assert "Linux" in read_text("/proc/version")
+    monkeypatch.setattr(texts, "MOST", 10)
+    for raw in (b"x" * 11, b"\xef\xbb\xbf" + b"x" * 8):
+        with pytest.raises(pyggml.ArgumentError, match=r"^standard input is longer than 10 bytes"):
+            decode(raw, "standard input")
 
 
 def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
