@@ -8,10 +8,13 @@ that can be done (a cut within a step kills).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import stat
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +38,21 @@ _KINDS = (
 )
 OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_AT_ONCE = 1 << 30  # one preadv moves at most 2 GiB
+_noting = threading.local()
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[set[RegularFile]]:
+    """The files that this thread reads within the block: what code that was handed over reads, nobody else can say."""
+    outer: set[RegularFile] | None = getattr(_noting, "files", None)
+    files: set[RegularFile] = set()
+    _noting.files = files
+    try:
+        yield files
+    finally:
+        _noting.files = outer
+        if outer is not None:
+            outer |= files
 
 
 class RegularFile(Held):
@@ -72,6 +90,13 @@ class RegularFile(Held):
         """Whether close() was called."""
         return self._fd < 0
 
+    def lies_at(self, path: str) -> bool:
+        """Whether a path, whatever it is called, leads to this file while it is open."""
+        try:
+            return not self.closed and os.path.samestat(os.stat(path), self._stat)
+        except (OSError, ValueError):
+            return False
+
     def check_unchanged(self) -> None:
         """Raises GGUFError if the file was cut or rewritten since it was opened; costs about a microsecond."""
         if self._fd < 0:
@@ -103,6 +128,9 @@ class RegularFile(Held):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills buffer (flat, writable bytes) from offset without touching the map."""
+        files = getattr(_noting, "files", None)
+        if files is not None:
+            files.add(self)
         done = 0
         while done < len(buffer):
             fd = self._fd

@@ -19,9 +19,9 @@ from pyggml.arguments import buffer, flag, instance, list_of, text, texts, wrong
 from pyggml.arguments import path as read_path
 from pyggml.arguments import shape as read_shape
 from pyggml.errors import GGUFError, ShapeError
-from pyggml.files.atomic_file import refuse_sources, replacing
+from pyggml.files.atomic_file import beside, refuse_sources
 from pyggml.files.background_writer import Behind
-from pyggml.files.regular_file import PathLike
+from pyggml.files.regular_file import PathLike, RegularFile, noted
 from pyggml.gguf.format import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
@@ -40,6 +40,7 @@ from pyggml.gguf.format import (
 )
 from pyggml.gguf.metadata import Cursor, Metadata, walk_value
 from pyggml.pickling import Held
+from pyggml.quant import QuantType, QuantTypeLike
 from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import clip
 
@@ -78,7 +79,8 @@ class Writer(Held):
     Until close() nothing touches the disk; when it fails, or a with-block raises, path keeps what it had. Arrays are
     kept by reference and callables are called by close(), so a large model streams through little memory. behind: a
     thread writes a buffer while the next is made, so what callables yield must not change afterwards. sources: files
-    that are read meanwhile and must not be replaced; without them path may be the file whose values are copied.
+    that are read meanwhile and must not be replaced; open GGUF files that values are copied or tensors read from are
+    known without. (To replace a file by what was made of it, read what is needed, close it, and then write.)
 
     >>> import pyggml.gguf, tempfile, numpy as np
     >>> path = tempfile.mkdtemp() + "/x.gguf"
@@ -109,6 +111,7 @@ class Writer(Held):
         self._tensors: dict[str, _Tensor] = {}
         self._n_strings = 0
         self._n_nested = 0
+        self._copied: set[RegularFile] = set()
         self._done = False
         self.alignment = check_alignment(alignment)
         if self.alignment != DEFAULT_ALIGNMENT:
@@ -144,6 +147,7 @@ class Writer(Held):
         if text("key", key) not in source:
             raise GGUFError(f"the file has no key {clip(key)} that could be copied")
         self.add_raw(key, *source.raw(key))
+        self._copied.add(source._file)
 
     def add_metadata(self, metadata: Metadata, skip: Iterable[str] = ()) -> None:
         """Copies all values of another file but its alignment, its split numbers and the keys in skip."""
@@ -178,14 +182,27 @@ class Writer(Held):
     def close(self) -> None:
         """Writes the file, flushes it to the disk and renames it to path; a second call does nothing.
 
-        Raises GGUFError: the target is no regular file or cannot be written; ShapeError: a callable yielded another
-        number of bytes than its tensor has. In both cases no trace is left.
+        Raises GGUFError: the target is no regular file, cannot be written, or is an open file that values come from;
+        ShapeError: a callable yielded another number of bytes than its tensor has. In both cases no trace is left.
         """
         if self._done:
             return
         self._done = True
-        with replacing(self.path, GGUFError, self._sources) as out:
-            self._write(out)
+        with beside(self.path, GGUFError, self._sources) as new:
+            self._refuse(self._copied)
+            with noted() as files:
+                self._write(new.out)
+            self._refuse(files)
+            new.put()
+
+    def _refuse(self, files: Iterable[RegularFile]) -> None:
+        """Raises GGUFError where path is a file that values come from."""
+        for file in files:
+            if file.lies_at(self.path):
+                raise GGUFError(
+                    f"{clip(self.path)} would replace {clip(file.path)}, which is open and copied from; give another "
+                    "name, or close that file before its place is taken"
+                )
 
     def write(self, out: BinaryIO) -> None:
         """Writes the whole file into an open one, in place of close(): for files that get their name later."""

@@ -297,16 +297,6 @@ def test_replaces_a_file_and_follows_a_link(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["link.gguf", "real.gguf"]
 
 
-def test_reads_its_own_target_while_writing(tmp_path: Path) -> None:
-    path = b.write(tmp_path, b.llama())
-    with gguf.open(path) as file, gguf.Writer(path) as out:
-        out.add_metadata(file.metadata)
-        for info in file.tensors.values():
-            out.add_tensor(info.name, info.shape, info.type, lambda info=info: [info.data])
-    with gguf.open(path) as file:
-        assert file.tensors["output.weight"].data.view("<f4")[0] == np.float32(0.01)
-
-
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:

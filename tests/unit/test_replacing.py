@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pyggml
@@ -62,6 +63,57 @@ def test_an_input_is_known_under_every_name(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ArgumentError, match="which is read"):  # a name that is looked for, though nothing is there
         refuse_sources("../absent", [tmp_path / "absent"], ArgumentError)
     assert source.read_bytes() == b"read"
+
+
+def test_a_writer_knows_what_it_copies_from(tmp_path: Path) -> None:
+    path, name = tmp_path / "a.gguf", "t"
+    values = np.arange(32, dtype=np.float32)
+    with pyggml.gguf.Writer(path) as out:
+        out.add("k", "v")
+        out.add_tensor(name, (32,), "f32", values)
+    before = path.read_bytes()
+    os.link(path, tmp_path / "hard")
+    (tmp_path / "link").symlink_to(path)
+
+    def copy_metadata(out: pyggml.gguf.Writer, file: pyggml.gguf.GGUFFile) -> None:
+        out.add_metadata(file.metadata)
+
+    def copy_key(out: pyggml.gguf.Writer, file: pyggml.gguf.GGUFFile) -> None:
+        out.copy(file.metadata, "k")
+
+    def stream(out: pyggml.gguf.Writer, file: pyggml.gguf.GGUFFile) -> None:
+        out.add_tensor(name, (32,), "f32", lambda: [file.tensors[name].read()])
+
+    def stream_rows(out: pyggml.gguf.Writer, file: pyggml.gguf.GGUFFile) -> None:
+        out.add_tensor(name, (32,), "f32", lambda: iter([file.tensors[name].every(1)]))
+
+    for take in (copy_metadata, copy_key, stream, stream_rows):
+        for target in (path, tmp_path / "hard", tmp_path / "link"):
+            for behind in (False, True):
+                with pyggml.gguf.open(path) as file:
+                    out = pyggml.gguf.Writer(target, behind=behind)
+                    take(out, file)
+                    with pytest.raises(GGUFError, match=r"a.gguf', which is open and copied"):
+                        out.close()
+        with pyggml.gguf.open(path) as file, pyggml.gguf.Writer(tmp_path / "other") as out:
+            take(out, file)
+        with pyggml.gguf.open(path) as file:
+            os.rename(path, tmp_path / "moved")  # another file may take the name meanwhile
+            with pyggml.gguf.Writer(path) as out:
+                take(out, file)
+        assert path.read_bytes() == (tmp_path / "other").read_bytes()
+        os.replace(tmp_path / "moved", path)
+        assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gguf", "hard", "link", "other"]
+    with pyggml.gguf.open(path) as file:  # read, closed, written
+        out = pyggml.gguf.Writer(path)
+        out.add_metadata(file.metadata)
+        out.add_tensor(name, (32,), "f32", file.tensors[name].data)
+    out.add("more", 1)
+    out.close()
+    with pyggml.gguf.open(path) as file:
+        assert (file.metadata["k"], file.metadata["more"]) == ("v", 1)
+        assert file.tensors[name].data.tobytes() == values.tobytes()
 
 
 # ---- what is replaced ----------------------------------------------------------------------------------------------
