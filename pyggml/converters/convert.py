@@ -22,7 +22,7 @@ from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
 from pyggml.converters.family import Config, Meta
 from pyggml.converters.meaning import check_all_taken
-from pyggml.converters.source import Source, files_of, open_source
+from pyggml.converters.source import Source, files_of, is_gguf, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
 from pyggml.errors import ArgumentError, FileMissing, GGUFError, UnsupportedError
@@ -90,7 +90,7 @@ def convert(
     if not os.path.lexists(src):
         message = f"src {clip(src)} is no model: it does not exist"
         raise FileMissing(message, errno.ENOENT, os.strerror(errno.ENOENT), src)
-    if src.lower().endswith(".gguf"):
+    if is_gguf(src):
         if quantize is not None or dtype.lower() != "auto" or name is not None or metadata:
             raise ArgumentError("a .gguf becomes safetensors as it is; to change its types or metadata, use quantize")
         arch, count, nbytes, tokenizer = to_safetensors(src, dst, progress)

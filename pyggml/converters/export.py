@@ -20,7 +20,8 @@ from pyggml import _native, gguf
 from pyggml.converters import export_tokenizer, families, safetensors
 from pyggml.converters.export_config import config_of, named
 from pyggml.converters.family import Change, Config, Family
-from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.converters.source import model_files
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
 from pyggml.files.atomic_file import together
 from pyggml.gguf import TensorInfo
 from pyggml.quant.tensor import naming
@@ -38,7 +39,8 @@ def to_safetensors(
 
     Returns (architecture, tensors, bytes of the weights, the tokenizer's model or None where none came along).
 
-    dst may not be an existing file. Raises UnsupportedError for an architecture whose tables do not turn back.
+    dst may not be an existing file. Raises UnsupportedError for an architecture whose tables do not turn back,
+    ArgumentError for a folder with other files of a model, which its readers would mix with these.
     """
     folder = os.fsdecode(os.fspath(dst))
     if os.path.exists(folder) and not os.path.isdir(folder):
@@ -71,6 +73,12 @@ def to_safetensors(
         with _made(folder), together(folder, replace=True, sources=file.paths) as files:
             for name in (*small, "model.safetensors"):
                 files.check(name)
+            others = [name for name in model_files(folder) if name not in small and name != "model.safetensors"]
+            if others:
+                raise ArgumentError(
+                    f"{clip(folder)} holds files of another model, which would be taken for this one's: "
+                    f"{', '.join(map(clip, others[:5]))}; give a new folder"
+                )
             for name, content in small.items():
                 with files.open(name) as out:
                     out.write(content)

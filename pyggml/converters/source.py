@@ -18,6 +18,7 @@ from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
 from pyggml.files.foreign import name_of, parse_json, read_bytes, read_text, reading
 from pyggml.files.recognise import HEAD, not_fetched
 from pyggml.files.regular_file import RegularFile
+from pyggml.gguf.format import MAGIC
 from pyggml.shown import clip
 
 log = logging.getLogger("pyggml")
@@ -146,6 +147,17 @@ def _check_adapter(folder: str, weights: list[str]) -> None:
     raise UnsupportedError(f"{clip(folder)} holds an adapter (LoRA or its like), no whole model. {merge_first(base)}")
 
 
+def is_gguf(path: str) -> bool:
+    """Whether it is a GGUF file: by its first bytes, or its name where they are something else."""
+    if os.path.isdir(path) or path.lower().endswith(".gguf") or not os.path.isfile(path):
+        return path.lower().endswith(".gguf") and not os.path.isdir(path)
+    file = RegularFile(path, "a model")
+    try:
+        return file.read(0, min(4, file.size)) in (MAGIC, MAGIC[::-1])
+    finally:
+        file.close()
+
+
 def files_of(path: str | os.PathLike[str]) -> list[str]:
     """Every file that a conversion of path may read, there or not, so that nothing is written over it.
 
@@ -160,6 +172,13 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         folders[:] = [] if top != folder else folders[:_MOST_FOLDERS]
         found += [os.path.join(top, name) for name in names if not name.lower().endswith(".gguf")]
     return found
+
+
+def model_files(folder: str) -> list[str]:
+    """Names in a directory that a conversion of it, or transformers, would take for parts of its model."""
+    known = {*_WHOLE, *_INDEX_OF.values(), *_LOOKED_FOR, "modules.json", "1_Pooling", "additional_chat_templates"}
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name for name in names if name in known or _SMALL.fullmatch(name) or _SHARD.match(name))
 
 
 def _config(folder: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def export_plan(path: str | os.PathLike[str], plan: _native.Plan, file: GGUFFile
         )
     offsets = [_place(name, file.tensors.get(name)) for name in plan.weight_names]
     made = plan.save(np.frombuffer(file.header(), np.uint8), file.size, offsets, sorted(ends))
-    with replacing(path) as out:
+    with replacing(path, sources=file.paths) as out:
         out.write(made)
 
 

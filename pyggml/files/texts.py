@@ -62,6 +62,11 @@ def text_of(text: Any, name: str = "text") -> str:
     raise wrong_type(name, "text (str) or the pathlib.Path of a text file", text)
 
 
+def files_of(*texts: Any) -> tuple[str, ...]:
+    """The files that texts are read from: what comes of them must not be written over them."""
+    return tuple(read_path("text", text) for text in texts if isinstance(text, os.PathLike))
+
+
 def is_text(value: Any) -> bool:
     """Whether text_of takes it: text or a path, and no ids."""
     return isinstance(value, (str, os.PathLike))

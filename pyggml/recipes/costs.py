@@ -23,6 +23,7 @@ from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, FileError, GGUFError, NumericError
 from pyggml.files.atomic_file import replacing
 from pyggml.files.foreign import name_of, parse_json, read_bytes, reading, said
+from pyggml.files.texts import files_of
 from pyggml.gguf import TensorInfo
 from pyggml.keywords import known_only
 from pyggml.model import Model
@@ -84,10 +85,10 @@ class Sensitivity:
 
     tensors: dict[str, TensorCost]
     path: str = field(default="", repr=False, compare=False)  # where load() read it
-    sources: tuple[str, ...] = field(default=(), repr=False, compare=False)  # files of the model
+    sources: tuple[str, ...] = field(default=(), repr=False, compare=False)  # files of model, text, imatrix
 
     def save(self, path: PathLike) -> None:
-        """Writes JSON. Raises ArgumentError where path is the measured model or cannot be written."""
+        """Writes JSON. Raises ArgumentError where path is one of the files that were read or cannot be written."""
         text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
         with replacing(path, ArgumentError, self.sources) as out:
             out.write(text.encode() + b"\n")
@@ -156,7 +157,9 @@ def sensitivity(
     kinds = candidates(bits, types)
     words = None if text is None else words_of("sensitivity: text", text)
     with opened("sensitivity: model", model, n_threads) as used:
-        return _measure(used, words, bits, kinds, n_kl, imatrix, n_ctx, n_chunk, n_threads, progress)
+        made = _measure(used, words, bits, kinds, n_kl, imatrix, n_ctx, n_chunk, n_threads, progress)
+    made.sources += (*files_of(text), *((imatrix.path,) if isinstance(imatrix, Imatrix) and imatrix.path else ()))
+    return made
 
 
 def _measure(

@@ -18,6 +18,7 @@ from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, GGUFError
 from pyggml.files.foreign import name_of, reading
 from pyggml.files.regular_file import RegularFile
+from pyggml.files.texts import files_of
 from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
@@ -61,7 +62,7 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         self.datasets = texts("datasets", datasets)
         self.n_chunk, self.chunk_size = whole("n_chunk", n_chunk, 0), whole("chunk_size", chunk_size, 0)
         self.path = ""  # where load() read it
-        self.sources: tuple[str, ...] = ()  # files of the model it was collected from
+        self.sources: tuple[str, ...] = ()  # files of the model it was collected from, and of the text
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         sums, counts = self.sums[name], self.counts[name].reshape(-1, 1)
@@ -78,7 +79,8 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         return f"<Imatrix of {len(self)} tensors, {self.n_chunk} chunks of {self.chunk_size} tokens>"
 
     def save(self, path: PathLike) -> None:
-        """Writes llama.cpp's GGUF form. An existing file is replaced when all is written, but never the model's own.
+        """Writes llama.cpp's GGUF form. An existing file is replaced when all is written, but never the model's own or
+        that of the text.
 
         Raises GGUFError where path is that or cannot be written.
         """
@@ -134,9 +136,12 @@ def imatrix(
     n_ctx, n_chunk = chunking(n_ctx, n_chunk)
     words, progress = words_of("imatrix: text", text), function("progress", progress)
     dataset = text_or_none("dataset", dataset)
-    name = os.path.basename(os.fspath(text)) if isinstance(text, os.PathLike) else "text"
+    name = os.path.basename(os.fsdecode(text)) if isinstance(text, os.PathLike) else "text"
+    name = (name if dataset is None else dataset).encode("utf-8", "replace").decode()  # of a file: any bytes
     with opened("imatrix: model", model) as used:
-        return _collect(used, chunks_of(used, words, n_ctx, n_chunk), name if dataset is None else dataset, progress)
+        made = _collect(used, chunks_of(used, words, n_ctx, n_chunk), name, progress)
+    made.sources += files_of(text)
+    return made
 
 
 def _collect(model: Model, chunks: list[list[int]], dataset: str, progress: Progress | None) -> Imatrix:

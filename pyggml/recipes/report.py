@@ -46,7 +46,8 @@ def write_report(rows: Sequence[Surveyed], path: PathLike, *, shown: str | None 
         content = _encoded(whole, ending[1:])
     else:
         content = _page(rows, row, [_encoded(f, "png") for f in figures], title).encode()
-    with replacing(path, ArgumentError, {row.source for row in rows if row.source}) as out:
+    read = dict.fromkeys(each for row in rows for each in (row.source, *row.texts) if each)
+    with replacing(path, ArgumentError, read) as out:
         out.write(content)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pyggml.arguments import PathLike, function, texts, threads
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError
 from pyggml.files.atomic_file import scratch
+from pyggml.files.texts import files_of
 from pyggml.gguf import TensorInfo
 from pyggml.keywords import known_only
 from pyggml.recipes.comparison import Comparison, compare
@@ -35,7 +36,7 @@ class Surveyed:
     """One file: its recipe, whether importance was used, bytes of the file, bits per weight, distance to the source.
 
     types: of each tensor; errors: root of the relative squared error of each changed tensor, unweighted.
-    source: the file that it was made of.
+    source: the file that it was made of; texts: the files of text that were read.
     """
 
     recipe: str
@@ -46,10 +47,13 @@ class Surveyed:
     types: dict[str, str]
     errors: dict[str, float]
     source: str = ""
+    texts: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        made = asdict(self)
+        del made["texts"]
+        return made
 
 
 @known_only
@@ -99,6 +103,7 @@ def survey(
                 made.append(_row(name, weights is not None, source, path, found, n_threads))
                 if progress is not None:
                     progress(len(made), total)
+    made = [replace(row, texts=files_of(text, importance)) for row in made]
     return sorted(made, key=lambda row: (row.bits_per_weight, row.recipe, row.importance))
 
 

@@ -198,3 +198,28 @@ def test_what_cannot_be_run_is_said(shared, tmp_path):
     assert not made.runs
     assert "gpt2" in made.why_not
     assert "learned positions" in made.why_not
+
+
+def test_a_folder_with_another_models_files_is_left_alone(src, tmp_path):
+    """Readers would take its chat template, its tokenizer or its shards for this model's."""
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    for name in ("chat_template.jinja", "tokenizer.model", "model-00001-of-00002.safetensors", "added_tokens.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"another's")
+        (folder / "config.json").write_bytes(b"another's")
+        with pytest.raises(pyggml.ArgumentError, match=rf"holds files of another model.*{name}.*give a new folder"):
+            pyggml.convert(tmp_path / "x.gguf", folder)
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == dict.fromkeys((name, "config.json"), b"another's")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "README.md").write_text("notes")
+    for _ in range(2):  # its own are replaced
+        pyggml.convert(tmp_path / "x.gguf", tmp_path / "again")
+
+
+def test_a_gguf_file_is_known_by_its_content(src, tmp_path):
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    blob = tmp_path / "sha256-0123"
+    blob.write_bytes((tmp_path / "x.gguf").read_bytes())
+    assert pyggml.convert(blob, tmp_path / "back").arch == "llama"
+    assert pyggml.convert(src.rename(tmp_path / "folder.gguf"), tmp_path / "y.gguf").arch == "llama"

@@ -1,8 +1,11 @@
 """Importance matrices and comparisons: against numpy, against the file forms, and what is refused."""
 
 import dataclasses
+import importlib.util
 import json
 import math
+import os
+import pathlib
 import struct
 import subprocess
 import sys
@@ -15,6 +18,8 @@ from oracle import transformer
 import pyggml
 from pyggml.graph import Graph
 from pyggml.recipes.importance import Imatrix
+from pyggml.recipes.report import write_report
+from pyggml.recipes.survey import survey
 from pyggml.recipes.watch import Trial
 
 
@@ -241,3 +246,36 @@ def test_commands(made, tmp_path):
     done = cli("compare", made.path, tmp_path / "q.gguf", "--text", tmp_path / "t.txt", "--json")
     assert {f.name for f in dataclasses.fields(pyggml.recipes.Comparison)} == set(json.loads(done.stdout))
     assert "no.txt" in cli("imatrix", made.path, "--text", "no.txt").stderr
+
+
+def test_what_was_read_is_never_written_over(made, tmp_path):
+    """The model, the text and the imatrix that something came from, whatever it is."""
+    text, im = tmp_path / "held.html", tmp_path / "im.gguf"
+    text.write_text("the king and the fox " * 20)
+    model = tmp_path / "m.gguf"
+    model.write_bytes(made.path.read_bytes())
+    pyggml.imatrix(model, IDS, n_ctx=48).save(im)
+    columns = Imatrix.load(im)
+    kept = {path: path.read_bytes() for path in (text, im, model)}
+    matrix = pyggml.imatrix(model, text, n_ctx=48)
+    costs = pyggml.sensitivity(model, text, types=["q4_0"], n_kl=0, n_ctx=48, imatrix=columns)
+    with pyggml.load(model) as opened:
+        ways = [(matrix.save, (text, model)), (costs.save, (text, im, model)), (opened.export_plan, (model,))]
+        if importlib.util.find_spec("matplotlib"):
+            rows = survey(model, text, ["Q4_0"], n_ctx=48, importance=text)
+            assert "texts" not in rows[0].as_dict()
+            ways.append((lambda path: write_report(rows, path), (text,)))
+        for write, paths in ways:
+            for path in paths:
+                with pytest.raises(pyggml.PyggmlError, match=r"would replace .*, which is read; give another name"):
+                    write(path)
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_text_of_any_name(made, tmp_path):
+    for name, told in ((b"caf\xe9.txt", "caf?.txt"), (b"a\nb.txt", "a\nb.txt")):
+        path = os.fsencode(tmp_path) + b"/" + name
+        with open(path, "w") as file:
+            file.write("the king and the fox " * 20)
+        pyggml.imatrix(made.path, pathlib.Path(os.fsdecode(path)), n_ctx=48).save(tmp_path / "im.gguf")
+        assert Imatrix.load(tmp_path / "im.gguf").datasets == [told]
