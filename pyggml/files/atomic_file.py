@@ -188,7 +188,7 @@ def together(
     >>> sorted(os.listdir(folder))
     ['data', 'index']
     """
-    where = os.path.realpath(read_path("folder", folder, empty=True) or ".")
+    where = _real(read_path("folder", folder, empty=True) or ".")
     parts.sweep(where)
     with parts.part(where, os.path.join(where, ""), error) as (note, leader):
         files = Together(where, leader, error, replace, tuple(sources))
@@ -211,7 +211,7 @@ def refuse_sources(
         if here is not None and there is not None:  # hard links, and names that differ in case, are known by the inode
             same = os.path.samestat(here, there)
         else:
-            same = here is there and os.path.realpath(name) == os.path.realpath(other)
+            same = here is there and _real(name) == _real(other)
         if same:
             raise error(f"{clip(name)} would replace {clip(other)}, {what}; give another name")
 
@@ -219,6 +219,13 @@ def refuse_sources(
 def _there(path: str) -> FileExists:
     message = f"{clip(path)} exists already; remove it or choose another name"
     return FileExists(message, errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except OSError:  # a link that may not be read, as those of other processes in /proc
+        return os.path.abspath(path)
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -236,7 +243,7 @@ def _target(name: str, error: type[PyggmlError], sources: Iterable[PathLike] = (
     _judge(name, error)
     if name.endswith(("/", os.sep)):
         raise error(f"{clip(name)} names a folder, expected the name of a file")
-    target = os.path.realpath(name)
+    target = _real(name)
     _judge(target, error)
     return target
 

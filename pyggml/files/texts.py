@@ -107,8 +107,10 @@ def _all_of(fd: int, path: str, shown: str) -> bytearray:
     while True:
         try:
             piece = os.read(fd, _AT_ONCE)
-        except BlockingIOError:  # somebody is to write into the pipe
-            _stirs(fd)
+        except BlockingIOError:
+            if file:  # of the system's own, which has no more to say now
+                return raw
+            _stirs(fd)  # somebody is to write into the pipe
             spoken = True
             continue
         if not piece and not spoken:

@@ -56,10 +56,13 @@ def load_recipe(path: PathLike) -> Recipe:
         except FileError:
             raise
         except GGUFError as e:
-            raise ArgumentError(f"cannot read {e}") from None
+            raise ArgumentError(str(e)) from None
         text = decode(raw, name_of(path))
         ending = os.path.splitext(path)[1].lower()
-        made = recipe_of(_yaml(text) if ending in (".yaml", ".yml") else _toml(text))
+        told = _yaml(text) if ending in (".yaml", ".yml") else _toml(text)
+        if not told:
+            raise ArgumentError('it says nothing; a recipe has at least a line like base = "Q4_K_M"')
+        made = recipe_of(told)
         made.path = path
         return made
 

@@ -152,3 +152,11 @@ def test_a_strategy_that_cannot_fit_says_so(tmp_path):
     for bad in (dict(use="desk"), dict(hardware="toaster"), dict(memory="4 apples")):
         with pytest.raises(pyggml.ArgumentError):
             pyggml.strategy(**bad)
+
+
+@pytest.mark.parametrize("name", ["r.toml", "r.yaml"])
+@pytest.mark.parametrize("text", ["", "\n# nothing but words\n"])
+def test_a_file_that_says_nothing_is_no_recipe(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(pyggml.ArgumentError, match=rf"{name}.*says nothing; a recipe has at least a line like base"):
+        pyggml.load_recipe(tmp_path / name)

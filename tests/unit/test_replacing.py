@@ -116,6 +116,20 @@ def test_a_writer_knows_what_it_copies_from(tmp_path: Path) -> None:
         assert file.tensors[name].data.tobytes() == values.tobytes()
 
 
+def test_a_link_that_may_not_be_read_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of other users' processes in /proc: os.path.realpath raises there."""
+
+    def forbidden(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os.path, "realpath", forbidden)
+    refuse_sources(tmp_path / "new", [tmp_path / "link"], ArgumentError)
+    with pytest.raises(ArgumentError, match="which is read"):
+        refuse_sources(tmp_path / "new", [tmp_path / "sub" / ".." / "new"], ArgumentError)
+    write(tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
 # ---- what is replaced ----------------------------------------------------------------------------------------------
 
 
