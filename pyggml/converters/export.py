@@ -21,7 +21,7 @@ from pyggml.converters import export_tokenizer, families, safetensors
 from pyggml.converters.export_config import config_of, named
 from pyggml.converters.family import Change, Config, Family
 from pyggml.converters.source import model_files
-from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError, file_error
 from pyggml.files.atomic_file import together
 from pyggml.gguf import TensorInfo
 from pyggml.quant.tensor import naming
@@ -100,7 +100,7 @@ def _made(folder: str) -> Iterator[None]:
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as e:
-            raise GGUFError(f"{clip(folder)} cannot be made: {e.strerror}") from e
+            raise file_error(f"{clip(folder)} cannot be made: {e.strerror}", e, folder) from e
         yield
     except BaseException:
         with contextlib.suppress(OSError):

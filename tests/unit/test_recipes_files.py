@@ -158,5 +158,5 @@ def test_a_strategy_that_cannot_fit_says_so(tmp_path):
 @pytest.mark.parametrize("text", ["", "\n# nothing but words\n"])
 def test_a_file_that_says_nothing_is_no_recipe(name, text, tmp_path):
     (tmp_path / name).write_text(text)
-    with pytest.raises(pyggml.ArgumentError, match=rf"{name}.*says nothing; a recipe has at least a line like base"):
+    with pytest.raises(pyggml.ArgumentError, match=rf"{name}.*(says nothing; .* a line like|expected lines like) base"):
         pyggml.load_recipe(tmp_path / name)
