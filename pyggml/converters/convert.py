@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from pyggml.quant.types import QuantType
 from pyggml.recipes import quantize_file
 from pyggml.recipes.choose import parse
 from pyggml.shown import clip
+
+log = logging.getLogger("pyggml")
 
 _FILE_TYPE = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 Progress = Callable[[int, int], None]
@@ -111,12 +114,21 @@ def convert(
         made += [_extra(key, values) for key, values in extra.items()]
         meta = _general(source, family.arch, made, name, wanted) | said
         embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
+        meta |= _rows(meta, f"{family.arch}.vocab_size", embedding, c)
         check_all_taken(c, family.computes, family.arch)
         meta |= vocab.metadata(source, c, embedding, metadata)
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     why_not = _write(dst, sources, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")
     return Converted(dst, family.arch, len(made), os.path.getsize(dst), kind[0] if kind else None, not why_not, why_not)
+
+
+def _rows(meta: Meta, key: str, embedding: int | None, c: Config) -> Meta:
+    """The rows of the embedding, whatever config.json says: a file that contradicts itself does not open elsewhere."""
+    if key not in meta or embedding is None or meta[key][0] == embedding:
+        return {}
+    log.warning("%s: vocab_size is %s, the embedding has %d rows, which count", c.where, meta[key][0], embedding)
+    return {key: (embedding, "u32")}
 
 
 def _extra(name: str, values: Any) -> Made:

@@ -43,13 +43,16 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
     """All tensors of the new file in the order of the source. Raises GGUFError for names or stacks that do not fit."""
     single: dict[str, Stored] = {}
     experts: dict[str, dict[int, Stored]] = {}
-    unknown = []
-    has_embedding = _holds(tensors, family, "token_embd.weight")
+    unknown = [name for name in tensors if family.targets(name) is None]
+    if unknown:
+        raise GGUFError(
+            f"{len(unknown)} tensors are not known in a {family.arch} model, the first is {clip(unknown[0])}: "
+            "is the model_type of config.json right?"
+        )
+    has_embedding = _stored(tensors, family, "token_embd.weight") is not None
     tied = _tied(tensors, family, c)
     for name, stored in tensors.items():
         targets = family.targets(name)
-        if targets is None:
-            unknown.append(name)
         for target, expert in targets or ():
             if target == "output.weight" and tied:
                 if has_embedding:
@@ -66,11 +69,6 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
                 raise GGUFError(f"tensors {clip(single[target].name)} and {clip(name)} both become {target}")
             else:
                 single[target] = stored
-    if unknown:
-        raise GGUFError(
-            f"{len(unknown)} tensors are not known in a {family.arch} model, the first is {clip(unknown[0])}: "
-            "is the model_type of config.json right?"
-        )
     if "token_embd.weight" not in single:
         raise GGUFError("the embedding is missing among the weights: no tensor becomes token_embd.weight")
     made = [_made(target, (stored,), False, family, c, dtype) for target, stored in single.items()]
@@ -85,14 +83,24 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
     return made
 
 
-def _holds(tensors: dict[str, Stored], family: Family, target: str) -> bool:
-    return any((target, None) in (family.targets(name) or ()) for name in tensors)
+def _stored(tensors: dict[str, Stored], family: Family, target: str) -> Stored | None:
+    return next((each for name, each in tensors.items() if (target, None) in (family.targets(name) or ())), None)
 
 
 def _tied(tensors: dict[str, Stored], family: Family, c: Config) -> bool:
-    """Whether the output is the embedding. Raises GGUFError where config.json wants an output that is not stored."""
+    """Whether the output is the embedding. Raises GGUFError where config.json wants an output that is not stored.
+
+    An output that is stored and differs was trained after config.json was written: it counts, as in transformers 5.
+    """
     tied = c.flag("tie_word_embeddings")
-    if tied or "lm_head" not in family.names or _holds(tensors, family, "output.weight"):
+    embedding, output = (_stored(tensors, family, name) for name in ("token_embd.weight", "output.weight"))
+    if tied and embedding is not None and output is not None and not _same(embedding, output):
+        log.warning(
+            "%s says tie_word_embeddings, but %s differs from the embedding: it is kept, the file is not tied",
+            c.where, clip(output.name),
+        )  # fmt: skip
+        return False
+    if tied or "lm_head" not in family.names or output is not None:
         return tied
     if not c.silent("tie_word_embeddings"):
         raise GGUFError(
@@ -101,6 +109,10 @@ def _tied(tensors: dict[str, Stored], family: Family, c: Config) -> bool:
         )
     log.warning("%s does not say tie_word_embeddings and no lm_head is stored: the embedding serves", c.where)
     return True
+
+
+def _same(a: Stored, b: Stored) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a.read(), b.read())
 
 
 def _made(target: str, parts: tuple[Stored, ...], stacked: bool, family: Family, c: Config, dtype: str) -> Made:
@@ -116,7 +128,9 @@ def _made(target: str, parts: tuple[Stored, ...], stacked: bool, family: Family,
     if stacked:
         shape = (len(parts), *shape)
     if not 1 <= len(shape) <= 4 or 0 in shape:
-        raise GGUFError(f"tensor {clip(parts[0].name)} has the shape {list(shape)}, a GGUF holds 1 to 4 dimensions")
+        raise GGUFError(
+            f"tensor {clip(parts[0].name)} has the shape {list(shape)}, a GGUF holds 1 to 4 dimensions, none of them 0"
+        )
     return Made(target, parts, stacked, change, shape, _type(target, shape, parts[0].dtype, dtype))
 
 

@@ -63,20 +63,41 @@ def test_a_name_that_stays_unknown(src, tmp_path):
         pyggml.convert(src, tmp_path / "x.gguf")
 
 
-def test_tied_weights_by_either_name(src, tmp_path):
+def test_tied_weights_by_either_name(src, tmp_path, caplog):
     (src / "config.json").write_text(json.dumps({**checkpoint.CONFIG, "tie_word_embeddings": True}))
     weights, want = checkpoint.tensors(), expected()
     del want["output.weight"]
     head = weights.pop("lm_head.weight")
-    for more in ({}, {"lm_head.weight": head}):  # where both are stored, the embedding counts
+    for more in ({}, {"lm_head.weight": weights["model.embed_tokens.weight"]}):
         checkpoint.safetensors(src / "model.safetensors", weights | more)
         pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
         same(tmp_path / "x.gguf", want)
+    assert "tie_word_embeddings" not in caplog.text
+    checkpoint.safetensors(src / "model.safetensors", weights | {"lm_head.weight": head})
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")  # trained apart: transformers 5 does not tie them either
+    same(tmp_path / "x.gguf", expected())
+    assert "'lm_head.weight' differs from the embedding: it is kept" in caplog.text
     only_head = dict(weights)
     only_head["lm_head.weight"] = only_head.pop("model.embed_tokens.weight")
     checkpoint.safetensors(src / "model.safetensors", only_head)
     pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
     same(tmp_path / "x.gguf", want)
+
+
+def test_the_rows_of_the_embedding_count(src, tmp_path, caplog):
+    (src / "config.json").write_text(json.dumps({**checkpoint.CONFIG, "vocab_size": 1000}))
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    with pyggml.gguf.open(tmp_path / "x.gguf") as file:
+        assert file.metadata["llama.vocab_size"] == file.tensors["token_embd.weight"].shape[0]
+    assert "vocab_size is 1000, the embedding has" in caplog.text
+
+
+def test_what_is_unknown_is_said_first(src, tmp_path):
+    """Not that the output is missing, where nothing has a name that is known."""
+    weights = {f"student.{name}": w for name, w in checkpoint.tensors().items()}
+    checkpoint.safetensors(src / "model.safetensors", weights)
+    with pytest.raises(pyggml.GGUFError, match=r"tensors are not known in a llama model, the first is 'student\."):
+        pyggml.convert(src, tmp_path / "x.gguf")
 
 
 def test_an_output_that_is_not_stored(src, tmp_path, caplog):
