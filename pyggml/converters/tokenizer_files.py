@@ -140,8 +140,8 @@ def _kind(table: Table, has_pieces: bool) -> str:
             f"tokenizer.json holds a model of type {clip(name)}; BPE, WordPiece and SentencePiece BPE can be converted"
         )
     around = text_of({step: table.get(step) for step in ("normalizer", "pre_tokenizer", "decoder")})
-    if not model.get("byte_fallback") and '"ByteLevel"' in around:
-        return "bpe"
+    if '"ByteLevel"' in (text_of({"decoder": table.get("decoder")}) if model.get("byte_fallback") else around):
+        return "bpe"  # to bytes that are all in the vocabulary, a fallback never comes
     if not model.get("byte_fallback") and "\u2581" not in around and "Metaspace" not in around:
         raise UnsupportedError(
             "tokenizer.json holds a BPE of characters (neither byte-level nor SentencePiece's), which GGUF cannot say"

@@ -44,6 +44,8 @@ def check_description(text: str, what: str) -> None:
         found = model.get(key) if isinstance(model, dict) else None
         if isinstance(found, (list, dict)) and len(found) > most:
             raise GGUFError(f"{what}: its {key} has {len(found):,} entries, at most {most:,} are read")
+    if isinstance(model, dict):
+        _check_prefix(model, what)
     growth, added = 1.0, 0
     for step in _steps([table.get(key) for key in ("normalizer", "pre_tokenizer", "decoder", "post_processor")], what):
         pattern = step.get("pattern")
@@ -61,6 +63,22 @@ def check_description(text: str, what: str) -> None:
             _check_map(step.get("precompiled_charsmap"), what)
         if growth > MAX_GROWTH or added > MAX_ADDED:
             raise GGUFError(f"{what}: its normalizers would make a text many times longer")
+
+
+def _check_prefix(model: dict[str, Any], what: str) -> None:
+    """The library cuts the prefix off the second half of a merge without looking, and panics where it is not there."""
+    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
+    if not isinstance(prefix, str) or not prefix or not isinstance(merges, list):
+        return
+    for number, merge in enumerate(merges):
+        second = (
+            merge.split(" ")[-1] if isinstance(merge, str) else merge[-1] if isinstance(merge, list) and merge else ""
+        )
+        if not isinstance(second, str) or not second.startswith(prefix):
+            raise GGUFError(
+                f"{what}: merge {number} joins {clip(second)}, which does not begin with the prefix {clip(prefix)} of "
+                "continuing_subword_prefix"
+            )
 
 
 def _steps(todo: list[Any], what: str) -> Iterator[dict[str, Any]]:

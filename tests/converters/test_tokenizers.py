@@ -298,6 +298,25 @@ def test_what_is_put_around_a_text(parts, own, tmp_path):
     same_as_library(from_metadata(meta), table)
 
 
+def test_a_fallback_to_bytes_that_never_comes(tmp_path):
+    """Byte-level BPE is what its decoder says, whatever the model's flag."""
+    table = checkpoint.tokenizer_json()
+    plain = metadata(tmp_path / "plain", {"tokenizer.json": table})
+    table["model"]["byte_fallback"] = True
+    made = metadata(tmp_path / "flag", {"tokenizer.json": table})
+    assert made == plain
+    same_as_library(from_metadata(made), table)
+
+
+def test_merges_without_their_prefix_never_reach_the_library(tmp_path, capfd):
+    """It would panic, which is loud whatever becomes of the error."""
+    table = checkpoint.tokenizer_json()
+    table["model"]["continuing_subword_prefix"] = "##"
+    with pytest.raises(GGUFError, match=r"merge 0 joins '.*', which does not begin with the prefix '##'"):
+        metadata(tmp_path / "x", {"tokenizer.json": table})
+    assert capfd.readouterr().err == ""
+
+
 def test_dropout_belongs_to_training(tmp_path):
     tok = tokenizer(tmp_path, {"tokenizer.json": table_with(model_dropout=0.9)}, 300)
     assert {tuple(tok.encode("the the an")) for _ in range(20)} == {(259, 257, 32, 257, 32, 258)}
