@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.errors import GGUFError
-from pyggml.gguf_file import RegularFile
+from pyggml.files.regular_file import RegularFile
 
 _HEAD = 10  # bytes that a number of 64 bits takes at most
 _WINDOW = 1 << 16

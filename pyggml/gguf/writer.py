@@ -40,7 +40,6 @@ from pyggml.gguf.format import (
 )
 from pyggml.gguf.metadata import Cursor, Metadata, walk_value
 from pyggml.pickling import Held
-from pyggml.quant import QuantType, QuantTypeLike
 from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import clip
 

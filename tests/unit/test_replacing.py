@@ -280,7 +280,7 @@ def test_the_living_and_what_is_not_ours_stay(tmp_path: Path) -> None:
     before = names(tmp_path)
     with replacing(tmp_path / "x"):
         live = set(names(tmp_path)) - set(before)
-        code = f"import sys; from pyggml import parts; print(parts.sweep({str(tmp_path)!r}))"
+        code = f"import sys; from pyggml.files import part_file; print(part_file.sweep({str(tmp_path)!r}))"
         for _ in range(2):
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
             assert done.stdout == "[]\n"

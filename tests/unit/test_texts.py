@@ -13,7 +13,7 @@ import pytest
 from model import tiny
 
 import pyggml
-from pyggml import texts
+from pyggml.files import texts
 from pyggml.files.texts import decode, read_text, text_of
 
 
