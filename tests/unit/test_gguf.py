@@ -263,7 +263,7 @@ def test_no_memory_for_an_array(model: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("pyggml.gguf.metadata._decode", refuse)
         with pytest.raises(OutOfMemory, match=r"8 elements of 'tokenizer\.ggml\.tokens'"):
             _ = file.metadata["tokenizer.ggml.tokens"]
-    monkeypatch.setattr("pyggml.gguf.read_entries", refuse)
+    monkeypatch.setattr("pyggml.gguf.file.read_entries", refuse)
     with pytest.raises(OutOfMemory, match="no memory for its header"):
         gguf.open(model)
 
