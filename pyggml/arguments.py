@@ -136,9 +136,16 @@ def list_of(name: str, value: object, expected: str = "a list") -> list[Any]:
     return list(items)
 
 
-def texts(name: str, value: object) -> list[str]:
-    """A list of str from any iterable of them. A single str is refused, as its characters are rarely meant."""
-    return [text(f"{name}[{i}]", each) for i, each in enumerate(list_of(name, value, "a list of texts"))]
+def texts(name: str, value: object, *, or_one: bool = False) -> list[str]:
+    """A list of str from any iterable of them. or_one: a single str too, whose characters are never meant.
+
+    >>> texts("stop", ("a", "b")), texts("stop", "END", or_one=True)
+    (['a', 'b'], ['END'])
+    """
+    if or_one and isinstance(value, str):
+        return [value]
+    expected = "text (str) or a list of texts" if or_one else "a list of texts"
+    return [text(f"{name}[{i}]", each) for i, each in enumerate(list_of(name, value, expected))]
 
 
 def choice(name: str, value: object, options: Collection[str]) -> str:

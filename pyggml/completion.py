@@ -161,11 +161,11 @@ class Completion:
 
     def startswith(self, prefix: str | tuple[str, ...]) -> bool:
         """Whether the text begins so, or so, or so."""
-        return self.text.startswith(tuple([prefix] if isinstance(prefix, str) else texts("prefix", prefix)))
+        return self.text.startswith(tuple(texts("prefix", prefix, or_one=True)))
 
     def endswith(self, suffix: str | tuple[str, ...]) -> bool:
         """Whether the text ends so, or so, or so."""
-        return self.text.endswith(tuple([suffix] if isinstance(suffix, str) else texts("suffix", suffix)))
+        return self.text.endswith(tuple(texts("suffix", suffix, or_one=True)))
 
     if not TYPE_CHECKING:
 

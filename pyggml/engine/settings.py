@@ -81,6 +81,6 @@ def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
     return {
         "max_tokens": whole_or_none("max_tokens", values["max_tokens"], 0),
         "sampling": Sampling(**{name: values[name] for name in _SAMPLING}),
-        "stop": [] if stop is None else [stop] if isinstance(stop, str) else texts("stop", stop),
+        "stop": [] if stop is None else texts("stop", stop, or_one=True),
         "logprobs": whole_or_none("logprobs", values["logprobs"], 0, MAX_LOGPROBS),
     }

@@ -20,11 +20,9 @@ class StopStrings:
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
-        self._stops = [stops] if isinstance(stops, str) else texts("stop", stops)
+        self._stops = texts("stop", stops, or_one=True)
         if "" in self._stops:
             raise ArgumentError("an empty stop string would stop at once; leave it out")
-        self._starts = {stop[:n] for stop in self._stops for n in range(1, len(stop))}
-        self._longest = max(map(len, self._stops), default=1)
         self._held = ""
         self._stopped = False
 
@@ -40,11 +38,7 @@ class StopStrings:
             self._stopped = True
             self._held = ""
             return data[: min(ends)[1]], True
-        keep = next(
-            (n for n in range(min(len(data), self._longest - 1), 0, -1) if data[-n:] in self._starts),
-            0,
-        )
-        cut = len(data) - keep
+        cut = min((_begun(data, stop) for stop in self._stops), default=len(data))
         self._held = data[cut:]
         return data[:cut], False
 
@@ -52,3 +46,17 @@ class StopStrings:
         """The held text, at the end of a stream that met no stop."""
         held, self._held = self._held, ""
         return held
+
+
+def _begun(text: str, stop: str) -> int:
+    """Where the longest end of text that a stop may begin with starts; its length where there is none.
+
+    >>> _begun("one E", "END"), _begun("one", "END")
+    (4, 3)
+    """
+    at = max(0, len(text) - len(stop) + 1)
+    while (at := text.find(stop[0], at)) >= 0:
+        if stop.startswith(text[at:]):
+            return at
+        at += 1
+    return len(text)

@@ -80,6 +80,12 @@ def test_a_stop_must_be_text() -> None:
         StopStrings([b"a"])  # type: ignore[list-item]
 
 
+def test_a_stop_of_a_book_takes_no_more_than_its_memory() -> None:
+    book = "it was the best of times, " * 40_000  # all its beginnings would be 500 GB
+    assert run([book], ["it was the best of times, it", " was not"]) == ("it was the best of times, it was not", False)
+    assert run([book], ["so ", book, "!"]) == ("so ", True)
+
+
 @given(st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3), st.lists(st.text("ab.", max_size=5), max_size=8))
 def test_the_pieces_do_not_matter(stops: list[str], pieces: list[str]) -> None:
     assert run(stops, pieces) == by_characters(stops, "".join(pieces))
