@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pyggml import embed
 from pyggml.cli import main as command_line
+from pyggml.errors import ArgumentError
 
 FLAGS = {
     "--cflags": embed.cflags,
@@ -19,10 +20,13 @@ FLAGS = {
 def main() -> None:
     """Answers compiler flags without loading anything; hands all else to the command line."""
     asked = sys.argv[1:]
-    command_line(_flags if asked and all(arg in FLAGS for arg in asked) else None)
+    command_line(_flags if any(arg in FLAGS for arg in asked) else None)
 
 
 def _flags(args: Sequence[str]) -> int:
+    strange = [arg for arg in args if arg not in FLAGS]
+    if strange:
+        raise ArgumentError(f"no flag for compilers: {strange[0]!a}; there are {', '.join(FLAGS)}")
     print(" ".join(FLAGS[arg]() for arg in args))
     return 0
 

@@ -73,6 +73,10 @@ def _guarded(args: list[str], command: Command | None) -> int:
         if e.errno == errno.EPIPE:
             return UNHEARD
         _say(f"error: {_of_system(e)}", debug)
+    except SystemExit as e:
+        if isinstance(e.__context__, BrokenPipeError):  # the help's printer has a status of its own for that
+            return UNHEARD
+        raise
     except MemoryError:
         _say("error: out of memory; take a smaller context (-c) or a smaller model", debug)
     except Exception as e:

@@ -146,7 +146,10 @@ def bench(
         Path | None, typer.Argument(metavar="MODEL", help="A GGUF file; default: the bundled model.")
     ] = None,
     model: options.ModelOpt = None,
-    prompt: Annotated[int, typer.Option("--prompt", "-p", "--n-prompt", help="Tokens of the prompt.")] = 512,
+    prompt: Annotated[
+        int | None,
+        typer.Option("--prompt", "-p", "--n-prompt", help="Tokens of the prompt; default: 512, or what fits."),
+    ] = None,
     generate: Annotated[int, typer.Option("--generate", "-n", "--n-gen", help="Tokens to generate.")] = 64,
     repeat: Annotated[int, typer.Option("--repeat", "-r", "--repetitions", help="Timings of each.")] = 3,
     depth: Annotated[

@@ -79,7 +79,7 @@ def _together(model: Model, batch: int, n_gen: int) -> float:
 
 def show(
     model: Model,
-    n_prompt: int,
+    n_prompt: int | None,
     n_gen: int,
     repeat: int,
     profile: bool,
@@ -87,8 +87,9 @@ def show(
     depth: int = 0,
     batch: int = 1,
 ) -> None:
-    """Measures and prints."""
-    n_prompt = min(n_prompt, max(model.n_ctx - depth - n_gen, 1))
+    """Measures and prints. n_prompt None: 512 tokens, or as many as the context has room for."""
+    if n_prompt is None:
+        n_prompt = min(512, max(model.n_ctx - depth - n_gen, 1))
     with progress("measuring", still=True) as bar:
         result = measure(model, n_prompt, n_gen, repeat, depth, batch, bar)
     if profile:

@@ -47,6 +47,8 @@ def checked(path: Path) -> Path:
     cure = _cure(path)
     if cure:
         raise ArgumentError(f"{path} {cure}")
+    if path == Path():  # what an empty argument becomes: a shell's variable that is not set
+        raise Usage("the model's name is empty, or the folder we are in: give a GGUF file")
     return path
 
 
@@ -56,7 +58,7 @@ def model_and_prompt(args: Sequence[str], model: Path | None, prompt: str | None
     words = list(args)
     if model is None and words and (len(words) + (prompt is not None) == 2 or _is_model(Path(words[0]))):
         model = Path(words.pop(0))
-        if not _is_model(_home(model)):
+        if not _is_model(checked(model)):
             known = "is no GGUF file" if _exists(model) else "does not exist"
             raise ArgumentError(f"{str(model)!r} {known}; with a prompt behind it, the first is a .gguf model")
     if prompt is None and words:

@@ -99,7 +99,7 @@ class Talk:
         try:  # a model without a template is told before the first question
             model.render_chat([*self.start, {"role": "user", "content": "?"}])
         except TemplateError as error:
-            raise TemplateError(f"this model cannot chat: {error}") from None
+            raise TemplateError(f"this model cannot chat, `pyggml run` continues a text: {error}") from None
 
     def _begin(self, system: str | None) -> None:
         self.start = [{"role": "system", "content": system}] if system else []

@@ -14,6 +14,7 @@ from pyggml.errors import ArgumentError
 MISUSED = 2
 
 _GPU = "pyggml computes on the CPU; leave it out"
+_EMBEDS = "python -m pyggml answers compilers"
 _ESCAPES = "the shell's $'a\\nb' makes escapes"
 _CHATS = "`pyggml chat` talks, `pyggml run` continues a text"
 OPTIONS = {
@@ -24,6 +25,7 @@ OPTIONS = {
     "--mlock": "--no-mmap copies the weights into memory", "--outtype": "it is --dtype",
     "--outfile": "it is the second argument", "-e": _ESCAPES, "--escape": _ESCAPES,
     "--color": "leave it out; NO_COLOR=1 turns colours off", "-v": "it is --version",
+    "--cflags": _EMBEDS, "--libs": _EMBEDS, "--include": _EMBEDS, "--cmake-dir": _EMBEDS,
     "--format": "--json is the other format", "--model-path": "it is --model", "--max-new-tokens": "it is --max-tokens",
 }  # fmt: skip
 """Options of llama.cpp, Ollama and transformers that are none here: what to type."""
@@ -79,14 +81,30 @@ def _told(error: Any, context: Any, args: Sequence[str]) -> str:
         plain = option.lower().replace("_", "-")
         near = [plain] if plain in known else difflib.get_close_matches(plain, known, 3, 0.6)
         return f"no option {option}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
-    typed = {arg.partition("=")[0] for arg in args}
-    told = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name in typed]
+    told = _typed(getattr(getattr(error, "param", None), "opts", ()), _before_end(args))
     if told and getattr(error, "message", None):
-        return f"invalid value for {told[0]}: {' '.join(str(error.message).split()).rstrip('.')}"
+        reason = " ".join(str(error.message).split()).rstrip(".").partition(", unable")[0]
+        return f"invalid value for {told[0]}: {ascii(told[1])[:60]}: {reason[:1].lower() + reason[1:]}"
     commands = getattr(getattr(context, "command", None), "commands", None)
     if commands and "o such command" in text:
         return _no_command(next((arg for arg in args if not arg.startswith("-")), ""), commands)
     return text[:1].lower() + text[1:]
+
+
+def _typed(names: Sequence[str], args: Sequence[str]) -> tuple[str, str] | None:
+    """Which of an option's names was typed last, and its value.
+
+    >>> _typed(["--max-tokens", "-n"], ["run", "-n=3"]), _typed(["--ctx"], ["--ctx", "x"])
+    (('-n', '=3'), ('--ctx', 'x'))
+    """
+    for at in range(len(args) - 1, -1, -1):
+        name, equals, value = args[at].partition("=")
+        short = args[at][:2]
+        if name in names and not (equals and name == short):
+            return name, value if equals else "".join(args[at + 1 : at + 2])
+        if short in names and not args[at].startswith("--"):
+            return short, args[at][2:]
+    return None
 
 
 def _before_end(args: Sequence[str]) -> Sequence[str]:

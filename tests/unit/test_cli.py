@@ -113,6 +113,7 @@ def test_bench():
     facts = json.loads(cli("bench", "--prompt", 16, "--generate", 4, "--repeat", 1, "--json", *more).stdout)
     assert (facts["depth"], facts["batch"], len(facts["batch_per_second"])) == (32, 3, 1)
     assert "do not fit" in cli("bench", "--prompt", 16, "--depth", 100000).stderr
+    assert "do not fit" in cli("bench", "--prompt", 100000).stderr  # never fewer than were asked for
 
 
 def test_chat_remembers(path):
