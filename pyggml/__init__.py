@@ -14,7 +14,6 @@ from pyggml import (
 )
 from pyggml._native import version as _version
 from pyggml.completion import Completion
-from pyggml.converters import convert
 from pyggml.embed import get_include
 from pyggml.engine.session import Session
 from pyggml.errors import (
@@ -34,23 +33,48 @@ from pyggml.estimate import estimate
 from pyggml.gguf.split import merge_file, split_file
 from pyggml.info import info
 from pyggml.model import Model, load
-from pyggml.numeric import formats
 from pyggml.quant.tensor import Tensor, dequantize, quantize
 from pyggml.quant.types import QuantType
-from pyggml.recipes import (
-    Imatrix,
-    Recipe,
-    Rule,
-    Sensitivity,
-    compare,
-    imatrix,
-    load_recipe,
-    quantize_file,
-    sensitivity,
-    strategy,
-)
+
+TYPE_CHECKING = False  # typing's, which nothing may be imported for before _start
+if TYPE_CHECKING:  # what most programs never ask for: imported when it is
+    from pyggml.converters.convert import convert
+    from pyggml.numeric import formats
+    from pyggml.recipes import (
+        Imatrix,
+        Recipe,
+        Rule,
+        Sensitivity,
+        compare,
+        imatrix,
+        load_recipe,
+        quantize_file,
+        sensitivity,
+        strategy,
+    )
 
 __version__ = _version()
+
+_LATER = {
+    "converters": "convert",
+    "numeric": "formats",
+    "recipes": "Imatrix Recipe Rule Sensitivity compare imatrix load_recipe quantize_file sensitivity strategy",
+}
+"""Rooms that are imported with the first use of one of their public names, or of themselves."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """A public name that is imported with its first use."""
+        from importlib import import_module
+
+        for room, names in _LATER.items():
+            if name == room or name in names.split():
+                module = import_module(f"pyggml.{room}")
+                found = module if name == room else getattr(module, name)
+                globals()[name] = found
+                return found
+        raise AttributeError(f"module 'pyggml' has no attribute {name!r}", name=name)
 
 
 def __dir__() -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import sys
 from typing import Any
 
@@ -20,6 +18,9 @@ def info() -> dict[str, Any]:
     >>> info()["isa"] in info()["isa_levels"]
     True
     """
+    import importlib.metadata  # these take longer than all the rest here
+    import platform
+
     versions: dict[str, str | None] = {}
     for name in _OTHERS:
         try:

@@ -374,10 +374,12 @@ def test_extension_exports_only_its_own() -> None:
 
 
 HEAVY = ("jinja2", "tokenizers", "sentencepiece", "typer", "rich", "torch", "transformers", "safetensors")
+LATER = ("pyggml.converters", "pyggml.numeric", "pyggml.recipes", "pyggml.tokenizer", "importlib.metadata", "hashlib")
 
 
 def test_import_is_light_and_silent() -> None:
-    code = f"import sys, pyggml; print([m for m in {HEAVY!r} if m in sys.modules])"
+    loaded = f"import sys, numpy; had = set(sys.modules); import pyggml; print([m for m in {HEAVY + LATER!r} if m in"
+    code = f"{loaded} sys.modules.keys() - had])"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert got.stdout.strip() == "[]"
     assert got.stderr == ""
@@ -389,6 +391,23 @@ def test_public_names_exist() -> None:
     wanted = "load quantize dequantize quantize_file estimate info gguf get_include Tensor PyggmlError GGUFError"
     missing = [name for name in (*wanted.split(), *pyggml.__all__) if not hasattr(pyggml, name)]
     assert not missing, f"pyggml lacks {missing}"
+
+
+def test_names_that_are_imported_later_are_the_rooms_own() -> None:
+    code = """if True:
+        import sys, threading, pyggml
+        seen = []
+        ask = [threading.Thread(target=lambda: seen.append(pyggml.quantize_file)) for _ in range(4)]
+        [t.start() for t in ask], [t.join() for t in ask]
+        from pyggml import convert, formats, numeric
+        rooms = [sys.modules[f"pyggml.{room}"] for room in ("recipes", "converters", "numeric")]
+        assert seen == [rooms[0].quantize_file] * 4 and pyggml.recipes is rooms[0]
+        assert [convert, formats, numeric] == [rooms[1].convert, rooms[2].formats, rooms[2]]
+        assert not hasattr(pyggml, "quantise_file")
+        for name in pyggml.__all__:
+            assert getattr(pyggml, name) is vars(pyggml)[name], name
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_public_names_are_explained() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,9 @@ from pyggml.cli import options, show, table
 from pyggml.cli.models import checked
 from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.files.atomic_file import check_writable, replacing
-from pyggml.recipes import Change
-from pyggml.recipes.choose import as_pure, parse
+
+if TYPE_CHECKING:
+    from pyggml.recipes import Change
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
 Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
@@ -109,6 +110,8 @@ def quantize(
     as_json: options.AsJson = False,
     threads: Annotated[int, typer.Option("--threads", "-t", help="0: the cores this process may use.", min=0)] = 0,
 ) -> None:
+    from pyggml.recipes.choose import as_pure
+
     src = checked(src)
     if not type and _is_recipe(dst.name):
         raise ArgumentError(f"{dst.name} is a type; the file to write comes before it")
@@ -231,6 +234,8 @@ def check_output(out: Path, model: Path, *others: Path | None) -> None:
 
 
 def _is_recipe(text: str) -> bool:
+    from pyggml.recipes.choose import parse
+
     try:
         parse(text)
     except PyggmlError:

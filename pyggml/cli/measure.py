@@ -16,8 +16,6 @@ from pyggml.cli import options, show, table
 from pyggml.cli.files import check_output
 from pyggml.cli.models import checked, model_of, only_model
 from pyggml.cli.usage import Usage
-from pyggml.recipes import report as drawing
-from pyggml.recipes import survey
 
 
 def perplexity(
@@ -168,6 +166,9 @@ def report(
 
     pyggml report model-f16.gguf --text held-out.txt --importance calibration.txt -o report.html
     """
+    from pyggml.recipes import report as drawing
+    from pyggml.recipes import survey
+
     path, text = only_model(model, argument), options.needed_text(text)
     words, other = options.read(text), None if importance is None else options.read(importance)
     names = None if recipes is None else [name.strip() for name in recipes.split(",")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, fields
 
 from pyggml import _native
@@ -52,6 +52,6 @@ class Sampling:
 
     def sampler(self, n_vocab: int) -> _native.Sampler:
         """A native sampler at the beginning of its random numbers."""
-        seed = secrets.randbits(64) if self.seed is None else self.seed
+        seed = int.from_bytes(os.urandom(8), "little") if self.seed is None else self.seed
         how = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
         return _native.Sampler(n_vocab, seed=seed, **how)

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -94,6 +93,8 @@ def scratch() -> Iterator[str]:
 
     What a killed run left of its own goes too.
     """
+    import tempfile  # with the random numbers behind it, longer than all the rest here
+
     folder = os.path.realpath(tempfile.gettempdir())
     parts.sweep(folder)
     with parts.part(folder, os.path.join(folder, ""), ArgumentError) as (_, leader):

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -102,7 +101,7 @@ def part(folder: str, shown: str, error: type[PyggmlError], mode: int = 0o666) -
     path, owner = "", os.getpid()
     try:
         while out is None:
-            path = os.path.join(folder, f".pyggml-{secrets.token_hex(8)}.part")
+            path = os.path.join(folder, f".pyggml-{os.urandom(8).hex()}.part")
             _live.add(path)
             out = create(path, shown, error, mode)
             if not _hold(out.fileno(), path):  # a sweep came between
