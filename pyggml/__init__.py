@@ -38,6 +38,9 @@ from pyggml.quant.types import QuantType
 
 TYPE_CHECKING = False  # typing's, which nothing may be imported for before _start
 if TYPE_CHECKING:  # what most programs never ask for: imported when it is
+    from pyggml import converters as converters
+    from pyggml import numeric as numeric
+    from pyggml import recipes as recipes
     from pyggml.converters.convert import convert
     from pyggml.numeric import formats
     from pyggml.recipes import (

@@ -37,6 +37,9 @@ reveal_type(m.metadata["k"])  # bool | int | float | str | numpy.ndarray | list
 reveal_type(pyggml.gguf.open("x").metadata["k"])  # bool | int | float | str | numpy.ndarray | list
 reveal_type(pyggml.quantize(np.zeros(32), "q8_0")[0])  # pyggml.quant.tensor.Tensor
 reveal_type(pyggml.compare("a", m, "text").kl_mean)  # float
+reveal_type(pyggml.convert("a", "b"))  # pyggml.converters.convert.Converted
+reveal_type(pyggml.quantize_file("a", "b"))  # list[pyggml.recipes.rewrite.Change]
+reveal_type(pyggml.numeric.encode(np.zeros(32), "nf4"))  # pyggml.numeric.coded.Coded
 m.generate("a", max_token=5)  # error
 m.generate("a", temperature="hot")  # error
 m.chat(messages, max_token=5)  # error
