@@ -37,7 +37,7 @@ from pyggml.engine import batch, scoring
 from pyggml.engine.generate import Continuation, Stream, complete
 from pyggml.engine.memory import Memory
 from pyggml.engine.plan_file import export_plan
-from pyggml.engine.prompts import Ids, Prompt, Prompts, read_prompt, read_prompts
+from pyggml.engine.prompts import Ids, Prompt, Prompts, check_length, read_prompt, read_prompts
 from pyggml.engine.session import Session
 from pyggml.engine.settings import DEFAULTS, read_settings, spelled_out
 from pyggml.engine.weights import Progress, Tensors, Weights
@@ -303,7 +303,7 @@ class Model(Held):
         streams = flag("stream", stream)
         how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
         rendered = self._render("chat", messages, template, template_args, variables)
-        ids = self.tokenizer.encode(rendered, add_special=False, parse_special=True)
+        ids = self._encode(rendered, add_special=False)
         bos = self.tokenizer.bos_id
         if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
@@ -419,16 +419,23 @@ class Model(Held):
              "n_vocab": self.n_vocab, "n_ctx": self.n_ctx, "bytes": self._file.size, "threads": self.n_threads},
         )  # fmt: skip
 
-    def _ids(self, name: str, prompt: object) -> list[int]:
+    def _ids(self, name: str, prompt: object, *, fits: bool = True) -> list[int]:
+        """fits: the whole must fit the context; what is far from it is refused before it is tokenized."""
         self._check_open()
         found = read_prompt(name, prompt)
-        ids = self.tokenizer.encode(found, add_special=True, parse_special=True) if isinstance(found, str) else found
+        ids = self._encode(found, True, fits) if isinstance(found, str) else found
         if not ids:
             start = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
             if start is None:
                 raise ArgumentError("an empty prompt needs a model with a BOS or EOS token; this one has neither")
             ids = [start]
         return ids
+
+    def _encode(self, text: str, add_special: bool, fits: bool = True) -> list[int]:
+        tokenizer = self.tokenizer
+        if fits:
+            check_length(text, tokenizer.encode, self.n_ctx)
+        return tokenizer.encode(text, add_special=add_special, parse_special=True)
 
     def _start(self, ids: Sequence[int], how: Mapping[str, Any], answers: bool = False) -> Stream:
         return Stream(self, self._continue(ids, how, answers))

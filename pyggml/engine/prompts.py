@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyggml.arguments import ids, list_of, wrong_type
 from pyggml.completion import Completion
-from pyggml.errors import ArgumentTypeError
+from pyggml.errors import ArgumentTypeError, ContextFull
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 Prompt = str | Completion | Ids
@@ -20,6 +20,8 @@ Prompts = Sequence[Prompt] | Iterator[Prompt]
 
 _ONE = "text (str) or a list of token ids"
 _MANY = f"{_ONE}, or a list of such prompts"
+_SHORT = 1 << 16  # characters that are read whole, whatever the context
+_PER_TOKEN = 16  # characters that a token of an ordinary text never stands for
 
 
 def read_prompt(name: str, value: object) -> str | list[int]:
@@ -73,3 +75,23 @@ def _refuse(name: str, value: object, expected: str) -> None:
             f"{name} must be {expected}, got a list of {type(value[0]).__name__}; "
             "a conversation is answered by m.chat(messages)"
         )
+
+
+def check_length(text: str, encode: Callable[[str], list[int]], n_ctx: int) -> None:
+    """Raises ContextFull for a text far longer than the context, by the tokens of its beginning: a whole one of many
+    megabytes takes minutes and gigabytes. What is not refused here may still be too long.
+
+    >>> check_length("a" * 10_000_000, lambda part: [1] * len(part), 512)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    pyggml.errors.ContextFull: the text has 10,000,000 characters, and its first 65,536 alone are 65536 tokens: ...
+    """
+    n = max(_SHORT, _PER_TOKEN * n_ctx)
+    while n <= len(text) // 2:
+        n_tokens = len(encode(text[:n]))
+        if n_tokens > 2 * n_ctx:  # a cut changes a few tokens around it, and never so many
+            raise ContextFull(
+                f"the text has {len(text):,} characters, and its first {n:,} alone are {n_tokens} tokens: they do not "
+                f"fit the context of {n_ctx}; shorten the text"
+            )
+        n *= 4

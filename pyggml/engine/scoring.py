@@ -50,7 +50,7 @@ def perplexity(model: Model, text: Text | Prompt, n_ctx: int, progress: Callable
     """exp of the mean negative log-probability over the second halves of chunks of n_ctx ids."""
     if isinstance(text, str):
         check_no_name("perplexity", text)
-    ids = model._ids("text", text_of(text) if is_text(text) else text)
+    ids = model._ids("text", text_of(text) if is_text(text) else text, fits=False)
     n_ctx = min(n_ctx, model.n_ctx)
     n_chunk = len(ids) // n_ctx
     if n_chunk == 0:

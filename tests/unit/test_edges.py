@@ -106,7 +106,27 @@ def test_odd_texts_are_texts(m: Any) -> None:
     for prompt in ("\udcff", "a\0b", "\ufeff", "\U0001f600", np.str_("Once"), m.generate("Once", max_tokens=2)):
         assert m.generate(prompt, max_tokens=1).usage.prompt_tokens == len(m.tokenize(str(prompt)))
     with pytest.raises(pyggml.ContextFull, match="64"):
-        m.generate("Once upon a time " * 5000)
+        m.generate("Once upon a time " * 500)
+
+
+def test_a_text_far_beyond_the_context_is_refused_by_its_beginning(m: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = m.tokenizer.encode
+    monkeypatch.setattr(m.tokenizer, "encode", lambda text, *a, **k: seen.append(len(text)) or real(text, *a, **k))
+    huge = "Once upon a time " * 1_000_000
+    said = r"17,000,000 characters, and its first 65,536 alone are \d+ tokens.*context of 64; shorten the text"
+    say = [{"role": "user", "content": huge[:4_000_000]}]
+    for call in (m.generate, m.stream, m.score, lambda text: m.generate(["Once", text])):
+        with pytest.raises(pyggml.ContextFull, match=said):
+            call(huge)
+    with pytest.raises(pyggml.ContextFull, match="its first 65,536 alone"):
+        m.chat(say, template=TEMPLATE)
+    assert max(seen) == 65_536
+    blanks = "\n" * 200_000  # few tokens, perhaps: the whole is read before it is judged
+    with pytest.raises(pyggml.ContextFull, match="context of 64"):
+        m.generate(blanks)
+    with pytest.raises(pyggml.ArgumentError, match="tokens, at least"):
+        m.perplexity("Once " * 3, n_ctx=32)
 
 
 def test_quantize_takes_what_holds_numbers() -> None:
