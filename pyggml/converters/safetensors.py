@@ -44,8 +44,9 @@ def read(path: str) -> dict[str, Stored]:
         raise GGUFError(
             f"{what} claims a table of {length} bytes, the file has {file.size}: it was cut or is no safetensors"
         )
+    head = file.read(8, length)
     try:
-        table = parse_json(file.read(8, length), _MAX_VALUES, unique=True)
+        table = parse_json(head, _MAX_VALUES, unique=True)
     except (ValueError, RecursionError) as e:
         raise GGUFError(f"{what}: the table of tensors is no JSON: {said(e)}") from None
     if not isinstance(table, dict):

@@ -14,7 +14,7 @@ from typing import Any
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors
 from pyggml.converters.packed import merge_first
 from pyggml.converters.stored import Stored
-from pyggml.errors import ArgumentError, GGUFError, UnsupportedError
+from pyggml.errors import ArgumentError, GGUFError, UnsupportedError, file_error
 from pyggml.files.foreign import name_of, parse_json, read_bytes, read_text, reading
 from pyggml.files.recognise import HEAD, not_fetched
 from pyggml.files.regular_file import RegularFile
@@ -192,7 +192,7 @@ def _from_folder(folder: str) -> Source:
     try:
         names = sorted(os.listdir(folder))
     except OSError as e:
-        raise GGUFError(f"{clip(folder)} cannot be read: {e}") from None
+        raise file_error(f"{clip(folder)} cannot be read: {e.strerror}", e, folder) from None
     _check_adapter(folder, names)
     for name in names:
         if _SMALL.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):

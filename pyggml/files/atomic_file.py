@@ -161,6 +161,8 @@ class Together:
                 raise _there(path) from None
             except OSError:  # a file system without hard links
                 os.rename(part, path)
+        except PyggmlError:  # a FileError is an OSError too
+            raise
         except OSError as e:
             raise parts.unwritable(path, GGUFError, e) from e
 

@@ -375,6 +375,18 @@ def fill(folder: Path, replace: bool = True, stop: str = "") -> None:
                     raise KeyboardInterrupt
 
 
+def test_a_file_that_came_meanwhile_is_said_as_one_that_was_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileExistsError, match=r"one' exists already; remove it or choose another name"),
+        together(tmp_path, ArgumentError, replace=False) as files,
+    ):
+        with files.open("one") as out:
+            out.write(b"new")
+        (tmp_path / "one").write_bytes(b"another's")
+    assert (tmp_path / "one").read_bytes() == b"another's"
+    assert names(tmp_path) == ["one"]
+
+
 def test_a_set_appears_as_a_whole(tmp_path: Path) -> None:
     for stop in ("index", "b"):
         with pytest.raises(KeyboardInterrupt):
