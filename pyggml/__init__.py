@@ -71,13 +71,15 @@ if not TYPE_CHECKING:
         """A public name that is imported with its first use."""
         from importlib import import_module
 
+        from pyggml.keywords import no_attribute
+
         for room, names in _LATER.items():
             if name == room or name in names.split():
                 module = import_module(f"pyggml.{room}")
                 found = module if name == room else getattr(module, name)
                 globals()[name] = found
                 return found
-        raise AttributeError(f"module 'pyggml' has no attribute {name!r}", name=name)
+        raise no_attribute("pyggml", name, __all__, import_module(__name__))
 
 
 def __dir__() -> list[str]:

@@ -36,31 +36,27 @@ class Timings:
     decode_per_second: float
 
 
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class Alternative(tuple[int, float]):
-    """A token that might have come: the pair (id, logprob), and its text.
+    """A token that might have come: the pair (id, logprob), and its text. logprob is the natural one.
 
     >>> a = Alternative(5, -0.5, " king")
     >>> a == (5, -0.5), a.id, a.logprob, a.text
     (True, 5, -0.5, ' king')
+    >>> from dataclasses import asdict
+    >>> asdict(a)
+    {'id': 5, 'logprob': -0.5, 'text': ' king'}
     """
 
+    id: int
+    logprob: float
     text: str
 
     def __new__(cls, id: int, logprob: float, text: str) -> Alternative:
         """A pair that knows its text."""
         made = super().__new__(cls, (id, logprob))
-        made.text = text
+        made.__dict__.update(id=id, logprob=logprob, text=text)  # also a dataclass, for asdict and JSON
         return made
-
-    @property
-    def id(self) -> int:
-        """The token's id."""
-        return self[0]
-
-    @property
-    def logprob(self) -> float:
-        """Its natural log-probability."""
-        return self[1]
 
     @property
     def token(self) -> str:
@@ -138,7 +134,13 @@ class Completion:
         return str(part) in self.text
 
     def __getitem__(self, index: int | slice) -> str:
+        key: object = index
+        if isinstance(key, str):
+            raise wrong_type("index", "a position in the text", key, f"a Completion has {', '.join(self.__slots__)}")
         return self.text[index]
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.text)

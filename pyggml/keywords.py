@@ -93,6 +93,43 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
 _OTHERS = {name: (tuple(ours.split()), advice) for names, ours, advice in _ROWS for name in names.split()}
 
 
+# What other libraries' modules and models have, and what does that here.
+_ATTRIBUTES: tuple[tuple[str, str], ...] = (
+    ("Llama AutoModel AutoModelForCausalLM AutoTokenizer LLM pipeline from_pretrained load_model open_model",
+     "pyggml.load(path) gives a model"),
+    ("create_completion complete completion run predict", "m.generate(prompt) continues a text"),
+    ("create_chat_completion chat_completion chat_completions", "m.chat(messages) answers a conversation"),
+    ("apply_chat_template", "m.render_chat(messages) makes the prompt"),
+    ("eval forward", "m.logits(ids), or m.session().step(ids), gives logits"),
+    ("encode", "m.tokenize(text) gives ids"),
+    ("decode batch_decode", "m.detokenize(ids) gives text"),
+    ("embed create_embedding embeddings", "embeddings are not built in"),
+    ("save_state load_state", "states are not saved; a session keeps its own in memory"),
+    ("token_bos bos_token_id", "it is m.tokenizer.bos_id"),
+    ("token_eos eos_token_id", "it is m.tokenizer.eos_id"),
+    ("vocab_size", "it is m.n_vocab"),
+    ("context_length context_size max_position_embeddings", "it is m.n_ctx"),
+    ("n_embd n_layer n_head hidden_size num_hidden_layers", "it is in m.config"),
+    ("chat_template", 'it is m.metadata["tokenizer.chat_template"]'),
+    ("free unload release dispose", "m.close() frees everything"),
+    ("GGUFReader read_gguf load_gguf", "pyggml.gguf.open(path) reads a file"),
+    ("GGUFWriter", "it is pyggml.gguf.Writer"),
+    ("GGMLQuantizationType", "it is pyggml.QuantType"),
+)  # fmt: skip
+_ELSEWHERE = {name: advice for names, advice in _ATTRIBUTES for name in names.split()}
+
+
+def no_attribute(what: str, name: str, known: Collection[str], of: object) -> AttributeError:
+    """The error of an attribute that is not there: what is meant, by the names of other libraries or the nearest own.
+
+    >>> no_attribute("a Model", "create_completion", ["generate"], None).args
+    ("a Model has no attribute 'create_completion': m.generate(prompt) continues a text",)
+    """
+    near = difflib.get_close_matches(name, known, n=1) if name[:1] != "_" else []
+    advice = _ELSEWHERE.get(name) or (f"did you mean {near[0]}?" if near else "")
+    return AttributeError(f"{what} has no attribute {name!r}{': ' + advice if advice else ''}", name=name, obj=of)
+
+
 def hint(name: str, known: Collection[str]) -> str:
     """What to do about a keyword that is none of the known.
 

@@ -405,6 +405,12 @@ class Model(Held):
     ) -> None:
         self.close()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Names the cure where another library's name is asked for."""
+            raise keywords.no_attribute("a Model", name, dir(self), self)
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._n_weights:,} parameters, n_ctx {self.n_ctx}"
         return f"<pyggml.Model {self.config.arch} {self._file.path} ({state})>"

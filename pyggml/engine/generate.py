@@ -49,7 +49,7 @@ class Continuation:
         self._stops = StopStrings(stop)
         self._continues = continues
         self._logprobs: list[TokenLogprob] = []
-        self._tokens: list[int] = []
+        self.tokens: list[int] = []
         self._text: list[str] = []
         self._stopped = False
         self._started = self._first = 0.0
@@ -65,8 +65,8 @@ class Continuation:
         """The tokens that come next; None at the end, and then `finish` says why."""
         if self.finish:
             return None
-        tokens = self._tokens[-1:] or self.prompt
-        enough = self._max_tokens is not None and len(self._tokens) >= self._max_tokens
+        tokens = self.tokens[-1:] or self.prompt
+        enough = self._max_tokens is not None and len(self.tokens) >= self._max_tokens
         if enough or session.n_past + len(tokens) > session.n_ctx:
             self.finish = "length"
         return None if self.finish else tokens
@@ -87,7 +87,7 @@ class Continuation:
         if token in self._model.tokenizer.eog_ids:
             self.finish = "stop"
             return ""
-        self._tokens.append(token)
+        self.tokens.append(token)
         text, self._stopped = self._stops.push(self._decoder.push(token))
         if self._stopped:
             self.finish = "stop"
@@ -113,12 +113,12 @@ class Continuation:
     def sum_up(self) -> Completion:
         """What there is so far."""
         ended = time.perf_counter()
-        n, m = len(self.prompt), len(self._tokens)
+        n, m = len(self.prompt), len(self.tokens)
         prompt_s = (self._first or ended) - (self._started or ended)
         decode_s = ended - self._first if self._first else 0.0
         return Completion(
             "".join(self._text),
-            self._tokens,
+            self.tokens,
             self.finish or "cancelled",
             Usage(n, m, n + m),
             Timings(
@@ -161,6 +161,10 @@ class Stream(Held):
             model._give_back(session)
             raise
         self._session: Session | None = session
+
+    def __repr__(self) -> str:
+        done, n = self.result, len(self._what.tokens)
+        return f"<pyggml.Stream {done.finish_reason if done else 'open'}, {n} tokens>"
 
     def __iter__(self) -> Iterator[str]:
         return self

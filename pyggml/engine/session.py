@@ -71,6 +71,12 @@ class Session(Held):
             model._check_open()  # closed meanwhile
             raise
 
+    def __repr__(self) -> str:
+        try:
+            return f"<pyggml.Session {self._native.n_past} of {self._native.n_ctx} positions>"
+        except ArgumentError:
+            return "<pyggml.Session closed>"
+
     @property
     def n_past(self) -> int:
         """Positions held in the cache. They change when a step has ended."""

@@ -207,7 +207,8 @@ def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
 
 def _cannot_open(path: str, error: OSError | ValueError) -> GGUFError:
     if isinstance(error, FileNotFoundError):
-        return file_error(f"{clip(path)} does not exist (current directory: {clip(_cwd())})", error, path)
+        hint = "; nothing is downloaded: give a file" if "://" in path else ""
+        return file_error(f"{clip(path)} does not exist (current directory: {clip(_cwd())}){hint}", error, path)
     if isinstance(error, OSError):
         return file_error(f"{clip(path)} cannot be opened: {error.strerror}", error, path)
     return GGUFError(f"{clip(path)} is no path: {error}")

@@ -11,4 +11,10 @@ from pyggml.gguf.format import ValueType
 from pyggml.gguf.metadata import Metadata, MetadataValue
 from pyggml.gguf.writer import Writer
 
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return __all__
+
+
 __all__ = ["GGUFFile", "Metadata", "MetadataValue", "TensorInfo", "ValueType", "Writer", "open"]

@@ -26,6 +26,12 @@ from pyggml.numeric.catalogue import Format, Formats, formats
 from pyggml.numeric.coded import Coded
 from pyggml.numeric.notation import Notation, notation, notation_of
 
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return __all__
+
+
 __all__ = ["Coded", "Format", "Formats", "Notation", "encode", "formats", "notation", "notation_of"]
 
 _SHORT = {"fp4": "fp4_e2m1", "e2m1": "fp4_e2m1", "e4m3": "fp8_e4m3", "e5m2": "fp8_e5m2"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -110,6 +110,13 @@ class Tensor:
     def _repr_html_(self) -> str:
         rows = {"type": self.type, "shape": self.shape, "values": self.size, "bytes": self.nbytes}
         return display.facts("Tensor", rows | {"bits per value": round(self.type.bits_per_weight, 3)})
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Names the cure where numpy's array is meant."""
+            hint = f"; the values have: .numpy().{name}" if hasattr(np.ndarray, name) and name[:1] != "_" else ""
+            raise AttributeError(f"a Tensor has no {name!r}{hint}", name=name, obj=self)
 
     def __getitem__(self, index: int | slice) -> Tensor:
         """Rows along the first dimension: an int drops it, a slice keeps it. Steps other than 1 copy."""

@@ -8,6 +8,12 @@ from pyggml.recipes.recipe import Recipe, Rule
 from pyggml.recipes.rewrite import Change, quantize_file
 from pyggml.recipes.strategies import strategy
 
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return __all__
+
+
 __all__ = [
     "Change",
     "Comparison",

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -494,7 +495,51 @@ def test_what_is_data_can_be_pickled(m: Any) -> None:
 
 
 def test_dir_shows_the_public_names() -> None:
-    assert sorted(dir(pyggml)) == sorted(pyggml.__all__)
+    for module in (pyggml, gguf, pyggml.numeric, pyggml.recipes):
+        assert sorted(dir(module)) == sorted(module.__all__)
     code = "import pyggml, json; print(json.dumps(dir(pyggml)))"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "annotations" not in json.loads(got.stdout)
+
+
+def test_names_of_other_libraries_objects_get_a_hint(m: Any) -> None:
+    tensor = m.tensors["output_norm.weight"]
+    for of, name, said in (
+        (m, "create_completion", r"m\.generate"), (m, "create_chat_completion", r"m\.chat"), (m, "encode", "tokenize"),
+        (m, "from_pretrained", r"pyggml\.load"), (m, "tokenise", "did you mean tokenize"), (m, "n_embd", r"m\.config"),
+        (pyggml, "Llama", r"pyggml\.load"), (pyggml, "AutoModelForCausalLM", "load"), (pyggml, "GGUFReader", "gguf"),
+        (pyggml, "quantise_file", "did you mean quantize_file"), (pyggml, "laod", "did you mean load"),
+        (tensor, "T", r"\.numpy\(\)\.T"), (tensor, "astype", r"\.numpy\(\)\.astype"),
+    ):  # fmt: skip
+        with pytest.raises(AttributeError, match=f"{name}'.*{said}") as caught:
+            getattr(of, name)
+        assert caught.value.name == name
+        assert not hasattr(of, name)
+    for of in (m, tensor, pyggml):
+        with pytest.raises(AttributeError, match=r"'nothing_like_it'$"):
+            of.nothing_like_it  # noqa: B018
+    with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
+        pyggml.load("https://example.org/model.gguf")
+
+
+def test_a_completion_can_be_a_key_and_json(m: Any) -> None:
+    c = m.generate("Once", max_tokens=3, temperature=0, logprobs=2)
+    assert {c: 1}[copy.copy(c)] == 1
+    told = json.loads(json.dumps(asdict(c)))
+    assert told["text"] == c.text
+    first = c.logprobs[0].top[0]
+    assert told["logprobs"][0]["top"][0] == {"id": first.id, "logprob": first.logprob, "text": first.text}
+    token, logprob = first
+    assert (token, logprob) == first == pickle.loads(pickle.dumps(first))
+    assert pickle.loads(pickle.dumps(first)).text == first.text
+    for key in ("text", "choices"):
+        with pytest.raises(ArgumentTypeError, match="a Completion has text, tokens, finish_reason"):
+            c[key]
+
+
+def test_what_is_open_says_how_far_it_is(m: Any) -> None:
+    stream, session = m.stream("Once", max_tokens=2, temperature=0), m.session(8)
+    assert (repr(stream), repr(session)) == ("<pyggml.Stream open, 0 tokens>", "<pyggml.Session 0 of 8 positions>")
+    list(stream)
+    session.close()
+    assert (repr(stream), repr(session)) == ("<pyggml.Stream length, 2 tokens>", "<pyggml.Session closed>")
