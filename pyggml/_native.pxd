@@ -171,6 +171,24 @@ cdef extern from "pgg.h" nogil:
         PGG_ROWS_TOKENS
         PGG_ROWS_WANTED
 
+    ctypedef enum pgg_device_kind:
+        PGG_DEVICE_CPU
+        PGG_DEVICE_GPU
+        PGG_DEVICE_IGPU
+
+    ctypedef struct pgg_device_info:
+        char id[32]
+        char name[128]
+        char driver[64]
+        pgg_device_kind kind
+        int unified
+        uint64_t total
+        uint64_t free_bytes
+        char why_not[256]
+
+    int pgg_device_count() noexcept
+    pgg_status pgg_device_about(int device, pgg_device_info *about) noexcept
+
     pgg_status pgg_plan_new(pgg_plan **plan) noexcept
     void pgg_plan_free(pgg_plan *plan) noexcept
     int pgg_plan_close(pgg_plan *plan) noexcept
@@ -179,6 +197,7 @@ cdef extern from "pgg.h" nogil:
                                int64_t cols, int *index) noexcept
     pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) noexcept
     pgg_status pgg_plan_output(pgg_plan *plan, int node) noexcept
+    pgg_status pgg_plan_place(pgg_plan *plan, int first_op, int last_op, int device) noexcept
     pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) noexcept
     pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols) noexcept
     int64_t pgg_plan_output_cols(const pgg_plan *plan) noexcept

@@ -31,11 +31,12 @@ const char *pgg_activation_name(int at) { return at >= 0 && at < PGG_ACTIVATION_
 typedef struct op_row {
   const char *name;
   const pgg_op_field *fields;
-  int n_src;
+  int n_src, n_weight;
 } op_row;
 
 static const op_row rows[] = {
-#define OP(NAME, name, fields) {#name, fields_of_##name, (int)sizeof(struct pgg_src_of_##name) - 1},
+#define OP(NAME, name, fields) \
+  {#name, fields_of_##name, (int)sizeof(struct pgg_src_of_##name) - 1, (int)sizeof(struct pgg_weight_of_##name) - 1},
 #include "core/ops.def"
 };
 
@@ -44,6 +45,7 @@ static bool known(int kind) { return kind >= 0 && kind < PGG_OP_COUNT; }
 const char *pgg_op_name(int kind) { return known(kind) ? rows[kind].name : NULL; }
 const pgg_op_field *pgg_op_fields(int kind) { return known(kind) ? rows[kind].fields : NULL; }
 int pgg_op_src_count(int kind) { return rows[kind].n_src; }
+int pgg_op_weight_count(int kind) { return rows[kind].n_weight; }
 
 static pgg_status judge_src(const pgg_plan *plan, const pgg_op *op, const pgg_op_field *field, int node) {
   if (node < 0 || node >= plan->n_node)

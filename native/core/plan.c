@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/backend.h"
-#include "core/exec.h"
 #include "quant/quant.h"
 
 #define MAX_ITEMS (1 << 20) /* nodes, weights or ops of a plan */
@@ -43,7 +42,6 @@ pgg_status pgg_plan_new(pgg_plan **out) {
   pgg_plan *plan = calloc(1, sizeof *plan);
   if (!plan) return pgg_fail(PGG_ENOMEM, "no memory for a plan");
   plan->output = plan->bound = -1;
-  plan->backend = pgg_backend_default();
   pgg_lock();
   pgg_cond_init(&plan->quiet);
   plan->generation = pgg_generation();
@@ -58,8 +56,7 @@ void pgg_plan_free(pgg_plan *plan) {
   const bool mine = plan->generation == pgg_generation();
   pgg_unlock();
   if (mine) pgg_cond_free(&plan->quiet); /* a child's copy may have waiters that do not exist */
-  for (int i = 0; i < PGG_MAX_SPACES; i++) pgg_space_free(plan, plan->spaces[i]);
-  plan->backend->discard(plan);
+  pgg_places_drop(plan);
   for (int i = 0; i < plan->n_weight; i++) {
     free(plan->weights[i].name);
     free(plan->weights[i].own);
@@ -116,11 +113,6 @@ pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const voi
   return PGG_OK;
 }
 
-/* Multiply-adds of one row through a weight, in those of small integers. */
-static double macs_of(const pgg_weight *w) {
-  return (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)w->rows;
-}
-
 /* What the plan as a whole learns from an op that was found good. */
 static void note_op(pgg_plan *plan, const pgg_op *op) {
   switch (op->kind) {
@@ -130,17 +122,8 @@ static void note_op(pgg_plan *plan, const pgg_op *op) {
       break;
     }
     case PGG_OP_INPUT: plan->n_input = PGG_INT(op, input, cols); break;
-    case PGG_OP_MATMUL: plan->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
-    case PGG_OP_EXPERTS: { /* three products of each chosen expert */
-      const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
-      for (int i = 0; i < 3; i++)
-        plan->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
-      break;
-    }
     case PGG_OP_ATTENTION:
       if (!PGG_INT(op, attention, causal)) plan->any_order = true;
-      plan->macs_past +=
-          (double)(PGG_INT(op, attention, n_head) * (PGG_INT(op, attention, k_dim) + PGG_INT(op, attention, v_dim)));
       break;
     default: break;
   }
@@ -163,7 +146,7 @@ pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) {
   pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .kv = -1};
   if (op->kind == PGG_OP_ATTENTION) {
     pgg_kv_layer layer = {PGG_INT(op, attention, layer), PGG_INT(op, attention, n_head_kv),
-                          PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim)};
+                          PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim), 0};
     rec.kv = plan->n_kv;
     plan->kv[plan->n_kv++] = layer;
   }
@@ -195,9 +178,8 @@ pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) {
   if (plan->output < 0) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
   if ((status = pgg_init())) return status;
   plan->limits = *limits;
-  if ((status = plan->backend->compile(plan)) || (status = pgg_layout_freeze(plan))) return status;
-  int single = pgg_threads_default();
-  plan->gate.n = single < PGG_MAX_SPACES - 1 ? single : PGG_MAX_SPACES - 1;
+  if ((status = pgg_places_find(plan)) || (status = pgg_layout_freeze(plan))) return status;
+  plan->gate.n = 1;
   plan->frozen = true;
   return PGG_OK;
 }
@@ -219,8 +201,11 @@ int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->n_input 
 
 size_t pgg_plan_arena_bytes(const pgg_plan *plan) {
   if (!plan || !plan->frozen) return 0;
-  const int threads = pgg_threads_default();
-  return plan->arena_bytes + (size_t)threads * plan->own_bytes + plan->backend->scratch_bytes(plan, threads);
+  size_t bytes = plan->between_bytes;
+  for (int p = 0; p < plan->n_place; p++) bytes += plan->places[p].arena_bytes;
+  for (int s = 0; s < plan->n_segment; s++)
+    bytes += plan->places[plan->segments[s].place].backend->scratch(&plan->segments[s]);
+  return bytes;
 }
 
 int pgg_plan_weight_count(const pgg_plan *plan) { return plan ? plan->n_weight : 0; }

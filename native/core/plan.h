@@ -1,5 +1,5 @@
-/* What a plan is made of: nodes, weights, ops, and what freezing adds (arena offsets, hazards). Shared by the files of
- * core/ and read by backends; no file outside changes it. */
+/* What a plan is made of: nodes, weights, ops, and what freezing adds (places, segments, arena offsets, hazards).
+ * Shared by the files of core/ and read by backends; no file outside changes it. */
 #ifndef PGG_PLAN_H
 #define PGG_PLAN_H
 #include <stdatomic.h>
@@ -7,7 +7,16 @@
 #include "base/base.h"
 #include "base/sync.h"
 
+#define PGG_MAX_PLACES 8 /* devices of a plan */
+
 typedef struct pgg_backend pgg_backend;
+typedef struct pgg_device pgg_device; /* a backend's, opened */
+
+/* Memory of a device. An address only where the backend says so; what it is else is the backend's secret. */
+typedef struct pgg_mem {
+  void *p;
+  size_t bytes;
+} pgg_mem;
 
 typedef struct pgg_node {
   int64_t rows; /* PGG_ROWS_TOKENS or PGG_ROWS_WANTED */
@@ -15,7 +24,7 @@ typedef struct pgg_node {
   int64_t stride; /* floats from row to row: cols rounded up to 64 bytes */
   int op;         /* that makes it */
   int last_use;   /* last op that reads it; its own op if none */
-  size_t offset;  /* bytes in the arena */
+  int place;      /* of the segment that makes it */
   size_t bytes;   /* of n_batch rows; 0 for the output node when it is bound to the caller's buffer */
   /* With so few rows each thread of a team makes the node for itself, in memory of its own. 0: never. */
   int64_t own_rows;
@@ -35,7 +44,8 @@ typedef struct pgg_weight {
 typedef struct pgg_plan_op_rec {
   pgg_op op; /* op.name is owned */
   int node;
-  int kv; /* attention: index into plan->kv, else -1 */
+  int kv;     /* attention: index into plan->kv, else -1 */
+  int device; /* that it was placed on: a number of pgg_device_about */
   /* The last op before this one that must be finished by all threads before this one starts, -1 if none:
    * when threads divide both freely, and when both are divided by rows in the same way. */
   int after_any, after_rows;
@@ -45,11 +55,35 @@ typedef struct pgg_plan_op_rec {
 
 typedef struct pgg_kv_layer {
   int64_t layer, n_head_kv, k_dim, v_dim;
+  int place;
 } pgg_kv_layer;
 
-#define PGG_MAX_SPACES 17 /* scratch sets: one of the team, and up to 16 for steps on a single thread */
+/* A device that some of the plan runs on. */
+typedef struct pgg_place {
+  const pgg_backend *backend;
+  int number; /* of pgg_device_about */
+  pgg_device *device;
+  size_t arena_bytes;
+  size_t *offsets;  /* (n_node) in the arena, of the nodes that are there */
+  pgg_mem *weights; /* (n_weight) those that its ops read */
+} pgg_place;
 
-typedef struct pgg_space pgg_space;
+/* Ops [first, end), which one device runs in one go. */
+typedef struct pgg_segment {
+  pgg_plan *plan;
+  int place;
+  int first, end;
+  int *taken; /* (n_taken) nodes that another device made: copied here before it runs */
+  int n_taken;
+  void *compiled; /* the backend's own notes about the ops */
+} pgg_segment;
+
+/* Memory of the nodes of one running piece in every device, where more than one segment looks at them; and a row of
+ * host memory on the way from device to device. */
+typedef struct pgg_arenas {
+  pgg_mem mem[PGG_MAX_PLACES];
+  pgg_mem between;
+} pgg_arenas;
 
 struct pgg_plan {
   pgg_node *nodes;
@@ -66,14 +100,14 @@ struct pgg_plan {
   bool any_order;  /* an attention op without causality */
   bool frozen;
   pgg_limits limits;
-  size_t arena_bytes; /* of the nodes */
-  size_t own_bytes;   /* of the nodes that each thread makes for itself */
-  double macs;        /* work of one token, attention apart, in multiply-adds of small integers */
-  double macs_past;   /* more of them for each position looked at */
-  const pgg_backend *backend;
-  void *compiled; /* the backend's own notes about the ops */
-  pgg_gate gate;  /* of spaces 1.. */
-  pgg_space *spaces[PGG_MAX_SPACES];
+  size_t own_bytes; /* of the nodes that a thread may make for itself */
+  pgg_place places[PGG_MAX_PLACES];
+  int n_place;
+  pgg_segment *segments;
+  int n_segment;
+  size_t between_bytes; /* largest node that goes from one device to another */
+  pgg_gate gate;        /* of arenas: one piece at a time */
+  pgg_arenas arenas;
   atomic_int profile;
   /* turn.c, under the lock of sync.h: */
   pgg_session *sessions;
@@ -90,9 +124,18 @@ static inline const float *pgg_plan_vec(const pgg_plan *plan, int weight) {
 /* shape.c: the only validator. Fills rows and cols of the node the op would make. */
 pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out);
 int pgg_op_src_count(int kind); /* ops.c */
+int pgg_op_weight_count(int kind);
 bool pgg_type_is_weight(int type);
 
-/* layout.c */
+/* layout.c: after the segments were compiled */
 pgg_status pgg_layout_freeze(pgg_plan *plan);
+
+/* place.c: devices opened, segments found and compiled, weights given to devices; and all of it undone. */
+pgg_status pgg_places_find(pgg_plan *plan);
+void pgg_places_drop(pgg_plan *plan);
+void pgg_places_rest(pgg_plan *plan); /* nothing runs: what only running needs is given back */
+bool pgg_node_leaves(const pgg_plan *plan, const pgg_segment *segment, int node); /* somebody outside reads it */
+pgg_status pgg_arenas_ready(const pgg_plan *plan, pgg_arenas *arenas);
+void pgg_arenas_drop(const pgg_plan *plan, pgg_arenas *arenas);
 
 #endif

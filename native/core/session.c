@@ -23,7 +23,7 @@ pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_sessi
   session->n_ctx = n_ctx;
   pgg_status status = pgg_kv_make(plan, kv_type, n_ctx, &session->kv);
   if (!status && !pgg_turn_join(session)) {
-    pgg_kv_drop(&session->kv);
+    pgg_kv_drop(plan, &session->kv);
     status = pgg_fail(PGG_EINVAL, "the plan is closed");
   }
   if (status) {
@@ -180,14 +180,14 @@ static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int
       break;
     }
     pgg_piece piece = {.parts = parts,
-                       .own = plan->limits.keep_all ? &r->sessions[0]->own : NULL,
                        .ids = r->ids ? r->ids + done : NULL,
                        .rows = r->rows ? r->rows + done * plan->n_input : NULL,
                        .cancel = cancels,
-                       .n_cancel = r->n_session};
+                       .n_cancel = r->n_session,
+                       .n_threads = n_threads};
     take_piece(r, &at, parts, &piece);
     if (piece.wanted) piece.out = next;
-    if ((status = pgg_exec(plan, &piece, n_threads))) break;
+    if ((status = pgg_exec(plan, &piece, plan->limits.keep_all ? &r->sessions[0]->own : NULL))) break;
     r->sessions[0]->last_n = piece.n; /* read of keep_all plans, which step one session at a time */
     r->sessions[0]->last_wanted = piece.wanted;
     done += piece.n;
@@ -244,16 +244,19 @@ static pgg_status read_node(const pgg_session *session, int node, float *out, in
   if (!plan->limits.keep_all) return pgg_fail(PGG_EINVAL, "node: the plan was not frozen with keep_all");
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "there is no node %d (the plan has %d)", node, plan->n_node);
-  if (!session->own || !session->last_n) return pgg_fail(PGG_EINVAL, "node: the session has not made a step");
+  if (!session->last_n) return pgg_fail(PGG_EINVAL, "node: the session has not made a step");
   const pgg_node *what = &plan->nodes[node];
   int64_t rows = what->rows == PGG_ROWS_WANTED ? session->last_wanted : session->last_n;
   if (count != rows * what->cols)
     return pgg_fail(PGG_ESHAPE, "node: %s is (%lld, %lld), room for %lld values given", plan->ops[what->op].op.name,
                     (long long)rows, (long long)what->cols, (long long)count);
-  const float *x = (const float *)(const void *)(session->own->arena + what->offset);
-  for (int64_t r = 0; r < rows; r++)
-    memcpy(out + r * what->cols, x + r * what->stride, (size_t)what->cols * sizeof(float));
-  return PGG_OK;
+  const pgg_place *place = &plan->places[what->place];
+  const pgg_mem *arena = &session->own.mem[what->place];
+  pgg_status status = PGG_OK;
+  for (int64_t r = 0; r < rows && !status; r++)
+    status = place->backend->read(place->device, arena, place->offsets[node] + (size_t)(r * what->stride) * sizeof *out,
+                                  out + r * what->cols, (size_t)what->cols * sizeof *out);
+  return status;
 }
 
 pgg_status pgg_session_node(pgg_session *session, int node, float *out, int64_t count) {

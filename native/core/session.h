@@ -10,7 +10,7 @@ struct pgg_session {
   int64_t n_ctx;
   _Atomic int64_t n_past; /* moves only when a step has ended well, or under the lock while there is none */
   atomic_int cancel;
-  pgg_space *own;              /* of a keep_all plan: its nodes stay readable */
+  pgg_arenas own;              /* of a keep_all plan: its nodes stay readable */
   int64_t last_n, last_wanted; /* rows of the last piece */
   float *logits;               /* (n_logits, output cols) of a step that chooses and begins with this session */
   int n_logits;
@@ -18,6 +18,7 @@ struct pgg_session {
   /* Under the lock of sync.h: */
   bool busy;            /* a thread has the turn */
   bool closed;          /* for good; what it held goes when the turn ends */
+  bool buried;          /* it went */
   const void *owner;    /* the thread that has the turn, by an address of its own */
   pgg_session *next;    /* of the plan's */
   pgg_session **before; /* what points to this one */

@@ -78,23 +78,24 @@ pgg_status pgg_turn_begin(pgg_session *const *sessions, int n) {
 /* What a closed session held: taken under the lock, freed outside. */
 typedef struct remains {
   pgg_kv kv;
-  pgg_space *own;
+  pgg_arenas own;
   float *logits;
 } remains;
 
 static bool bury(pgg_session *s, remains *r) {
-  if (!s->closed || s->busy || (!s->kv.layers && !s->own && !s->logits)) return false;
+  if (!s->closed || s->busy || s->buried) return false;
   *r = (remains){s->kv, s->own, s->logits};
   s->kv = (pgg_kv){.type = s->kv.type, .n_ctx = s->kv.n_ctx};
-  s->own = NULL;
+  s->own = (pgg_arenas){0};
+  s->buried = true;
   s->logits = NULL;
   s->n_logits = 0;
   return true;
 }
 
 static void free_remains(const pgg_plan *plan, remains *r) {
-  pgg_kv_drop(&r->kv);
-  pgg_space_free(plan, r->own);
+  pgg_kv_drop(plan, &r->kv);
+  pgg_arenas_drop(plan, &r->own);
   free(r->logits);
 }
 
@@ -189,7 +190,6 @@ void pgg_session_close(pgg_session *session) {
 int pgg_plan_close(pgg_plan *plan) {
   if (!plan) return 1;
   remains r;
-  pgg_space *spaces[PGG_MAX_SPACES] = {0};
   bool busy = false;
   lock_plan(plan);
   plan->closed = true;
@@ -209,12 +209,8 @@ int pgg_plan_close(pgg_plan *plan) {
     s = plan->sessions; /* the list may be another */
     busy = false;
   }
-  for (int i = 0; i < PGG_MAX_SPACES && !busy; i++) {
-    spaces[i] = plan->spaces[i];
-    plan->spaces[i] = NULL;
-  }
   pgg_unlock();
-  for (int i = 0; i < PGG_MAX_SPACES; i++) pgg_space_free(plan, spaces[i]);
+  if (!busy) pgg_places_rest(plan);
   return !busy;
 }
 

@@ -201,6 +201,18 @@ typedef struct pgg_limits {
   int keep_all; /* 1: no two nodes share memory, so pgg_session_node can read every one after a step */
 } pgg_limits;
 
+/* Devices that plans can be placed on: what backends of this build find on this machine. Device 0 is the CPU. */
+typedef enum pgg_device_kind { PGG_DEVICE_CPU, PGG_DEVICE_GPU, PGG_DEVICE_IGPU } pgg_device_kind;
+typedef struct pgg_device_info {
+  char id[32], name[128], driver[64]; /* id: "cpu:0" */
+  pgg_device_kind kind;
+  int unified;                /* its memory is the host's */
+  uint64_t total, free_bytes; /* of its memory; 0: not known */
+  char why_not[256];          /* "" where it can be used */
+} pgg_device_info;
+PGG_API int pgg_device_count(void);
+PGG_API pgg_status pgg_device_about(int device, pgg_device_info *about);
+
 PGG_API pgg_status pgg_plan_new(pgg_plan **plan);
 PGG_API void pgg_plan_free(pgg_plan *plan); /* after its sessions; NULL is fine */
 /* Ends all sessions as pgg_session_close does, and frees what they shared: weights are not read any more. From any
@@ -212,6 +224,9 @@ PGG_API pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, c
                                    int64_t cols, int *index);
 PGG_API pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node);
 PGG_API pgg_status pgg_plan_output(pgg_plan *plan, int node);
+/* Before freezing: ops first_op to last_op, both included and counted in the order of pgg_plan_op, run on a device; ops
+ * that are not placed run on device 0. Nodes that another device reads are copied at the cuts. */
+PGG_API pgg_status pgg_plan_place(pgg_plan *plan, int first_op, int last_op, int device);
 PGG_API pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits);
 
 enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };

@@ -6,12 +6,19 @@
 
 enum { V = 96, CTX = 256, LAYERS = 2 };
 
-static int run(pgg_plan *plan, pgg_kv *kv, const int32_t *ids, int64_t past, int64_t n, int threads, float *out) {
+static int run(pgg_plan *plan, pgg_kv *kv, const int32_t *ids, int64_t past, int64_t n, int threads, float *out,
+               pgg_arenas *own) {
   pgg_part part = {.kv = kv, .n_past = past, .first = 0, .n = n, .wanted = 1};
   int count = -1;
-  const pgg_piece piece = {
-      .parts = &part, .n_part = 1, .n = n, .wanted = 1, .ids = ids, .out = out, .n_barrier = &count};
-  CHECK_OK(pgg_exec(plan, &piece, threads));
+  const pgg_piece piece = {.parts = &part,
+                           .n_part = 1,
+                           .n = n,
+                           .wanted = 1,
+                           .ids = ids,
+                           .out = out,
+                           .n_threads = threads,
+                           .n_barrier = &count};
+  CHECK_OK(pgg_exec(plan, &piece, plan->limits.keep_all ? own : NULL));
   return count;
 }
 
@@ -24,11 +31,12 @@ static void test_type(int type, int most_one, int most_many) {
     pgg_plan *plan = tiny_plan(&t, 160, CTX, kept);
     for (int threads = 1; threads <= (kept ? 2 : 4); threads++) {
       pgg_kv kv;
+      pgg_arenas own = {0};
       int64_t past = 0;
       CHECK_OK(pgg_kv_make(plan, PGG_F16, CTX, &kv));
       for (int i = 0; i < 8; i++) {
         tiny_ids(ids, (int)counts[i], V, (uint64_t)i + 1);
-        const int met = run(plan, &kv, ids, past, counts[i], threads, kept || threads > 1 ? got : want[i]);
+        const int met = run(plan, &kv, ids, past, counts[i], threads, kept || threads > 1 ? got : want[i], &own);
         past += counts[i];
         if (!kept && threads > 1)
           printf("type %d, %lld tokens, %d threads: %d barriers in %d layers\n", type, (long long)counts[i], threads,
@@ -44,7 +52,8 @@ static void test_type(int type, int most_one, int most_many) {
           CHECK(met > 0 && met <= most_many * LAYERS + 3, "type %d: %d barriers for %lld tokens", type, met,
                 (long long)counts[i]);
       }
-      pgg_kv_drop(&kv);
+      pgg_kv_drop(plan, &kv);
+      pgg_arenas_drop(plan, &own);
     }
     pgg_plan_free(plan);
   }

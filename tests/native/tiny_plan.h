@@ -136,7 +136,8 @@ static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name,
   return add_op(plan, op);
 }
 
-static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int keep_all) {
+/* Not frozen yet. */
+static inline pgg_plan *tiny_plan_open(const tiny *t) {
   pgg_plan *plan = NULL;
   int w[T_COUNT], factors = -1;
   char name[32];
@@ -170,6 +171,11 @@ static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int kee
   x = add_op(plan, op_of(PGG_OP_ROWS, "rows", x, -1));
   x = add_matmul(plan, "head", add_norm(plan, "norm", x, w[T_OUT_NORM], t->n_embd), w[T_EMBD], -1);
   CHECK_OK(pgg_plan_output(plan, x));
+  return plan;
+}
+
+static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int keep_all) {
+  pgg_plan *plan = tiny_plan_open(t);
   pgg_limits limits = {n_batch, n_ctx, keep_all};
   CHECK_OK(pgg_plan_freeze(plan, &limits));
   return plan;

@@ -338,7 +338,7 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_op *o = &run->plan->ops[op].op;
   switch (stage) {
     case STORE: {
-      const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+      const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
       const pgg_share cut_up = pgg_cpu_cut(run, mine->chunks, mine->along);
       return cut_up == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, PGG_SRC(o, attention, k),
                                                         PGG_INT(o, attention, n_head_kv) * PGG_INT(o, attention, k_dim))
@@ -407,7 +407,8 @@ static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
   return PGG_INT(&rec->op, attention, n_head_kv);
 }
 
-static void scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_plan *plan = segment->plan;
   const pgg_op *o = &plan->ops[op].op;
   pgg_cpu_need(&needs->partials, shared_partials(plan, o));
   pgg_cpu_need(&needs->own, own_scratch(plan, o, kernels));

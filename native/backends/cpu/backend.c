@@ -1,53 +1,91 @@
-/* The CPU backend's vtable: each op to its kind. */
+/* The CPU as a backend: the host's memory, and segments run by the team (team.c) before run returns. */
+#include <stdio.h>
+#include <string.h>
+
 #include "backends/cpu/cpu.h"
+#include "base/memory.h"
+#include "base/threads.h"
 
-static void begin(const pgg_run *run, int n_threads) {
-  const pgg_cpu_scratch *scratch = run->scratch;
-  (void)n_threads;
-  for (int i = 0; i < run->plan->n_op; i++) atomic_store_explicit(&scratch->tails[i], 0, memory_order_relaxed);
-}
+static int count(void) { return 1; }
 
-static const pgg_cpu_kind *kind_of(const pgg_run *run, int op) { return pgg_cpu_kind_of(run->plan->ops[op].op.kind); }
-
-/* The first op has one stage more, before its own: the tables of all ropes. */
-static pgg_share share(const pgg_run *run, int op, int stage) {
-  if (op == 0 && stage-- == 0) {
-    if (!pgg_cpu_plan_of(run)->n_rope) return PGG_SHARE_SKIP;
-    return pgg_cpu_by_rows(run, run->plan->ops[0].node, run->plan->nodes[run->plan->ops[0].node].cols);
-  }
-  return kind_of(run, op)->share(run, op, stage);
-}
-
-static pgg_status stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
-  if (op == 0 && stage-- == 0) {
-    pgg_cpu_rope_tables(run, ith, nth);
-    return PGG_OK;
-  }
-  kind_of(run, op)->stage(run, op, stage, ith, nth);
-  return PGG_OK; /* kernels cannot fail */
-}
-
-static int chunks_of(const pgg_run *run, int op, int stage) {
-  const pgg_cpu_op *notes = &pgg_cpu_plan_of(run)->ops[op];
-  return run->plan->ops[op].op.kind == PGG_OP_MATMUL && stage == 0 ? notes->prepare : notes->chunks;
-}
-
-static pgg_status columns_of(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
-  kind_of(run, op)->columns(run, op, stage, c0, c1, n);
+static pgg_status about(int index, pgg_device_info *out) {
+  (void)index;
+  pgg_status status = pgg_init();
+  if (status) return status;
+  snprintf(out->name, sizeof out->name, "CPU, %d threads", pgg_threads_default());
+  snprintf(out->driver, sizeof out->driver, "%s", pgg_isa());
+  out->kind = PGG_DEVICE_CPU;
+  out->unified = 1;
   return PGG_OK;
 }
 
-const pgg_backend *pgg_backend_default(void) {
-  static const pgg_backend cpu = {.name = "cpu",
-                                  .compile = pgg_cpu_compile,
-                                  .discard = pgg_cpu_discard,
-                                  .scratch_bytes = pgg_cpu_scratch_bytes,
-                                  .reserve = pgg_cpu_reserve,
-                                  .release = pgg_cpu_release,
-                                  .begin = begin,
-                                  .share = share,
-                                  .stage = stage_of,
-                                  .chunks = chunks_of,
-                                  .columns = columns_of};
-  return &cpu;
+static pgg_status open_cpu(int index, pgg_device **device) {
+  (void)index;
+  *device = NULL; /* there is nothing to open */
+  return PGG_OK;
 }
+
+static void close_cpu(pgg_device *device) { (void)device; }
+
+static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
+  (void)device;
+  void *p = sparse ? pgg_pages(bytes, false) : pgg_alloc(bytes);
+  if (!p) return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes", bytes);
+  *mem = (pgg_mem){p, bytes};
+  return PGG_OK;
+}
+
+static void drop(pgg_device *device, pgg_mem *mem) {
+  (void)device;
+  if (mem->bytes) pgg_free(mem->p, mem->bytes); /* else it is borrowed */
+  *mem = (pgg_mem){NULL, 0};
+}
+
+static pgg_status write(pgg_device *device, const pgg_mem *to, size_t at, const void *from, size_t bytes) {
+  (void)device;
+  memcpy((char *)to->p + at, from, bytes);
+  return PGG_OK;
+}
+
+static pgg_status read(pgg_device *device, const pgg_mem *from, size_t at, void *to, size_t bytes) {
+  (void)device;
+  memcpy(to, (const char *)from->p + at, bytes);
+  return PGG_OK;
+}
+
+static pgg_status copy(pgg_device *device, const pgg_mem *to, size_t to_at, const pgg_mem *from, size_t from_at,
+                       size_t bytes) {
+  return write(device, to, to_at, (const char *)from->p + from_at, bytes);
+}
+
+/* The plan's own bytes are in the right place already. */
+static pgg_status weight(pgg_device *device, const pgg_weight *w, pgg_mem *mem) {
+  (void)device;
+  *mem = (pgg_mem){(void *)w->data, 0};
+  return PGG_OK;
+}
+
+static pgg_status wait(pgg_device *device) {
+  (void)device;
+  return PGG_OK;
+}
+
+const pgg_backend pgg_backend_cpu = {.name = "cpu",
+                                     .host = true,
+                                     .together = true,
+                                     .count = count,
+                                     .about = about,
+                                     .open = open_cpu,
+                                     .close = close_cpu,
+                                     .alloc = alloc,
+                                     .drop = drop,
+                                     .write = write,
+                                     .read = read,
+                                     .copy = copy,
+                                     .weight = weight,
+                                     .compile = pgg_cpu_compile,
+                                     .discard = pgg_cpu_discard,
+                                     .rest = pgg_cpu_rest,
+                                     .scratch = pgg_cpu_scratch_bytes,
+                                     .run = pgg_cpu_run,
+                                     .wait = wait};

@@ -5,6 +5,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "base/memory.h"
+#include "base/threads.h"
 #include "quant/quant.h"
 
 #define PAGE 4096 /* threads' own scratch begins on pages of its own */
@@ -15,7 +16,7 @@ static bool same_rope(const pgg_op *a, const float *fa, const pgg_op *b, const f
          PGG_INT(a, rope, n_ctx_orig) == PGG_INT(b, rope, n_ctx_orig) && !memcmp(a->f, b->f, sizeof a->f);
 }
 
-static bool note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
+static bool note_rope(const pgg_plan *plan, pgg_cpu_segment *notes, int op) {
   const pgg_op *o = &plan->ops[op].op;
   const float *factors = pgg_plan_vec(plan, PGG_WEIGHT(o, rope, factors));
   int i = 0;
@@ -28,8 +29,9 @@ static bool note_rope(const pgg_plan *plan, pgg_cpu_plan *notes, int op) {
 }
 
 /* Every op has a kind, and the kernels what it needs; every level's table has the types or none. */
-static pgg_status judge(const pgg_plan *plan) {
-  for (int i = 0; i < plan->n_op; i++) {
+static pgg_status judge(const pgg_segment *segment) {
+  const pgg_plan *plan = segment->plan;
+  for (int i = segment->first; i < segment->end; i++) {
     const pgg_op *op = &plan->ops[i].op;
     const pgg_cpu_kind *kind = pgg_cpu_kind_of(op->kind);
     if (!kind) return pgg_fail(PGG_EUNSUPPORTED, "%s: the CPU backend has no op %s", op->name, pgg_op_name(op->kind));
@@ -39,68 +41,125 @@ static pgg_status judge(const pgg_plan *plan) {
   return PGG_OK;
 }
 
-pgg_status pgg_cpu_compile(pgg_plan *plan) {
-  pgg_status status = judge(plan);
-  if (status) return status;
-  pgg_cpu_discard(plan); /* of a freeze that failed */
-  pgg_cpu_plan *notes = calloc(1, sizeof *notes);
-  if (notes) {
-    notes->ops = calloc((size_t)plan->n_op + 1, sizeof *notes->ops);
-    notes->ropes = calloc((size_t)plan->n_op + 1, sizeof *notes->ropes);
+/* Multiply-adds of one row through a weight, in those of small integers. */
+static double macs_of(const pgg_weight *w) {
+  return (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)w->rows;
+}
+
+static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_segment *notes) {
+  switch (op->kind) {
+    case PGG_OP_MATMUL: notes->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
+    case PGG_OP_EXPERTS: { /* three products of each chosen expert */
+      const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
+      for (int i = 0; i < 3; i++)
+        notes->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
+      break;
+    }
+    case PGG_OP_ATTENTION:
+      notes->macs_past +=
+          (double)(PGG_INT(op, attention, n_head) * (PGG_INT(op, attention, k_dim) + PGG_INT(op, attention, v_dim)));
+      break;
+    default: break;
   }
-  plan->compiled = notes;
-  if (!notes || !notes->ops || !notes->ropes) {
-    pgg_cpu_discard(plan);
-    return pgg_fail(PGG_ENOMEM, "no memory for notes on %d ops", plan->n_op);
-  }
+}
+
+/* Which products read what was prepared for an earlier one. */
+static void note_products(const pgg_segment *segment, pgg_cpu_op *ops) {
+  const pgg_plan *plan = segment->plan;
   int acts_of = -1, panels_of = -1, panels_type = -1; /* nodes whose prepared rows lie in scratch */
   int prepared_by = -1, slot = 1;
-  for (int i = 0; i < plan->n_op; i++) {
+  for (int i = segment->first; i < segment->end; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (op->kind == PGG_OP_ROPE && !note_rope(plan, notes, i)) {
-      pgg_cpu_discard(plan);
-      return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);
-    }
     if (op->kind != PGG_OP_MATMUL) continue;
     const int src = PGG_SRC(op, matmul, x), type = plan->weights[PGG_WEIGHT(op, matmul, w)].type;
-    notes->ops[i].acts_there = acts_of == src;
-    notes->ops[i].panels_there = panels_of == src && panels_type == type;
+    ops[i].acts_there = acts_of == src;
+    ops[i].panels_there = panels_of == src && panels_type == type;
     if (pgg_cpu_takes_blocks(type)) {
       if (acts_of != src) {
         acts_of = src;
         prepared_by = i;
         slot = !slot;
       }
-      notes->ops[i].prepared_by = prepared_by;
-      notes->ops[i].acts_slot = slot;
+      ops[i].prepared_by = prepared_by;
+      ops[i].acts_slot = slot;
     }
     panels_of = src;
     panels_type = type;
   }
-  pgg_cpu_find_rows(plan, notes->ops);
+}
+
+static pgg_status note_ops(const pgg_segment *segment, pgg_cpu_segment *notes) {
+  const pgg_plan *plan = segment->plan;
+  notes->opening = -1;
+  for (int i = segment->first; i < segment->end; i++) {
+    const pgg_op *op = &plan->ops[i].op;
+    if (notes->opening < 0 && plan->nodes[plan->ops[i].node].rows == PGG_ROWS_TOKENS) notes->opening = i;
+    note_work(plan, op, notes);
+    if (op->kind == PGG_OP_ROPE && !note_rope(plan, notes, i))
+      return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);
+  }
   return PGG_OK;
 }
 
-void pgg_cpu_discard(pgg_plan *plan) {
-  pgg_cpu_plan *notes = plan->compiled;
+pgg_status pgg_cpu_compile(pgg_segment *segment) {
+  const size_t n = (size_t)segment->plan->n_op + 1;
+  pgg_status status = judge(segment);
+  if (status) return status;
+  pgg_cpu_segment *notes = calloc(1, sizeof *notes);
+  segment->compiled = notes;
+  if (notes) {
+    notes->ops = calloc(n, sizeof *notes->ops);
+    notes->ropes = calloc(n, sizeof *notes->ropes);
+    const int single = pgg_threads_default();
+    notes->gate.n = single < PGG_CPU_SPACES - 1 ? single : PGG_CPU_SPACES - 1;
+  }
+  if (!notes || !notes->ops || !notes->ropes)
+    status = pgg_fail(PGG_ENOMEM, "no memory for notes on %d ops", segment->plan->n_op);
+  if (!status) status = note_ops(segment, notes);
+  if (status) {
+    pgg_cpu_discard(segment);
+    return status;
+  }
+  note_products(segment, notes->ops);
+  pgg_cpu_find_rows(segment, notes->ops);
+  return PGG_OK;
+}
+
+void pgg_cpu_rest(pgg_segment *segment) {
+  pgg_cpu_segment *notes = segment->compiled;
   if (!notes) return;
+  pgg_cpu_space *spaces[PGG_CPU_SPACES];
+  pgg_lock();
+  for (int i = 0; i < PGG_CPU_SPACES; i++) {
+    spaces[i] = notes->spaces[i];
+    notes->spaces[i] = NULL;
+  }
+  pgg_unlock();
+  for (int i = 0; i < PGG_CPU_SPACES; i++) pgg_cpu_space_free(spaces[i]);
+}
+
+void pgg_cpu_discard(pgg_segment *segment) {
+  pgg_cpu_segment *notes = segment->compiled;
+  if (!notes) return;
+  pgg_cpu_rest(segment);
   free(notes->ops);
   for (int i = 0; i < notes->n_rope; i++) free(notes->ropes[i].speed);
   free(notes->ropes);
   free(notes);
-  plan->compiled = NULL;
+  segment->compiled = NULL;
 }
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
 
 /* Offsets and sizes for n_threads. Every part is far below SIZE_MAX / 4: rows were bounded by layout.c. */
-static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
-  const pgg_cpu_plan *notes = plan->compiled;
+static void measure(const pgg_segment *segment, pgg_cpu_scratch *s) {
+  const pgg_plan *plan = segment->plan;
+  const pgg_cpu_segment *notes = segment->compiled;
   pgg_cpu_needs needs = {.own = 0};
   size_t ropes = 0;
-  for (int i = 0; i < plan->n_op; i++) {
+  for (int i = segment->first; i < segment->end; i++) {
     const pgg_cpu_kind *kind = pgg_cpu_kind_of(plan->ops[i].op.kind);
-    if (kind->scratch) kind->scratch(plan, i, s->kernels, &needs);
+    if (kind->scratch) kind->scratch(segment, i, s->kernels, &needs);
   }
   for (int i = 0; i < notes->n_rope; i++)
     ropes += (size_t)(plan->limits.n_batch * pgg_cpu_rope_stride(notes->ropes[i].op)) * sizeof(float);
@@ -118,24 +177,24 @@ static void measure(const pgg_plan *plan, pgg_cpu_scratch *s) {
   s->bytes = s->threads + (size_t)s->n_threads * s->thread_bytes;
 }
 
-size_t pgg_cpu_scratch_bytes(const pgg_plan *plan, int n_threads) {
-  pgg_cpu_scratch s = {.kernels = pgg_kernels_get(), .n_threads = n_threads};
-  measure(plan, &s);
-  return s.bytes;
+size_t pgg_cpu_scratch_bytes(const pgg_segment *segment) {
+  pgg_cpu_scratch s = {.kernels = pgg_kernels_get(), .n_threads = pgg_threads_default()};
+  measure(segment, &s);
+  return s.bytes + (size_t)s.n_threads * segment->plan->own_bytes;
 }
 
-pgg_status pgg_cpu_reserve(const pgg_plan *plan, void **scratch, int n_threads) {
+pgg_status pgg_cpu_reserve(const pgg_segment *segment, pgg_cpu_scratch **scratch, int n_threads) {
   pgg_cpu_scratch *old = *scratch;
   if (old && old->n_threads >= n_threads && old->kernels == pgg_kernels_get()) return PGG_OK;
   pgg_cpu_scratch *s = calloc(1, sizeof *s);
-  if (s) s->tails = calloc((size_t)plan->n_op + 1, sizeof *s->tails);
+  if (s) s->tails = calloc((size_t)segment->plan->n_op + 1, sizeof *s->tails);
   if (!s || !s->tails) {
     free(s);
     return pgg_fail(PGG_ENOMEM, "no memory for scratch");
   }
   s->kernels = pgg_kernels_get();
   s->n_threads = n_threads;
-  measure(plan, s);
+  measure(segment, s);
   if (s->bytes && !(s->base = pgg_alloc(s->bytes))) {
     pgg_status status = pgg_fail(PGG_ENOMEM, "the system refused %zu bytes of scratch", s->bytes);
     pgg_cpu_release(s);
@@ -146,8 +205,7 @@ pgg_status pgg_cpu_reserve(const pgg_plan *plan, void **scratch, int n_threads) 
   return PGG_OK;
 }
 
-void pgg_cpu_release(void *scratch) {
-  pgg_cpu_scratch *s = scratch;
+void pgg_cpu_release(pgg_cpu_scratch *s) {
   if (!s) return;
   pgg_free(s->base, s->bytes);
   free(s->tails);

@@ -1,10 +1,10 @@
-/* The CPU backend inside: its notes about a frozen plan, its scratch, and the parts of its ops. Rows and threads are
- * decided here, arithmetic is behind the slots of kernels.h. */
+/* The CPU backend inside: its notes about a segment of a plan, its scratch, and the parts of its ops. Rows and threads
+ * are decided here, arithmetic is behind the slots of kernels.h. */
 #ifndef PGG_CPU_BACKEND_H
 #define PGG_CPU_BACKEND_H
 #include <stdatomic.h>
 
-#include "core/backend.h"
+#include "backends/cpu/stages.h"
 #include "cpu/kernels.h"
 
 /* Fewer values than this are not worth dividing: one thread does them while the others wait. */
@@ -62,12 +62,6 @@ typedef struct pgg_cpu_rope {
   double *speed; /* (n_rot / 2) radians per position of every pair */
 } pgg_cpu_rope;
 
-typedef struct pgg_cpu_plan {
-  pgg_cpu_op *ops;     /* (plan->n_op) */
-  pgg_cpu_rope *ropes; /* (n_rope) */
-  int n_rope;
-} pgg_cpu_plan;
-
 typedef struct pgg_cpu_scratch {
   const pgg_kernels *kernels; /* sizes below are for this table */
   int n_threads;
@@ -79,14 +73,45 @@ typedef struct pgg_cpu_scratch {
   pgg_cpu_tail *tails;                 /* (plan->n_op) */
 } pgg_cpu_scratch;
 
-pgg_status pgg_cpu_compile(pgg_plan *plan);
-void pgg_cpu_discard(pgg_plan *plan);
-size_t pgg_cpu_scratch_bytes(const pgg_plan *plan, int n_threads);
-pgg_status pgg_cpu_reserve(const pgg_plan *plan, void **scratch, int n_threads);
-void pgg_cpu_release(void *scratch);
+#define PGG_CPU_SPACES 17 /* one of the team, and up to 16 for steps on a single thread */
+
+typedef _Atomic int pgg_cpu_claim; /* the next chunk that belongs to no thread in particular */
+
+/* What one running piece needs: the arena where the piece brings none, the threads' own memory, scratch. */
+typedef struct pgg_cpu_space {
+  char *arena;
+  size_t arena_bytes;
+  char *own; /* (threads, plan->own_bytes) */
+  size_t own_bytes;
+  pgg_cpu_claim *claims; /* (2 * plan->n_op) */
+  pgg_cpu_scratch *scratch;
+} pgg_cpu_space;
+
+/* A segment's notes. */
+struct pgg_cpu_segment {
+  pgg_cpu_op *ops;     /* (plan->n_op) those of the segment */
+  pgg_cpu_rope *ropes; /* (n_rope) */
+  int n_rope;
+  int opening;      /* the op before whose stages the tables of ropes are made */
+  double macs;      /* work of one token, attention apart, in multiply-adds of small integers */
+  double macs_past; /* more of them for each position looked at */
+  pgg_gate gate;    /* of spaces 1.. */
+  pgg_cpu_space *spaces[PGG_CPU_SPACES];
+};
+
+pgg_status pgg_cpu_compile(pgg_segment *segment);
+void pgg_cpu_discard(pgg_segment *segment);
+void pgg_cpu_rest(pgg_segment *segment);
+size_t pgg_cpu_scratch_bytes(const pgg_segment *segment);
+pgg_status pgg_cpu_reserve(const pgg_segment *segment, pgg_cpu_scratch **scratch, int n_threads);
+void pgg_cpu_release(pgg_cpu_scratch *scratch);
+
+/* team.c */
+pgg_status pgg_cpu_run(pgg_segment *segment, const pgg_piece *piece);
+void pgg_cpu_space_free(pgg_cpu_space *space); /* NULL is fine */
 
 static inline const pgg_cpu_scratch *pgg_cpu_scratch_of(const pgg_run *run) { return run->scratch; }
-static inline const pgg_cpu_plan *pgg_cpu_plan_of(const pgg_run *run) { return run->plan->compiled; }
+static inline const pgg_cpu_segment *pgg_cpu_segment_of(const pgg_run *run) { return run->notes; }
 
 /* ---- kinds of ops (kinds.c) ------------------------------------------------------------------------------ */
 
@@ -109,7 +134,7 @@ typedef struct pgg_cpu_kind {
   void (*columns)(const pgg_run *run, int op, int stage, int c0, int c1, int n);
   bool own; /* each thread may make the node for itself where rows are few */
   pgg_status (*judge)(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels); /* at freeze */
-  void (*scratch)(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
+  void (*scratch)(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
   /* rows.c: one row, or n values of a row where every value needs only those at its place */
   void (*row)(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y);
   void (*elements)(const pgg_kernels *kernels, const pgg_op *op, const float *a, const float *b, float *y, int64_t n);
@@ -128,7 +153,7 @@ int64_t pgg_cpu_rope_stride(const pgg_op *op);                       /* floats o
 
 /* ---- rows of stages that go along with each other (fusion.c) ---------------------------------------------- */
 
-void pgg_cpu_find_rows(pgg_plan *plan, pgg_cpu_op *ops);
+void pgg_cpu_find_rows(pgg_segment *segment, pgg_cpu_op *ops);
 int64_t pgg_cpu_column_units(int64_t cols); /* of a node whose columns may be cut anywhere; 0: it cannot be cut */
 /* How a stage is shared that may be cut into so many chunks; SKIP: not cut this time. */
 pgg_share pgg_cpu_cut(const pgg_run *run, int chunks, bool along);

@@ -60,6 +60,6 @@ pgg_experts_sorted pgg_experts_place(pgg_experts *x, char *base, size_t *bytes);
 /* For the kind: whether x is prepared in blocks, whether sizes fit, scratch. */
 bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op);
 pgg_status pgg_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels);
-void pgg_experts_scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
+void pgg_experts_scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs);
 
 #endif

@@ -108,7 +108,8 @@ static size_t own_bytes(const pgg_plan *plan, const pgg_op *op, const pgg_kernel
   return x.own_gemm + gemm;
 }
 
-void pgg_experts_scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+void pgg_experts_scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_plan *plan = segment->plan;
   const pgg_op *o = &plan->ops[op].op;
   const int64_t cols = plan->weights[PGG_WEIGHT(o, experts, gate)].cols;
   pgg_cpu_need(&needs->expert_acts, (size_t)plan->limits.n_batch * (size_t)pgg_act_blocks(cols) * sizeof(pgg_act));

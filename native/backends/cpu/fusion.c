@@ -39,8 +39,9 @@ static bool fits(const pgg_plan *plan, int first, int at) {
 }
 
 /* The preparation of a product that reads the row's last node: quantizing in blocks of 256. */
-static int64_t prepare_units(const pgg_plan *plan, int at, const pgg_cpu_op *ops) {
-  if (at >= plan->n_op || plan->ops[at].op.kind != PGG_OP_MATMUL || ops[at].acts_there) return 0;
+static int64_t prepare_units(const pgg_segment *segment, int at, const pgg_cpu_op *ops) {
+  const pgg_plan *plan = segment->plan;
+  if (at >= segment->end || plan->ops[at].op.kind != PGG_OP_MATMUL || ops[at].acts_there) return 0;
   const pgg_op *op = &plan->ops[at].op;
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, matmul, w)];
   if (PGG_SRC(op, matmul, x) != plan->ops[at - 1].node || !pgg_cpu_takes_blocks(w->type) || w->cols % PGG_ACT_LEN)
@@ -49,20 +50,21 @@ static int64_t prepare_units(const pgg_plan *plan, int at, const pgg_cpu_op *ops
 }
 
 /* The row that begins with the product `first`; returns the op behind it. */
-static int find_row(pgg_plan *plan, pgg_cpu_op *ops, int first) {
+static int find_row(const pgg_segment *segment, pgg_cpu_op *ops, int first) {
+  pgg_plan *plan = segment->plan;
   int64_t chunks = units(plan, &plan->ops[first]);
   int end = first + 1;
   bool stored = false;
   if (chunks < 2) return end;
-  for (; end < plan->n_op && !stored && fits(plan, first, end); end++) {
+  for (; end < segment->end && !stored && fits(plan, first, end); end++) {
     const pgg_plan_op_rec *rec = &plan->ops[end];
     const int64_t fewer = common(chunks, units(plan, rec));
     if (fewer < 2 || !units(plan, rec)) break;
     chunks = fewer;
     stored = rec->op.kind == PGG_OP_ATTENTION; /* attending needs the keys of all */
   }
-  const int64_t prepare = stored ? 0 : common(chunks, prepare_units(plan, end, ops));
-  const bool prepares = prepare > 1 && prepare_units(plan, end, ops);
+  const int64_t prepare = stored ? 0 : common(chunks, prepare_units(segment, end, ops));
+  const bool prepares = prepare > 1 && prepare_units(segment, end, ops);
   if (prepares) chunks = prepare;
   if (chunks < 2 || chunks > 1 << 20 || (end == first + 1 && !prepares)) return first + 1;
   for (int i = first; i < end; i++) {
@@ -74,25 +76,28 @@ static int find_row(pgg_plan *plan, pgg_cpu_op *ops, int first) {
 }
 
 /* Nodes small enough when rows are few; not those that somebody else reads, nor those of a row. */
-static void note_own(pgg_plan *plan, const pgg_cpu_op *ops, int at) {
-  const pgg_plan_op_rec *rec = &plan->ops[at];
-  pgg_node *node = &plan->nodes[rec->node];
+static void note_own(const pgg_segment *segment, const pgg_cpu_op *ops, int at) {
+  const pgg_plan_op_rec *rec = &segment->plan->ops[at];
+  pgg_node *node = &segment->plan->nodes[rec->node];
   if (!pgg_cpu_kind_of(rec->op.kind)->own) return;
-  if (!ops[at].chunks && !plan->limits.keep_all && rec->node != plan->output)
+  if (!ops[at].chunks && !pgg_node_leaves(segment->plan, segment, rec->node))
     node->own_rows = PGG_CPU_EACH / node->stride;
 }
 
-void pgg_cpu_find_rows(pgg_plan *plan, pgg_cpu_op *ops) {
-  for (int i = 0; i < plan->n_op; i++) {
+void pgg_cpu_find_rows(pgg_segment *segment, pgg_cpu_op *ops) {
+  pgg_plan *plan = segment->plan;
+  const int first = segment->first, end = segment->end;
+  for (int i = first; i < end; i++) {
     plan->ops[i].joined = false;
     plan->nodes[plan->ops[i].node].own_rows = 0;
   }
-  for (int i = 0; i < plan->n_op;) i = plan->ops[i].op.kind == PGG_OP_MATMUL ? find_row(plan, ops, i) : i + 1;
-  for (int i = 0; i < plan->n_op; i++) {
-    note_own(plan, ops, i);
+  for (int i = first; i < end;) i = plan->ops[i].op.kind == PGG_OP_MATMUL ? find_row(segment, ops, i) : i + 1;
+  for (int i = first; i < end; i++) {
+    note_own(segment, ops, i);
     /* What each made for itself, and read to make it, is still read when a row behind it begins. */
     const bool own = plan->nodes[plan->ops[i].node].own_rows > 0;
-    if (i && plan->nodes[plan->ops[i - 1].node].own_rows > 0 && (own || ops[i].chunks)) plan->ops[i].joined = true;
+    if (i > first && plan->nodes[plan->ops[i - 1].node].own_rows > 0 && (own || ops[i].chunks))
+      plan->ops[i].joined = true;
   }
 }
 

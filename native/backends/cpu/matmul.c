@@ -8,7 +8,7 @@ enum { PREPARE, PACK, MULTIPLY, DONE };
 /* So few activations that each thread prepares them for itself. */
 static bool own_acts(const pgg_run *run, int op) {
   const pgg_plan *plan = run->plan;
-  const pgg_cpu_plan *notes = pgg_cpu_plan_of(run);
+  const pgg_cpu_segment *notes = pgg_cpu_segment_of(run);
   const int src = PGG_SRC(&plan->ops[op].op, matmul, x), by = notes->ops[op].prepared_by;
   if (run->nth == 1 || pgg_run_rows(run, src) * plan->nodes[src].cols > PGG_CPU_EACH) return false;
   return pgg_cpu_cut(run, notes->ops[by].prepare, true) == PGG_SHARE_SKIP;
@@ -17,7 +17,7 @@ static bool own_acts(const pgg_run *run, int op) {
 static char *acts_of(const pgg_run *run, int op) {
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
   if (own_acts(run, op)) return scratch->base + scratch->own_acts + (size_t)run->ith * scratch->own_acts_bytes;
-  return scratch->base + scratch->acts_slot[pgg_cpu_plan_of(run)->ops[op].acts_slot];
+  return scratch->base + scratch->acts_slot[pgg_cpu_segment_of(run)->ops[op].acts_slot];
 }
 
 static pgg_cpu_product product_of(const pgg_run *run, int op) {
@@ -50,7 +50,7 @@ static pgg_cpu_product product_of(const pgg_run *run, int op) {
 
 static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_plan *plan = run->plan;
-  const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+  const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(&plan->ops[op].op, matmul, w)];
   const int src = PGG_SRC(&plan->ops[op].op, matmul, x);
   pgg_share cut;
@@ -121,8 +121,9 @@ static pgg_status judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernel
                   pgg_type_get(w->type)->name, kernels->isa);
 }
 
-static void scratch(const pgg_plan *plan, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
-  const pgg_cpu_plan *notes = plan->compiled;
+static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
+  const pgg_plan *plan = segment->plan;
+  const pgg_cpu_segment *notes = segment->compiled;
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(&plan->ops[op].op, matmul, w)];
   const int64_t n = plan->limits.n_batch;
   if (pgg_cpu_takes_blocks(w->type)) {

@@ -35,7 +35,7 @@ static double speed_of(const pgg_op *op, const float *factors, int64_t pair) {
 
 static float *table_of(const pgg_run *run, int rope) {
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const pgg_cpu_plan *notes = pgg_cpu_plan_of(run);
+  const pgg_cpu_segment *notes = pgg_cpu_segment_of(run);
   float *table = (float *)(void *)(scratch->base + scratch->ropes);
   for (int i = 0; i < rope; i++) table += run->plan->limits.n_batch * pgg_cpu_rope_stride(notes->ropes[i].op);
   return table;
@@ -49,7 +49,7 @@ double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors) {
 }
 
 static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
-  const pgg_cpu_rope *set = &pgg_cpu_plan_of(run)->ropes[rope];
+  const pgg_cpu_rope *set = &pgg_cpu_segment_of(run)->ropes[rope];
   const int64_t stride = pgg_cpu_rope_stride(set->op), pairs = PGG_INT(set->op, rope, n_rot) / 2;
   const double magnitude = PGG_FLOAT(set->op, rope, attn_factor);
   float *table = table_of(run, rope);
@@ -71,11 +71,11 @@ static void fill(const pgg_run *run, int rope, int64_t t0, int64_t t1) {
 void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth) {
   int64_t t0, t1;
   pgg_team_range(run->n, 1, ith, nth, &t0, &t1);
-  for (int i = 0; i < pgg_cpu_plan_of(run)->n_rope; i++) fill(run, i, t0, t1);
+  for (int i = 0; i < pgg_cpu_segment_of(run)->n_rope; i++) fill(run, i, t0, t1);
 }
 
 static pgg_share share(const pgg_run *run, int op, int stage) {
-  const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+  const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
   const int node = run->plan->ops[op].node;
   if (stage > 0) return PGG_SHARE_END;
   const pgg_share share = pgg_cpu_cut(run, mine->chunks, mine->along);
@@ -88,7 +88,7 @@ static void rotate(const pgg_run *run, int op, int64_t t0, int64_t t1, int64_t h
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int src = PGG_SRC(&rec->op, rope, x);
   const int64_t at = h0 * PGG_INT(&rec->op, rope, head_dim);
-  const float *table = table_of(run, pgg_cpu_plan_of(run)->ops[op].rope), *x = pgg_run_data(run, src) + at;
+  const float *table = table_of(run, pgg_cpu_segment_of(run)->ops[op].rope), *x = pgg_run_data(run, src) + at;
   float *y = pgg_run_data(run, rec->node) + at;
   for (int64_t t = t0; t < t1; t++) {
     pgg_rope how = {table + t * pgg_cpu_rope_stride(&rec->op), (int)(h1 - h0), (int)PGG_INT(&rec->op, rope, head_dim),

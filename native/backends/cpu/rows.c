@@ -15,7 +15,7 @@ pgg_share pgg_cpu_by_rows(const pgg_run *run, int node, int64_t cols) {
 static pgg_share share(const pgg_run *run, int op, int stage) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int64_t cols = run->plan->nodes[rec->node].cols;
-  const pgg_cpu_op *mine = &pgg_cpu_plan_of(run)->ops[op];
+  const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
   if (stage > 0) return PGG_SHARE_END;
   const pgg_share cut = pgg_cpu_cut(run, mine->chunks, mine->along);
   if (cut != PGG_SHARE_SKIP) return cut;

@@ -1,0 +1,1 @@
+target_sources(pgg PRIVATE ${CMAKE_CURRENT_LIST_DIR}/table.c)

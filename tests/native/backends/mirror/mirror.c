@@ -1,0 +1,258 @@
+/* A backend of the tests: two devices with memory of their own, whose addresses mean nothing to anybody else. A piece
+ * of memory is known by an address that no process can have; who reads or writes there ends. Weights are copied. A
+ * segment runs late: run only notes it, wait runs it, by the CPU backend, in this backend's memory. */
+#include "backends/mirror/mirror.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/backend.h"
+
+#define FAR ((uintptr_t)1 << 60) /* between what it hands out and the truth */
+
+extern const pgg_backend pgg_backend_cpu;
+
+int mirror_calls[MIRROR_CALLS];
+mirror_call mirror_fails;
+int mirror_after;
+atomic_int mirror_held;
+void (*mirror_on_run)(void);
+
+struct pgg_device {
+  int index;
+  pgg_segment *segment; /* to be run */
+  pgg_piece piece;
+};
+
+static pgg_status called(mirror_call call, const char *name) {
+  mirror_calls[call]++;
+  if (mirror_fails != call || mirror_after-- > 0) return PGG_OK;
+  mirror_after = 0;
+  return pgg_fail(PGG_EBACKEND, "mirror: %s was told to fail", name);
+}
+
+static char *truth(const pgg_mem *mem) { return (char *)((uintptr_t)mem->p - FAR); }
+
+static int count(void) { return 2; }
+
+static pgg_status about(int index, pgg_device_info *out) {
+  snprintf(out->name, sizeof out->name, "mirror %d", index);
+  out->kind = PGG_DEVICE_GPU;
+  out->total = 1 << 30;
+  return PGG_OK;
+}
+
+static pgg_status open_mirror(int index, pgg_device **device) {
+  pgg_status status = called(MIRROR_OPEN, "open");
+  if (status) return status;
+  if (!(*device = calloc(1, sizeof **device))) return pgg_fail(PGG_ENOMEM, "mirror: no memory for a device");
+  (*device)->index = index;
+  mirror_held++;
+  return PGG_OK;
+}
+
+static void close_mirror(pgg_device *device) {
+  free(device);
+  mirror_held--;
+}
+
+static pgg_status take(size_t bytes, pgg_mem *mem) {
+  char *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!p) return pgg_fail(PGG_ENOMEM, "mirror: no memory");
+  memset(p, 0, (bytes + 63) / 64 * 64);
+  *mem = (pgg_mem){(void *)((uintptr_t)p + FAR), bytes};
+  mirror_held++;
+  return PGG_OK;
+}
+
+static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
+  (void)device, (void)sparse;
+  pgg_status status = called(MIRROR_ALLOC, "alloc");
+  return status ? status : take(bytes, mem);
+}
+
+static void drop(pgg_device *device, pgg_mem *mem) {
+  (void)device;
+  if (mem->p) {
+    free(truth(mem));
+    mirror_held--;
+  }
+  *mem = (pgg_mem){NULL, 0};
+}
+
+static pgg_status inside(const pgg_mem *mem, size_t at, size_t bytes) {
+  if (at <= mem->bytes && bytes <= mem->bytes - at) return PGG_OK;
+  return pgg_fail(PGG_EBACKEND, "mirror: %zu bytes at %zu of %zu", bytes, at, mem->bytes);
+}
+
+static pgg_status write(pgg_device *device, const pgg_mem *to, size_t at, const void *from, size_t bytes) {
+  (void)device;
+  pgg_status status = called(MIRROR_WRITE, "write");
+  if (status || (status = inside(to, at, bytes))) return status;
+  memcpy(truth(to) + at, from, bytes);
+  return PGG_OK;
+}
+
+static pgg_status read(pgg_device *device, const pgg_mem *from, size_t at, void *to, size_t bytes) {
+  (void)device;
+  pgg_status status = called(MIRROR_READ, "read");
+  if (status || (status = inside(from, at, bytes))) return status;
+  memcpy(to, truth(from) + at, bytes);
+  return PGG_OK;
+}
+
+static pgg_status copy(pgg_device *device, const pgg_mem *to, size_t to_at, const pgg_mem *from, size_t from_at,
+                       size_t bytes) {
+  (void)device;
+  pgg_status status = called(MIRROR_COPY, "copy");
+  if (status || (status = inside(to, to_at, bytes)) || (status = inside(from, from_at, bytes))) return status;
+  memcpy(truth(to) + to_at, truth(from) + from_at, bytes);
+  return PGG_OK;
+}
+
+static pgg_status weight(pgg_device *device, const pgg_weight *w, pgg_mem *mem) {
+  (void)device;
+  pgg_status status = called(MIRROR_WEIGHT, "weight");
+  const size_t bytes = (size_t)w->rows * w->row_bytes;
+  if (status || (status = take(bytes, mem))) return status;
+  memcpy(truth(mem), w->data, bytes);
+  return PGG_OK;
+}
+
+/* ---- segments: the CPU's, over a copy of the plan that knows this memory ---------------------------------- */
+
+typedef struct shadow {
+  pgg_plan plan;
+  pgg_segment segment;
+  size_t arena_bytes;
+} shadow;
+
+static void discard(pgg_segment *segment) {
+  shadow *s = segment->compiled;
+  if (!s) return;
+  pgg_backend_cpu.discard(&s->segment);
+  for (int w = 0; s->plan.weights && w < s->plan.n_weight; w++)
+    if (s->plan.weights[w].own) free(s->plan.weights[w].own);
+  free(s->plan.weights);
+  free(s);
+  segment->compiled = NULL;
+}
+
+/* The plan's weights as they lie here; those of other devices are gone. */
+static bool own_weights(shadow *s, const pgg_place *place) {
+  const int n = s->plan.n_weight;
+  pgg_weight *mine = calloc((size_t)n + 1, sizeof *mine);
+  for (int w = 0; mine && w < n; w++) {
+    mine[w] = s->plan.weights[w];
+    mine[w].own = NULL;
+    mine[w].data = place->weights[w].p ? truth(&place->weights[w]) : NULL;
+    if (!mine[w].data || !mine[w].vec) {
+      mine[w].vec = NULL;
+    } else if (mine[w].type == PGG_F32) {
+      mine[w].vec = mine[w].data;
+    } else if ((mine[w].own = malloc((size_t)mine[w].cols * sizeof(float)))) {
+      memcpy(mine[w].own, s->plan.weights[w].vec, (size_t)mine[w].cols * sizeof(float));
+      mine[w].vec = mine[w].own;
+    }
+  }
+  s->plan.weights = mine;
+  return mine != NULL;
+}
+
+static pgg_status compile(pgg_segment *segment) {
+  pgg_status status = called(MIRROR_COMPILE, "compile");
+  if (status) return status;
+  shadow *s = calloc(1, sizeof *s);
+  if (!s) return pgg_fail(PGG_ENOMEM, "mirror: no memory for a segment");
+  memcpy(&s->plan, segment->plan, sizeof s->plan);
+  s->segment = *segment;
+  s->segment.plan = &s->plan;
+  segment->compiled = s;
+  if (!own_weights(s, &segment->plan->places[segment->place])) status = pgg_fail(PGG_ENOMEM, "mirror: no memory");
+  if (!status) status = pgg_backend_cpu.compile(&s->segment);
+  if (status) discard(segment);
+  return status;
+}
+
+static void rest(pgg_segment *segment) {
+  shadow *s = segment->compiled;
+  if (s) pgg_backend_cpu.rest(&s->segment);
+}
+
+static size_t scratch(const pgg_segment *segment) {
+  const shadow *s = segment->compiled;
+  return pgg_backend_cpu.scratch(&s->segment);
+}
+
+static pgg_status run(pgg_segment *segment, const pgg_piece *piece) {
+  pgg_device *device = segment->plan->places[segment->place].device;
+  pgg_status status = called(MIRROR_RUN, "run");
+  if (mirror_on_run) mirror_on_run();
+  if (status) return status;
+  device->segment = segment;
+  device->piece = *piece;
+  return PGG_OK;
+}
+
+static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
+  shadow *s = segment->compiled;
+  const pgg_plan *plan = segment->plan;
+  pgg_part *parts = calloc((size_t)piece->n_part, sizeof *parts);
+  pgg_kv *kvs = calloc((size_t)piece->n_part, sizeof *kvs);
+  pgg_mem arena;
+  pgg_status status = PGG_OK;
+  if (!parts || !kvs) status = pgg_fail(PGG_ENOMEM, "mirror: no memory for a piece");
+  /* What layout found out since. */
+  pgg_weight *weights = s->plan.weights;
+  memcpy(&s->plan, plan, sizeof s->plan);
+  s->plan.weights = weights;
+  for (int i = 0; i < piece->n_part && !status; i++) {
+    parts[i] = piece->parts[i];
+    kvs[i] = *parts[i].kv;
+    kvs[i].layers = calloc((size_t)plan->n_kv + 1, sizeof *kvs[i].layers);
+    parts[i].kv = &kvs[i];
+    if (!kvs[i].layers) status = pgg_fail(PGG_ENOMEM, "mirror: no memory for a piece");
+    for (int l = 0; l < plan->n_kv && !status; l++) {
+      kvs[i].layers[l] = piece->parts[i].kv->layers[l];
+      kvs[i].layers[l].k = (char *)((uintptr_t)kvs[i].layers[l].k - FAR);
+      kvs[i].layers[l].v = (char *)((uintptr_t)kvs[i].layers[l].v - FAR);
+    }
+  }
+  piece->parts = parts;
+  if (piece->arena) {
+    arena = (pgg_mem){truth(piece->arena), piece->arena->bytes};
+    piece->arena = &arena;
+  }
+  if (!status) status = pgg_backend_cpu.run(&s->segment, piece);
+  for (int i = 0; kvs && i < piece->n_part; i++) free(kvs[i].layers);
+  free(kvs);
+  free(parts);
+  return status;
+}
+
+static pgg_status wait(pgg_device *device) {
+  pgg_segment *segment = device->segment;
+  pgg_status status = called(MIRROR_WAIT, "wait");
+  device->segment = NULL;
+  if (status || !segment) return status;
+  return run_now(segment, &device->piece);
+}
+
+const pgg_backend pgg_backend_mirror = {.name = "mirror",
+                                        .count = count,
+                                        .about = about,
+                                        .open = open_mirror,
+                                        .close = close_mirror,
+                                        .alloc = alloc,
+                                        .drop = drop,
+                                        .write = write,
+                                        .read = read,
+                                        .copy = copy,
+                                        .weight = weight,
+                                        .compile = compile,
+                                        .discard = discard,
+                                        .rest = rest,
+                                        .scratch = scratch,
+                                        .run = run,
+                                        .wait = wait};
