@@ -112,6 +112,16 @@ class Graph:
         _expect(w, 1, x.cols if seg is None else seg)
         return self._op("rms_norm", name or _stem(w), x=x, w=w, seg=w.cols, eps=eps)
 
+    def layer_norm(
+        self, x: Node, w: Weight | None, bias: Weight | None, eps: float, seg: int | None = None, name: str = ""
+    ) -> Node:
+        """(x - mean) / sqrt(variance + eps) * w + bias over whole rows, or over each run of seg values of a row."""
+        run = x.cols if seg is None else seg
+        for each in (w, bias):
+            if each is not None:
+                _expect(each, 1, run)
+        return self._op("layer_norm", name or (_stem(w) if w else ""), x=x, w=w, bias=bias, seg=run, eps=eps)
+
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
         """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
         _expect(w, m, x.cols)
@@ -128,6 +138,10 @@ class Graph:
     def scale(self, x: Node, by: float, name: str = "") -> Node:
         """x * by."""
         return self._op("scale", name, x=x, factor=by)
+
+    def softcap(self, x: Node, cap: float, name: str = "") -> Node:
+        """cap * tanh(x / cap)."""
+        return self._op("softcap", name, x=x, cap=cap)
 
     def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
         """Turns the first n_rot values of every head of x (tokens, n_head * head_dim) by its position."""
@@ -161,9 +175,13 @@ class Graph:
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
+        causal: bool = True,
         name: str = "",
     ) -> Node:
-        """Stores k, v in the cache of layer, then causal attention -> (tokens, n_head * v_dim)."""
+        """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
+
+        causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
+        """
         return self._op(
             "attention",
             name or f"blk.{layer}.attention",
@@ -175,7 +193,7 @@ class Graph:
             n_head_kv=n_head_kv,
             k_dim=k.cols // max(n_head_kv, 1),
             v_dim=v.cols // max(n_head_kv, 1),
-            causal=1,
+            causal=causal,
             window=window,
             scale=scale,
             softcap=softcap,
@@ -188,6 +206,16 @@ class Graph:
     def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
         """act(gate) * up."""
         return self._op("glu", name, gate=gate, up=up, act=_activation(act))
+
+    def cols(self, x: Node, start: int, n: int, seg: int | None = None, name: str = "") -> Node:
+        """Columns [start, start + n) of x, or of each run of seg columns -> (rows, n for each run)."""
+        return self._op("cols", name, x=x, seg=x.cols if seg is None else seg, start=start, n=n)
+
+    def concat(self, a: Node, b: Node, a_seg: int | None = None, b_seg: int | None = None, name: str = "") -> Node:
+        """a and b side by side, or run by run: a_seg columns of a, b_seg of b, and so on; one run of b serves all."""
+        return self._op(
+            "concat", name, a=a, b=b, a_seg=a.cols if a_seg is None else a_seg, b_seg=b.cols if b_seg is None else b_seg
+        )
 
     def softmax(self, x: Node, name: str = "") -> Node:
         """exp(x) / sum of exp(x), row by row."""

@@ -83,12 +83,51 @@ static pgg_status judge_input(const pgg_plan *plan, const pgg_op *op, pgg_node *
   return PGG_OK;
 }
 
-static pgg_status judge_norm(const pgg_plan *plan, const pgg_op *op, const pgg_node *x) {
+static pgg_status has_runs(const pgg_plan *plan, const pgg_op *op, int src, int64_t seg) {
+  const int64_t cols = plan->nodes[src].cols;
+  if (cols % seg == 0) return PGG_OK;
+  return pgg_fail(PGG_ESHAPE, "%s: runs of %lld values do not divide the %lld columns of input %s", op->name, (ll)seg,
+                  (ll)cols, node_name(plan, src));
+}
+
+static pgg_status judge_rms_norm(const pgg_plan *plan, const pgg_op *op) {
   const int64_t seg = PGG_INT(op, rms_norm, seg);
-  if (x->cols % seg)
-    return pgg_fail(PGG_ESHAPE, "%s: runs of %lld values do not divide the %lld columns of input %s", op->name, (ll)seg,
-                    (ll)x->cols, node_name(plan, PGG_SRC(op, rms_norm, x)));
-  return has_vector(plan, op, PGG_WEIGHT(op, rms_norm, w), seg);
+  const pgg_status status = has_runs(plan, op, PGG_SRC(op, rms_norm, x), seg);
+  return status ? status : has_vector(plan, op, PGG_WEIGHT(op, rms_norm, w), seg);
+}
+
+static pgg_status judge_layer_norm(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t seg = PGG_INT(op, layer_norm, seg);
+  pgg_status status;
+  if ((status = has_runs(plan, op, PGG_SRC(op, layer_norm, x), seg)) ||
+      (status = has_vector(plan, op, PGG_WEIGHT(op, layer_norm, w), seg)))
+    return status;
+  return has_vector(plan, op, PGG_WEIGHT(op, layer_norm, bias), seg);
+}
+
+static pgg_status judge_cols(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int64_t seg = PGG_INT(op, cols, seg), n = PGG_INT(op, cols, n);
+  pgg_status status;
+  if ((status = has_runs(plan, op, PGG_SRC(op, cols, x), seg)) || (status = in_range(op, "n", n, 1, seg)) ||
+      (status = in_range(op, "start", PGG_INT(op, cols, start), 0, seg - n)))
+    return status;
+  out->cols = out->cols / seg * n;
+  return PGG_OK;
+}
+
+static pgg_status judge_concat(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int a = PGG_SRC(op, concat, a), b = PGG_SRC(op, concat, b);
+  const int64_t a_seg = PGG_INT(op, concat, a_seg), b_seg = PGG_INT(op, concat, b_seg);
+  pgg_status status;
+  if ((status = has_runs(plan, op, a, a_seg)) || (status = has_runs(plan, op, b, b_seg))) return status;
+  const int64_t runs = plan->nodes[a].cols / a_seg, others = plan->nodes[b].cols / b_seg;
+  if (plan->nodes[a].rows != plan->nodes[b].rows || (others != runs && others != 1))
+    return pgg_fail(PGG_ESHAPE, "%s: inputs differ: %s is (%s, %lld * %lld), %s is (%s, %lld * %lld)", op->name,
+                    node_name(plan, a), rows_name(plan->nodes[a].rows), (ll)runs, (ll)a_seg, node_name(plan, b),
+                    rows_name(plan->nodes[b].rows), (ll)others, (ll)b_seg);
+  if ((status = in_range(op, "the number of columns", runs * (a_seg + b_seg), 1, PGG_MOST_COLS))) return status;
+  out->cols = runs * (a_seg + b_seg);
+  return PGG_OK;
 }
 
 static pgg_status judge_matmul(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
@@ -202,7 +241,10 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
   switch ((pgg_op_kind)op->kind) {
     case PGG_OP_EMBED: return judge_embed(plan, op, out);
     case PGG_OP_INPUT: return judge_input(plan, op, out);
-    case PGG_OP_RMS_NORM: return judge_norm(plan, op, out);
+    case PGG_OP_RMS_NORM: return judge_rms_norm(plan, op);
+    case PGG_OP_LAYER_NORM: return judge_layer_norm(plan, op);
+    case PGG_OP_COLS: return judge_cols(plan, op, out);
+    case PGG_OP_CONCAT: return judge_concat(plan, op, out);
     case PGG_OP_MATMUL: return judge_matmul(plan, op, out);
     case PGG_OP_ADD: return same_shape(plan, op, PGG_SRC(op, add, a), PGG_SRC(op, add, b));
     case PGG_OP_MUL: return same_shape(plan, op, PGG_SRC(op, mul, a), PGG_SRC(op, mul, b));
@@ -214,6 +256,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_GATE: return judge_gate(plan, op, out);
     case PGG_OP_ROWS: out->rows = PGG_ROWS_WANTED; return PGG_OK;
     case PGG_OP_SCALE:
+    case PGG_OP_SOFTCAP:
     case PGG_OP_ACTIVATE:
     case PGG_OP_SOFTMAX:
     case PGG_OP_COUNT: break;

@@ -103,6 +103,57 @@ static void check_norm(const pgg_kernels *t, const pgg_kernels *ref) {
     }
 }
 
+/* With and without weights and biases, and in place. */
+static void check_layer_norm(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
+  for (int f = 0; f < N_FLAVOUR; f++)
+    for (int l = 0; l < N_LENGTH; l++) {
+      const int64_t n = lengths[l];
+      guarded gx = guard_floats(n), gw = guard_floats(n), gb = guard_floats(n), gy = guard_floats(n);
+      float *x = (float *)gx.p, *w = (float *)gw.p, *b = (float *)gb.p, *y = (float *)gy.p;
+      double mean = 0, total = 0, most = 0;
+      fill(x, n, f), fill(w, n, PLAIN), fill(b, n, PLAIN);
+      for (int64_t i = 0; i < n; i++) mean += (double)x[i] / (double)n;
+      for (int64_t i = 0; i < n; i++) {
+        total += (x[i] - mean) * (x[i] - mean);
+        most = fmax(most, fabs((double)x[i]));
+      }
+      const double by = 1.0 / sqrt(total / (double)n + (double)1e-5f);
+      for (int with = 0; with < 4; with++) {
+        t->layer_norm(x, with & 1 ? w : NULL, with & 2 ? b : NULL, y, n, 1e-5f);
+        for (int64_t i = 0; i < n; i++) {
+          const double scale = by * (with & 1 ? (double)w[i] : 1.0), shift = with & 2 ? (double)b[i] : 0.0;
+          const double want = (x[i] - mean) * scale + shift;
+          close_to("layer_norm", f, n, i, y[i], want, 4e-7 * (most * fabs(scale) + fabs(want) + fabs(shift)) + 1e-36);
+        }
+      }
+      t->layer_norm(x, w, b, x, n, 1e-5f);
+      same_floats("layer_norm in place", n, x, y, n);
+      test_unguard(gx), test_unguard(gw), test_unguard(gb), test_unguard(gy);
+    }
+}
+
+static void check_softcap(const pgg_kernels *t, const pgg_kernels *ref) {
+  (void)ref;
+  static const float caps[] = {0.5f, 30.0f, 1e30f};
+  for (int f = 0; f < N_FLAVOUR; f++)
+    for (int l = 0; l < N_LENGTH; l++)
+      for (int c = 0; c < 3; c++) {
+        const int64_t n = lengths[l];
+        guarded gx = guard_floats(n), gy = guard_floats(n);
+        float *x = (float *)gx.p, *y = (float *)gy.p;
+        fill(x, n, f);
+        t->softcap(x, caps[c], y, n);
+        for (int64_t i = 0; i < n; i++) {
+          const double want = (double)caps[c] * tanh((double)x[i] / (double)caps[c]);
+          close_to("softcap", f, n, i, y[i], want, 5e-7 * fabs(want) + 1e-37 * fmax(1.0, (double)caps[c]));
+        }
+        t->softcap(x, caps[c], x, n);
+        same_floats("softcap in place", n, x, y, n);
+        test_unguard(gx), test_unguard(gy);
+      }
+}
+
 static void check_softmax(const pgg_kernels *t, const pgg_kernels *ref) {
   (void)ref;
   for (int f = 0; f < N_FLAVOUR; f++)
@@ -347,6 +398,8 @@ static void check_levels(void) {
 static void check_elsewhere(const pgg_kernels *t, const pgg_kernels *ref) { (void)t, (void)ref; }
 
 #define CHECK_OF_rms_norm check_norm
+#define CHECK_OF_layer_norm check_layer_norm
+#define CHECK_OF_softcap check_softcap
 #define CHECK_OF_add check_arithmetic
 #define CHECK_OF_mul check_arithmetic
 #define CHECK_OF_scale check_arithmetic

@@ -99,25 +99,39 @@ static int64_t element_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
 ELEMENTS(add, kernels->add(a, b, y, n))
 ELEMENTS(mul, kernels->mul(a, b, y, n))
 ELEMENTS(scale, kernels->scale(a, PGG_FLOAT(o, scale, factor), y, n))
+ELEMENTS(softcap, kernels->softcap(a, PGG_FLOAT(o, softcap, cap), y, n))
 ELEMENTS(activate, kernels->activate[PGG_INT(o, activate, act)](a, y, n))
 ELEMENTS(glu, kernels->glu[PGG_INT(o, glu, act)](a, b, y, n))
 
 /* ---- norms ----------------------------------------------------------------------------------------------- */
 
-/* y [begin, end) of one row; both are multiples of a run. */
-static void norm_of(const pgg_run *run, const pgg_op *op, const float *x, float *y, int64_t begin, int64_t end) {
-  const int64_t seg = PGG_INT(op, rms_norm, seg);
-  const float *w = run->plan->weights[PGG_WEIGHT(op, rms_norm, w)].vec;
-  for (int64_t at = begin; at < end; at += seg)
-    pgg_cpu_scratch_of(run)->kernels->rms_norm(x + at, w, y + at, seg, PGG_FLOAT(op, rms_norm, eps));
+/* Values of a run. */
+static int64_t seg_of(const pgg_op *op) {
+  return op->kind == PGG_OP_RMS_NORM ? PGG_INT(op, rms_norm, seg) : PGG_INT(op, layer_norm, seg);
+}
+
+/* y [begin, end) of row r; both are multiples of a run. */
+static void norm_of(const pgg_run *run, const pgg_op *op, int64_t r, float *y, int64_t begin, int64_t end) {
+  const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
+  const bool rms = op->kind == PGG_OP_RMS_NORM;
+  const float *x = row_of(run, rms ? PGG_SRC(op, rms_norm, x) : PGG_SRC(op, layer_norm, x), r);
+  const float *w = pgg_plan_vec(run->plan, rms ? PGG_WEIGHT(op, rms_norm, w) : PGG_WEIGHT(op, layer_norm, w));
+  const float *bias = rms ? NULL : pgg_plan_vec(run->plan, PGG_WEIGHT(op, layer_norm, bias));
+  const int64_t seg = seg_of(op);
+  for (int64_t at = begin; at < end; at += seg) {
+    if (rms)
+      kernels->rms_norm(x + at, w, y + at, seg, PGG_FLOAT(op, rms_norm, eps));
+    else
+      kernels->layer_norm(x + at, w, bias, y + at, seg, PGG_FLOAT(op, layer_norm, eps));
+  }
 }
 
 static void norm_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
-  norm_of(run, &rec->op, row_of(run, PGG_SRC(&rec->op, rms_norm, x), r), y, 0, cols_of(run, rec->node));
+  norm_of(run, &rec->op, r, y, 0, cols_of(run, rec->node));
 }
 
 static int64_t norm_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
-  return plan->nodes[rec->node].cols / PGG_INT(&rec->op, rms_norm, seg);
+  return plan->nodes[rec->node].cols / seg_of(&rec->op);
 }
 
 static void norm_columns(const pgg_run *run, int op, int stage, int c0, int c1, int n) {
@@ -126,11 +140,12 @@ static void norm_columns(const pgg_run *run, int op, int stage, int c0, int c1, 
   float *y = pgg_run_data(run, rec->node);
   (void)stage;
   for (int64_t r = 0; r < rows; r++)
-    norm_of(run, &rec->op, row_of(run, PGG_SRC(&rec->op, rms_norm, x), r), y + r * pgg_run_stride(run, rec->node),
-            c0 * each, c1 * each);
+    norm_of(run, &rec->op, r, y + r * pgg_run_stride(run, rec->node), c0 * each, c1 * each);
 }
 
 const pgg_cpu_kind pgg_cpu_kind_rms_norm = {
+    .share = share, .stage = stage_of, .units = norm_units, .columns = norm_columns, .own = true, .row = norm_row};
+const pgg_cpu_kind pgg_cpu_kind_layer_norm = {
     .share = share, .stage = stage_of, .units = norm_units, .columns = norm_columns, .own = true, .row = norm_row};
 
 /* ---- whole rows ------------------------------------------------------------------------------------------ */
@@ -162,8 +177,29 @@ static void rows_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, 
          (size_t)cols_of(run, rec->node) * sizeof(float));
 }
 
+static void copy_floats(float *y, const float *x, int64_t n) { memcpy(y, x, (size_t)n * sizeof *y); }
+
+static void cols_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int64_t seg = PGG_INT(&rec->op, cols, seg), n = PGG_INT(&rec->op, cols, n);
+  const float *x = row_of(run, PGG_SRC(&rec->op, cols, x), r) + PGG_INT(&rec->op, cols, start);
+  for (int64_t at = 0; at < cols_of(run, rec->node); at += n, x += seg) copy_floats(y + at, x, n);
+}
+
+static void concat_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int64_t a_seg = PGG_INT(&rec->op, concat, a_seg), b_seg = PGG_INT(&rec->op, concat, b_seg);
+  const int second_src = PGG_SRC(&rec->op, concat, b);
+  const float *a = row_of(run, PGG_SRC(&rec->op, concat, a), r), *b = row_of(run, second_src, r);
+  const int64_t step = cols_of(run, second_src) == b_seg ? 0 : b_seg;
+  for (int64_t at = 0; at < cols_of(run, rec->node); at += a_seg + b_seg, a += a_seg, b += step) {
+    copy_floats(y + at, a, a_seg);
+    copy_floats(y + at + a_seg, b, b_seg);
+  }
+}
+
 const pgg_cpu_kind pgg_cpu_kind_embed = {
     .share = share, .stage = stage_of, .own = true, .judge = embed_judge, .row = embed_row};
 const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own = true, .row = input_row};
+const pgg_cpu_kind pgg_cpu_kind_cols = {.share = share, .stage = stage_of, .own = true, .row = cols_row};
+const pgg_cpu_kind pgg_cpu_kind_concat = {.share = share, .stage = stage_of, .own = true, .row = concat_row};
 const pgg_cpu_kind pgg_cpu_kind_softmax = {.share = share, .stage = stage_of, .own = true, .row = softmax_row};
 const pgg_cpu_kind pgg_cpu_kind_rows = {.share = share, .stage = stage_of, .own = true, .row = rows_row};
