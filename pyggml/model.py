@@ -32,7 +32,7 @@ from pyggml.arguments import (
 from pyggml.arguments import ids as read_ids
 from pyggml.chat import named as chat_named
 from pyggml.completion import Completion
-from pyggml.config import MAX_VOCAB, Config
+from pyggml.config import MAX_VOCAB
 from pyggml.engine import batch, scoring
 from pyggml.engine.generate import Continuation, Stream, complete
 from pyggml.engine.memory import Memory
@@ -126,11 +126,7 @@ class Model(Held):
         self._file = gguf.open(path)
         try:
             self.metadata: Mapping[str, gguf.MetadataValue] = self._file.metadata
-            name = self.metadata.get("general.architecture")
-            if not isinstance(name, str):
-                raise GGUFError(f"general.architecture: expected a name, got {name!r}")
-            arch.find(name)
-            self.config = Config.from_metadata(self.metadata)
+            self.config = arch.config(self.metadata)
             self._text = Made(partial(_tokenizer, self.metadata))
             tensors, n_layer = self._file.tensors, self.config.n_layer
             graph = Graph()

@@ -50,7 +50,6 @@ PY_FLOORS = {
     "gguf": 3,
     "numeric": 3,
     "config": 3,
-    "config_keys": 3,
     "graph": 3,
     "tokenizer": 3,
     "completion": 3,

@@ -1,6 +1,8 @@
 """Architectures: the file that declares a GGUF name serves it. Each file says how a forward pass is built and no more.
 
-A module has `NAMES` (values of general.architecture) and `build(g, c, w) -> Node` with a Graph, a Config and Weights.
+A module has `NAMES` (values of general.architecture), `config(r)`, which reads what is the architecture's own with a
+Reader and returns a Config, and `build(g, c, w) -> Outputs` with a Graph, that Config and Weights. A decoder that
+differs from Llama only by data is a row of decoders.py.
 """
 
 from __future__ import annotations
@@ -8,29 +10,28 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pyggml.arch.needs import NEEDS
-from pyggml.config import Asked, Config
+from pyggml.arch.outputs import Outputs as Outputs
+from pyggml.config import Config, Reader
 from pyggml.errors import BackendError, UnsupportedError
 from pyggml.graph import Graph, Node
 
 if TYPE_CHECKING:
     from pyggml.engine.weights import Weights
 
-_ROOMS = ("layers", "needs")  # modules here that are no architecture
-
 
 @cache
 def _registry() -> dict[str, ModuleType]:
     found: dict[str, ModuleType] = {}
     for info in pkgutil.iter_modules(__path__):
-        if info.name not in _ROOMS:
-            module = importlib.import_module(f"{__name__}.{info.name}")
-            found.update(dict.fromkeys(module.NAMES, module))
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        found.update(dict.fromkeys(getattr(module, "NAMES", ()), module))
     if not found:  # a folder that cannot be read looks empty; an error is not remembered
         raise BackendError("the architectures cannot be listed: too many open files, or a damaged installation")
     return found
@@ -45,25 +46,58 @@ def names() -> list[str]:
     return sorted(_registry())
 
 
+def config(metadata: Mapping[str, Any]) -> Config:
+    """The numbers of a file's model, those of its architecture too: a subclass of Config.
+
+    Raises GGUFError for values that are missing or wrong, UnsupportedError where the architecture is not known or a key
+    that changes the mathematics was not taken: the file is a variant.
+
+    >>> config({"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64,
+    ...     "llama.embedding_length": 32, "llama.feed_forward_length": 48, "llama.attention.head_count": 4,
+    ...     "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.logit_scale": 2.0})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    pyggml.errors.UnsupportedError: llama.logit_scale is 2.0, but architecture llama scales no logits; ...
+    """
+    r = Reader(metadata)
+    c = cast(Config, find(r.arch).config(r))
+    return replace(c, n_ctx_exact=_check_all_taken(c, r.taken))
+
+
+def _check_all_taken(c: Config, taken: set[str]) -> int:
+    """The longest context that is computed exactly; 0 where any is."""
+    left = [each for each in c.said if each.key.removeprefix(f"{c.arch}.") not in taken]
+    for each in left:
+        if not each.n_ctx:
+            raise UnsupportedError(
+                f"{each.key} is {each.shown}, but architecture {c.arch} {each.does or 'does not know it'}; "
+                "the file is a variant that cannot be run yet"
+            )
+    return min((each.n_ctx for each in left), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Built:
-    """out: the node of the logits. n_ctx: the longest context that is computed as the file says; 0: any is."""
+    """outputs: what a step may return. n_ctx: the longest context that is computed as the file says; 0: any is."""
 
-    out: Node
+    outputs: Outputs
     n_ctx: int
+
+    @property
+    def out(self) -> Node:
+        """The node that a step returns unless it is asked for another: the logits of a decoder."""
+        return self.outputs.first
 
 
 def build(g: Graph, c: Config, w: Weights) -> Built:
-    """The forward pass of c.arch, with every tensor and every key that matters used.
+    """The forward pass of c, which config() made, with every tensor used.
 
-    Raises UnsupportedError where the architecture is not known or the file has a tensor or a key that it has no use
-    for, GGUFError and ShapeError where tensors are missing or do not fit.
+    Raises UnsupportedError where the architecture is not known or the file has a tensor that it has no use for,
+    GGUFError and ShapeError where tensors are missing or do not fit.
     """
-    module = find(c.arch)
-    asked = Asked(c)
-    out = module.build(g, cast(Config, asked), w)
+    outputs = find(c.arch).build(g, c, w)
     w.check_all_taken(c.arch)
-    return Built(out, asked.check_all_taken())
+    return Built(outputs, c.n_ctx_exact)
 
 
 def find(name: str) -> ModuleType:

@@ -1,18 +1,48 @@
-"""Parts that several architectures share, written once over Graph. c is the Config, blk the weights of one layer."""
+"""Parts that several architectures share, written once over Graph: norms, heads, rope, attention, feed-forwards, head.
+
+c is a Config, blk the weights of one layer, w those of the model. Nothing here reads metadata or knows an architecture.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyggml.errors import UnsupportedError
-from pyggml.graph import Graph, Node, Rope
+from pyggml.graph import Graph, Node, Rope, Weight
 
 if TYPE_CHECKING:
     from pyggml.config import Config
     from pyggml.engine.weights import Block, Weights
 
-_GATINGS = {0: "softmax", 1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}  # expert_gating_func; 0: not told
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """n query heads over n_kv key and value heads; k and v are the values of a key and of a value."""
+
+    n: int
+    n_kv: int
+    k: int
+    v: int
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture: n_used of n experts of width n_ff; n_ff_shared of the one that every token passes (0: none), times the
+    sigmoid of its own gate with shared_gate.
+
+    gating: how logits become weights, as Graph.route has it; norm: those of a token sum to 1; scale multiplies them.
+    """
+
+    n: int
+    n_used: int
+    n_ff: int
+    n_ff_shared: int = 0
+    shared_gate: bool = False
+    gating: str = "softmax"
+    norm: bool = True
+    scale: float = 1.0
 
 
 def rope_of(c: Config, w: Weights, kind: str) -> Rope:
@@ -36,80 +66,130 @@ def rope_of(c: Config, w: Weights, kind: str) -> Rope:
     )
 
 
-def attention(g: Graph, c: Config, blk: Block, x: Node, rope: Rope, window: int = 0, norms: bool | None = None) -> Node:
-    """Grouped-query attention: optional biases, per-head norms of q and k, rope, output projection.
+def norm(
+    g: Graph, c: Config, at: Block | Weights, name: str, x: Node, kind: str = "rms", seg: int | None = None
+) -> Node:
+    """`name` over whole rows, or over each run of seg values of a row. kind: "rms", or "layer" with its bias if any."""
+    if kind == "layer":
+        return g.layer_norm(x, at[f"{name}.weight"], at.get(f"{name}.bias"), c.norm_eps, seg)
+    return g.rms_norm(x, at[f"{name}.weight"], c.norm_eps, seg)
 
-    norms: whether q and k have them; None: where the tensors are there.
+
+def qkv(g: Graph, blk: Block, x: Node, heads: Heads) -> tuple[Node, Node, Node]:
+    """x times the matrices of queries, keys and values, or one that holds all three; biases where the file has them."""
+    n_q, n_k, n_v = heads.n * heads.k, heads.n_kv * heads.k, heads.n_kv * heads.v
+    fused = blk.get("attn_qkv.weight")
+    if fused is not None:
+        y = g.matmul(fused, x, blk.get("attn_qkv.bias"), n_q + n_k + n_v)
+        parts = ((0, n_q, "q"), (n_q, n_k, "k"), (n_q + n_k, n_v, "v"))
+        q, k, v = (g.cols(y, start, n, name=f"blk.{blk.index}.attn_{name}") for start, n, name in parts)
+        return q, k, v
+    q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"), n_q)
+    k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"), n_k)
+    v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"), n_v)
+    return q, k, v
+
+
+def rope(g: Graph, blk: Block, q: Node, k: Node, heads: Heads, how: Rope) -> tuple[Node, Node]:
+    """Queries and keys, turned by their positions."""
+    q = g.rope(q, how, heads.n, heads.k, name=f"blk.{blk.index}.rope_q")
+    return q, g.rope(k, how, heads.n_kv, heads.k, name=f"blk.{blk.index}.rope_k")
+
+
+def attend(
+    g: Graph,
+    blk: Block,
+    q: Node,
+    k: Node,
+    v: Node,
+    heads: Heads,
+    *,
+    scale: float = 0.0,
+    softcap: float = 0.0,
+    window: int = 0,
+    causal: bool = True,
+    sinks: Weight | None = None,
+    source: Node | None = None,
+) -> Node:
+    """Attention in a cache of the layer's own -> (tokens, heads.n * heads.v), before the output matrix.
+
+    scale 0: 1 / sqrt(heads.k). window 0: all positions. sinks: one more score for each head, that of nothing at all.
+    source: rows to attend to instead of those of the text.
     """
-    i = blk.index
-    q = g.matmul(blk["attn_q.weight"], x, blk.get("attn_q.bias"), c.n_head * c.head_dim_k)
-    k = g.matmul(blk["attn_k.weight"], x, blk.get("attn_k.bias"), c.n_head_kv * c.head_dim_k)
-    v = g.matmul(blk["attn_v.weight"], x, blk.get("attn_v.bias"), c.n_head_kv * c.head_dim_v)
-    if norms or (norms is None and blk.get("attn_q_norm.weight") is not None):
-        q = g.rms_norm(q, blk["attn_q_norm.weight"], c.norm_eps, c.head_dim_k)
-        k = g.rms_norm(k, blk["attn_k_norm.weight"], c.norm_eps, c.head_dim_k)
-    q = g.rope(q, rope, c.n_head, c.head_dim_k, name=f"blk.{i}.rope_q")
-    k = g.rope(k, rope, c.n_head_kv, c.head_dim_k, name=f"blk.{i}.rope_k")
-    y = g.attention(
+    if sinks is not None:
+        raise UnsupportedError(f"{sinks.name}: attention with sinks cannot be run yet")
+    if source is not None:
+        raise UnsupportedError(f"blk.{blk.index}: attention to rows of another text cannot be run yet")
+    return g.attention(
         q,
         k,
         v,
-        layer=i,
-        n_head=c.n_head,
-        n_head_kv=c.n_head_kv,
-        scale=c.attn_scale or 1.0 / math.sqrt(c.head_dim_k),
+        layer=blk.index,
+        n_head=heads.n,
+        n_head_kv=heads.n_kv,
+        scale=scale or 1.0 / math.sqrt(heads.k),
         window=window,
-        softcap=c.attn_logit_softcap,
+        softcap=softcap,
+        causal=causal,
     )
+
+
+def attn_output(g: Graph, c: Config, blk: Block, y: Node) -> Node:
+    """What attention found, back to the width of the model."""
     return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"), c.n_embd)
 
 
-def gated_ffn(g: Graph, c: Config, blk: Block, x: Node, act: str = "silu") -> Node:
-    """down(act(gate(x)) * up(x))."""
-    gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"), c.n_ff)
-    up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), c.n_ff)
-    hidden = g.glu(gate, up, act, name=f"blk.{blk.index}.ffn_act")
+def ffn(g: Graph, c: Config, blk: Block, x: Node, n_ff: int, act: str = "silu", kind: str = "gated") -> Node:
+    """down(act(gate(x)) * up(x)); kind "fused": gate and up are one matrix; "plain": down(act(up(x)))."""
+    name = f"blk.{blk.index}.ffn"
+    if kind == "gated":
+        gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"), n_ff)
+        up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), n_ff)
+        hidden = g.glu(gate, up, act, name=f"{name}_act")
+    elif kind == "fused":
+        both = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), 2 * n_ff)
+        gate, up = g.cols(both, 0, n_ff, name=f"{name}_gate"), g.cols(both, n_ff, n_ff, name=f"{name}_up")
+        hidden = g.glu(gate, up, act, name=f"{name}_act")
+    else:
+        up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), n_ff)
+        hidden = g.activate(up, act, name=f"{name}_act")
     return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"), c.n_embd)
 
 
-def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, norm: bool, act: str = "silu") -> Node:
-    """Each token through n_expert_used of n_expert gated feed-forwards, and through the shared one where there is one.
-
-    norm: whether the chosen weights sum to 1, unless the file says.
-    """
-    if c.expert_gating not in _GATINGS:
-        raise UnsupportedError(f"{c.arch}.expert_gating_func is {c.expert_gating}, which is not supported")
+def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "silu") -> Node:
+    """Each token through e.n_used of e.n gated feed-forwards, and through the shared one where there is one."""
     b = f"blk.{blk.index}"
     routing = g.route(
-        g.matmul(blk["ffn_gate_inp.weight"], x, m=c.n_expert),
-        c.n_expert_used,
-        gating=_GATINGS[c.expert_gating],
-        norm=norm if c.expert_norm is None else c.expert_norm,
-        scale=c.expert_scale,
+        g.matmul(blk["ffn_gate_inp.weight"], x, m=e.n),
+        e.n_used,
+        gating=e.gating,
+        norm=e.norm,
+        scale=e.scale,
         name=f"{b}.ffn_route",
     )
     y = g.experts(
         x,
         routing,
-        blk.stack("ffn_gate_exps.weight", c.n_expert, c.n_ff_expert, c.n_embd),
-        blk.stack("ffn_up_exps.weight", c.n_expert, c.n_ff_expert, c.n_embd),
-        blk.stack("ffn_down_exps.weight", c.n_expert, c.n_embd, c.n_ff_expert),
+        blk.stack("ffn_gate_exps.weight", e.n, e.n_ff, c.n_embd),
+        blk.stack("ffn_up_exps.weight", e.n, e.n_ff, c.n_embd),
+        blk.stack("ffn_down_exps.weight", e.n, c.n_embd, e.n_ff),
         act,
         name=f"{b}.ffn_exps",
     )
-    if blk.get("ffn_gate_inp_shexp.weight") is None:
+    if not e.n_ff_shared:
         return y
-    n_ff = c.n_ff_shared or c.n_ff
+    n_ff = e.n_ff_shared
     hidden = g.glu(
         g.matmul(blk["ffn_gate_shexp.weight"], x, m=n_ff), g.matmul(blk["ffn_up_shexp.weight"], x, m=n_ff), act,
         name=f"{b}.ffn_act_shexp",
     )  # fmt: skip
     shared = g.matmul(blk["ffn_down_shexp.weight"], hidden, m=c.n_embd)
-    return y + g.gate(shared, g.matmul(blk["ffn_gate_inp_shexp.weight"], x, m=1), name=f"{b}.ffn_shexp")
+    if e.shared_gate:
+        shared = g.gate(shared, g.matmul(blk["ffn_gate_inp_shexp.weight"], x, m=1), name=f"{b}.ffn_shexp")
+    return y + shared
 
 
-def head(g: Graph, c: Config, w: Weights, x: Node) -> Node:
-    """Final norm of the wanted rows, then logits; the embedding table serves where there is no output matrix."""
+def logits(g: Graph, w: Weights, x: Node) -> Node:
+    """x (rows, n_embd) to logits; the embedding table serves where there is no output matrix."""
     table = w["token_embd.weight"]
-    x = g.rms_norm(g.wanted(x), w["output_norm.weight"], c.norm_eps)
     return g.matmul(w.get("output.weight") or table, x, w.get("output.bias"), table.rows, name="output")

@@ -13,13 +13,14 @@ import pytest
 from attack import build as b
 
 import pyggml.gguf as gguf
+from pyggml import arch
 from pyggml.config import Config
 from pyggml.errors import GGUFError, UnsupportedError
 
 
 def read_numbers(path: Path) -> Config:
     with gguf.open(path) as file:
-        return Config.from_metadata(file.metadata)
+        return arch.config(file.metadata)
 
 
 def test_the_model_all_these_are_made_from_is_sound(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ NUMBERS = [
     "llama.rope.scaling.yarn_beta_fast",
     "llama.rope.scaling.yarn_beta_slow",
     "llama.attn_logit_softcapping",
-    "llama.final_logit_softcapping",
+    "llama.attention.scale",
 ]
 
 
@@ -98,6 +99,14 @@ def test_zero_where_it_means_nothing(tmp_path: Path, key: str) -> None:
         ({"llama.attention.head_count": b.u32(6)}, "embedding_length is 32, no multiple of head_count"),
         ({"llama.attention.head_count_kv": b.u32(3)}, "no multiple of head_count_kv, which is 3"),
         ({"llama.attention.head_count_kv": b.u32(8)}, "no multiple of head_count_kv, which is 8"),
+        (
+            {"llama.block_count": b.u32(2), "llama.attention.head_count_kv": b.arr(b.U32, [2, 3])},
+            "no multiple of head_count_kv, which is 3, in layer 1",
+        ),
+        (
+            {"llama.block_count": b.u32(2), "llama.attention.head_count": b.arr(b.U32, [4, 8])},
+            "head_count differs between layers, and attention.key_length is missing",
+        ),
         ({"llama.rope.dimension_count": b.u32(7)}, "rope.dimension_count is 7, expected an even"),
         ({"llama.rope.dimension_count": b.u32(16)}, "rope.dimension_count is 16, expected an integer from 1 to 8"),
         ({"llama.attention.key_length": b.u32(2**19)}, "key_length: 4 heads"),
@@ -136,13 +145,10 @@ def test_arrays_where_one_number_is_meant(tmp_path: Path, key: str) -> None:
     model_refused(tmp_path, key, b.arr(b.U32, [1]), "is an array of 1 elements, expected an integer from 1")
 
 
-def test_what_differs_per_layer_or_is_of_another_kind_is_unsupported(tmp_path: Path) -> None:
+def test_what_is_of_another_kind_is_unsupported(tmp_path: Path) -> None:
     for changes, message in (
-        (
-            {"llama.block_count": b.u32(2), "llama.attention.head_count_kv": b.arr(b.U32, [2, 4])},
-            "head_count_kv differs between layers",
-        ),
         ({"llama.rope.scaling.type": b.string("longrope")}, "longrope"),
+        ({"llama.final_logit_softcapping": b.f32(math.nan)}, "final_logit_softcapping is nan, but .* caps nothing"),
     ):
         with pytest.raises(UnsupportedError, match=message):
             read_numbers(b.write(tmp_path, b.llama(dict(changes))))

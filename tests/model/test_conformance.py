@@ -7,7 +7,10 @@ import pytest
 
 import pyggml
 
-NAMES = ["llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3", "mixtral", "qwen2_moe"]
+NAMES = [
+    "llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3", "mixtral", "qwen2_moe",
+    "gemma2", "gemma3", "phi3",
+]  # fmt: skip
 BOUND = 2e-4
 
 

@@ -162,14 +162,13 @@ def test_copied_weights_give_the_same_bits(made):
 def test_kept_nodes_show_every_step_of_the_plan(made):
     """The plan's debugger: with keep_all every node can be read after a step."""
     from pyggml import arch, gguf
-    from pyggml.config import Config
     from pyggml.engine.weights import Weights
     from pyggml.graph import Graph
 
     with gguf.open(made.path) as file:
-        c = Config.from_metadata(file.metadata)
+        c = arch.config(file.metadata)
         g = Graph()
-        out = arch.find(c.arch).build(g, c, Weights(file.tensors, c.n_layer))
+        out = arch.build(g, c, Weights(file.tensors, c.n_layer)).out
         plan = g.finish(out, 64, 64, keep_all=True)
         s = _native.Session(plan, 64, 0)
         logits = s.step(np.asarray(IDS[:9], np.int32), 9)

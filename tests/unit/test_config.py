@@ -33,8 +33,8 @@ def test_defaults_of_the_least_metadata() -> None:
     c = config()
     assert (c.arch, c.n_layer, c.n_embd, c.n_head, c.n_head_kv, c.n_ff) == ("x", 2, 64, 4, 4, 96)
     assert (c.head_dim_k, c.head_dim_v, c.rope_n_rot, c.rope_freq_base) == (16, 16, 16, 10000.0)
-    assert (c.n_vocab, c.n_ctx_train, c.n_expert, c.n_expert_used, c.sliding_window) == (0, 128, 0, 0, 0)
-    assert (c.logit_softcap, c.attn_logit_softcap, c.causal, c.pooling_type) == (0.0, 0.0, True, 0)
+    assert (c.n_vocab, c.n_ctx_train, c.n_expert, c.n_expert_used) == (0, 128, 0, 0)
+    assert (c.causal, c.pooling_type, c.n_ctx_exact) == (True, 0, 0)
     assert c.rope_scaling == RopeScaling("none", 1.0, 1.0, 128, 32.0, 1.0)
 
 
@@ -51,7 +51,7 @@ REAL = {
     "conformance/qwen3/model-f32.gguf": {"arch": "qwen3", "head_dim_k": 32, "rope_n_rot": 32},
     "conformance/mixtral/model-f32.gguf": {"n_expert": 3, "n_expert_used": 2, "n_ff_expert": 256},
     "conformance/qwen2_moe/model-f32.gguf": {"n_expert": 4, "n_ff_expert": 128},
-    "conformance/gemma2/model-f32.gguf": {"sliding_window": 16, "attn_logit_softcap": 3.0, "logit_softcap": 5.0},
+    "conformance/gemma2/model-f32.gguf": {"arch": "gemma2", "head_dim_v": 32, "n_vocab": 640},
     "conformance/bert/model-f32.gguf": {"causal": False, "pooling_type": 1},
 }
 

@@ -1,8 +1,8 @@
 """Keys of `<arch>.` that change what a model computes, and which values of each change nothing.
 
-An architecture that does not ask for what such a key says would compute something else without a word, so a key whose
-value matters must be asked for by the builder, or is refused by name: the idea of Weights.check_all_taken, for
-metadata. No key is judged here as right or wrong. Source: the keys that llama.cpp's readers and converters know.
+An architecture that does not take such a key would compute something else without a word, so a key whose value matters
+must be taken by its config(), or is refused by name: the idea of Weights.check_all_taken, for metadata. No key is
+judged here as right or wrong. Source: the keys that llama.cpp's readers and converters know.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ _MOST = 1 << 13  # elements of an array that are looked at; models have fewer la
 class Said:
     """A key whose value changes the mathematics; shown is its value as text.
 
-    field: what of Config carries it, "" if nothing does. n_ctx: contexts up to this length are computed the same
-    without it (0: none is). does: what an architecture that does not know it computes.
+    n_ctx: contexts up to this length are computed the same without it (0: none is). does: what an architecture that
+    does not know it computes.
     """
 
     key: str
     shown: str
-    field: str = ""
     n_ctx: int = 0
     does: str = ""
 
@@ -38,7 +37,6 @@ class Said:
 @dataclass(frozen=True, slots=True)
 class _Key:
     neutral: Callable[[Any], bool]
-    field: str = ""
     does: str = ""
 
 
@@ -61,52 +59,52 @@ _TEXTS = _of("reference", "Meta AI original pth", "")
 
 KEYS: dict[str, _Key] = {
     # attention
-    "attention.causal": _Key(_of(True), "causal", "lets no token see later ones"),
-    "attention.scale": _Key(_OFF, "attn_scale", "scales by 1 / sqrt(head size)"),
-    "attn_logit_softcapping": _Key(_OFF, "attn_logit_softcap", "caps nothing"),
-    "attention.clamp_kqv": _Key(_OFF, does="clamps nothing"),
-    "attention.max_alibi_bias": _Key(_OFF, does="adds no bias for distance"),
+    "attention.causal": _Key(_of(True), "lets no token see later ones"),
+    "attention.scale": _Key(_OFF, "scales by 1 / sqrt(head size)"),
+    "attn_logit_softcapping": _Key(_OFF, "caps nothing"),
+    "attention.clamp_kqv": _Key(_OFF, "clamps nothing"),
+    "attention.max_alibi_bias": _Key(_OFF, "adds no bias for distance"),
     "attention.output_scale": _Key(_ONE),
     "attention.temperature_scale": _Key(_OFF),
     "attention.temperature_length": _Key(_OFF),
-    "attention.shared_kv_layers": _Key(_OFF, does="gives each layer keys and values of its own"),
+    "attention.shared_kv_layers": _Key(_OFF, "gives each layer keys and values of its own"),
     "attention.*_lora_rank": _Key(_OFF),
     "attention.key_length_mla": _Key(_OFF),
     "attention.value_length_mla": _Key(_OFF),
-    "attention.chunk_size": _Key(_OFF, does="lets every token see all before it"),
+    "attention.chunk_size": _Key(_OFF, "lets every token see all before it"),
     "attention.indexer.*": _Key(_OFF),
     "attention.recurrent_layers": _Key(_OFF),
     "attention.group_norm_*": _Key(_OFF),
     "attention.relative_buckets_count": _Key(_OFF),
     "full_attention_interval": _Key(_ONE),
     # rope
-    "rope.dimension_sections": _Key(_OFF, does="turns all pairs by one position"),
-    "rope.scaling.yarn_log_multiplier": _Key(_OFF, does="takes YaRN's magnitude from the factor"),
-    "rope.scaling.yarn_ext_factor": _Key(_of(1, -1), does="mixes in all of YaRN"),
+    "rope.dimension_sections": _Key(_OFF, "turns all pairs by one position"),
+    "rope.scaling.yarn_log_multiplier": _Key(_OFF, "takes YaRN's magnitude from the factor"),
+    "rope.scaling.yarn_ext_factor": _Key(_of(1, -1), "mixes in all of YaRN"),
     # experts
-    "expert_count": _Key(_OFF, "n_expert", "has no experts"),
-    "expert_used_count": _Key(_OFF, "n_expert_used", "has no experts"),
-    "expert_shared_count": _Key(_OFF, "n_ff_shared", "found no shared expert"),
-    "expert_shared_feed_forward_length": _Key(_OFF, "n_ff_shared", "found no shared expert"),
-    "expert_weights_scale": _Key(_ONE, "expert_scale", "has no experts"),
-    "expert_weights_norm": _Key(_OFF, "expert_norm", "has no experts"),
-    "expert_gating_func": _Key(_ONE, "expert_gating", "has no experts"),
-    "expert_group_count": _Key(_ONE, does="chooses among all experts"),
-    "expert_group_used_count": _Key(_ONE, does="chooses among all experts"),
+    "expert_count": _Key(_OFF, "has no experts"),
+    "expert_used_count": _Key(_OFF, "has no experts"),
+    "expert_shared_count": _Key(_OFF, "found no shared expert"),
+    "expert_shared_feed_forward_length": _Key(_OFF, "found no shared expert"),
+    "expert_weights_scale": _Key(_ONE, "has no experts"),
+    "expert_weights_norm": _Key(_OFF, "has no experts"),
+    "expert_gating_func": _Key(_ONE, "has no experts"),
+    "expert_group_count": _Key(_ONE, "chooses among all experts"),
+    "expert_group_used_count": _Key(_ONE, "chooses among all experts"),
     "expert_group_scale": _Key(_ONE),
     "experts_per_group": _Key(_OFF),
-    "leading_dense_block_count": _Key(_OFF, does="builds all layers alike"),
-    "interleave_moe_layer_step": _Key(_ONE, does="builds all layers alike"),
-    "moe_every_n_layers": _Key(_ONE, does="builds all layers alike"),
+    "leading_dense_block_count": _Key(_OFF, "builds all layers alike"),
+    "interleave_moe_layer_step": _Key(_ONE, "builds all layers alike"),
+    "moe_every_n_layers": _Key(_ONE, "builds all layers alike"),
     "router_logit_softcapping": _Key(_OFF),
     # around the layers
-    "final_logit_softcapping": _Key(_OFF, "logit_softcap", "caps nothing"),
-    "pooling_type": _Key(_OFF, "pooling_type", "gives logits, not embeddings"),
-    "logit_scale": _Key(_ONE, does="scales no logits"),
-    "embedding_scale": _Key(_ONE, does="scales no embeddings"),
-    "residual_scale": _Key(_ONE, does="scales no residuals"),
-    "use_parallel_residual": _Key(_OFF, does="adds attention before the feed-forward"),
-    "tensor_data_layout": _Key(_TEXTS, does="knows rows in the order of the reference"),
+    "final_logit_softcapping": _Key(_OFF, "caps nothing"),
+    "pooling_type": _Key(_OFF, "gives logits, not embeddings"),
+    "logit_scale": _Key(_ONE, "scales no logits"),
+    "embedding_scale": _Key(_ONE, "scales no embeddings"),
+    "residual_scale": _Key(_ONE, "scales no residuals"),
+    "use_parallel_residual": _Key(_OFF, "adds attention before the feed-forward"),
+    "tensor_data_layout": _Key(_TEXTS, "knows rows in the order of the reference"),
     "nextn_predict_layers": _Key(_OFF),
     "n_deepstack_layers": _Key(_OFF),
     "num_deepstack_layers": _Key(_OFF),
@@ -118,7 +116,7 @@ KEYS: dict[str, _Key] = {
     "decoder_start_token_id": _Key(_OFF),
     "decoder_block_count": _Key(_OFF),
     "embedding_length_per_layer_input": _Key(_OFF),
-    "hidden_activation": _Key(_of("silu", "swish", "swiglu", ""), does="uses SwiGLU"),
+    "hidden_activation": _Key(_of("silu", "swish", "swiglu", ""), "uses SwiGLU"),
     "activation_sparsity_scale": _Key(_OFF),
     "swiglu_*": _Key(_OFF),
     **dict.fromkeys(
@@ -129,11 +127,12 @@ KEYS: dict[str, _Key] = {
 
 # Keys without an architecture in front.
 GENERAL: dict[str, _Key] = {
-    "general.quantization_version": _Key(_of(2), does="knows the blocks of version 2"),
-    "general.type": _Key(_of("model", ""), does="runs whole models"),
+    "general.quantization_version": _Key(_of(2), "knows the blocks of version 2"),
+    "general.type": _Key(_of("model", ""), "runs whole models"),
 }
 
 # Keys that say where a window lies and what differs inside; without a window they mean nothing.
+_WINDOW = "attention.sliding_window"
 _WINDOWS = ("attention.sliding_window_pattern", "attention.*_swa", "rope.*_swa")
 
 # Sizes and notes: read by Config where they matter, and of no consequence where not.
@@ -160,9 +159,10 @@ def _known(key: str) -> _Key | None:
 
 
 def said(metadata: Mapping[str, Any], arch: str) -> Iterator[Said]:
-    """What the keys of arch say that changes the mathematics. The window, if there is one, has been judged before."""
+    """What the keys of arch say that changes the mathematics."""
     start = f"{arch}."
-    window = metadata.get(f"{start}attention.sliding_window") or 0
+    window = metadata.get(start + _WINDOW)
+    window = None if isinstance(window, int) and not window else window  # 0: there is none
     for full, general in GENERAL.items():
         if full in metadata and not general.neutral(metadata[full]):
             yield Said(full, _shown(metadata[full]), does=general.does)
@@ -170,29 +170,30 @@ def said(metadata: Mapping[str, Any], arch: str) -> Iterator[Said]:
         key = full.removeprefix(start)
         if key == full:
             continue
-        if key == "attention.sliding_window":
-            if window:
-                yield Said(full, str(window), "sliding_window", window, "lets every token see all before it")
+        if key == _WINDOW:
+            if window is not None:
+                yield Said(full, _shown(window), _length(window), "lets every token see all before it")
         elif _IS_WINDOW.fullmatch(key):
-            if window and not _same_outside(metadata, full):
-                n_ctx = window if key.endswith("_pattern") else 0  # where no window begins, none matters
-                yield Said(full, _shown(metadata[full]), "", n_ctx, "builds all layers alike")
+            if window is not None and not _same_outside(metadata, full):
+                n_ctx = _length(window) if key.endswith("_pattern") else 0  # where no window begins, none matters
+                yield Said(full, _shown(metadata[full]), n_ctx, "builds all layers alike")
         else:
             known = _known(key)
             if known is not None and not known.neutral(metadata[full]):
-                yield Said(full, _shown(metadata[full]), known.field, 0, known.does)
+                yield Said(full, _shown(metadata[full]), 0, known.does)
+
+
+def _length(window: Any) -> int:
+    """Tokens of a window; 0 where the value is none."""
+    return window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else 0
 
 
 def unknown(metadata: Mapping[str, Any], arch: str, asked: set[str]) -> tuple[str, ...]:
     """Keys of arch that neither a reader asked for nor anything here knows."""
     start = f"{arch}."
     keys = (full.removeprefix(start) for full in metadata if full.startswith(start))
-    known = (_IS_WINDOW, _IS_NOTE, _IS_MANY)
-    return tuple(
-        start + key
-        for key in keys
-        if key not in asked and key not in KEYS and not any(pattern.fullmatch(key) for pattern in known)
-    )
+    known, many = {*asked, *KEYS, _WINDOW}, (_IS_WINDOW, _IS_NOTE, _IS_MANY)
+    return tuple(start + key for key in keys if key not in known and not any(each.fullmatch(key) for each in many))
 
 
 def _same_outside(metadata: Mapping[str, Any], key: str) -> bool:

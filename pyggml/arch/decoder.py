@@ -1,0 +1,284 @@
+"""The decoder that is described by data: what a row of decoders.py can say, its config() and its build().
+
+A row says in what a decoder differs from Llama; everything else is Llama's. Papers of the common part: arXiv 2302.13971
+(Llama), 2305.13245 (grouped queries), 2401.04088 (experts).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyggml.arch import layers
+from pyggml.arch.layers import Experts, Heads
+from pyggml.arch.outputs import Outputs
+from pyggml.config import MAX_CTX, MAX_FF, MAX_HEADS, Config, Reader, shared
+from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.graph import Graph, Node, Rope
+
+if TYPE_CHECKING:
+    from pyggml.engine.weights import Block, Weights
+
+_GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}  # expert_gating_func
+
+
+class Norms(NamedTuple):
+    """Names of the norms before and behind attention and feed-forward; "" where there is none."""
+
+    attn: str = "attn_norm"
+    attn_post: str = ""
+    ffn: str = "ffn_norm"
+    ffn_post: str = ""
+
+
+LLAMA = Norms()
+POST = Norms(attn_post="post_attention_norm", ffn_post="post_ffw_norm")
+
+
+class Window(NamedTuple):
+    """Layers that see the last attention.sliding_window tokens only: all, or with a period all but each period-th.
+
+    size: where the file does not say; 0: then there is no window. own_rope: these layers turn by rope.freq_base_swa
+    (base where the file does not say; 0: that of the model), and nothing is scaled there.
+    """
+
+    period: int = 0
+    size: int = 0
+    own_rope: bool = False
+    base: float = 0.0
+
+
+class Router(NamedTuple):
+    """How experts are chosen where the file does not say. shared: every token passes one more, "gated" or "plain"."""
+
+    norm: bool = True
+    shared: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """A decoder, in what it differs from Llama.
+
+    rope: "norm" turns neighbouring pairs, "neox" halves; still: every still-th layer turns nothing (0: all turn);
+    window_rope: where there are windows, only their layers turn. norms: their names; norm: "rms" or "layer". qk_norm:
+    "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none. parallel: attention and
+    feed-forward read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
+    window: None where no key says of which layers it is. experts: None for a dense model. wide: so many layers has the
+    one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
+    sqrt(n_embd).
+
+    Keys that are computed: embedding_scale, residual_scale; logit_scale "times" or "over" that value; logit_cap and
+    attn_cap the soft caps where the file does not say (0: none), logit_cap None for a decoder without.
+    """
+
+    rope: str = "norm"
+    still: int = 0
+    window_rope: bool = False
+    norms: Norms = LLAMA
+    norm: str = "rms"
+    qk_norm: str = "there"
+    parallel: bool | str = False
+    ffn: str = "gated"
+    act: str = "silu"
+    window: Window | None = None
+    experts: Router | None = None
+    wide: int = 0
+    root_scale: bool = False
+    embedding_scale: bool = False
+    residual_scale: bool = False
+    logit_scale: str = ""
+    logit_cap: float | None = None
+    attn_cap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig(Config):
+    """A Config and the numbers of a decoder. heads, widths and windows (0: none) are those of each layer.
+
+    attn_scale 0: by the width of a head. window_base: base of the rope of windowed layers, 0 where all layers have one
+    rope. Caps are 0 and scales 1 where there is none; experts None for a dense model.
+    """
+
+    heads: tuple[Heads, ...]
+    widths: tuple[int, ...]
+    windows: tuple[int, ...]
+    parallel: bool
+    window_base: float
+    experts: Experts | None
+    attn_scale: float
+    attn_cap: float
+    logit_cap: float
+    embedding_scale: float
+    residual_scale: float
+    logit_scale: float
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+
+
+def config(row: Decoder, r: Reader) -> DecoderConfig:
+    """The numbers of a decoder; takes the keys that the row computes."""
+    c = shared(r, varied=True)
+    windows = _windows(row.window, r, c.n_layer)
+    return c.with_own(
+        DecoderConfig,
+        heads=_heads(r, c),
+        widths=r.per_layer("feed_forward_length", MAX_FF, c.n_layer, c.n_ff),
+        windows=windows,
+        parallel=r.flag("use_parallel_residual", True) if row.parallel == "key" else bool(row.parallel),
+        window_base=_window_base(row.window, r, c) if any(windows) else 0.0,
+        experts=_experts(row.experts, r, c) if row.experts and c.n_expert else None,
+        attn_scale=_attn_scale(row, r, c),
+        attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
+        logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
+        embedding_scale=_embedding_scale(row, r, c),
+        residual_scale=_scale(r, "residual_scale") if row.residual_scale else 1.0,
+        logit_scale=_logit_scale(row, r),
+    )
+
+
+def _heads(r: Reader, c: Config) -> tuple[Heads, ...]:
+    n = r.per_layer("attention.head_count", MAX_HEADS, c.n_layer)
+    n_kv = r.per_layer("attention.head_count_kv", MAX_HEADS, c.n_layer, c.n_head)
+    for i, (each, each_kv) in enumerate(zip(n, n_kv, strict=True)):
+        if each % each_kv:
+            raise GGUFError(
+                f"{c.arch}.attention.head_count is {each}, no multiple of head_count_kv, which is {each_kv}, "
+                f"in layer {i}"
+            )
+    return tuple(Heads(each, each_kv, c.head_dim_k, c.head_dim_v) for each, each_kv in zip(n, n_kv, strict=True))
+
+
+def _windows(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
+    if window is None:
+        return (0,) * n_layer
+    size = r.integer("attention.sliding_window", MAX_CTX, window.size, least=0)
+    if not window.period or not size:
+        return (size,) * n_layer
+    key, period, told = "attention.sliding_window_pattern", window.period, None
+    said = r.value(key)
+    if isinstance(said, int) and not isinstance(said, bool):
+        period = r.integer(key, n_layer + 1)
+    else:
+        told = r.flags(key, n_layer)
+    inside = told if told is not None else tuple((i + 1) % period != 0 for i in range(n_layer))
+    return tuple(size if each else 0 for each in inside)
+
+
+def _window_base(window: Window | None, r: Reader, c: Config) -> float:
+    if window is None or not window.own_rope:
+        return 0.0
+    return r.number("rope.freq_base_swa", window.base or c.rope_freq_base)
+
+
+def _experts(router: Router, r: Reader, c: Config) -> Experts:
+    r.take("expert_count", "expert_used_count")
+    gating = r.integer("expert_gating_func", 4, 0, least=0) or 1
+    if gating not in _GATINGS:
+        raise UnsupportedError(f"{c.arch}.expert_gating_func is {gating}, which is not supported")
+    n_ff_shared = 0
+    if router.shared:
+        r.take("expert_shared_count")
+        n_ff_shared = r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or c.n_ff
+    return Experts(
+        n=c.n_expert,
+        n_used=c.n_expert_used,
+        n_ff=c.n_ff_expert,
+        n_ff_shared=n_ff_shared,
+        shared_gate=router.shared == "gated",
+        gating=_GATINGS[gating],
+        norm=r.flag("expert_weights_norm", router.norm),
+        scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
+    )
+
+
+def _scale(r: Reader, key: str) -> float:
+    return r.number(key, 1.0, zero=True) or 1.0
+
+
+def _attn_scale(row: Decoder, r: Reader, c: Config) -> float:
+    default = (c.n_embd / c.n_head) ** -0.5 if c.n_layer == row.wide else 0.0
+    return r.number("attention.scale", default, zero=True)
+
+
+def _embedding_scale(row: Decoder, r: Reader, c: Config) -> float:
+    if row.embedding_scale:
+        return _scale(r, "embedding_scale")
+    return math.sqrt(c.n_embd) if row.root_scale else 1.0
+
+
+def _logit_scale(row: Decoder, r: Reader) -> float:
+    if not row.logit_scale:
+        return 1.0
+    scale = _scale(r, "logit_scale")
+    return scale if row.logit_scale == "times" else 1.0 / scale
+
+
+# ---- building ----------------------------------------------------------------------------------------------------
+
+
+def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
+    """Token ids -> the final norm's rows and the logits of the wanted ones."""
+    turn = layers.rope_of(c, w, row.rope)
+    inside = Rope(row.rope, c.rope_n_rot, c.window_base) if c.window_base else turn
+    x = g.embed(w["token_embd.weight"], c.n_embd)
+    if c.embedding_scale != 1.0:
+        x = g.scale(x, c.embedding_scale, name="embed_scale")
+    for blk in w.blocks():
+        x = _layer(row, g, c, blk, x, inside if c.windows[blk.index] else turn)
+    x = layers.norm(g, c, w, "output_norm", g.wanted(x), row.norm)
+    y = layers.logits(g, w, x)
+    if c.logit_scale != 1.0:
+        y = g.scale(y, c.logit_scale, name="output_scale")
+    if c.logit_cap:
+        y = g.softcap(y, c.logit_cap, name="output_cap")
+    return Outputs(logits=y, embedding=x)
+
+
+def _layer(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
+    names = row.norms
+    h = _norm(row, g, c, blk, names.attn, x)
+    y = _joined(row, g, c, blk, x, _attention(row, g, c, blk, h, turn), names.attn_post)
+    if not c.parallel:
+        x = y
+    if not c.parallel or names.ffn:
+        h = _norm(row, g, c, blk, names.ffn, x)
+    return _joined(row, g, c, blk, y, _ffn(row, g, c, blk, h), names.ffn_post)
+
+
+def _norm(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, name: str, x: Node) -> Node:
+    return layers.norm(g, c, blk, name, x, row.norm) if name else x
+
+
+def _joined(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, y: Node, post: str) -> Node:
+    """x and what a part of the layer made of it."""
+    y = _norm(row, g, c, blk, post, y)
+    return x + (y if c.residual_scale == 1.0 else g.scale(y, c.residual_scale))
+
+
+def _turns(row: Decoder, c: DecoderConfig, layer: int) -> bool:
+    """Whether queries and keys of a layer are turned by their positions."""
+    if row.window_rope and any(c.windows):
+        return c.windows[layer] > 0
+    return not row.still or (layer + 1) % row.still != 0
+
+
+def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
+    heads = c.heads[blk.index]
+    q, k, v = layers.qkv(g, blk, x, heads)
+    if row.qk_norm and (row.qk_norm != "there" or blk.get("attn_q_norm.weight") is not None):
+        seg = None if row.qk_norm == "width" else heads.k
+        q = layers.norm(g, c, blk, "attn_q_norm", q, seg=seg)
+        k = layers.norm(g, c, blk, "attn_k_norm", k, seg=seg)
+    if _turns(row, c, blk.index):
+        q, k = layers.rope(g, blk, q, k, heads, turn)
+    window = c.windows[blk.index]
+    y = layers.attend(g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=window)
+    return layers.attn_output(g, c, blk, y)
+
+
+def _ffn(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node) -> Node:
+    if c.experts:
+        return layers.moe_ffn(g, c, blk, x, c.experts, row.act)
+    return layers.ffn(g, c, blk, x, c.widths[blk.index], row.act, row.ffn)

@@ -1,0 +1,64 @@
+"""Decoders that differ from Llama only by data: a row each. decoder.py says what a row can say, and builds from it.
+
+A row stands here when its logits were seen equal to those of transformers (tests/model).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyggml.arch import decoder
+from pyggml.arch.decoder import POST, Decoder, Norms, Router, Window
+from pyggml.arch.outputs import Outputs
+from pyggml.config import Reader
+from pyggml.graph import Graph
+
+if TYPE_CHECKING:
+    from pyggml.engine.weights import Weights
+
+ROWS = {
+    # Llama 1-3, Mistral 7B, Yi, SmolLM2, Mixtral. A window is that of every layer, as in Mistral 7B v0.1.
+    "llama": Decoder(window=Window(), experts=Router()),
+    # arXiv 2407.10671. Biases of q, k, v come with their tensors. A window would be that of some layers, and no key
+    # says which: it is not taken, and bounds the context.
+    "qwen2": Decoder(rope="neox"),
+    "qwen2moe": Decoder(rope="neox", experts=Router(norm=False, shared="gated")),
+    # arXiv 2505.09388
+    "qwen3": Decoder(rope="neox", qk_norm="head"),
+    "qwen3moe": Decoder(rope="neox", qk_norm="head", experts=Router()),
+    # arXiv 2403.08295, 2408.00118, 2503.19786; norms are stored with their 1 added
+    "gemma": Decoder(rope="neox", qk_norm="", act="gelu", root_scale=True),
+    "gemma2": Decoder(
+        rope="neox", norms=POST, qk_norm="", act="gelu", root_scale=True, window=Window(period=2, size=4096), wide=46,
+        attn_cap=50.0, logit_cap=30.0,
+    ),
+    "gemma3": Decoder(
+        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, wide=62, logit_cap=0.0,
+        window=Window(period=6, own_rope=True, base=10000.0),
+    ),
+    # arXiv 2405.04324
+    "granite": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over"),
+    # arXiv 2501.00656
+    "olmo2": Decoder(
+        rope="neox", norms=Norms("", "post_attention_norm", "", "post_ffw_norm"), qk_norm="width",
+        window=Window(period=4, own_rope=True),
+    ),
+    # arXiv 2402.19173
+    "starcoder2": Decoder(rope="neox", norm="layer", qk_norm="", ffn="plain", act="gelu"),
+    # arXiv 2404.14219
+    "phi3": Decoder(rope="neox", qk_norm="", ffn="fused", window=Window()),
+    # every fourth layer knows no positions
+    "smollm3": Decoder(qk_norm="", still=4),
+}  # fmt: skip
+
+NAMES = tuple(ROWS)
+
+
+def config(r: Reader) -> decoder.DecoderConfig:
+    """The numbers of the row's model."""
+    return decoder.config(ROWS[r.arch], r)
+
+
+def build(g: Graph, c: decoder.DecoderConfig, w: Weights) -> Outputs:
+    """Token ids -> logits of the wanted rows."""
+    return decoder.build(ROWS[c.arch], g, c, w)
