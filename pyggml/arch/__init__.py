@@ -49,31 +49,32 @@ def names() -> list[str]:
 def config(metadata: Mapping[str, Any]) -> Config:
     """The numbers of a file's model, those of its architecture too: a subclass of Config.
 
-    Raises GGUFError for values that are missing or wrong, UnsupportedError where the architecture is not known or a key
-    that changes the mathematics was not taken: the file is a variant.
+    said holds what is left: keys that change the mathematics and that the architecture did not take. build() refuses
+    them. Raises GGUFError for values that are missing or wrong, UnsupportedError where the architecture is not known.
 
-    >>> config({"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64,
+    >>> c = config({"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64,
     ...     "llama.embedding_length": 32, "llama.feed_forward_length": 48, "llama.attention.head_count": 4,
-    ...     "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.logit_scale": 2.0})  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    pyggml.errors.UnsupportedError: llama.logit_scale is 2.0, but architecture llama scales no logits; ...
+    ...     "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.attention.scale": 0.5, "llama.logit_scale": 2.0})
+    >>> c.attn_scale, [each.key for each in c.said]
+    (0.5, ['llama.logit_scale'])
     """
+    name = metadata.get("general.architecture")
+    if isinstance(name, str) and name:
+        find(name)
     r = Reader(metadata)
     c = cast(Config, find(r.arch).config(r))
-    return replace(c, n_ctx_exact=_check_all_taken(c, r.taken))
+    return replace(c, said=tuple(each for each in c.said if each.key.removeprefix(f"{c.arch}.") not in r.taken))
 
 
-def _check_all_taken(c: Config, taken: set[str]) -> int:
+def _check_nothing_left(c: Config) -> int:
     """The longest context that is computed exactly; 0 where any is."""
-    left = [each for each in c.said if each.key.removeprefix(f"{c.arch}.") not in taken]
-    for each in left:
+    for each in c.said:
         if not each.n_ctx:
             raise UnsupportedError(
                 f"{each.key} is {each.shown}, but architecture {c.arch} {each.does or 'does not know it'}; "
                 "the file is a variant that cannot be run yet"
             )
-    return min((each.n_ctx for each in left), default=0)
+    return min((each.n_ctx for each in c.said), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +91,14 @@ class Built:
 
 
 def build(g: Graph, c: Config, w: Weights) -> Built:
-    """The forward pass of c, which config() made, with every tensor used.
+    """The forward pass of c, which config() made, with every tensor and every key that matters used.
 
-    Raises UnsupportedError where the architecture is not known or the file has a tensor that it has no use for,
-    GGUFError and ShapeError where tensors are missing or do not fit.
+    Raises UnsupportedError where the architecture is not known or the file has a tensor or a key that it has no use
+    for, GGUFError and ShapeError where tensors are missing or do not fit.
     """
     outputs = find(c.arch).build(g, c, w)
     w.check_all_taken(c.arch)
-    return Built(outputs, c.n_ctx_exact)
+    return Built(outputs, _check_nothing_left(c))
 
 
 def find(name: str) -> ModuleType:

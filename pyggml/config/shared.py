@@ -51,8 +51,8 @@ class Config:
     Where layers differ, n_head, n_head_kv and n_ff are the largest. n_vocab is 0 where the file names neither a
     vocabulary nor its size; the rows of token_embd decide in any case (padded vocabularies have more rows than tokens).
     n_expert 0 is a dense model; n_ff_expert is the width of one expert. pooling_type: 0 none, 1 mean, 2 cls, 3 last,
-    4 rank. said: the keys whose value changes the mathematics; unknown: keys of the architecture that nothing here
-    knows; n_ctx_exact: the longest context that is computed as the file says, 0 where any is.
+    4 rank. said: the keys whose value changes the mathematics and that the architecture did not take; unknown: keys of
+    the architecture that nothing here knows.
     """
 
     arch: str
@@ -76,7 +76,6 @@ class Config:
     pooling_type: int = 0
     said: tuple[Said, ...] = ()
     unknown: tuple[str, ...] = ()
-    n_ctx_exact: int = 0
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, Any]) -> Config:

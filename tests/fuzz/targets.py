@@ -12,6 +12,7 @@ from typing import Any
 from converters import checkpoint
 
 import pyggml
+from pyggml import arch
 from pyggml.chat.template import ChatTemplate
 from pyggml.config import Config
 from pyggml.converters import numpy_zip, onnx, pickled, safetensors, sentencepiece
@@ -39,6 +40,7 @@ def _gguf(path: Path) -> None:
         repr(file)
         estimate(file)
         Config.from_metadata(file.metadata)
+        arch.config(file.metadata)
 
 
 def _tensors(read: Callable[[str], dict[str, Any]]) -> Target:

@@ -34,7 +34,7 @@ def test_defaults_of_the_least_metadata() -> None:
     assert (c.arch, c.n_layer, c.n_embd, c.n_head, c.n_head_kv, c.n_ff) == ("x", 2, 64, 4, 4, 96)
     assert (c.head_dim_k, c.head_dim_v, c.rope_n_rot, c.rope_freq_base) == (16, 16, 16, 10000.0)
     assert (c.n_vocab, c.n_ctx_train, c.n_expert, c.n_expert_used) == (0, 128, 0, 0)
-    assert (c.causal, c.pooling_type, c.n_ctx_exact) == (True, 0, 0)
+    assert (c.causal, c.pooling_type) == (True, 0)
     assert c.rope_scaling == RopeScaling("none", 1.0, 1.0, 128, 32.0, 1.0)
 
 
