@@ -72,10 +72,11 @@ if not TYPE_CHECKING:
         from importlib import import_module
 
         from pyggml.keywords import no_attribute
+        from pyggml.leaving import whole
 
         for room, names in _LATER.items():
             if name == room or name in names.split():
-                module = import_module(f"pyggml.{room}")
+                module = whole(import_module, f"pyggml.{room}")  # a fork waits for it
                 found = module if name == room else getattr(module, name)
                 globals()[name] = found
                 return found

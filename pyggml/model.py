@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch, display, gguf, keywords
+from pyggml import _native, arch, display, gguf, keywords, leaving
 from pyggml.arguments import (
     MAX_THREADS,
     PathLike,
@@ -44,7 +44,6 @@ from pyggml.engine.weights import Progress, Tensors, Weights
 from pyggml.errors import ArgumentError, Cancelled, GGUFError, NumericError, PyggmlError, UnsupportedError
 from pyggml.files.texts import Text, is_text, text_of
 from pyggml.graph import Graph
-from pyggml.leaving import Made
 from pyggml.pickling import Held
 from pyggml.quant.tensor import Tensor
 from pyggml.quant.types import QuantType, QuantTypeLike
@@ -52,6 +51,7 @@ from pyggml.quant.types import QuantType, QuantTypeLike
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyggml.chat.template import ChatTemplate
     from pyggml.engine.settings import ChatSettings, Settings
     from pyggml.tokenizer import Tokenizer
 
@@ -126,8 +126,8 @@ class Model(Held):
         self._file = gguf.open(path)
         try:
             self.metadata: Mapping[str, gguf.MetadataValue] = self._file.metadata
-            self.config = arch.config(self.metadata)
-            self._text = Made(partial(_tokenizer, self.metadata))
+            self.config = leaving.whole(arch.config, self.metadata)
+            self._text = leaving.Made(partial(leaving.whole, _tokenizer, self.metadata))
             tensors, n_layer = self._file.tensors, self.config.n_layer
             graph = Graph()
             built = arch.build(graph, self.config, Weights(tensors, n_layer))
@@ -201,8 +201,6 @@ class Model(Held):
         template_args: Mapping[str, Any] | None,
         variables: Mapping[str, Any],
     ) -> str:
-        from pyggml.chat.template import ChatTemplate
-
         self._check_open()
         given = {} if template_args is None else mapping("template_args", template_args)
         if "messages" in given:
@@ -210,7 +208,7 @@ class Model(Held):
         tools = variables.get("tools", given.get("tools"))
         tools = None if tools is None else list_of("tools", tools)
         source, name = chat_named.choose(self.metadata, text_or_none("template", template), tools)
-        made = ChatTemplate(source, name=name)
+        made = leaving.whole(_template, source, name)
         tok = self.tokenizer
         ids = {"bos_token": tok.bos_id, "eos_token": tok.eos_id, "unk_token": tok.unk_id, "pad_token": tok.pad_id}
         marks = {key: tok.token_text(i) for key, i in ids.items() if i is not None}
@@ -553,6 +551,16 @@ class _Stepping:
             raise PyggmlError("this model is closed") from None
         if isinstance(error, NumericError):
             raise NumericError(self._model._blame(str(error))) from None
+
+
+# Both import what they need and are called whole: a child forked meanwhile would wait for the locks of modules that a
+# thread it does not have is importing.
+
+
+def _template(source: str, name: str) -> ChatTemplate:
+    from pyggml.chat.template import ChatTemplate
+
+    return ChatTemplate(source, name=name)
 
 
 def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -63,6 +65,45 @@ def test_a_child_makes_what_its_parent_had_not_finished() -> None:
     assert os.waitpid(pid, 0)[1] == 0
     go.set()
     assert made.get() == os.getpid()
+
+
+SLOW_IMPORT = """if True:
+    import os, signal, sys, threading, time
+    import pyggml
+    begun = threading.Event()
+
+    class Slow:
+        def find_spec(self, name, path, target=None):
+            if name == sys.argv[1]:
+                begun.set()
+                time.sleep(0.3)
+
+    sys.meta_path.insert(0, Slow())
+    ask = eval(sys.argv[2])
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        os._exit(0 if ask() else 1)
+    thread.join()
+    sys.exit(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    ("module", "ask"),
+    [
+        ("pyggml.tokenizer.vocab", "lambda: pyggml.load().tokenize('a')"),
+        ("pyggml.arch.decoders", "lambda: pyggml.load().tokenize('a')"),
+        ("pyggml.chat.template", "lambda: pyggml.load().render_chat([], template='{{ 1 }}')"),
+        ("pyggml.recipes.costs", "lambda: pyggml.quantize_file"),
+    ],
+)
+def test_a_child_forked_within_an_import_can_import_it_too(module: str, ask: str) -> None:
+    subprocess.run([sys.executable, "-c", SLOW_IMPORT, module, ask], check=True, timeout=90)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
