@@ -145,7 +145,7 @@ def test_arrays_where_one_number_is_meant(tmp_path: Path, key: str) -> None:
 
 
 def test_a_name_of_no_architecture_is_no_prefix_of_keys() -> None:
-    with pytest.raises(GGUFError, match="general.architecture is 'lll") as error:
+    with pytest.raises(GGUFError, match=r"general\.architecture is 'lll") as error:
         Config.from_metadata({"general.architecture": "l" * 5000})
     assert len(str(error.value)) < 2000
 
