@@ -34,6 +34,7 @@ class Norms(NamedTuple):
 
 LLAMA = Norms()
 POST = Norms(attn_post="post_attention_norm", ffn_post="post_ffw_norm")
+BEHIND = POST._replace(attn="", ffn="")
 
 
 class Window(NamedTuple):
@@ -62,7 +63,8 @@ class Decoder:
 
     rope: "norm" turns neighbouring pairs, "neox" halves; still: every still-th layer turns nothing (0: all turn);
     window_rope: where there are windows, only their layers turn. norms: their names; norm: "rms" or "layer". qk_norm:
-    "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none. parallel: attention and
+    "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none; norm_turned: behind the
+    rope. parallel: attention and
     feed-forward read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
     window: None where no key says of which layers it is. experts: None for a dense model. wide: so many layers has the
     one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
@@ -78,6 +80,7 @@ class Decoder:
     norms: Norms = LLAMA
     norm: str = "rms"
     qk_norm: str = "there"
+    norm_turned: bool = False
     parallel: bool | str = False
     ffn: str = "gated"
     act: str = "silu"
@@ -228,9 +231,7 @@ def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
     for blk in w.blocks():
         x = _layer(row, g, c, blk, x, inside if c.windows[blk.index] else turn)
     x = layers.norm(g, c, w, "output_norm", g.wanted(x), row.norm)
-    y = layers.logits(g, w, x)
-    if c.logit_scale != 1.0:
-        y = g.scale(y, c.logit_scale, name="output_scale")
+    y = layers.logits(g, w, x, c.logit_scale)
     if c.logit_cap:
         y = g.softcap(y, c.logit_cap, name="output_cap")
     return Outputs(logits=y, embedding=x)
@@ -264,15 +265,21 @@ def _turns(row: Decoder, c: DecoderConfig, layer: int) -> bool:
     return not row.still or (layer + 1) % row.still != 0
 
 
+def _norm_heads(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, q: Node, k: Node) -> tuple[Node, Node]:
+    seg = None if row.qk_norm == "width" else c.heads[blk.index].k
+    return layers.norm(g, c, blk, "attn_q_norm", q, seg=seg), layers.norm(g, c, blk, "attn_k_norm", k, seg=seg)
+
+
 def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
     heads = c.heads[blk.index]
     q, k, v = layers.qkv(g, blk, x, heads)
-    if row.qk_norm and (row.qk_norm != "there" or blk.get("attn_q_norm.weight") is not None):
-        seg = None if row.qk_norm == "width" else heads.k
-        q = layers.norm(g, c, blk, "attn_q_norm", q, seg=seg)
-        k = layers.norm(g, c, blk, "attn_k_norm", k, seg=seg)
+    normed = row.qk_norm and (row.qk_norm != "there" or blk.get("attn_q_norm.weight") is not None)
+    if normed and not row.norm_turned:
+        q, k = _norm_heads(row, g, c, blk, q, k)
     if _turns(row, c, blk.index):
         q, k = layers.rope(g, blk, q, k, heads, turn)
+    if normed and row.norm_turned:
+        q, k = _norm_heads(row, g, c, blk, q, k)
     window = c.windows[blk.index]
     y = layers.attend(g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=window)
     return layers.attn_output(g, c, blk, y)

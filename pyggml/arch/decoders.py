@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyggml.arch import decoder
-from pyggml.arch.decoder import POST, Decoder, Norms, Router, Window
+from pyggml.arch.decoder import BEHIND, POST, Decoder, Norms, Router, Window
 from pyggml.arch.outputs import Outputs
 from pyggml.config import Reader
 from pyggml.graph import Graph
@@ -38,17 +38,37 @@ ROWS = {
     ),
     # arXiv 2405.04324
     "granite": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over"),
-    # arXiv 2501.00656
-    "olmo2": Decoder(
-        rope="neox", norms=Norms("", "post_attention_norm", "", "post_ffw_norm"), qk_norm="width",
-        window=Window(period=4, own_rope=True),
-    ),
+    # arXiv 2501.00656; OLMo 3 has windows
+    "olmo2": Decoder(rope="neox", norms=BEHIND, qk_norm="width", window=Window(period=4, own_rope=True)),
     # arXiv 2402.19173
     "starcoder2": Decoder(rope="neox", norm="layer", qk_norm="", ffn="plain", act="gelu"),
     # arXiv 2404.14219
     "phi3": Decoder(rope="neox", qk_norm="", ffn="fused", window=Window()),
     # every fourth layer knows no positions
     "smollm3": Decoder(qk_norm="", still=4),
+    # Command R and R7B: attention beside the feed-forward. arXiv 2504.00698
+    "command-r": Decoder(norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, logit_scale="times"),
+    "cohere2": Decoder(
+        norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, logit_scale="times",
+        window=Window(period=4, size=4096), window_rope=True,
+    ),
+    # arXiv 2507.11407
+    "exaone4": Decoder(rope="neox", norms=BEHIND, qk_norm="head", window=Window(period=4), window_rope=True),
+    "glm4": Decoder(norms=POST, qk_norm="", ffn="fused"),
+    "ernie4_5": Decoder(qk_norm=""),
+    "seed_oss": Decoder(rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm=""),
+    "hunyuan-dense": Decoder(rope="neox", qk_norm="head", norm_turned=True),
+    # arXiv 2306.11644
+    "phi2": Decoder(rope="neox", norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, ffn="plain", act="gelu"),
+    # arXiv 2204.06745
+    "gptneox": Decoder(rope="neox", norm="layer", qk_norm="", parallel="key", ffn="plain", act="gelu_erf"),
+    # StableLM 2 and 3B; those that compute both parts of a layer from one norm say so, and are refused
+    "stablelm": Decoder(rope="neox", norm="layer", qk_norm=""),
+    # arXiv 2409.02060
+    "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
+    "granitemoe": Decoder(
+        qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router()
+    ),
 }  # fmt: skip
 
 NAMES = tuple(ROWS)

@@ -189,7 +189,10 @@ def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "si
     return y + shared
 
 
-def logits(g: Graph, w: Weights, x: Node) -> Node:
-    """x (rows, n_embd) to logits; the embedding table serves where there is no output matrix."""
-    table = w["token_embd.weight"]
-    return g.matmul(w.get("output.weight") or table, x, w.get("output.bias"), table.rows, name="output")
+def logits(g: Graph, w: Weights, x: Node, scale: float = 1.0) -> Node:
+    """x (rows, n_embd) to logits times scale; the embedding table serves where there is no output matrix."""
+    table, bias = w["token_embd.weight"], w.get("output.bias")
+    if scale != 1.0 and bias is None:  # of x, which is narrower
+        x = g.scale(x, scale, name="output_scale")
+    y = g.matmul(w.get("output.weight") or table, x, bias, table.rows, name="output")
+    return y if scale == 1.0 or bias is None else g.scale(y, scale, name="output_scale")

@@ -15,7 +15,6 @@ NEEDS = {
     "llama4": "chunked attention, layers without rope, sigmoid top-1 experts",
     "mamba": "selective state-space scan",
     "mistral3": "attention temperature scale, YaRN log multiplier",
-    "phi2": "layer norm, parallel attention and feed-forward, partial rope",
     "qwen2vl": "multi-section rope, vision tower",
     "qwen35": "gated delta net, recurrent state, output gates",
     "qwen3next": "gated delta net, recurrent state, mixture of experts",

@@ -15,6 +15,24 @@ import pyggml
 from pyggml import _native
 
 IDS = [1, *np.random.default_rng(3).integers(0, 260, 60).tolist()]
+LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5, "attention.layer_norm_rms_epsilon": None}
+FOURTH = ["sliding_attention"] * 3 + ["full_attention", "sliding_attention"]
+BEHIND = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+NEOX = {
+    "embed_in": "token_embd", "final_layer_norm": "output_norm", "attention.query_key_value": "attn_qkv",
+    "attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+}  # fmt: skip
+
+
+def apart(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Experts' gates and ups, and what GPT-NeoX mixes by heads."""
+    if ".both." in name:
+        gate, up = np.split(values, 2, axis=1)
+        return {name.replace("both", "ffn_gate_exps"): gate, name.replace("both", "ffn_up_exps"): up}
+    if "attn_qkv" in name:
+        return {name: values.reshape(4, 3, 16, *values.shape[1:]).swapaxes(0, 1).reshape(values.shape)}
+    return {name: values}
+
 
 FAMILIES = {
     "gemma": Family(
@@ -53,6 +71,68 @@ FAMILIES = {
         {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}, {"attention.sliding_window": 7},
     ),
     "smollm3": Family("smollm3", "SmolLM3Config", dict(rope_theta=1e4), turned=True),
+    "command-r": Family(
+        "command-r", "CohereConfig", dict(rope_theta=1e4, logit_scale=0.0625),
+        meta={**LAYER_NORM, "logit_scale": 0.0625},
+    ),
+    "cohere2": Family(
+        "cohere2", "Cohere2Config", dict(logit_scale=0.25, sliding_window=9, layer_types=FOURTH),
+        meta={**LAYER_NORM, "logit_scale": 0.25, "attention.sliding_window": 9},
+    ),
+    "exaone4": Family(
+        "exaone4", "Exaone4Config", dict(rms_norm_eps=1e-6, sliding_window=9, layer_types=FOURTH), BEHIND,
+        {"attention.sliding_window": 9},
+    ),
+    "exaone4, no windows": Family(
+        "exaone4", "Exaone4Config", dict(rms_norm_eps=1e-6, sliding_window=None, layer_types=["full_attention"] * 5),
+        BEHIND,
+    ),
+    "glm4": Family(
+        "glm4", "Glm4Config", dict(head_dim=16, rms_norm_eps=1e-6),
+        {"post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm",
+         "mlp.gate_up_proj": "ffn_up"}, {"rope.dimension_count": 8},
+    ),
+    "ernie4_5": Family("ernie4_5", "Ernie4_5Config", dict(head_dim=16, rms_norm_eps=1e-6, rope_theta=1e4)),
+    "seed_oss": Family(
+        "seed_oss", "SeedOssConfig", dict(head_dim=16), {"post_attention_layernorm": "post_attention_norm"}
+    ),
+    "hunyuan-dense": Family(
+        "hunyuan-dense", "HunYuanDenseV1Config", dict(head_dim=16, rms_norm_eps=1e-6),
+        {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"},
+    ),
+    "phi2": Family(
+        "phi2", "PhiConfig", dict(partial_rotary_factor=0.5),
+        {"self_attn.dense": "attn_output", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"},
+        {**LAYER_NORM, "rope.dimension_count": 8},
+    ),
+    **{
+        f"gptneox, {how}": Family(
+            "gptneox", "GPTNeoXConfig", dict(use_parallel_residual=how == "parallel"), NEOX,
+            {**LAYER_NORM, "rope.dimension_count": 4, "attention.head_count_kv": 4,
+             "use_parallel_residual": how == "parallel"}, change=apart,
+        )
+        for how in ("parallel", "in turn")
+    },
+    "stablelm": Family("stablelm", "StableLmConfig", meta={**LAYER_NORM, "rope.dimension_count": 4}),
+    "olmo3": Family(
+        "olmo2", "Olmo3Config",
+        dict(rms_norm_eps=1e-6, sliding_window=9, layer_types=FOURTH), BEHIND,
+        {"attention.sliding_window": 9, "rope.freq_base": 5e5},
+    ),
+    "olmoe": Family(
+        "olmoe", "OlmoeConfig", dict(rms_norm_eps=1e-6, num_experts=6, num_experts_per_tok=2),
+        {"mlp.gate": "ffn_gate_inp", "mlp.experts.gate_up_proj": "both", "mlp.experts.down_proj": "ffn_down_exps"},
+        {"expert_count": 6, "expert_used_count": 2}, change=apart,
+    ),
+    "granitemoe": Family(
+        "granitemoe", "GraniteMoeConfig",
+        dict(num_local_experts=6, num_experts_per_tok=2, embedding_multiplier=12.0, attention_multiplier=0.1,
+             residual_multiplier=0.22, logits_scaling=8.0),
+        {"block_sparse_moe.router": "ffn_gate_inp", "block_sparse_moe.experts.gate_up_proj": "both",
+         "block_sparse_moe.experts.down_proj": "ffn_down_exps"},
+        {"expert_count": 6, "expert_used_count": 2, "embedding_scale": 12.0, "attention.scale": 0.1,
+         "residual_scale": 0.22, "logit_scale": 8.0}, turned=True, change=apart,
+    ),
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_readme_names_what_runs_and_every_extra(repo_root: Path) -> None:
     text = (repo_root / "README.md").read_text(encoding="utf-8")
     told = re.search(r"Architectures that run: (.*?)\. Every", text, re.S)
     assert told is not None
-    assert sorted(re.findall(r"`(\w+)`", told[1])) == pyggml.info()["architectures"]
+    assert sorted(re.findall(r"`([\w-]+)`", told[1])) == pyggml.info()["architectures"]
     extras = re.search(r"optional-dependencies\]\n(.*?)\n\n", (repo_root / "pyproject.toml").read_text("utf-8"), re.S)
     told = re.search(r"^Extras: (.*?)\n\n", text, re.S | re.M)
     assert extras is not None
