@@ -30,6 +30,7 @@ from pyggml.errors import ArgumentError, FileMissing, GGUFError, UnsupportedErro
 from pyggml.files.atomic_file import beside, check_writable
 from pyggml.files.foreign import reading
 from pyggml.gguf import Writer
+from pyggml.gguf.writer import check_settable
 from pyggml.keywords import known_only
 from pyggml.quant.types import QuantType
 from pyggml.recipes import quantize_file
@@ -86,6 +87,7 @@ def convert(
     """
     src, dst = read_path("src", src), read_path("dst", dst)
     name, metadata = text_or_none("name", name), None if metadata is None else mapping("metadata", metadata)
+    check_settable(metadata or {})
     dtype = text("dtype", dtype) if not isinstance(dtype, QuantType) else dtype.name
     progress = function("progress", progress)
     if quantize is not None:

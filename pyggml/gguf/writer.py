@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyggml.arguments import buffer, flag, instance, list_of, text, texts, wrong_type
 from pyggml.arguments import path as read_path
 from pyggml.arguments import shape as read_shape
-from pyggml.errors import GGUFError, ShapeError
+from pyggml.errors import ArgumentError, GGUFError, ShapeError
 from pyggml.files.atomic_file import beside, refuse_sources
 from pyggml.files.background_writer import Behind
 from pyggml.files.regular_file import PathLike, RegularFile, noted
@@ -46,6 +46,9 @@ from pyggml.shown import clip
 #: Stored bytes of a tensor: a buffer, or a function that yields buffers when the file is written.
 TensorData = NDArray[Any] | bytes | bytearray | memoryview | Callable[[], Iterable[Any]]
 
+SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
+"""What a part of a split file says of the others."""
+
 _RANGES = {
     ValueType.U8: (0, 2**8 - 1),
     ValueType.I8: (-(2**7), 2**7 - 1),
@@ -62,6 +65,15 @@ _LONG_NAMES = {
 }  # fmt: skip
 _OF_DTYPE = {dtype.str.lstrip("<|"): kind for kind, dtype in DTYPES.items()}
 _TENSOR_DTYPES = {"f32": "f4", "f16": "f2", "f64": "f8", "i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8"}
+
+
+def check_settable(keys: Iterable[str]) -> None:
+    """Raises ArgumentError for a key that a user may not set in a whole file: it would not open."""
+    wrong = [key for key in keys if key in (ALIGNMENT_KEY, *SPLIT_KEYS)]
+    if wrong:
+        raise ArgumentError(
+            f"metadata: {wrong[0]} follows from how the file is written, and cannot be set; leave it out"
+        )
 
 
 class _Tensor(NamedTuple):
@@ -150,7 +162,7 @@ class Writer(Held):
 
     def add_metadata(self, metadata: Metadata, skip: Iterable[str] = ()) -> None:
         """Copies all values of another file but its alignment, its split numbers and the keys in skip."""
-        left_out = {ALIGNMENT_KEY, "split.no", "split.count", "split.tensors.count", *texts("skip", skip)}
+        left_out = {ALIGNMENT_KEY, *SPLIT_KEYS, *texts("skip", skip)}
         for key in instance("metadata", metadata, Metadata, "the metadata of an open file"):
             if key not in left_out:
                 self.copy(metadata, key)

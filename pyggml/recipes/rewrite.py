@@ -21,6 +21,7 @@ from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.files.atomic_file import check_writable
 from pyggml.gguf import TensorInfo
+from pyggml.gguf.writer import check_settable
 from pyggml.keywords import known_only
 from pyggml.numeric.notation import notation
 from pyggml.quant.names import is_notation
@@ -106,6 +107,7 @@ def quantize_file(
     allow_requantize, dry_run = flag("allow_requantize", allow_requantize), flag("dry_run", dry_run)
     n_threads, progress = threads(n_threads), function("progress", progress)
     metadata = {} if metadata is None else mapping("metadata", metadata)
+    check_settable(metadata)
     how = Recipe(recipe) if isinstance(recipe, str) else replace(instance("recipe", recipe, Recipe, _RECIPE))
     how.check()
     how.rules = [*as_rules(rules, "rules"), *how.rules]
@@ -118,8 +120,10 @@ def quantize_file(
     bits_wanted = None if target_bpw is None else bits_per_weight(target_bpw, "target_bpw")
     bytes_wanted = None if target_size is None else byte_size(target_size, "target_size")
     words = None if text is None else words_of("quantize_file: text", text)
-    if words is not None and (bits_wanted, bytes_wanted) == (None, None):
-        log.warning("text is not used: only target_bpw and target_size measure on it")
+    if (bits_wanted, bytes_wanted) == (None, None):
+        for unused, given in (("text", text), ("sensitivity", sensitivity)):
+            if given is not None:
+                log.warning("%s is not used: only target_bpw and target_size choose by it", unused)
     weights = _weights(imatrix)
     with gguf.open(src) as file:
         sources = [*file.paths, *_files("text", text), *_files("recipe", recipe)]
@@ -239,7 +243,7 @@ def _copy_metadata(out: gguf.Writer, old: gguf.Metadata, own: dict[str, int], ne
             out.add(key, number, "u32")
     for key, value in new.items():
         if value is not None:
-            kind = old.type_of(key) if key in old else None
+            kind = old.type_of(key) if key in old else "u32" if key in own else None
             out.add(key, value, kind if kind and not kind.startswith("arr") and "[" not in kind else None)
 
 

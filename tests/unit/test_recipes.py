@@ -66,6 +66,25 @@ def test_copy_changes_what_is_named(src, tmp_path):
     assert all(row.new == row.old for row in rows if "attn_v" not in row.name)
 
 
+@pytest.mark.parametrize("key", ["split.count", "split.no", "split.tensors.count", "general.alignment"])
+def test_keys_that_follow_from_the_writing_are_not_set(key, src, tmp_path):
+    """A whole file that says it is a part does not open."""
+    for call in (pyggml.quantize_file, pyggml.convert):
+        with pytest.raises(pyggml.ArgumentError, match=f"metadata: {key} follows from how the file is written"):
+            call(src.path, tmp_path / "dst.gguf", metadata={key: 3})
+    assert not (tmp_path / "dst.gguf").exists()
+
+
+def test_what_is_not_used_is_said(src, tmp_path, caplog):
+    pyggml.quantize_file(src.path, "", "q4_0", text="the king", sensitivity=tmp_path / "none.json", dry_run=True)
+    assert [r.getMessage().split()[0] for r in caplog.records if "is not used" in r.message] == ["text", "sensitivity"]
+
+
+def test_the_type_of_a_file_is_a_number(src, tmp_path):
+    with pytest.raises(pyggml.GGUFError, match=r"'general.file_type' is 'mostly', expected an integer"):
+        pyggml.quantize_file(src.path, tmp_path / "dst.gguf", "q4_0", metadata={"general.file_type": "mostly"})
+
+
 def test_dry_run_writes_nothing(src, tmp_path):
     rows = pyggml.quantize_file(src.path, tmp_path / "dst.gguf", "pure:q8_0", dry_run=True)
     assert not (tmp_path / "dst.gguf").exists()
