@@ -41,6 +41,8 @@ def _array(archive: Archive, entry: Entry) -> Stored:
     name = entry.name.removesuffix(".npy")
     where = f"{archive.what}: array {clip(name)}"
     descr, fortran, shape, begin = _head(archive.head(entry, MAX_HEADER + 12), where)
+    swapped = descr.startswith(">")  # written where numbers begin with their large end
+    descr = descr.replace(">", "<")
     kind = "bf16" if name.endswith(":bf16") and descr in ("|V2", "<V2", "<u2") else _KINDS.get(descr)
     if kind is None:
         raise GGUFError(f"{where} has the type {clip(descr)}, which is no plain number")
@@ -48,7 +50,7 @@ def _array(archive: Archive, entry: Entry) -> Stored:
     dims, nbytes = check_shape(archive.what, name, shape, kind)
     if begin + nbytes > entry.size:
         raise GGUFError(f"{where} needs {nbytes} bytes, {entry.size - begin} are there")
-    return Stored(name, dims, kind, partial(_values, archive, entry, begin, dims, kind, fortran))
+    return Stored(name, dims, kind, partial(_values, archive, entry, begin, dims, kind, fortran, swapped))
 
 
 def _head(raw: bytes, where: str) -> tuple[str, bool, list[int], int]:
@@ -69,11 +71,12 @@ def _head(raw: bytes, where: str) -> tuple[str, bool, list[int], int]:
 
 
 def _values(
-    archive: Archive, entry: Entry, begin: int, shape: tuple[int, ...], kind: str, fortran: bool
+    archive: Archive, entry: Entry, begin: int, shape: tuple[int, ...], kind: str, fortran: bool, swapped: bool
 ) -> NDArray[Any]:
     count = int(np.prod(shape, dtype=np.int64))
     if entry.method == 0:
         flat = array_of(archive.file, archive.place(entry) + begin, (count,), kind)
     else:
         flat = np.frombuffer(archive.read(entry, entry.size), DTYPES[kind], count, begin)
+    flat = flat.byteswap() if swapped else flat
     return np.ascontiguousarray(flat.reshape(shape, order="F" if fortran else "C")).reshape(shape)

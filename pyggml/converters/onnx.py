@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.converters import protobuf as pb
-from pyggml.converters.stored import DTYPES, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
+from pyggml.converters.stored import DTYPES, FLOATS, MAX_DIMS, Stored, array_of, check_shape, check_total, reader
 from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.files.foreign import name_of
 from pyggml.files.regular_file import RegularFile
@@ -27,6 +27,8 @@ _TYPES = {
     13: "u64", 16: "bf16",
 }  # fmt: skip
 _MAX_FIELDS = 1 << 19  # of the whole model; a graph of ten thousand nodes has some 100,000
+_STRING = 8
+_MOST_CONSTANT = 1 << 20  # numbers of a mask or of positions; whole weights that were quantized have 8 bits
 _NODE_OPS = ("MatMul", "Gemm", "Gather", "Add")
 
 
@@ -47,6 +49,8 @@ def read(path: str) -> dict[str, Stored]:
     for number, value in pb.fields(graph):
         if number == 5:
             stored = _initialiser(file, pb.message(value, what), beside)
+            if stored is None or _is_constant(stored):
+                continue
             if stored.name in raw:
                 raise GGUFError(f"{what}: two initialisers are called {clip(stored.name)}")
             raw[stored.name] = stored
@@ -54,6 +58,17 @@ def read(path: str) -> dict[str, Stored]:
             _note_readers(pb.message(value, what), what, readers)
     check_total(what, raw.values(), file.size + sum(each.size for each in beside.values()))
     return dict(_named(stored, readers.get(stored.name, [])) for stored in raw.values())
+
+
+def _is_constant(stored: Stored) -> bool:
+    """Whether it belongs to the graph and not to the model: shapes and positions, a factor, a bound.
+
+    Quantized weights are whole numbers too, and are left to be refused by name.
+    """
+    count = math.prod(stored.shape)
+    if stored.dtype in FLOATS:
+        return count == 1 and not stored.name.endswith((".weight", ".bias"))
+    return stored.dtype in ("i32", "i64", "bool") and count <= _MOST_CONSTANT
 
 
 def _note_readers(node: pb.Part, what: str, readers: dict[str, list[tuple[str, str, int]]]) -> None:
@@ -87,7 +102,8 @@ def _turned(stored: Stored) -> NDArray[Any]:
     return np.ascontiguousarray(stored.read().T)
 
 
-def _initialiser(file: RegularFile, tensor: pb.Part, beside: dict[str, RegularFile]) -> Stored:
+def _initialiser(file: RegularFile, tensor: pb.Part, beside: dict[str, RegularFile]) -> Stored | None:
+    """The tensor; None where it is text."""
     what = name_of(file.path)
     dims: list[int] = []
     kind = 0
@@ -112,6 +128,8 @@ def _initialiser(file: RegularFile, tensor: pb.Part, beside: dict[str, RegularFi
             outside[key] = entry
         elif number == 14:
             external = value == 1
+    if kind == _STRING:
+        return None
     dtype = _TYPES.get(kind)
     if dtype is None:
         raise UnsupportedError(f"{what}: initialiser {clip(name)} has the element type {kind}, which is not supported")

@@ -422,3 +422,32 @@ def test_many_small_tensors_are_fine(tmp_path):
     checkpoint.torch_zip(tmp_path / "x.pt", weights)
     checkpoint.safetensors(tmp_path / "x.safetensors", weights)
     assert len(pickled.read(str(tmp_path / "x.pt"))) == len(safetensors.read(str(tmp_path / "x.safetensors"))) == 5000
+
+
+def test_onnx_that_is_cut_while_it_is_parsed(tmp_path, monkeypatch):
+    """It is read by position: a map would end the process."""
+    path = tmp_path / "m.onnx"
+    checkpoint.onnx(path, checkpoint.tensors(), checkpoint.onnx_constants() + checkpoint.field(2, bytes(1 << 18)))
+    first = onnx._initialiser
+
+    def cut(*given):
+        os.truncate(path, 100)
+        return first(*given)
+
+    monkeypatch.setattr(onnx, "_initialiser", cut)
+    with pytest.raises(GGUFError, match=r"m\.onnx' changed after it was opened: its size went from \d+ to 100"):
+        onnx.read(str(path))
+
+
+def test_onnx_says_how_many_numbers_it_has_before_they_are_read(tmp_path):
+    """A sparse file costs nothing, the terabyte of zeros in it would."""
+    field = checkpoint.field
+    size = 1 << 40
+    tensor = field(1, 4) + field(2, 1) + field(8, b"a.weight") + b"\x22" + checkpoint._varint(size)  # float_data
+    inner = b"\x2a" + checkpoint._varint(len(tensor) + size) + tensor
+    head = field(1, 8) + b"\x3a" + checkpoint._varint(len(inner) + size) + inner
+    with open(tmp_path / "m.onnx", "wb") as file:
+        file.write(head)
+        file.truncate(len(head) + size)
+    with pytest.raises(GGUFError, match="more or fewer values than its shape"):
+        onnx.read(str(tmp_path / "m.onnx"))["a.weight"].read()

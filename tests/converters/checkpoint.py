@@ -161,9 +161,20 @@ def onnx_tensor(name: str, w: np.ndarray, inside: bool = True, extra: bytes = b"
     return body + (field(9, w.tobytes()) if inside else b"") + extra
 
 
-def onnx(path: Path, weights: dict[str, np.ndarray]) -> None:
+def onnx_constants() -> bytes:
+    """What exporters keep among the weights and is none: a shape, a mask, a factor, texts."""
+    each = (
+        field(1, 3) + field(2, 7) + field(8, b"onnx::Reshape_77") + field(9, np.arange(3).tobytes()),
+        field(1, 4) + field(2, 9) + field(8, b"mask") + field(9, bytes(4)),
+        field(2, 1) + field(8, b"/model/Constant_3_output_0") + field(9, np.float32(8).tobytes()),
+        field(1, 1) + field(2, 8) + field(8, b"names") + field(6, b"abc"),
+    )
+    return b"".join(field(5, one) for one in each)
+
+
+def onnx(path: Path, weights: dict[str, np.ndarray], graph: bytes = b"") -> None:
     """As an exporter leaves it: matrices of products turned and without their names, one in a file beside."""
-    graph, outside = b"", b""
+    outside = b""
     for i, (name, w) in enumerate(weights.items()):
         if "_proj" in name:
             anonymous = f"onnx::MatMul_{100 + i}"

@@ -60,7 +60,11 @@ LAYOUTS = {
     "torch": lambda path, w: checkpoint.torch_zip(path / "pytorch_model.bin", w),
     "legacy torch": lambda path, w: checkpoint.torch_legacy(path / "pytorch_model.bin", w),
     "onnx": lambda path, w: checkpoint.onnx(path / "model.onnx", w),
+    "onnx with constants": lambda path, w: checkpoint.onnx(path / "model.onnx", w, checkpoint.onnx_constants()),
     "npz": lambda path, w: np.savez(path / "model.npz", **w),
+    "npz, large end first": lambda path, w: np.savez(
+        path / "m.npz", **{name: x.astype(">f4") for name, x in w.items()}
+    ),
 }
 
 
