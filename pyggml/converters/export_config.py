@@ -7,8 +7,9 @@ defaults of the model_type.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,17 @@ _UNSAID: dict[str, tuple[Any, ...]] = {
     "expert_gating_func": (0, 1), "expert_group_count": (0, 1), "interleave_moe_layer_step": (0, 1),
 }  # fmt: skip
 """Keys that change a model and that no config.json here says, by ending -> the values that change nothing."""
+_ATTENTION, _MLP = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down")
+_BIASES: dict[str, dict[str, Sequence[str]]] = {
+    "llama": {"attention_bias": _ATTENTION, "mlp_bias": _MLP},
+    **{
+        model_type: {"attention_bias": _ATTENTION}
+        for model_type in ("qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3", "gemma3_text")
+    },
+    "qwen2_moe": {"qkv_bias": _ATTENTION[:3]},
+    "qwen2": {"": _ATTENTION[:3]}, "mistral": {}, "mixtral": {}, "phi3": {},
+}  # fmt: skip
+"""Model type -> key of config.json -> the matrices that it gives biases; without a key they have them in any case."""
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
@@ -89,8 +101,7 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     embedding = file.tensors.get("token_embd.weight")
     if embedding is not None:
         config["vocab_size"] = embedding.shape[0]
-    if model_type == "llama" and "blk.0.attn_q.bias" in file.tensors:
-        config["attention_bias"] = True
+    config |= _biases(file, model_type)
     config |= _whole_sizes(Config(config, "the file's metadata"), file.arch, model_type)
     if file.arch in ("gemma2", "gemma3"):
         config["query_pre_attn_scalar"] = scalar(Config(config, "the file's metadata"), file.arch)
@@ -106,6 +117,21 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         scaling = _scaling(file, config)
         config |= {"rope_scaling": scaling} if scaling else {}
     return config
+
+
+def _biases(file: GGUFFile, model_type: str) -> dict[str, bool]:
+    """Which matrices have biases. Raises UnsupportedError for one that a model of this type would not read."""
+    keys = _BIASES.get(model_type)
+    if keys is None:
+        return {}
+    found = {m[1] for name in file.tensors if (m := re.fullmatch(r"(?:blk\.\d+\.)?(\w+)\.bias", name))}
+    lost = sorted(found - {stem for stems in keys.values() for stem in stems})
+    if lost:
+        raise UnsupportedError(
+            f"the file has biases of {', '.join(map(clip, lost))}: the config.json of a {model_type} model has no word "
+            "for them, so the export would be another model"
+        )
+    return {key: not found.isdisjoint(stems) for key, stems in keys.items() if key}
 
 
 def _whole_sizes(c: Config, arch: str, model_type: str) -> dict[str, Any]:

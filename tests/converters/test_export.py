@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from converters import checkpoint
 
@@ -39,6 +40,39 @@ def there_and_back(src, tmp_path, **changes):
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "matrices", "said"),
+    [
+        ("llama", ("self_attn.q_proj", "self_attn.o_proj"), {"attention_bias": True, "mlp_bias": False}),
+        ("llama", ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"), {"attention_bias": False, "mlp_bias": True}),
+        ("llama", (), {"attention_bias": False, "mlp_bias": False}),
+        ("mistral", ("self_attn.q_proj",), "biases of 'attn_q': the config.json of a mistral model has no word"),
+        ("qwen2", ("self_attn.q_proj", "mlp.up_proj"), "biases of 'ffn_up'"),
+        ("qwen2", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), {}),
+    ],
+)
+def test_biases_are_said(model_type, matrices, said, src, tmp_path):
+    """A model of transformers reads those that its config.json tells of, and leaves the others out without a word."""
+    weights = checkpoint.tensors()
+    for name in list(weights):
+        if name.removesuffix(".weight").endswith(matrices or "-"):
+            weights[name.replace(".weight", ".bias")] = np.ones(len(weights[name]), np.float32)
+    checkpoint.safetensors(src / "model.safetensors", weights)
+    (src / "config.json").write_text(
+        json.dumps(
+            {**checkpoint.CONFIG, "model_type": model_type, "sliding_window": 64 if model_type == "mistral" else None}
+        )
+    )
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    if isinstance(said, str):
+        with pytest.raises(pyggml.UnsupportedError, match=said):
+            pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+        return
+    pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert {key: value for key, value in config.items() if key.endswith("_bias")} == said
 
 
 @pytest.mark.parametrize(
