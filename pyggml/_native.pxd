@@ -2,7 +2,9 @@
 # pyggml.get_include() and link the library that `python -m pyggml --libs` names.
 # Declares only; _native.pyx holds the Python face.
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
+
+include "_quant_types.pxd"  # PGG_Q4_K and so on: made of quant_types.def by the build
 
 
 cdef extern from "pgg.h" nogil:
@@ -37,45 +39,7 @@ cdef extern from "pgg.h" nogil:
     ctypedef int (*pgg_watcher)() noexcept
     void pgg_watch(pgg_watcher watcher) noexcept
 
-    # ---- types (ids are those of GGUF; see quant_types.def)
-    ctypedef enum pgg_type:
-        PGG_F32
-        PGG_F16
-        PGG_Q4_0
-        PGG_Q4_1
-        PGG_Q5_0
-        PGG_Q5_1
-        PGG_Q8_0
-        PGG_Q8_1
-        PGG_Q2_K
-        PGG_Q3_K
-        PGG_Q4_K
-        PGG_Q5_K
-        PGG_Q6_K
-        PGG_Q8_K
-        PGG_IQ2_XXS
-        PGG_IQ2_XS
-        PGG_IQ3_XXS
-        PGG_IQ1_S
-        PGG_IQ4_NL
-        PGG_IQ3_S
-        PGG_IQ2_S
-        PGG_IQ4_XS
-        PGG_I8
-        PGG_I16
-        PGG_I32
-        PGG_I64
-        PGG_F64
-        PGG_IQ1_M
-        PGG_BF16
-        PGG_TQ1_0
-        PGG_TQ2_0
-        PGG_MXFP4
-        PGG_NVFP4
-        PGG_Q1_0
-        PGG_Q2_0
-        PGG_TYPE_LIMIT
-
+    # ---- types (pgg_type itself: _quant_types.pxd)
     ctypedef enum pgg_type_kind:
         PGG_KIND_BLOCK
         PGG_KIND_FLOAT
@@ -95,6 +59,7 @@ cdef extern from "pgg.h" nogil:
     const pgg_type_info *pgg_type_at(int index) noexcept
     const pgg_type_info *pgg_type_get(int id) noexcept
     size_t pgg_row_bytes(int type, int64_t k) noexcept
+    int pgg_type_codes(int type, int16_t *codes, int cap) noexcept
     pgg_status pgg_quantize(int type, const float *x, void *y, int64_t rows, int64_t k, const float *importance,
                             int n_threads) noexcept
     pgg_status pgg_dequantize(int type, const void *x, float *y, int64_t rows, int64_t k, int n_threads) noexcept

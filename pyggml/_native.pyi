@@ -39,6 +39,9 @@ def op_table() -> dict[str, tuple[OpField, ...]]:
 def activations() -> list[str]:
     """Names of the activations in the order of their numbers."""
 
+def type_codes(type_id: int) -> list[int]:
+    """What a code of a block type may be before its scale, rising; empty for what has no blocks."""
+
 def row_bytes(type_id: int, k: int) -> int: ...
 def quantize(type_id: int, x: F32, importance: F32 | None = None, n_threads: int = 0) -> U8:
     """x (rows, k) -> (rows, row_bytes)."""

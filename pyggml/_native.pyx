@@ -7,7 +7,7 @@ The C functions are declared in _native.pxd, which other Cython code may cimport
 from cpython.bytes cimport PyBytes_AsString
 from cpython.exc cimport PyErr_Occurred
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 import typing
@@ -100,6 +100,12 @@ def type_table():
         rows.append((info.id, text_of(info.name), info.elems, info.bytes, info.sub, kinds[<int>info.kind],
                      bool(info.encodes)))
     return rows
+
+
+def type_codes(int type_id):
+    cdef int16_t codes[256]
+    cdef int n = pgg_type_codes(type_id, codes, 256)
+    return [codes[i] for i in range(n)]
 
 
 def row_bytes(int type_id, int64_t k):

@@ -84,6 +84,9 @@ PGG_API int pgg_type_count(void);
 PGG_API const pgg_type_info *pgg_type_at(int index); /* NULL outside [0, count) */
 PGG_API const pgg_type_info *pgg_type_get(int id);   /* NULL if there is no such type */
 PGG_API size_t pgg_row_bytes(int type, int64_t k);   /* 0 if k does not fit the type or overflows */
+/* The codes of a type: every integer q that its blocks hold, y = scale * q - min, rising. Writes the first cap of them
+ * (256 are always enough) and returns how many there are; 0 for what has no blocks. */
+PGG_API int pgg_type_codes(int type, int16_t *codes, int cap);
 
 /* x (rows, k) f32 -> y (rows) blocks. importance: k weights >= 0 for the squared error of each column, or NULL.
  * PGG_ENUMERIC for a value that is not finite, or larger than the type holds wherever it stands (f16: 65504). */

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
+from functools import cache
 
+from pyggml import _native
 from pyggml.numeric import minifloat
 from pyggml.quant.names import WIDTHS
 from pyggml.quant.types import QuantType
-
-_FLOATS = {"f64": (11, 52, 1.797e308), "f32": (8, 23, 3.403e38), "bf16": (8, 7, 3.39e38), "f16": (5, 10, 65504.0)}
-_CODES = {
-    "q4_0": (-8, 7), "q4_1": (0, 15), "q5_0": (-16, 15), "q5_1": (0, 31), "q8_0": (-127, 127), "q8_1": (-127, 127),
-    "q8_k": (-127, 127), "q2_k": (0, 3), "q3_k": (-4, 3), "q4_k": (0, 15), "q5_k": (0, 31), "q6_k": (-32, 31),
-    "iq4_nl": (-127, 113), "iq4_xs": (-127, 113), "mxfp4": (-6, 6), "nvfp4": (-6, 6), "tq1_0": (-1, 1),
-    "tq2_0": (-1, 1), "q1_0": (-1, 1), "q2_0": (-1, 2), "iq2_xxs": (-43, 43), "iq2_xs": (-43, 43), "iq2_s": (-43, 43),
-    "iq3_xxs": (-62, 62), "iq3_s": (-15, 15), "iq1_s": (-1.125, 1.125), "iq1_m": (-1.125, 1.125),
-}  # fmt: skip
-"""What a code may be before its scale, by type."""
 
 
 @dataclass(frozen=True)
 class Format:
     """One format. bits: of a code; block: values under one scale; exponent, mantissa: None for what is no float; low,
-    high: of a code before its scale (a float's finite range); gguf: whether files may hold it."""
+    high: what a code may be before its scale (a float's finite range); gguf: whether files may hold it."""
 
     name: str
     bits: float
@@ -82,18 +73,57 @@ def _nf_scale(bits: int) -> float:
 
 
 def _of_type(kind: QuantType) -> Format:
-    name = kind.name
-    if name in _FLOATS:
-        exponent, mantissa, top = _FLOATS[name]
-        bits = 1 + exponent + mantissa
-        return Format(name, bits, 1, True, exponent, mantissa, -top, top, bits, True, kind.encodes)
+    """What the native table and the decoder say of a GGUF type."""
+    width = 8 * kind.bytes // kind.elems
+    exponent: int | None = None
+    mantissa: int | None = None
     if kind.kind == "int":
-        bits = int(name[1:])
-        return Format(name, bits, 1, True, None, None, -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1, bits, True, False)
-    low, high = _CODES[name]
-    fp4 = name in ("mxfp4", "nvfp4")
-    code = math.log2(3) if name in ("tq1_0", "tq2_0") else float(re.findall(r"\d", name)[0])
+        bits: float = width
+        low, high = -(2.0 ** (width - 1)), 2.0 ** (width - 1) - 1
+    elif kind.kind == "float":
+        bits, exponent = width, _exponent_bits(kind)
+        mantissa = width - 1 - exponent
+        high = (2 - 2.0**-mantissa) * 2.0 ** (2 ** (exponent - 1) - 1)
+        low = -high
+    else:
+        bits, exponent, mantissa, low, high = _codes(kind)
     return Format(
-        name, round(code, 3), kind.sub, low < 0, 2 if fp4 else None, 1 if fp4 else None, low, high,
-        kind.bits_per_weight, kind.kind == "block", kind.encodes,
+        kind.name, round(bits, 3), kind.sub, low < 0, exponent, mantissa, low, high, kind.bits_per_weight,
+        kind.kind != "act", kind.encodes,
     )  # fmt: skip
+
+
+def _exponent_bits(kind: QuantType) -> int:
+    """Of an IEEE-like type: only with the right width the bias in its place, and nothing else, decodes to 1."""
+    width = 8 * kind.bytes
+    for bits in range(2, width - 1):
+        one = (2 ** (bits - 1) - 1) << (width - 1 - bits)
+        if _native.dequantize(kind.id, one.to_bytes(kind.bytes, "little"), 1, 1)[0] == 1:
+            return bits
+    raise AssertionError(f"{kind.name} is no float with a sign, an exponent and a mantissa")
+
+
+@cache
+def _codes(kind: QuantType) -> tuple[float, int | None, int | None, float, float]:
+    """bits, exponent, mantissa, low, high of a block type's codes.
+
+    Codes in proportion to the values of a small float are that float, at its own scale. Others have the bits that tell
+    them apart; where a weight has fewer, codes are chosen together (rows of a grid) and have its whole bits.
+    """
+    codes = _native.type_codes(kind.id)
+    for spec in minifloat.SPECS.values():
+        values = sorted({value for value in minifloat.table_of(spec).tolist() if math.isfinite(value)})
+        top = minifloat.top(spec)
+        if len(codes) == len(values) and all(c * top == v * codes[-1] for c, v in zip(codes, values, strict=True)):
+            return spec.bits, spec.exponent, spec.mantissa, -top, top
+    apart = math.log2(len(codes))
+    return apart if apart <= kind.bits_per_weight else int(kind.bits_per_weight), None, None, codes[0], codes[-1]
+
+
+def code_bits(kind: QuantType) -> int:
+    """Whole bits of a code of a block type, as its name counts them: 4 of q4_1, 1 of tq1_0.
+
+    >>> code_bits(QuantType.Q4_1), code_bits(QuantType.TQ1_0), code_bits(QuantType.MXFP4)
+    (4, 1, 4)
+    """
+    return min(math.ceil(_codes(kind)[0]), int(kind.bits_per_weight))

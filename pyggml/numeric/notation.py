@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from pyggml.arguments import text as read_text
 from pyggml.errors import ArgumentError
+from pyggml.numeric.catalogue import code_bits
 from pyggml.quant.names import NOTATION, recipe_of_bits
 from pyggml.quant.types import QuantType, QuantTypeLike
 
@@ -57,6 +57,5 @@ def notation_of(kind: QuantTypeLike) -> Notation:
     """
     kind = QuantType.parse(kind, "kind")
     if kind.is_block:
-        digits = re.search(r"\d", kind.name)
-        return Notation(int(digits.group()) if digits else 8, 8)
+        return Notation(code_bits(kind), 8)
     return Notation(round(kind.bits_per_weight), 16 if kind.name == "bf16" else 32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from pyggml import numeric
 from pyggml.errors import NumericError
 from pyggml.numeric import codebook, minifloat
 from pyggml.numeric.coded import pack, unpack
+from pyggml.quant import names
 
 NF4 = [
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -140,7 +143,7 @@ def test_errors():
     with pytest.raises(pyggml.ShapeError):
         numeric.encode(1.0, "nf4")
     with pytest.raises(pyggml.ArgumentError, match="nf4"):
-        pyggml.gguf.QuantType.parse("nf4")
+        pyggml.QuantType.parse("nf4")
 
 
 def test_formats_list_everything():
@@ -155,6 +158,42 @@ def test_formats_list_everything():
 
 def _gguf_names():
     return {kind.name for kind in pyggml.QuantType}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [  # bits, values under a scale, exponent, mantissa, low, high
+        ("f64", (64, 1, 11, 52, -np.finfo(np.float64).max, np.finfo(np.float64).max)),
+        ("f32", (32, 1, 8, 23, float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))),
+        ("f16", (16, 1, 5, 10, -65504, 65504)),
+        ("bf16", (16, 1, 8, 7, -(2.0**128 - 2.0**120), 2.0**128 - 2.0**120)),
+        ("i8", (8, 1, None, None, -128, 127)),
+        ("i64", (64, 1, None, None, -(2.0**63), 2.0**63)),
+        ("q4_0", (4, 32, None, None, -8, 7)),
+        ("q4_1", (4, 32, None, None, 0, 15)),
+        ("q5_k", (5, 32, None, None, 0, 31)),
+        ("q6_k", (6, 16, None, None, -32, 31)),
+        ("q8_0", (8, 32, None, None, -128, 127)),
+        ("q1_0", (1, 128, None, None, -1, 1)),
+        ("tq1_0", (1.585, 256, None, None, -1, 1)),
+        ("tq2_0", (2, 256, None, None, -1, 2)),
+        ("iq4_nl", (4, 32, None, None, -127, 113)),
+        ("iq3_xxs", (3, 32, None, None, -62, 62)),
+        ("iq2_s", (2, 16, None, None, -43, 43)),
+        ("iq1_m", (1, 16, None, None, -9, 9)),
+        ("mxfp4", (4, 32, 2, 1, -6, 6)),
+        ("nvfp4", (4, 16, 2, 1, -6, 6)),
+    ],
+)
+def test_formats_say_what_the_decoders_do(name, expected):
+    f = {f.name: f for f in pyggml.formats()}[name]
+    assert (f.bits, f.block, f.exponent, f.mantissa, f.low, f.high) == expected
+    assert f.sign == (expected[4] < 0)
+
+
+def test_small_floats_have_one_list():
+    assert tuple(minifloat.SPECS) == names.SMALL_FLOATS
+    assert all(names.is_format(name) and name in numeric._NAMES for name in minifloat.SPECS)
 
 
 def test_code_ranges_are_those_of_the_decoders():
@@ -185,6 +224,13 @@ def test_notation():
     assert [str(numeric.notation_of(pyggml.QuantType.parse(t))) for t in ("q8_0", "iq2_xs", "bf16", "f32")] == [
         "W8A8", "W2A8", "W16A16", "W32A32",
     ]  # fmt: skip
+
+
+def test_notation_of_every_type_counts_as_its_name_does():
+    for kind in pyggml.QuantType:
+        digit = re.search(r"\d", kind.name)
+        if kind.is_block and digit:
+            assert numeric.notation_of(kind).weight == int(digit.group()), kind
 
 
 @pytest.mark.slow
