@@ -56,18 +56,23 @@ PGG_ALWAYS void o_fold_pieces(const uint8_t *p, const int stride, lb v[8]) {
     }
   }
 }
-PGG_ALWAYS void o_iq4(lb v[8]) { PGG_UNROLL(8) for (int j = 0; j < 8; j++) v[j] = lb_flip(lb_table(unpack_iq4, v[j])); }
-PGG_ALWAYS void folded_q4_0(const uint8_t *b, lb v[8]) { o_fold_pieces(b + 2, 18, v); }
-PGG_ALWAYS void folded_iq4_nl(const uint8_t *b, lb v[8]) { o_fold_pieces(b + 2, 18, v), o_iq4(v); }
+PGG_ALWAYS void o_iq4(lb v[8]) {
+  PGG_UNROLL(8) for (int j = 0; j < 8; j++) v[j] = lb_flip(lb_table(pgg_iq4_values, v[j]));
+}
+PGG_ALWAYS void folded_q4_0(const uint8_t *b, lb v[8]) { o_fold_pieces(FIELD(q4_0, b, 0, qs), sizeof(pgg_q4_0), v); }
+PGG_ALWAYS void folded_iq4_nl(const uint8_t *b, lb v[8]) {
+  o_fold_pieces(FIELD(iq4_nl, b, 0, qs), sizeof(pgg_iq4_nl), v), o_iq4(v);
+}
 PGG_ALWAYS void take_iq4_xs(const uint8_t *b, few_taken *w) {
   const __m256i at = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
-  const __m256i high = _mm256_set1_epi32(pgg_load_u16(b + 2) << 4);
-  const __m256i four = _mm256_and_si256(_mm256_srlv_epi32(o_dword(b + 4), at), _mm256_set1_epi32(15));
+  const __m256i high = _mm256_set1_epi32(pgg_load_u16(FIELD(iq4_xs, b, 0, scales_h)) << 4);
+  const __m256i four =
+      _mm256_and_si256(_mm256_srlv_epi32(o_dword(FIELD(iq4_xs, b, 0, scales_l)), at), _mm256_set1_epi32(15));
   const __m256i two = _mm256_and_si256(_mm256_srlv_epi32(high, _mm256_srli_epi32(at, 1)), _mm256_set1_epi32(48));
   const __m256i scale = _mm256_sub_epi32(_mm256_or_si256(four, two), _mm256_set1_epi32(32));
-  o_fold_pieces(b + 8, 16, w->v);
+  o_fold_pieces(FIELD(iq4_xs, b, 0, qs), 16, w->v);
   o_iq4(w->v);
-  w->scale[0] = lf_mul(lf_from(scale), lf_set1(l_half(b)));
+  w->scale[0] = lf_mul(lf_from(scale), lf_set1(l_half(FIELD(iq4_xs, b, 0, d))));
 }
 
 /* ---- q4_k ---------------------------------------------------------------------------------------------- */
@@ -100,7 +105,7 @@ PGG_ALWAYS void o_fold_nibbles(const uint8_t *p, lb v[8]) {
   }
 }
 PGG_ALWAYS void take_q4_k(const uint8_t *b, few_taken *w) {
-  o_fold_nibbles(b + 16, w->v);
+  o_fold_nibbles(FIELD(q4_k, b, 0, qs), w->v);
   o_k_header(b, w);
 }
 /* ---- q6_k, tq2_0 --------------------------------------------------------------------------------------- */
@@ -108,8 +113,8 @@ PGG_ALWAYS void take_q4_k(const uint8_t *b, few_taken *w) {
 /* A half's 64 bytes of nibbles are groups 0, 1 (low) and 2, 3 (high); its 32 bytes of bit pairs are of all four. */
 PGG_ALWAYS void folded_q6_k(const uint8_t *b, lb v[8]) {
   PGG_UNROLL(2) for (int h = 0; h < 2; h++) {
-    const uint8_t *p = b + 16 * h;
-    const __m256i first = o_two(p, p + 64), second = o_two(p + 32, p + 96), two = o_two(p + 128, p + 160);
+    const uint8_t *const p = FIELD(q6_k, b, 0, ql) + 16 * h, *const high_bits = FIELD(q6_k, b, 0, qh) + 16 * h;
+    const __m256i first = o_two(p, p + 64), second = o_two(p + 32, p + 96), two = o_two(high_bits, high_bits + 32);
     const __m256i bits = o_byte(48);
     const __m256i two0 = _mm256_and_si256(_mm256_slli_epi16(two, 4), bits);
     const __m256i two1 = _mm256_and_si256(_mm256_slli_epi16(two, 2), bits);
@@ -124,7 +129,7 @@ PGG_ALWAYS void folded_q6_k(const uint8_t *b, lb v[8]) {
 }
 PGG_ALWAYS void take_tq2_0(const uint8_t *b, few_taken *w) {
   PGG_UNROLL(8) for (int g = 0; g < 8; g++) w->v[g] = codes_tq2_0(b, g, b, g);
-  w->scale[0] = lf_set1(l_half(b + 64));
+  w->scale[0] = lf_set1(l_half(FIELD(tq2_0, b, 0, d)));
 }
 
 #endif

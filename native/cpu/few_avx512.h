@@ -93,15 +93,16 @@ PGG_ALWAYS void o_fold_nibbles(const uint8_t *p, lb v[4]) {
 }
 PGG_ALWAYS void take_q4_k(const uint8_t *b, few_taken *w) {
   const __m512i mask = o_halves(0x0f0f0f0f0f0f0f0f, (long long)0xf0f0f0f0f0f0f0f0u);
-  o_fold_nibbles(b + 16, w->v);
+  o_fold_nibbles(FIELD(q4_k, b, 0, qs), w->v);
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) w->v[j] = _mm512_and_si512(w->v[j], mask);
   o_k_header(b, o_k_times_16, w);
 }
 PGG_ALWAYS void take_q5_k(const uint8_t *b, few_taken *w) {
   const __m512i shift = o_halves(0, 4), turn = _mm512_set_epi64(61, 63, 1, 3, 62, 0, 2, 4); /* bit g to bit 4 */
-  o_fold_nibbles(b + 48, w->v);
+  o_fold_nibbles(FIELD(q5_k, b, 0, qs), w->v);
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) {
-    const __m512i high = _mm512_rolv_epi64(_mm512_set1_epi64((long long)pgg_load_u64(b + 16 + 8 * j)), turn);
+    const __m512i high =
+        _mm512_rolv_epi64(_mm512_set1_epi64((long long)pgg_load_u64(FIELD(q5_k, b, 0, qh) + 8 * j)), turn);
     w->v[j] = o_or_and(_mm512_and_si512(_mm512_srlv_epi64(w->v[j], shift), o_byte(15)), high, o_byte(16));
   }
   o_k_header(b, o_k_times, w);
@@ -125,19 +126,20 @@ O_TABLE o_q2_words[2][64] = {{O_PLANE_WORDS(O_WORD_LOW, 0)}, {O_PLANE_WORDS(O_WO
 
 /* Sums of four are at most 4 * 32 * 127, so that four products with a scale times 256 just fit 32 bits. */
 PGG_ALWAYS void take_q6_k(const uint8_t *b, few_taken *w) {
-  const __m512i scales = o_sixteen(b + 192);
+  const __m512i scales = o_sixteen(FIELD(q6_k, b, 0, scales));
   PGG_UNROLL(2) for (int h = 0; h < 2; h++) {
-    const __m512i low = o_load(b + 64 * h), high = lb_load(b + 128 + 32 * h, b + 128 + 32 * h);
+    const uint8_t *const pairs = FIELD(q6_k, b, 0, qh) + 32 * h;
+    const __m512i low = o_load(FIELD(q6_k, b, 0, ql) + 64 * h), high = lb_load(pairs, pairs);
     w->v[2 * h] = o_or_and(_mm512_and_si512(low, o_byte(15)), _mm512_sllv_epi64(high, o_halves(4, 2)), o_byte(48));
     w->v[2 * h + 1] = o_or_and(_mm512_and_si512(_mm512_srli_epi64(low, 4), o_byte(15)),
                                _mm512_srlv_epi64(high, o_halves(0, 2)), o_byte(48));
     w->words[h] = _mm512_shuffle_epi8(scales, o_table(o_q6_words[h]));
   }
-  w->scale[0] = o_half(b + 208);
+  w->scale[0] = o_half(FIELD(q6_k, b, 0, d));
 }
 /* Scales: their six bits at the top of a byte, the highest turned round, are 4 * (scale - 32). */
 PGG_ALWAYS void take_q3_k(const uint8_t *b, few_taken *w) {
-  const __m512i scales = o_sixteen(b + 94); /* two bytes of codes, the scales, d */
+  const __m512i scales = o_sixteen(FIELD(q3_k, b, 0, scales) - 2); /* two bytes of codes, the scales, d */
   const __m512i low_at = _mm512_set4_epi32(0x09080706, 0x05040302, 0x09080706, 0x05040302);
   const __m512i high_at = _mm512_set1_epi32(0x0d0c0b0a);
   const __m512i low_turn = _mm512_set4_epi32(0, 62, 0, 2), high_turn = _mm512_set4_epi32(0, 2, 4, 6);
@@ -145,18 +147,20 @@ PGG_ALWAYS void take_q3_k(const uint8_t *b, few_taken *w) {
   const __m512i high = _mm512_rolv_epi32(_mm512_shuffle_epi8(scales, high_at), high_turn);
   const __m512i first = _mm512_ternarylogic_epi64(low, o_byte(0x3c), o_byte(0x80), 0x6a); /* (a & b) ^ c */
   const __m512i bytes = _mm512_ternarylogic_epi64(first, high, o_byte(0xc0), 0x78);       /* a ^ (b & c) */
-  const __m512i q = o_load(b + 32), bits = _mm512_srlv_epi64(lb_load(b, b), o_halves(0, 4));
+  const uint8_t *const mask = FIELD(q3_k, b, 0, hmask);
+  const __m512i q = o_load(FIELD(q3_k, b, 0, qs)), bits = _mm512_srlv_epi64(lb_load(mask, mask), o_halves(0, 4));
   w->v[0] = o_or_and(_mm512_and_si512(q, o_byte(3)), _mm512_slli_epi64(bits, 2), o_byte(4));
   w->v[1] = o_or_and(_mm512_and_si512(_mm512_srli_epi64(q, 2), o_byte(3)), _mm512_slli_epi64(bits, 1), o_byte(4));
   w->v[2] = o_or_and(_mm512_and_si512(_mm512_srli_epi64(q, 4), o_byte(3)), bits, o_byte(4));
   w->v[3] = o_or_and(_mm512_and_si512(_mm512_srli_epi64(q, 6), o_byte(3)), _mm512_srli_epi64(bits, 1), o_byte(4));
   PGG_UNROLL(2) for (int h = 0; h < 2; h++) w->words[h] = _mm512_shuffle_epi8(bytes, o_table(o_q3_words[h]));
-  w->scale[0] = o_half(b + 108);
+  w->scale[0] = o_half(FIELD(q3_k, b, 0, d));
 }
 /* The codes of the last two vectors and all minima are times 16. */
 PGG_ALWAYS void take_q2_k(const uint8_t *b, few_taken *w) {
-  const __m512i header = o_sixteen(b), q = o_load(b + 16), other = _mm512_srli_epi64(q, 2);
-  const __m256i words = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b));
+  const uint8_t *const scales = FIELD(q2_k, b, 0, scales);
+  const __m512i header = o_sixteen(scales), q = o_load(FIELD(q2_k, b, 0, qs)), other = _mm512_srli_epi64(q, 2);
+  const __m256i words = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)scales));
   w->v[0] = _mm512_and_si512(q, o_byte(3));
   w->v[1] = _mm512_and_si512(other, o_byte(3));
   w->v[2] = _mm512_and_si512(q, o_byte(48));
@@ -165,7 +169,7 @@ PGG_ALWAYS void take_q2_k(const uint8_t *b, few_taken *w) {
   for (int h = 0; h < 2; h++)
     w->words[h] = _mm512_and_si512(_mm512_shuffle_epi8(header, o_table(o_q2_words[h])), o_byte(15));
   w->words[2] = _mm512_zextsi256_si512(_mm256_and_si256(words, _mm256_set1_epi16(0xf0)));
-  o_two_halves(b + 80, &w->scale[0], &w->min[0]);
+  o_two_halves(FIELD(q2_k, b, 0, d), &w->scale[0], &w->min[0]);
 }
 
 /* ---- nibbles of 32 values in 16 bytes ------------------------------------------------------------------ */
@@ -177,7 +181,7 @@ PGG_ALWAYS void o_nibbles(__m512i a, __m512i b, lb v[4]) {
   v[3] = _mm512_and_si512(_mm512_srli_epi64(b, 4), o_byte(15));
 }
 PGG_ALWAYS void o_iq4(lb v[4]) {
-  const __m512i table = lb_flip(o_sixteen((const uint8_t *)unpack_iq4));
+  const __m512i table = lb_flip(o_sixteen((const uint8_t *)pgg_iq4_values));
   PGG_UNROLL(4) for (int j = 0; j < 4; j++) v[j] = _mm512_shuffle_epi8(table, v[j]);
 }
 /* Eight blocks of a half and 16 bytes, four at a time: words of two sources, of which the second begins four words
@@ -214,20 +218,20 @@ PGG_ALWAYS void take_iq4_xs(const uint8_t *b, few_taken *w) {
   const __m512i header = _mm512_shuffle_epi8(_mm512_set1_epi64((long long)pgg_load_u64(b)), o_table(o_xs_bytes));
   const __m512i fields = _mm512_and_si512(header, o_table(o_xs_masks));
   const ld scales = _mm512_dpbusd_epi32(_mm512_set1_epi32(-32 * 16), fields, o_table(o_xs_times));
-  const lf scale = lf_mul(lf_from(scales), o_half(b));
+  const lf scale = lf_mul(lf_from(scales), o_half(FIELD(iq4_xs, b, 0, d)));
   w->scale[0] = _mm512_permute_ps(scale, 0x00);
   w->scale[1] = _mm512_permute_ps(scale, 0x55);
-  o_nibbles(o_load(b + 8), o_load(b + 72), w->v);
+  o_nibbles(o_load(FIELD(iq4_xs, b, 0, qs)), o_load(FIELD(iq4_xs, b, 0, qs) + 64), w->v);
   o_iq4(w->v);
 }
 
 /* ---- tq2_0 --------------------------------------------------------------------------------------------- */
 
 PGG_ALWAYS void take_tq2_0(const uint8_t *b, few_taken *w) {
-  const __m512i q = o_load(b);
+  const __m512i q = o_load(FIELD(tq2_0, b, 0, qs));
   PGG_UNROLL(4)
   for (int j = 0; j < 4; j++) w->v[j] = _mm512_and_si512(_mm512_srli_epi64(q, 2 * (unsigned)j), o_byte(3));
-  w->scale[0] = o_half(b + 64);
+  w->scale[0] = o_half(FIELD(tq2_0, b, 0, d));
 }
 
 #endif

@@ -5,6 +5,7 @@
  * Lane g of v[j] holds weights 4j .. 4j + 3 of group g: a row of an iq3 grid, half a row of the others. */
 #ifndef PGG_LANES_GRID_H
 #define PGG_LANES_GRID_H
+#include "cpu/fields.h"
 #include "quant/iq_tables.h"
 
 #define FEW_WHOLE_TYPES(X) PGG_GRID_TYPES(X)
@@ -23,14 +24,13 @@ static void l_fill_rows(void *to, const uint16_t *grid, int rows, int codes, con
     for (int j = 0; j < codes; j++) *byte++ = table[grid[i] >> (16 / codes) * j & ((1 << 16 / codes) - 1)];
 }
 static void l_grids_fill(void) {
-  static const uint8_t iq2[4] = {8, 25, 43}, iq1[4] = {0, 8, 16};
-  static const uint8_t iq3_xxs[16] = {4, 12, 20, 28, 36, 44, 52, 62};
+  static const uint8_t iq1[4] = {0, 8, 16};
   static const uint8_t iq3_s[16] = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
-  l_fill_rows(l_grids.iq2_xxs, pgg_iq2_xxs_grid, 256, 8, iq2);
-  l_fill_rows(l_grids.iq2_xs, pgg_iq2_xs_grid, 512, 8, iq2);
-  l_fill_rows(l_grids.iq2_s, pgg_iq2_s_grid, 1024, 8, iq2);
+  l_fill_rows(l_grids.iq2_xxs, pgg_iq2_xxs_grid, 256, 8, pgg_iq2_values);
+  l_fill_rows(l_grids.iq2_xs, pgg_iq2_xs_grid, 512, 8, pgg_iq2_values);
+  l_fill_rows(l_grids.iq2_s, pgg_iq2_s_grid, 1024, 8, pgg_iq2_values);
   l_fill_rows(l_grids.iq1, pgg_iq1_grid, 2048, 8, iq1);
-  l_fill_rows(l_grids.iq3_xxs, pgg_iq3_xxs_grid, 256, 4, iq3_xxs);
+  l_fill_rows(l_grids.iq3_xxs, pgg_iq3_xxs_grid, 256, 4, pgg_iq3_values);
   l_fill_rows(l_grids.iq3_s, pgg_iq3_s_grid, 512, 4, iq3_s);
 }
 
@@ -97,8 +97,8 @@ PGG_ALWAYS lf l_small_scales(lf d, __m256i s, int mask, float slope, float base)
   return _mm256_mul_ps(d, _mm256_fmadd_ps(f, _mm256_set1_ps(slope), _mm256_set1_ps(base)));
 }
 /* nibbles of eight bytes: the low ones are of the first 16 of the groups */
-PGG_ALWAYS void l_nibble_scales(const uint8_t *b, const uint8_t *nibbles, lf scale[2]) {
-  const lf d = lf_set1(l_half(b));
+PGG_ALWAYS void l_nibble_scales(const uint8_t *half, const uint8_t *nibbles, lf scale[2]) {
+  const lf d = lf_set1(l_half(half));
   const __m256i s = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)nibbles));
   scale[0] = l_small_scales(d, s, 15, 0.25f, 0.125f);
   scale[1] = l_small_scales(d, _mm256_srli_epi32(s, 4), 15, 0.25f, 0.125f);
@@ -107,47 +107,52 @@ PGG_ALWAYS void l_nibble_scales(const uint8_t *b, const uint8_t *nibbles, lf sca
 /* ---- types --------------------------------------------------------------------------------------------- */
 
 TAKEN_WHOLE(iq2_xxs) {
-#define AT(g, r) b[2 + 8 * (g) + (r)]
+#define AT(g, r) FIELD(iq2_xxs, b, 0, qs)[8 * (g) + (r)]
   ROWS_OF_8(l_grids.iq2_xxs, AT, v)
 #undef AT
-  const __m256 x = _mm256_castsi256_ps(lb_row(b + 2)), y = _mm256_castsi256_ps(lb_row(b + 34));
+  const uint8_t *const p = FIELD(iq2_xxs, b, 0, qs);
+  const __m256 x = _mm256_castsi256_ps(lb_row(p)), y = _mm256_castsi256_ps(lb_row(p + 32));
   const __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xdd)), q = _mm256_permute4x64_epi64(odd, 0xd8);
   l_apply_signs(v, l_even_signs(l_spread_sevens(q)), 64);
-  scale[0] = l_small_scales(lf_set1(l_half(b)), _mm256_srli_epi32(q, 28), 15, 0.25f, 0.125f);
+  scale[0] = l_small_scales(lf_set1(l_half(FIELD(iq2_xxs, b, 0, d))), _mm256_srli_epi32(q, 28), 15, 0.25f, 0.125f);
 }
 TAKEN_WHOLE(iq2_xs) {
-#define AT(g, r) (pgg_load_u16(b + 2 + 8 * (g) + 2 * (r)) & 511)
+  const uint8_t *const p = FIELD(iq2_xs, b, 0, qs);
+#define AT(g, r) (pgg_load_u16(p + 8 * (g) + 2 * (r)) & 511)
   ROWS_OF_8(l_grids.iq2_xs, AT, v)
 #undef AT
-  const __m256i x = _mm256_srli_epi16(lb_row(b + 2), 9), y = _mm256_srli_epi16(lb_row(b + 34), 9);
+  const __m256i x = _mm256_srli_epi16(lb_row(p), 9), y = _mm256_srli_epi16(lb_row(p + 32), 9);
   l_apply_signs(v, l_even_signs(_mm256_permute4x64_epi64(_mm256_packus_epi16(x, y), 0xd8)), 64);
-  l_nibble_scales(b, b + 66, scale);
+  l_nibble_scales(FIELD(iq2_xs, b, 0, d), FIELD(iq2_xs, b, 0, scales), scale);
 }
 TAKEN_WHOLE(iq2_s) {
-#define AT(g, r) (b[2 + 4 * (g) + (r)] | ((unsigned)b[66 + (g)] << (8 - 2 * (r)) & 0x300))
+#define AT(g, r) \
+  (FIELD(iq2_s, b, 0, qs)[4 * (g) + (r)] | ((unsigned)FIELD(iq2_s, b, 0, qh)[g] << (8 - 2 * (r)) & 0x300))
   ROWS_OF_8(l_grids.iq2_s, AT, v)
 #undef AT
-  l_apply_signs(v, lb_row(b + 34), 64);
-  l_nibble_scales(b, b + 74, scale);
+  l_apply_signs(v, lb_row(FIELD(iq2_s, b, 0, signs)), 64);
+  l_nibble_scales(FIELD(iq2_s, b, 0, d), FIELD(iq2_s, b, 0, scales), scale);
 }
 PGG_ALWAYS float iq1_m_d(uint64_t s); /* unpack_grid.inc */
 /* the int16 of eight groups */
 PGG_ALWAYS __m256i l_words(const uint8_t *p) { return _mm256_cvtepu16_epi32(l_load16(p)); }
 TAKEN_WHOLE(iq1_s) {
-#define AT(g, r) (b[2 + 4 * (g) + (r)] | ((unsigned)pgg_load_u16(b + 34 + 2 * (g)) >> 3 * (r) << 8 & 0x700))
+  const uint8_t *const qs = FIELD(iq1_s, b, 0, qs), *const qh = FIELD(iq1_s, b, 0, qh);
+#define AT(g, r) (qs[4 * (g) + (r)] | ((unsigned)pgg_load_u16(qh + 2 * (g)) >> 3 * (r) << 8 & 0x700))
   ROWS_OF_8(l_grids.iq1, AT, v)
 #undef AT
-  const __m256i high = l_words(b + 34), top = _mm256_set1_epi32(0x8000);
+  const __m256i high = l_words(qh), top = _mm256_set1_epi32(0x8000);
   const __m256i minus = _mm256_cmpeq_epi32(_mm256_and_si256(high, top), top);
   const __m256i plus = _mm256_andnot_si256(minus, _mm256_set1_epi8(2));
   PGG_UNROLL(8) for (int j = 0; j < 8; j++) v[j] = _mm256_or_si256(v[j], plus);
-  scale[0] = l_small_scales(lf_set1(l_half(b)), _mm256_srli_epi32(high, 12), 7, 0.25f, 0.125f);
+  scale[0] = l_small_scales(lf_set1(l_half(FIELD(iq1_s, b, 0, d))), _mm256_srli_epi32(high, 12), 7, 0.25f, 0.125f);
 }
 TAKEN_WHOLE(iq1_m) {
-#define AT(g, r) (b[4 * (g) + (r)] | ((unsigned)pgg_load_u16(b + 32 + 2 * (g)) >> 4 * (r) << 8 & 0x700))
+  const uint8_t *const qs = FIELD(iq1_m, b, 0, qs), *const qh = FIELD(iq1_m, b, 0, qh);
+#define AT(g, r) (qs[4 * (g) + (r)] | ((unsigned)pgg_load_u16(qh + 2 * (g)) >> 4 * (r) << 8 & 0x700))
   ROWS_OF_8(l_grids.iq1, AT, v)
 #undef AT
-  const __m256i high = l_words(b + 32);
+  const __m256i high = l_words(qh);
   PGG_UNROLL(4) for (int r = 0; r < 4; r++) {
     const __m256i bit = _mm256_set1_epi32(8 << 4 * r);
     const __m256i minus = _mm256_cmpeq_epi32(_mm256_and_si256(high, bit), bit);
@@ -155,7 +160,7 @@ TAKEN_WHOLE(iq1_m) {
     v[2 * r] = _mm256_or_si256(v[2 * r], plus);
     v[2 * r + 1] = _mm256_or_si256(v[2 * r + 1], plus);
   }
-  const uint64_t all = pgg_load_u64(b + 48);
+  const uint64_t all = pgg_load_u64(FIELD(iq1_m, b, 0, scales));
   const lf d = lf_set1(iq1_m_d(all));
   const __m256i words = _mm256_cvtepu16_epi32(_mm_cvtsi64_si128((long long)all));
   const __m256i twice = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
@@ -164,21 +169,21 @@ TAKEN_WHOLE(iq1_m) {
   scale[1] = l_small_scales(d, _mm256_srli_epi32(s, 3), 7, 0.25f, 0.125f);
 }
 TAKEN_WHOLE(iq3_xxs) {
-#define AT(g, r) b[2 + 8 * (g) + (r)]
+#define AT(g, r) FIELD(iq3_xxs, b, 0, qs)[8 * (g) + (r)]
   ROWS_OF_4(l_grids.iq3_xxs, AT, v)
 #undef AT
-  const __m256i q = lb_row(b + 66);
+  const __m256i q = lb_row(FIELD(iq3_xxs, b, 0, signs));
   l_apply_signs(v, l_even_signs(l_spread_sevens(q)), 64);
-  scale[0] = l_small_scales(lf_set1(l_half(b)), _mm256_srli_epi32(q, 28), 15, 0.5f, 0.25f);
+  scale[0] = l_small_scales(lf_set1(l_half(FIELD(iq3_xxs, b, 0, d))), _mm256_srli_epi32(q, 28), 15, 0.5f, 0.25f);
 }
 TAKEN_WHOLE(iq3_s) {
-#define AT(g, r) (b[2 + 8 * (g) + (r)] | ((unsigned)b[66 + (g)] << (8 - (r)) & 256))
+#define AT(g, r) (FIELD(iq3_s, b, 0, qs)[8 * (g) + (r)] | ((unsigned)FIELD(iq3_s, b, 0, qh)[g] << (8 - (r)) & 256))
   ROWS_OF_4(l_grids.iq3_s, AT, v)
 #undef AT
-  const __m256i s = _mm256_set1_epi32((int)pgg_load_u32(b + 106));
-  l_apply_signs(v, lb_row(b + 74), 32);
-  scale[0] = l_small_scales(lf_set1(l_half(b)), _mm256_srlv_epi32(s, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)),
-                            15, 2.0f, 1.0f);
+  const __m256i s = _mm256_set1_epi32((int)pgg_load_u32(FIELD(iq3_s, b, 0, scales)));
+  l_apply_signs(v, lb_row(FIELD(iq3_s, b, 0, signs)), 32);
+  scale[0] = l_small_scales(lf_set1(l_half(FIELD(iq3_s, b, 0, d))),
+                            _mm256_srlv_epi32(s, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)), 15, 2.0f, 1.0f);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #ifndef PGG_LANES_GRID_H
 #define PGG_LANES_GRID_H
 #include "cpu/lanes_avx512.h"
+#include "cpu/fields.h"
 #include "quant/iq_tables.h"
 
 /* Grids, aligned; those of four nibbles a row as low bytes and high bytes. Filled once, by l_grids_fill. */
@@ -167,23 +168,24 @@ PGG_ALWAYS lf l_small_scale(lf d, __m512i at, const float *table) {
 
 /* a qword a group: four indices, four times seven signs, the scale */
 TAKEN_WHOLE(iq2_xxs) {
-  const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(b + 2));
+  const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(FIELD(iq2_xxs, b, 0, qs)));
   const __m512i rows = l_rows256(l_grids.iq2_xxs, l_bits_from(q, l_every_qword(0x0018001000080000u)));
   l_crumb_rows(rows, l_even_signs(l_bits_from(q, l_every_qword(0x352e2720u))), v);
-  scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(60))), l_eighths);
+  scale[0] = l_small_scale(l_half_everywhere(FIELD(iq2_xxs, b, 0, d)), l_bits_from(q, l_every_qword(BOTH_DWORDS(60))),
+                           l_eighths);
 }
 /* scales: nibbles of eight bytes, low ones for the first 16 of a group */
-PGG_ALWAYS void l_nibble_scales(const uint8_t *b, const uint8_t *nibbles, lf scale[2]) {
+PGG_ALWAYS void l_nibble_scales(const uint8_t *half, const uint8_t *nibbles, lf scale[2]) {
   const __m512i s = l_every_qword(pgg_load_u64(nibbles));
-  const lf d = l_half_everywhere(b);
+  const lf d = l_half_everywhere(half);
   scale[0] = l_small_scale(d, l_bits_from(s, l_by_group(0, BOTH_DWORDS(16), BOTH_DWORDS(8))), l_eighths);
   scale[1] = l_small_scale(d, l_bits_from(s, l_by_group(BOTH_DWORDS(4), BOTH_DWORDS(16), BOTH_DWORDS(8))), l_eighths);
 }
 /* an int16 a row: nine bits of index, seven signs */
 TAKEN_WHOLE(iq2_xs) {
-  const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(b + 2));
+  const __m512i q = _mm512_permutexvar_epi64(l_by_group(0, 2, 1), _mm512_loadu_si512(FIELD(iq2_xs, b, 0, qs)));
   l_crumb_rows(l_rows_iq2_xs(q), l_even_signs(l_bits_from(q, l_every_qword(0x39291909u))), v);
-  l_nibble_scales(b, b + 66, scale);
+  l_nibble_scales(FIELD(iq2_xs, b, 0, d), FIELD(iq2_xs, b, 0, scales), scale);
 }
 /* Indices of rows: low bytes from 32, high ones from high, whose odd bytes begin with the bits. */
 PGG_ALWAYS __m512i l_indices(const uint8_t *low, __m512i high) {
@@ -192,9 +194,10 @@ PGG_ALWAYS __m512i l_indices(const uint8_t *low, __m512i high) {
 }
 TAKEN_WHOLE(iq2_s) {
   const __m512i bits = l_by_group(0x0600040002000000u, WORDS(0x1000), WORDS(0x800));
-  const __m512i high = l_bits_from(l_every_qword(pgg_load_u64(b + 66)), bits);
-  l_crumb_rows(l_rows_iq2_s(l_indices(b + 2, high)), l_dwords_by_group(b + 34), v);
-  l_nibble_scales(b, b + 74, scale);
+  const __m512i high = l_bits_from(l_every_qword(pgg_load_u64(FIELD(iq2_s, b, 0, qh))), bits);
+  const __m512i at = l_indices(FIELD(iq2_s, b, 0, qs), high);
+  l_crumb_rows(l_rows_iq2_s(at), l_dwords_by_group(FIELD(iq2_s, b, 0, signs)), v);
+  l_nibble_scales(FIELD(iq2_s, b, 0, d), FIELD(iq2_s, b, 0, scales), scale);
 }
 
 /* the int16 of each group, four times */
@@ -228,13 +231,16 @@ PGG_ALWAYS void l_trit_rows(const uint8_t *low, const uint8_t *high, __m512i q, 
   }
 }
 TAKEN_WHOLE(iq1_s) {
-  const __m512i q = l_words_by_group(b + 34);
-  l_trit_rows(b + 2, b + 34, q, 3, 15, 0, v);
-  scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(12))), l_eighths_of_8);
+  const uint8_t *const high = FIELD(iq1_s, b, 0, qh);
+  const __m512i q = l_words_by_group(high);
+  l_trit_rows(FIELD(iq1_s, b, 0, qs), high, q, 3, 15, 0, v);
+  scale[0] = l_small_scale(l_half_everywhere(FIELD(iq1_s, b, 0, d)), l_bits_from(q, l_every_qword(BOTH_DWORDS(12))),
+                           l_eighths_of_8);
 }
 TAKEN_WHOLE(iq1_m) {
-  l_trit_rows(b, b + 32, l_words_by_group(b + 32), 4, 3, 4, v);
-  const uint64_t s = pgg_load_u64(b + 48);
+  const uint8_t *const high = FIELD(iq1_m, b, 0, qh);
+  l_trit_rows(FIELD(iq1_m, b, 0, qs), high, l_words_by_group(high), 4, 3, 4, v);
+  const uint64_t s = pgg_load_u64(FIELD(iq1_m, b, 0, scales));
   const uint16_t top = (uint16_t)_pext_u64(s, 0xf000f000f000f000u);
   const lf d = l_half_everywhere((const uint8_t *)&top);
   const __m512i all = l_every_qword(s);
@@ -246,19 +252,23 @@ TAKEN_WHOLE(iq1_m) {
 /* ---- rows of four -------------------------------------------------------------------------------------- */
 
 TAKEN_WHOLE(iq3_xxs) {
-  const __m512i at = _mm512_loadu_si512(b + 2), q = l_dwords_by_group(b + 66);
+  const __m512i at = _mm512_loadu_si512(FIELD(iq3_xxs, b, 0, qs)), q = l_dwords_by_group(FIELD(iq3_xxs, b, 0, signs));
   l_nibble_rows(l_bytes256(l_grids.iq3_xxs[0], at), l_bytes256(l_grids.iq3_xxs[1], at),
                 l_even_signs(l_bits_from(q, l_every_qword(0x150e0700u))), l_iq3_xxs_values, v);
-  scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(q, l_every_qword(BOTH_DWORDS(28))), l_quarters);
+  scale[0] = l_small_scale(l_half_everywhere(FIELD(iq3_xxs, b, 0, d)), l_bits_from(q, l_every_qword(BOTH_DWORDS(28))),
+                           l_quarters);
 }
 TAKEN_WHOLE(iq3_s) {
-  const __m512i at = _mm512_loadu_si512(b + 2), s = _mm512_set1_epi32((int)pgg_load_u32(b + 106));
-  const uint64_t ninth = pgg_load_u64(b + 66);
+  const __m512i at = _mm512_loadu_si512(FIELD(iq3_s, b, 0, qs));
+  const __m512i s = _mm512_set1_epi32((int)pgg_load_u32(FIELD(iq3_s, b, 0, scales)));
+  const __m512i signs = l_dwords_by_group(FIELD(iq3_s, b, 0, signs));
+  const uint64_t ninth = pgg_load_u64(FIELD(iq3_s, b, 0, qh));
   const uint8_t *low = l_grids.iq3_s[0], *high = l_grids.iq3_s[1];
   L_STAYS(low);
   L_STAYS(high);
-  l_nibble_rows(l_bytes512(low, at, ninth), l_bytes512(high, at, ninth), l_dwords_by_group(b + 74), l_iq3_s_values, v);
-  scale[0] = l_small_scale(l_half_everywhere(b), l_bits_from(s, l_by_group(0, BOTH_DWORDS(8), BOTH_DWORDS(4))), l_odd);
+  l_nibble_rows(l_bytes512(low, at, ninth), l_bytes512(high, at, ninth), signs, l_iq3_s_values, v);
+  scale[0] = l_small_scale(l_half_everywhere(FIELD(iq3_s, b, 0, d)),
+                           l_bits_from(s, l_by_group(0, BOTH_DWORDS(8), BOTH_DWORDS(4))), l_odd);
 }
 
 /* ---- small numbers ------------------------------------------------------------------------------------- */
