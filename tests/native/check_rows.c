@@ -44,7 +44,7 @@ static void check_map(const pgg_kernels *t, const pgg_kernels *ref) {
         for (int64_t i = 0; i < n; i++) {
           const double v = x[i], by = times ? (double)up[i] : 1.0;
           double want = activations[act].truth(v);
-          double bound = 4e-7 * fabs(act == PGG_ACTIVATION_SILU ? want : v);
+          double bound = 4e-7 * (act == PGG_ACTIVATION_SILU ? fabs(want) : fmax(fabs(v), fabs(want)));
           bound = (bound + 1e-36) * (by != by ? 1.0 : fabs(by) + 1e-9);
           if (times) want = isinf(by) || isinf(want) ? (float)want * by : want * by;
           if (isinf(bound) || (isinf(by) && fabs(want) <= FLT_MAX)) continue;

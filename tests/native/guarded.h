@@ -2,10 +2,16 @@
  * lie (the checks must be able to choose scales). */
 #ifndef TEST_GUARDED_H
 #define TEST_GUARDED_H
+#include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant/blocks_basic.h"
+#include "quant/blocks_fp4.h"
+#include "quant/blocks_iq.h"
+#include "quant/blocks_k.h"
 #include "quant/quant.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -81,39 +87,76 @@ static inline void test_put_float(int type, uint8_t *p, float x) {
 
 static inline void test_put_half(uint8_t *p, uint16_t h) { p[0] = (uint8_t)h, p[1] = (uint8_t)(h >> 8); }
 
-/* d and, where there is one, m or d_min. Types with small scale formats take a power of two plus mantissa 0..6. */
-static inline void test_put_scales(int type, uint8_t *b, uint16_t d, uint16_t m, int mantissa) {
-  const int up = (d >> 10 & 31) - 15;
-  switch (type) {
-    case PGG_Q4_1:
-    case PGG_Q5_1:
-    case PGG_Q4_K:
-    case PGG_Q5_K: test_put_half(b, d), test_put_half(b + 2, m); break;
-    case PGG_Q2_K: test_put_half(b + 80, d), test_put_half(b + 82, m); break;
-    case PGG_Q3_K: test_put_half(b + 108, d); break;
-    case PGG_Q6_K: test_put_half(b + 208, d); break;
-    case PGG_TQ1_0: test_put_half(b + 52, d); break;
-    case PGG_TQ2_0: test_put_half(b + 64, d); break;
-    case PGG_MXFP4: b[0] = (uint8_t)(128 + up); break;
-    case PGG_NVFP4:
-      for (int i = 0; i < 4; i++) b[i] = (uint8_t)((7 + (up & 3)) << 3 | mantissa);
-      break;
-    case PGG_IQ1_M:
-      for (int i = 0; i < 4; i++) b[49 + 2 * i] = (uint8_t)((b[49 + 2 * i] & 15) | (d >> 4 * i & 15) << 4);
-      break;
-    default: test_put_half(b, d); /* d comes first */
+/* Where the halves of a block lie, one more than their offsets: the scale and, where there is one, the minimum. */
+typedef struct test_halves {
+  int d, m;
+} test_halves;
+#define AT(name, field) ((int)offsetof(pgg_##name, field) + 1)
+static const test_halves test_halves_of[PGG_TYPE_LIMIT] = {
+    [PGG_Q4_0] = {AT(q4_0, d), 0},
+    [PGG_Q4_1] = {AT(q4_1, d), AT(q4_1, m)},
+    [PGG_Q5_0] = {AT(q5_0, d), 0},
+    [PGG_Q5_1] = {AT(q5_1, d), AT(q5_1, m)},
+    [PGG_Q8_0] = {AT(q8_0, d), 0},
+    [PGG_Q1_0] = {AT(q1_0, d), 0},
+    [PGG_Q2_0] = {AT(q2_0, d), 0},
+    [PGG_Q2_K] = {AT(q2_k, d), AT(q2_k, dmin)},
+    [PGG_Q3_K] = {AT(q3_k, d), 0},
+    [PGG_Q4_K] = {AT(q4_k, d), AT(q4_k, dmin)},
+    [PGG_Q5_K] = {AT(q5_k, d), AT(q5_k, dmin)},
+    [PGG_Q6_K] = {AT(q6_k, d), 0},
+    [PGG_TQ1_0] = {AT(tq1_0, d), 0},
+    [PGG_TQ2_0] = {AT(tq2_0, d), 0},
+    [PGG_IQ4_NL] = {AT(iq4_nl, d), 0},
+    [PGG_IQ4_XS] = {AT(iq4_xs, d), 0},
+    [PGG_IQ2_XXS] = {AT(iq2_xxs, d), 0},
+    [PGG_IQ2_XS] = {AT(iq2_xs, d), 0},
+    [PGG_IQ2_S] = {AT(iq2_s, d), 0},
+    [PGG_IQ3_XXS] = {AT(iq3_xxs, d), 0},
+    [PGG_IQ3_S] = {AT(iq3_s, d), 0},
+    [PGG_IQ1_S] = {AT(iq1_s, d), 0},
+};
+#undef AT
+
+/* Chooses d and, where there is one, the minimum. Types with small scale formats take a power of two plus mantissa
+ * 0..6. Any type that is not described here draws whole blocks until their values are of that size; it returns 0 then:
+ * the scale is whatever came. */
+static inline int test_put_scales(const pgg_quant *q, uint8_t *b, uint16_t d, uint16_t m, int mantissa,
+                                  uint64_t *seed) {
+  const int type = q->info.id, up = (d >> 10 & 31) - 15;
+  const test_halves at = test_halves_of[type];
+  float y[PGG_ACT_LEN];
+  if (at.d) {
+    test_put_half(b + at.d - 1, d);
+    if (at.m) test_put_half(b + at.m - 1, m);
+  } else if (type == PGG_MXFP4) {
+    ((pgg_mxfp4 *)b)->e = (uint8_t)(128 + up);
+  } else if (type == PGG_NVFP4) {
+    pgg_nvfp4 *block = (pgg_nvfp4 *)b;
+    for (int i = 0; i < (int)sizeof block->d; i++) block->d[i] = (uint8_t)((7 + (up & 3)) << 3 | mantissa);
+  } else if (type == PGG_IQ1_M) {
+    uint8_t *top = ((pgg_iq1_m *)b)->scales + 1;
+    for (int i = 0; i < 4; i++, top += 2) *top = (uint8_t)((*top & 15) | (d >> 4 * i & 15) << 4);
+  } else {
+    for (float most = 0; !(most > 0x1p-8f && most < 16.0f);) {
+      for (int j = 0; j < q->info.bytes; j++) b[j] = (uint8_t)test_random(seed);
+      q->decode(b, y, q->info.elems);
+      most = 0;
+      for (int i = 0; i < q->info.elems; i++) most = fabsf(y[i]) <= most ? most : fabsf(y[i]); /* NaN stays */
+    }
+    return 0;
   }
+  return 1;
 }
 
-/* Makes the first scale of a block NaN or infinite; 0 where the type cannot say that. */
+/* Makes the first scale of a block NaN or infinite; 0 where the type cannot say that, or nobody here knows how. */
 static inline int test_put_special(int type, uint8_t *b, uint16_t h) {
-  static const int at[PGG_TYPE_LIMIT] = {
-      [PGG_Q2_K] = 80, [PGG_Q3_K] = 108, [PGG_Q6_K] = 208, [PGG_TQ1_0] = 52, [PGG_TQ2_0] = 64};
-  if (type == PGG_MXFP4 || type == PGG_NVFP4 || type == PGG_IQ1_M) return 0;
-  if (type == PGG_F64 || type == PGG_F32 || type == PGG_F16 || type == PGG_BF16) {
+  if (test_halves_of[type].d) {
+    test_put_half(b + test_halves_of[type].d - 1, h);
+  } else if (type == PGG_F64 || type == PGG_F32 || type == PGG_F16 || type == PGG_BF16) {
     test_put_float(type, b, pgg_f16_to_f32(h));
   } else {
-    test_put_half(b + at[type], h);
+    return 0;
   }
   return 1;
 }

@@ -85,8 +85,8 @@ static void check_bytes(const pgg_quant *t, int64_t blocks, int fill) {
   for (size_t i = 0; i < bytes; i++) row[i] = fill < 0 ? (uint8_t)next_u32() : (uint8_t)fill;
   t->decode(row, y, k);
   if (fill == 0) {
-    const bool exact_zero = t->info.kind != PGG_KIND_BLOCK || strcmp(t->info.name, "mxfp4") != 0;
-    for (int64_t i = 0; i < k && exact_zero; i++) CHECK(y[i] == 0.0f, "%s: zero bytes give %g", t->info.name, y[i]);
+    const float most = t->info.kind == PGG_KIND_BLOCK ? 0x1p-100f : 0.0f; /* a scale may be a power of two, never 0 */
+    for (int64_t i = 0; i < k; i++) CHECK(fabsf(y[i]) <= most, "%s: zero bytes give %g", t->info.name, y[i]);
   }
   if (t->dot && all_below(y, k, 1e30f)) check_dot(t, row, y, k);
   free(row), free(y);
@@ -110,6 +110,12 @@ static void fill(float *x, int64_t k, int source) {
       default: x[i] = i == k / 2 ? (source == WITH_NAN ? NAN : INFINITY) : next_normal(); break;
     }
   }
+}
+
+/* Whole bits of a code: those that tell its values apart, or what a weight has where codes are chosen together. */
+static int code_bits(const pgg_quant *t) {
+  const int apart = (int)ceil(log2(pgg_type_codes(t->info.id, NULL, 0))), most = 8 * t->info.bytes / t->info.elems;
+  return apart < most ? apart : most;
 }
 
 /* Root mean square error over largest magnitude that no block of normal values may pass. */
@@ -143,7 +149,8 @@ static double bound(const pgg_quant *t) {
     case PGG_TQ2_0:
     case PGG_Q2_0: return 0.25;
     case PGG_Q1_0: return 0.3;
-    default: return -1.0; /* a new encoder must be listed here */
+    default: /* whatever blocks: as the worst above, mxfp4, whose scales are powers of two */
+      return t->info.kind == PGG_KIND_BLOCK ? 3.2 * exp2(-code_bits(t)) : -1.0;
   }
 }
 
@@ -170,6 +177,32 @@ static void check_encode(const pgg_quant *t, int source, int weights) {
     CHECK(rms <= most, "%s: case %d, weights %d: error %g above %g", t->info.name, source, weights, rms, most);
   }
   free(x), free(y), free(w), free(row);
+}
+
+/* ---- codes ---------------------------------------------------------------------------------------------- */
+
+/* What is published of some alphabets; each type's codes rise, fit int8, and are the accessors' own by construction. */
+static void check_codes(const pgg_quant *t) {
+  static const int16_t e2m1[] = {-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12},
+                       grid[] = {-43, -25, -8, 8, 25, 43};
+  static const struct {
+    int type, count, low, high;
+    const int16_t *all;
+  } known[] = {{PGG_Q4_0, 16, -8, 7, NULL},       {PGG_Q5_1, 32, 0, 31, NULL},    {PGG_Q8_0, 256, -128, 127, NULL},
+               {PGG_Q3_K, 8, -4, 3, NULL},        {PGG_Q6_K, 64, -32, 31, NULL},  {PGG_TQ1_0, 3, -1, 1, NULL},
+               {PGG_IQ4_NL, 16, -127, 113, NULL}, {PGG_IQ3_S, 16, -15, 15, NULL}, {PGG_IQ1_M, 6, -9, 9, NULL},
+               {PGG_MXFP4, 15, -12, 12, e2m1},    {PGG_IQ2_S, 6, -43, 43, grid}};
+  int16_t codes[256];
+  const int n = pgg_type_codes(t->info.id, codes, 256);
+  CHECK((n > 0) == (t->info.kind == PGG_KIND_BLOCK || t->info.kind == PGG_KIND_ACT), "%s: %d codes", t->info.name, n);
+  CHECK(n <= 256 && pgg_type_codes(t->info.id, NULL, 0) == n, "%s: %d codes", t->info.name, n);
+  for (int i = 1; i < n; i++) CHECK(codes[i] > codes[i - 1], "%s: code %d does not rise", t->info.name, i);
+  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    if (known[i].type != t->info.id) continue;
+    CHECK(n == known[i].count && codes[0] == known[i].low && codes[n - 1] == known[i].high, "%s: %d codes %d .. %d",
+          t->info.name, n, codes[0], codes[n - 1]);
+    if (known[i].all) CHECK(!memcmp(codes, known[i].all, (size_t)n * sizeof codes[0]), "%s: other codes", t->info.name);
+  }
 }
 
 /* ---- halves ---------------------------------------------------------------------------------------------- */
@@ -247,6 +280,7 @@ int main(void) {
     CHECK((t->dot != NULL) == (t->info.kind == PGG_KIND_BLOCK || t->info.kind == PGG_KIND_FLOAT), "%s dot",
           t->info.name);
     CHECK(t->info.encodes == (t->encode != NULL), "%s encode", t->info.name);
+    check_codes(t);
     const int64_t most = t->info.elems >= 256 ? 3 : 9; /* rows that end inside a pgg_act too */
     for (int64_t blocks = 1; blocks <= most; blocks++) {
       check_bytes(t, blocks, 0x00);
@@ -259,7 +293,8 @@ int main(void) {
       for (int weights = 0; weights < 4; weights++) check_encode(t, source, weights);
     }
   }
-  CHECK(types == 35, "%d types", types);
+  CHECK(pgg_type_codes(-1, NULL, 0) == 0 && pgg_type_codes(PGG_TYPE_LIMIT, NULL, 0) == 0, "codes of no type");
+  CHECK(types == pgg_type_count() && types >= 35, "%d types", types);
   check_halves();
   check_act();
   printf("%d types, %d encoders, %d failures\n", types, encoders, failures);

@@ -7,6 +7,7 @@ package lacks: activation blocks, plain numbers, Q1_0, Q2_0 and (in older versio
 from __future__ import annotations
 
 import ctypes
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+
+#: What tests/golden/make_quant.py wrote: decode {type: digest}, bytes and error {type: {case: ...}} of llama.cpp.
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "quant.json").read_text())
 
 # ---- inputs: raw PCG64 output and exact arithmetic only ---------------------------------------------------------
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-INCLUDES = "".join(f'#include "quant/blocks_{family}.h"\n' for family in ("basic", "k", "iq", "fp4"))
+FAMILIES = sorted((Path(__file__).parents[2] / "native" / "quant").glob("blocks_*.h"))
+INCLUDES = "".join(f'#include "quant/{path.name}"\n' for path in FAMILIES)
 CPP = INCLUDES + "int main() { pgg_q4_k b{}; return pgg_q4_k_q(&b, 3) + (int)pgg_q4_k_scale(&b, 0); }\n"
 OPENCL = (
     INCLUDES
