@@ -87,30 +87,3 @@ def prepends_space(table: Mapping[str, Any]) -> bool:
             if isinstance(step.get(key), list):
                 steps += step[key]
     return False
-
-
-def ends_of(table: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The special tokens that the post-processor puts first and last of a single text."""
-    steps: list[Any] = [table.get("post_processor")]
-    while steps:
-        step = steps.pop()
-        if not isinstance(step, dict):
-            continue
-        if step.get("type") == "TemplateProcessing" and isinstance(step.get("single"), list) and step["single"]:
-            names = [_special(part) for part in step["single"]]
-            return names[0], names[-1]
-        if step.get("type") in ("BertProcessing", "RobertaProcessing"):
-            return _first(step.get("cls")), _first(step.get("sep"))
-        if isinstance(step.get("processors"), list):
-            steps += step["processors"]
-    return None, None
-
-
-def _special(part: Any) -> str | None:
-    inner = part.get("SpecialToken") if isinstance(part, dict) else None
-    name = inner.get("id") if isinstance(inner, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _first(pair: Any) -> str | None:
-    return pair[0] if isinstance(pair, list) and pair and isinstance(pair[0], str) else None

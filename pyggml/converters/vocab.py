@@ -49,7 +49,7 @@ def metadata(source: Source, c: Config, n_vocab: int | None, given: Mapping[str,
     while True:
         if reasons:
             log.info("tokenizer.json is carried whole: %s", "; ".join(reasons[:5]))
-            meta |= _whole(files, meta)
+            meta |= _whole(files)
         wrong = tokenizer_check.difference({key: value for key, (value, _) in (meta | own).items()}, files)
         if wrong is None:
             return meta
@@ -60,7 +60,7 @@ def metadata(source: Source, c: Config, n_vocab: int | None, given: Mapping[str,
             meta["tokenizer.ggml.pre"] = (published.PRE, None)  # other engines are not to guess
 
 
-def _whole(files: TokenizerFiles, meta: Meta) -> Meta:
+def _whole(files: TokenizerFiles) -> Meta:
     found: Meta = {published.KEY: (tokenizer_files.text_of(files.table), None)}
     if files.kind == "bpe" and beyond.changes_text(files.table):
         found["tokenizer.ggml.pre"] = (published.PRE, None)
@@ -120,7 +120,7 @@ def _bpe(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, list[str]]:
     if merges:
         meta["tokenizer.ggml.merges"] = (merges, "str")
     if pre is None:
-        meta |= _whole(files, meta)
+        meta |= _whole(files)
     return meta, texts
 
 
