@@ -67,7 +67,9 @@ def test_types_are_llama_cpps(name):
 
 
 def test_every_mix_is_in_the_table():
-    assert {key.partition("+")[0] for key in TABLE["dense-8"]} == set(MIXES)
+    names = {key.partition("+")[0] for key in TABLE["dense-8"]}
+    assert len(names) >= 37
+    assert names <= set(MIXES)
     assert all(any(v is not None for k, v in TABLE["dense-8"].items() if k.split("+")[0] == mix) for mix in MIXES)
 
 
