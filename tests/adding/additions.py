@@ -177,9 +177,68 @@ def architecture(tree: Scratch) -> None:
     tree.add("pyggml/arch/madeup.py", FAMILY)
 
 
+# ---- a backend: the CPU's under another name -----------------------------------------------------------------------
+
+TWIN = """/* A backend that hands every call to the CPU's. */
+#include <stdio.h>
+
+#include "core/backend.h"
+
+extern const pgg_backend pgg_backend_cpu;
+
+static int count(void) { return 1; }
+static pgg_status about(int index, pgg_device_info *out) {
+  pgg_status status = pgg_backend_cpu.about(index, out);
+  snprintf(out->name, sizeof out->name, "twin %d", index);
+  return status;
+}
+static pgg_status open_twin(int index, pgg_device **device) { return pgg_backend_cpu.open(index, device); }
+static void close_twin(pgg_device *device) { pgg_backend_cpu.close(device); }
+static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
+  return pgg_backend_cpu.alloc(device, bytes, sparse, mem);
+}
+static void drop(pgg_device *device, pgg_mem *mem) { pgg_backend_cpu.drop(device, mem); }
+static pgg_status write(pgg_device *device, const pgg_mem *to, size_t at, const void *from, size_t bytes) {
+  return pgg_backend_cpu.write(device, to, at, from, bytes);
+}
+static pgg_status read(pgg_device *device, const pgg_mem *from, size_t at, void *to, size_t bytes) {
+  return pgg_backend_cpu.read(device, from, at, to, bytes);
+}
+static pgg_status copy(pgg_device *device, const pgg_mem *to, size_t to_at, const pgg_mem *from, size_t from_at,
+                       size_t bytes) {
+  return pgg_backend_cpu.copy(device, to, to_at, from, from_at, bytes);
+}
+static pgg_status weight(pgg_device *device, const pgg_weight *w, pgg_mem *mem) {
+  return pgg_backend_cpu.weight(device, w, mem);
+}
+static pgg_status compile(pgg_segment *segment) { return pgg_backend_cpu.compile(segment); }
+static void discard(pgg_segment *segment) { pgg_backend_cpu.discard(segment); }
+static void rest(pgg_segment *segment) { pgg_backend_cpu.rest(segment); }
+static size_t scratch(const pgg_segment *segment) { return pgg_backend_cpu.scratch(segment); }
+static pgg_status run(pgg_segment *segment, const pgg_piece *piece) { return pgg_backend_cpu.run(segment, piece); }
+static pgg_status wait(pgg_device *device) { return pgg_backend_cpu.wait(device); }
+
+const pgg_backend pgg_backend_twin = {
+    .name = "twin",   .host = true,  .count = count,     .about = about,     .open = open_twin, .close = close_twin,
+    .alloc = alloc,   .drop = drop,  .write = write,     .read = read,       .copy = copy,      .weight = weight,
+    .compile = compile, .discard = discard, .rest = rest, .scratch = scratch, .run = run,        .wait = wait};
+"""
+
+
+def backend(tree: Scratch) -> None:
+    (tree.root / "native/backends/twin").mkdir()
+    tree.add("native/backends/twin/twin.c", TWIN)
+    sources = "target_sources(pgg PRIVATE ${CMAKE_CURRENT_LIST_DIR}/twin.c)\n"
+    tree.add("native/backends/twin/sources.cmake", sources)
+    tree.add("native/backends/backends.def", "BACKEND(twin)\n", after=r"^BACKEND\(cpu\)\n")
+    include = "include(backends/twin/sources.cmake)\n"
+    tree.add("native/CMakeLists.txt", include, after=r"^include\(backends/cpu/sources.cmake\)\n")
+
+
 ADDITIONS = {
     "A quant type": quant_type,
     "An op": op,
     "An activation": activation,
     "An architecture": architecture,
+    "A backend": backend,
 }

@@ -170,6 +170,19 @@ def test_tests_that_walk_ops_take_it(built: Scratch) -> None:
     built.pytest("tests/test_house.py", "tests/test_circles.py")
 
 
+# ---- the backend ---------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_runs_in_part_on_the_backend(built: Scratch, tmp_path: Path) -> None:
+    rooms = ("native", "native/include", "native/quant", "native/core", "tests/native")
+    built.run(
+        "cc", "-std=gnu11", "-O1", "-Wall", "-Werror", *(f"-I{built.root / room}" for room in rooms),
+        Path(__file__).with_name("placed.c"), *built.root.glob("build/**/libpgg.a"), "-fopenmp", "-lpthread", "-lm",
+        "-o", tmp_path / "placed",
+    )  # fmt: skip
+    assert built.run(tmp_path / "placed") == "placed: ok\n"
+
+
 # ---- the architecture ----------------------------------------------------------------------------------------------
 
 
