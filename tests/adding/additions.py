@@ -149,32 +149,42 @@ def activation(tree: Scratch) -> None:
     tree.add("tests/native/check_rows.c", truth, after=r"^static double true_gelu_erf\(.*\n")
 
 
-# ---- an architecture: llama's block under another name -------------------------------------------------------------
+# ---- two architectures: llama's block under other names, as a row and as a file ------------------------------------
 
-FAMILY = '''"""A family that is llama under another name."""
+FAMILY = '''"""A family with a file of its own, which is llama's block under another name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyggml.arch import llama
+from pyggml.arch import decoder
+from pyggml.arch.decoder import Decoder, Router, Window
 
 if TYPE_CHECKING:
-    from pyggml.config import Config
+    from pyggml.arch.outputs import Outputs
+    from pyggml.config import Reader
     from pyggml.engine.weights import Weights
-    from pyggml.graph import Graph, Node
+    from pyggml.graph import Graph
 
-NAMES = ("madeup",)
+NAMES = ("own-file",)
+_ROW = Decoder(window=Window(), experts=Router())
 
 
-def build(g: Graph, c: Config, w: Weights) -> Node:
+def config(r: Reader) -> decoder.DecoderConfig:
+    """The numbers of the model."""
+    return decoder.config(_ROW, r)
+
+
+def build(g: Graph, c: decoder.DecoderConfig, w: Weights) -> Outputs:
     """Token ids -> logits of the wanted rows."""
-    return llama.build(g, c, w)
+    return decoder.build(_ROW, g, c, w)
 '''
 
 
 def architecture(tree: Scratch) -> None:
-    tree.add("pyggml/arch/madeup.py", FAMILY)
+    row = '    "own-row": Decoder(window=Window(), experts=Router()),\n'
+    tree.add("pyggml/arch/decoders.py", row, after=r"^ROWS = \{\n")
+    tree.add("pyggml/arch/own_file.py", FAMILY)
 
 
 # ---- a backend: the CPU's under another name -----------------------------------------------------------------------

@@ -183,20 +183,20 @@ def test_a_plan_runs_in_part_on_the_backend(built: Scratch, tmp_path: Path) -> N
     assert built.run(tmp_path / "placed") == "placed: ok\n"
 
 
-# ---- the architecture ----------------------------------------------------------------------------------------------
+# ---- the architectures ---------------------------------------------------------------------------------------------
 
 
-def test_the_architecture_loads_and_generates(built: Scratch, tmp_path: Path) -> None:
+def test_the_architectures_load_and_generate(built: Scratch, tmp_path: Path) -> None:
     run(
         built,
         f"""
 from model import tiny
-made, llama = (tiny.write({str(tmp_path)!r} + f"/{{name}}.gguf", name) for name in ("madeup", "llama"))
 ids = []
-for path in (made.path, llama.path):
+for name in ("llama", "own-row", "own-file"):
+    path = tiny.write({str(tmp_path)!r} + f"/{{name}}.gguf", name).path
     with pyggml.load(path) as m:
         ids.append(m.generate([1, 2, 3], max_tokens=12, temperature=0).tokens)
 assert len(ids[0]) > 0
-assert ids[0] == ids[1]
+assert ids[0] == ids[1] == ids[2], ids
 """,
     )
