@@ -199,7 +199,6 @@ def test_no_c_file_calls_in_a_circle() -> None:
     assert circles(graph) == []
 
 
-@pytest.mark.xfail(not (ROOT / SEAM).exists(), strict=True, reason="core names its one backend until the seam is built")
 def test_no_c_file_calls_up() -> None:
     graph = c_graph()
     assert "native/base/error.c" in graph["native/core/plan.c"]

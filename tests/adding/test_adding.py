@@ -117,7 +117,14 @@ with pyggml.load({str(out)!r}) as m:
 
 
 def test_tests_that_walk_types_take_it(built: Scratch) -> None:
-    unit = ("test_quant_type", "test_quant_decode", "test_quant_encode", "test_quant_headers", "test_numeric")
+    unit = (
+        "test_quant_type",
+        "test_quant_decode",
+        "test_quant_encode",
+        "test_quant_headers",
+        "test_numeric",
+        "test_tensor",
+    )
     built.pytest(*(f"tests/unit/{name}.py" for name in unit), "tests/unit/test_recipes_mixes.py")
     assert "36 types" in built.native("test_quant")
     for level in levels(built):
