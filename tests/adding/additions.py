@@ -30,12 +30,13 @@ void PGG_ENCODER(q4_e)(const float *x, void *row, int64_t k, const float *import
       bad += x[at + i] * 0.0f;
       top = fabsf(x[at + i]) > top ? fabsf(x[at + i]) : top;
     }
-    while (e < 255 && 7.0f * pgg_e8m0_half((uint8_t)e) < top) e++;
+    while (e < 253 && 7.0f * pgg_e8m0_half((uint8_t)e) < top) e++; /* seven of the next are beyond a float */
     b->e = (uint8_t)(bad == 0.0f ? e : 255);
     for (int i = 0; i < 16; i++) {
       const float scale = pgg_e8m0_half(b->e);
-      const int low = bad == 0.0f ? (int)rintf(x[at + i] / scale) : 7;
-      const int high = bad == 0.0f ? (int)rintf(x[at + i + 16] / scale) : 7;
+      const float first = bad == 0.0f ? x[at + i] / scale : 7.0f, second = bad == 0.0f ? x[at + i + 16] / scale : 7.0f;
+      const int low = (int)rintf(fminf(fmaxf(first, -7.0f), 7.0f));
+      const int high = (int)rintf(fminf(fmaxf(second, -7.0f), 7.0f));
       b->qs[i] = (uint8_t)((low + 8) | (high + 8) << 4);
     }
   }
