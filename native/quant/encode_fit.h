@@ -70,7 +70,7 @@ static inline float pgg_round_even(float v) { return (v + 12582912.0f) - 1258291
 
 static inline void pgg_put_u16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
 
-/* Midpoints and steps of a book, for pgg_book_nearest. */
+/* Midpoints of a book, and the steps from value to value. */
 typedef struct pgg_fit_steps {
   float first, mid[15], step[15];
 } pgg_fit_steps;
@@ -81,12 +81,6 @@ static inline pgg_fit_steps pgg_book_steps(const pgg_fit_book *book) {
     t.step[k] = (float)(book->value[k + 1] - book->value[k]);
   }
   return t;
-}
-static inline float pgg_book_nearest(const pgg_fit_steps *t, float v) {
-  float q = t->first;
-  PGG_UNROLL
-  for (int k = 0; k < 15; k++) q += v > t->mid[k] ? t->step[k] : 0.0f;
-  return q;
 }
 static inline int pgg_book_place(const pgg_fit_steps *t, float v) {
   int at = 0;
