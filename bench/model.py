@@ -56,7 +56,7 @@ class Pyggml(worker.Engine):
         from pyggml.engine.sampling import Sampling
         from pyggml.quant.types import QuantType
 
-        plan, threads = self.model._plan, self.model.n_threads
+        plan, threads = self.model._engine.plan, self.model.n_threads
         kind = QuantType.parse(self.model.kv_type).id
         sessions = [_native.Session(plan, self.model.n_ctx, kind) for _ in range(size)]
         samplers = [Sampling(temperature=0).sampler(self.model.n_vocab) for _ in range(size)]
@@ -77,7 +77,7 @@ class Pyggml(worker.Engine):
         from pyggml.engine.sampling import Sampling
         from pyggml.quant.types import QuantType
 
-        session = _native.Session(self.model._plan, self.model.n_ctx, QuantType.parse(self.model.kv_type).id)
+        session = _native.Session(self.model._engine.plan, self.model.n_ctx, QuantType.parse(self.model.kv_type).id)
         sampler = Sampling(temperature=0).sampler(self.model.n_vocab)
         ids = np.asarray(self.model.tokenize(prompt), np.int32)
         one = np.zeros(1, np.int32)

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens counted: given, generated (the end token not included), both."""
+    """Tokens counted: given, generated (the end token not included), both; of those given, found in a cache."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds: prompt until the first token was chosen, then the rest."""
+    """Seconds: prompt until the first token was chosen, then the rest. Tokens found in a cache are not in the rate."""
 
     prompt_seconds: float
     decode_seconds: float

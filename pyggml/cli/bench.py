@@ -67,13 +67,13 @@ def _together(model: Model, batch: int, n_gen: int) -> float:
     """Tokens per second of all sequences of a batch."""
     kind = QuantType.parse(model.kv_type).id
     n_gen = min(n_gen, model.n_ctx - 16)
-    sessions = [_native.Session(model._plan, model.n_ctx, kind) for _ in range(batch)]
+    sessions = [_native.Session(model._engine.plan, model.n_ctx, kind) for _ in range(batch)]
     samplers = [Sampling(temperature=0).sampler(model.n_vocab) for _ in range(batch)]
     prompts = [np.random.default_rng(i).integers(0, model.n_vocab, 16).astype(np.int32) for i in range(batch)]
-    chosen = model._plan.next(sessions, samplers, prompts, model.n_threads)
+    chosen = model._engine.plan.next(sessions, samplers, prompts, model.n_threads)
     start = time.perf_counter()
     for _ in range(n_gen):
-        chosen = model._plan.next(sessions, samplers, [np.array([t], np.int32) for t in chosen], model.n_threads)
+        chosen = model._engine.plan.next(sessions, samplers, [np.array([t], np.int32) for t in chosen], model.n_threads)
     return batch * n_gen / (time.perf_counter() - start)
 
 
@@ -93,10 +93,12 @@ def show(
     with progress("measuring", still=True) as bar:
         result = measure(model, n_prompt, n_gen, repeat, depth, batch, bar)
     if profile:
-        model._plan.profile(True)
+        model._engine.plan.profile(True)
         measure(model, result["prompt_tokens"], n_gen, 1)
-        result["ops"] = [dict(zip(("name", "kind", "calls", "ns"), row, strict=True)) for row in model._plan.times()]
-        model._plan.profile(False)
+        result["ops"] = [
+            dict(zip(("name", "kind", "calls", "ns"), row, strict=True)) for row in model._engine.plan.times()
+        ]
+        model._engine.plan.profile(False)
     if as_json:
         print(dumps(result))
         return

@@ -9,7 +9,7 @@ from typing import Any
 from pyggml import Completion, Model, PyggmlError, TemplateError
 from pyggml.cli import show
 from pyggml.cli.streams import read_line
-from pyggml.engine.generate import Stream
+from pyggml.engine.stream import Stream
 
 HELP = """\
 /help             this

@@ -7,24 +7,27 @@ the core (native/core/turn.c): there is no lock here that a signal or the end of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.arguments import ids as read_ids
 from pyggml.arguments import instance, whole, whole_or_none, wrong_type
-from pyggml.errors import ArgumentError, ContextFull, UnsupportedError
+from pyggml.engine.loaded import Loaded
+from pyggml.engine.prompts import Ids
+from pyggml.errors import ArgumentError
 from pyggml.pickling import Held
 from pyggml.quant.types import QuantType, QuantTypeLike
 
-if TYPE_CHECKING:
-    from pyggml.engine.prompts import Ids
-    from pyggml.model import Model
-
 T = TypeVar("T")
+
+
+class HasLoaded(Protocol):
+    """A Model, as far as a session knows it."""
+
+    _loaded: Loaded
 
 
 class Session(Held):
@@ -45,30 +48,20 @@ class Session(Held):
     _instead = "pass its ids, and feed them to a session of the model that is loaded there"
 
     def __init__(
-        self,
-        model: Model,
-        n_ctx: int | None = None,
-        kv_type: QuantTypeLike | None = None,
-        native: _native.Session | None = None,
+        self, model: HasLoaded | Loaded, n_ctx: int | None = None, kv_type: QuantTypeLike | None = None
     ) -> None:
-        """native: one that exists, of the model's own n_ctx and kv_type; an empty one is made without it."""
-        if not hasattr(model, "_plan"):
+        loaded = model if isinstance(model, Loaded) else getattr(model, "_loaded", None)
+        if not isinstance(loaded, Loaded):
             raise wrong_type("model", "a Model", model, "m.session() makes a session")
-        if native is not None:
-            instance("native", native, _native.Session, "a session of the core")
-        kind = QuantType.parse(model.kv_type if kv_type is None else kv_type, "kv_type")
-        n_ctx = whole_or_none("n_ctx", n_ctx, 1, model.n_ctx) or model.n_ctx
-        self._model = model
-        self._kv_bytes = model._plan.kv_bytes(kind.id, n_ctx)
-        if not self._kv_bytes:
-            model._check_open()
-            raise UnsupportedError(
-                f"kv_type {kind.name!r} cannot hold heads of {model.config.head_dim_k} values; use f32, f16 or bf16"
-            )
+        loaded.check_open()
+        kind = loaded.kv_type if kv_type is None else QuantType.parse(kv_type, "kv_type")
+        n_ctx = whole_or_none("n_ctx", n_ctx, 1, loaded.n_ctx) or loaded.n_ctx
+        self._loaded = loaded
+        self._kv_bytes = loaded.check_kv_type(kind, n_ctx)
         try:
-            self._native = native or _native.Session(model._plan, n_ctx, kind.id)
+            self._native = _native.Session(loaded.plan, n_ctx, kind.id)
         except ArgumentError:
-            model._check_open()  # closed meanwhile
+            loaded.check_open()  # closed meanwhile
             raise
 
     def __repr__(self) -> str:
@@ -83,7 +76,7 @@ class Session(Held):
         try:
             return self._native.n_past
         except ArgumentError:
-            self._model._check_open()  # closed with it: say that
+            self._loaded.check_open()  # closed with it: say that
             raise
 
     @property
@@ -103,17 +96,17 @@ class Session(Held):
         Raises ContextFull when they do not fit, NumericError when logits are not finite; the session is then as before.
         """
         n_wanted = whole("n_wanted", n_wanted, 0)
-        out = self._feed(ids, lambda tokens: self._native.step(tokens, n_wanted, self._model.n_threads))
+        out = self._feed(ids, lambda tokens: self._native.step(tokens, n_wanted, self._loaded.n_threads))
         return out[0] if n_wanted == 1 else out
 
     def next(self, sampler: _native.Sampler, ids: Ids) -> int:
         """Feeds ids and chooses the token behind them."""
         instance("sampler", sampler, _native.Sampler, "a Sampler, as Sampling(...).sampler(n_vocab) makes it")
-        return self._feed(ids, lambda tokens: self._native.next(sampler, tokens, self._model.n_threads))
+        return self._feed(ids, lambda tokens: self._native.next(sampler, tokens, self._loaded.n_threads))
 
     def _feed(self, ids: Ids, call: Callable[[NDArray[np.int32]], T]) -> T:
         tokens = self.check(ids)
-        with self._model._stepping():
+        with self._loaded.stepping():
             return call(tokens)
 
     def truncate(self, n_past: int) -> None:
@@ -122,13 +115,13 @@ class Session(Held):
         try:
             self._native.truncate(n_past)
         except ArgumentError:
-            self._model._check_open()  # closed with it: say that
+            self._loaded.check_open()  # closed with it: say that
             raise
 
     def reset(self) -> None:
         """Forgets everything, a cancel that met no step too. As truncate, it waits: cancel() first to start over."""
         self.truncate(0)
-        self._native.cancel(False)
+        forget_cancel(self)
 
     def cancel(self) -> None:
         """Stops a running step from any thread: it raises Cancelled, and the session is as before the step.
@@ -146,22 +139,37 @@ class Session(Held):
 
     def check(self, ids: Ids) -> NDArray[np.int32]:
         """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past."""
-        # every token but a prompt's: the short way
+        # a single token: the short way
         one = type(ids) is list and len(ids) == 1 and type(ids[0]) is int
-        if one and 0 <= ids[0] < self._model.n_vocab and self.n_past < self.n_ctx:
+        if one and 0 <= ids[0] < self._loaded.n_vocab and self.n_past < self.n_ctx:
             return np.array(ids, np.int32)
-        wide = read_ids("ids", ids)
-        if wide.size == 0:
-            raise ArgumentError("ids is empty: at least one token is needed")
-        bad = np.flatnonzero((wide < 0) | (wide >= self._model.n_vocab))
-        if bad.size:
-            raise ArgumentError(
-                f"token id {wide[bad[0]]} at position {bad[0]} is outside the vocabulary of {self._model.n_vocab}"
-            )
-        if self.n_past + wide.size > self.n_ctx:
-            raise ContextFull(
-                f"{wide.size} tokens behind {self.n_past} do not fit the context of {self.n_ctx}; shorten the prompt "
-                f"or load with n_ctx >= {self.n_past + wide.size} "
-                f"(the model was trained for {self._model.config.n_ctx_train})"
-            )
-        return np.ascontiguousarray(wide, dtype=np.int32)
+        return self._loaded.check_ids(ids, self.n_past, self.n_ctx)
+
+
+def forget_cancel(session: Session) -> None:
+    """Takes a cancel back that met no step."""
+    session._native.cancel(False)
+
+
+# ---- several together: ids were judged before, and weights are read once for all ------------------------------------
+
+
+def choose(sessions: Sequence[Session], samplers: Sequence[_native.Sampler], ids: Sequence[Sequence[int]]) -> list[int]:
+    """One step of sessions of one model, each fed its ids: -> the token that each one's sampler chooses behind them.
+
+    On any failure all are as before, but for the samplers.
+    """
+    loaded = sessions[0]._loaded
+    tokens = [np.asarray(each, np.int32) for each in ids]
+    with loaded.stepping():
+        return loaded.plan.next([each._native for each in sessions], samplers, tokens, loaded.n_threads)
+
+
+def rows(
+    sessions: Sequence[Session], ids: Sequence[Sequence[int]], n_wanted: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """One step of sessions of one model: -> the logits of the last n_wanted ids of each, (n_wanted, n_vocab)."""
+    loaded = sessions[0]._loaded
+    tokens = [np.asarray(each, np.int32) for each in ids]
+    with loaded.stepping():
+        return loaded.plan.step([each._native for each in sessions], tokens, n_wanted, loaded.n_threads)

@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.errors import GGUFError, ShapeError, UnsupportedError
 from pyggml.gguf import TensorInfo
 from pyggml.graph import Weight
 from pyggml.quant.tensor import Tensor
+from pyggml.quant.types import QuantType
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _IGNORED = re.compile(r"(rope\.freqs|blk\.\d+\.attn_rot_embd)(\.weight)?")  # tables of old converters, never read
@@ -23,6 +27,25 @@ _ALIGN = 64
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
+
+
+class Source(Protocol):
+    """What Weights asks of a tensor: a TensorInfo of the file, or what stands in its place."""
+
+    @property
+    def type(self) -> QuantType:
+        """Of its values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes, outermost first."""
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """Its bytes, for a tensor of one row."""
+
+    def _mapped(self) -> NDArray[np.uint8]:
+        """Its bytes, not read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +78,7 @@ class Weights:
     """
 
     def __init__(
-        self, tensors: Mapping[str, TensorInfo], n_layer: int, *, copy: bool = False, progress: Progress | None = None
+        self, tensors: Mapping[str, Source], n_layer: int, *, copy: bool = False, progress: Progress | None = None
     ) -> None:
         self._tensors = tensors
         self._n_layer = n_layer
@@ -91,7 +114,7 @@ class Weights:
             raise ShapeError(f"{name} is {tuple(info.shape)}, expected ({n}, {rows}, {cols})")
         return self._take(name, info, n, rows, cols)
 
-    def _take(self, name: str, info: TensorInfo, n: int, rows: int, cols: int) -> Weight:
+    def _take(self, name: str, info: Source, n: int, rows: int, cols: int) -> Weight:
         if not info.type.is_weight:
             raise UnsupportedError(f"tensor {name} has type {info.type.name}, which is no weight type")
         self._taken.add(name)
@@ -149,7 +172,7 @@ class Tensors(Mapping[str, Tensor]):
         return f"<{len(self)} tensors>"
 
 
-def _copy(tensors: Mapping[str, TensorInfo], progress: Progress | None) -> dict[str, Any]:
+def _copy(tensors: Mapping[str, Any], progress: Progress | None) -> dict[str, Any]:
     """All tensors, one behind the other, in one block of huge pages."""
     starts, total = {}, 0
     for name, info in tensors.items():

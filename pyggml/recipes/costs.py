@@ -181,7 +181,7 @@ def _measure(
     if weights is None:
         weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk, progress=progress)
     judge = _Judge(model, chunks[:most])
-    infos = [info for info in model._file.tensors.values() if quantizable(info)]
+    infos = [info for info in model._loaded.file.tensors.values() if quantizable(info)]
     made = {}
     for number, info in enumerate(infos):
         importance = columns_of(weights.get(info.name), info)
@@ -194,7 +194,7 @@ def _measure(
         made[info.name] = cost
         if progress is not None:
             progress(number + 1, len(infos))
-    return Sensitivity(made, sources=tuple(model._file.paths))
+    return Sensitivity(made, sources=tuple(model._loaded.file.paths))
 
 
 def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:

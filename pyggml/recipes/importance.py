@@ -174,7 +174,7 @@ def _collect(model: Model, chunks: list[list[int]], dataset: str, progress: Prog
         {name: n.astype(np.float32) for name, n in counts.items()},
         [dataset], len(chunks), len(chunks[0]),
     )  # fmt: skip
-    made.sources = tuple(model._file.paths)
+    made.sources = tuple(model._loaded.file.paths)
     return made
 
 

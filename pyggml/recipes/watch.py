@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, arch
+from pyggml import _native
 from pyggml.arguments import ids as read_ids
 from pyggml.arguments import whole, whole_or_none, wrong_type
-from pyggml.engine.weights import Weights
+from pyggml.engine.build import N_BATCH, build
 from pyggml.errors import ArgumentError
 from pyggml.files.texts import Text, check_no_name, is_text, text_of, too_short
 from pyggml.graph import Graph, Node, Weight
@@ -96,17 +96,18 @@ class Trial:
     def __init__(
         self, model: Model, n_ctx: int, replaced: Mapping[str, Stored] | None = None, watch: bool = False
     ) -> None:
-        model._check_alive()
-        self._model = model
+        loaded = model._loaded
+        loaded.check_alive()
+        self._loaded = loaded
         graph = _Noting()
-        self._tensors: dict[str, Any] = {**model._file.tensors, **(replaced or {})}
-        out = arch.build(graph, model.config, Weights(self._tensors, model.config.n_layer)).out
+        made = build(loaded.file, loaded.config, graph, replaced=replaced)
+        self._tensors: dict[str, Any] = {**loaded.file.tensors, **(replaced or {})}
         self._inputs, self._mixtures = graph.inputs, graph.mixtures
-        self.n_vocab = out.cols
-        self.n_step = min(512, n_ctx)
+        self.n_vocab = made.n_vocab
+        self.n_step = min(N_BATCH, n_ctx)
         if watch:
-            self.n_step = min(self.n_step, max(16, _KEPT_BYTES // (4 * (graph.width + out.cols))))
-        self._plan = graph.finish(out, self.n_step, n_ctx, watch)
+            self.n_step = min(self.n_step, max(16, _KEPT_BYTES // (4 * (graph.width + made.n_vocab))))
+        self._plan = made.freeze(self.n_step, n_ctx, watch)
         self._session = _native.Session(self._plan, n_ctx, _KV_TYPE)
 
     @property
@@ -125,8 +126,8 @@ class Trial:
         for at in range(0, len(tokens), self.n_step):
             piece = tokens[at : at + self.n_step]
             wanted = max(0, min(len(piece), at + len(piece) - first))
-            self._model._check_alive()
-            yield self._session.step(piece, wanted, self._model.n_threads)
+            self._loaded.check_alive()
+            yield self._session.step(piece, wanted, self._loaded.n_threads)
 
     def inputs(self, n: int, n_wanted: int) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         """After a step of n tokens: what each group of matrices was multiplied with, (rows, k)."""

@@ -124,8 +124,8 @@ class Soak:
             at = r.randrange(len(self.models))
             old, self.models[at] = self.models[at], self.load()
             old.close()
-            if old._sessions:
-                self.wrong.append(f"a closed model has {len(old._sessions)} sessions")
+            if old._engine.caches():
+                self.wrong.append(f"a closed model has {len(old._engine.caches())} sessions")
         else:  # never used, never closed
             self.load()
 

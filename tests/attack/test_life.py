@@ -122,10 +122,10 @@ def test_the_core_refuses_positions_that_are_none(m: pyggml.Model) -> None:
 
 def test_closing_a_session_ends_its_step(m: pyggml.Model) -> None:
     s = m.session()
-    before = len(m._sessions)
+    before = len(m._engine.caches())
     thread, ends = stepping(s)
     s.close()
-    assert len(m._sessions) == before - 1
+    assert len(m._engine.caches()) == before - 1
     thread.join()
     assert isinstance(ends[0], (pyggml.Cancelled, pyggml.ArgumentError))
     s.close()
@@ -206,7 +206,7 @@ def test_a_handler_may_close_what_is_running() -> None:
             try: m.generate("no step inside a step")
             except pyggml.ArgumentError as e: print("signal handler" in str(e))
             m.close()
-            print(m._sessions)
+            print(m._engine.caches())
         signal.signal(signal.SIGALRM, end)
         m = pyggml.load(n_ctx=512)
         s = m.session()
@@ -267,7 +267,7 @@ def test_every_order_of_closing() -> None:
         assert list(stream) == []
         stream.cancel()
         session.cancel()
-        assert model._sessions == []
+        assert model._engine.caches() == []
         for use in refusals(model, session, file):
             with pytest.raises(pyggml.PyggmlError, match="closed"):
                 use()
@@ -321,7 +321,7 @@ def test_closing_races() -> None:
         for thread in [*closers, *threads]:
             thread.join(120)
             assert not thread.is_alive()
-        assert model._sessions == []
+        assert model._engine.caches() == []
     assert set(ends) == {"closed"}
 
 
@@ -353,12 +353,12 @@ def test_what_is_dropped_is_freed_at_once_without_the_collector() -> None:
             gone = weakref.ref(stream)
             del stream
             assert gone() is None
-            assert len(model._sessions) <= 1  # one that was given back stays warm
+            assert len(model._engine.caches()) <= 1  # one that was given back stays warm
         session = model.session()
-        held = len(model._sessions)
+        held = len(model._engine.caches())
         del session
-        assert len(model._sessions) == held - 1
-        plan = weakref.ref(model._plan)
+        assert len(model._engine.caches()) == held - 1
+        plan = weakref.ref(model._engine.plan)
         gone_model = weakref.ref(model)
         del model
         assert (gone_model(), plan()) == (None, None)
@@ -399,7 +399,7 @@ def test_a_broken_tokenizer_is_freed_too(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(pyggml.UnsupportedError, match="nobody's"):
                 model.tokenize("a")
-        gone = weakref.ref(model._plan)
+        gone = weakref.ref(model._engine.plan)
         del model
         assert gone() is None
     finally:

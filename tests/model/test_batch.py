@@ -12,7 +12,7 @@ from model import test_forward, tiny
 
 import pyggml
 from pyggml import _native
-from pyggml.engine import batch
+from pyggml.engine import loop, pool, session
 from pyggml.quant.types import QuantType
 
 PROMPTS = ["Once upon a time", "The fox", "A king and his three daughters went", "It was", "Snow"]
@@ -31,7 +31,7 @@ def model():
 
 
 def sequences(m, n):
-    return [_native.Session(m._plan, m.n_ctx, QuantType.parse("f32").id) for _ in range(n)]
+    return [_native.Session(m._engine.plan, m.n_ctx, QuantType.parse("f32").id) for _ in range(n)]
 
 
 def test_logits_of_a_batch_are_those_of_each_alone(made):
@@ -40,7 +40,7 @@ def test_logits_of_a_batch_are_those_of_each_alone(made):
         alone, together = sequences(m, 4), sequences(m, 4)
         for counts in ROUNDS:
             ids = [rng.integers(0, 256, n).astype(np.int32) for n in counts]
-            got = m._plan.step(together, ids, counts, 2)
+            got = m._engine.plan.step(together, ids, counts, 2)
             for i, n in enumerate(counts):
                 want = alone[i].step(ids[i], n, 1)
                 assert got[i].shape == want.shape
@@ -53,7 +53,7 @@ def test_refused_steps_move_nobody(made):
     ids = [np.array([1, 2], np.int32), np.array([3], np.int32)]
     with pyggml.load(made.path) as m:
         a, b = pair = sequences(m, 2)
-        m._plan.step(pair, ids, [0, 0])
+        m._engine.plan.step(pair, ids, [0, 0])
         for sessions, tokens, wanted, match in [
             ([a, a], ids, [1, 1], "twice"),
             ([a], ids, [1], "1 sessions"),
@@ -64,13 +64,13 @@ def test_refused_steps_move_nobody(made):
             ([a, None], ids, [1, 1], "session 1 is None"),
         ]:
             with pytest.raises(pyggml.ArgumentError, match=match):
-                m._plan.step(sessions, tokens, wanted)
+                m._engine.plan.step(sessions, tokens, wanted)
         b.cancel()
         with pytest.raises(pyggml.Cancelled):
-            m._plan.step(pair, ids, [1, 1])
+            m._engine.plan.step(pair, ids, [1, 1])
         b.cancel(False)
         assert (a.n_past, b.n_past) == (2, 1)
-        assert [x.shape for x in m._plan.step(pair, ids, [2, 0])] == [(2, m.n_vocab), (0, m.n_vocab)]
+        assert [x.shape for x in m._engine.plan.step(pair, ids, [2, 0])] == [(2, m.n_vocab), (0, m.n_vocab)]
         del a, b, pair
 
 
@@ -98,21 +98,19 @@ def test_a_list_tells_what_each_prompt_tells_alone(made, how):
         ]
 
 
-def test_more_prompts_than_places(model):
-    prompts = [[10 + i, 20, 30] for i in range(2 * batch.PLACES + 3)]
+def test_more_prompts_than_places(model, monkeypatch):
+    prompts = [[10 + i, 20, 30] for i in range(2 * loop.PLACES + 3)]
     seen = []
-    step = batch._step
+    choose = session.choose
 
-    def watched(m, sessions, whats, feeds):
+    def watched(sessions, samplers, ids):
         seen.append(len(sessions))
-        return step(m, sessions, whats, feeds)
+        return choose(sessions, samplers, ids)
 
-    batch._step = watched
-    try:
-        together = model.generate(prompts, max_tokens=12, temperature=0)
-    finally:
-        batch._step = step
-    assert max(seen) == batch.PLACES
+    monkeypatch.setattr(session, "choose", watched)
+    together = model.generate(prompts, max_tokens=12, temperature=0)
+    monkeypatch.undo()
+    assert max(seen) == loop.PLACES
     assert len(seen) < sum(len(c.tokens) + 1 for c in together) / 4
     alone = [model.generate(p, max_tokens=12, temperature=0) for p in prompts]
     # Sums of a batch are added in another order (ADR 0007): nearly equal tokens may change places now and then.
@@ -128,28 +126,70 @@ def test_a_full_context_ends_one_and_not_the_others(model):
     assert len(b.tokens) == 20 or b.finish_reason == "stop"
 
 
-def test_one_bad_prompt_is_refused_before_any_work(model):
-    calls = []
-    step = batch._step
-    batch._step = lambda *a: calls.append(a)
-    try:
+def test_one_bad_prompt_is_refused_before_any_work(model, monkeypatch):
+    def no(*_):
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(session, "choose", no)
+    monkeypatch.setattr(session, "rows", no)
+    for more in ({}, {"logprobs": 1}):
         with pytest.raises(pyggml.ContextFull):
-            model.generate([[1, 2], [5] * (model.n_ctx + 1)], max_tokens=3)
+            model.generate([[1, 2], [5] * (model.n_ctx + 1)], max_tokens=3, **more)
         with pytest.raises(pyggml.ArgumentError, match="outside the vocabulary"):
-            model.generate([[1, 2], [model.n_vocab]], max_tokens=3)
+            model.generate([[1, 2], [model.n_vocab]], max_tokens=3, **more)
         with pytest.raises(pyggml.ArgumentError, match="max_tokens"):
-            model.generate([[1, 2], [3]], max_tokens=-1)
-    finally:
-        batch._step = step
-    assert not calls
+            model.generate([[1, 2], [3]], max_tokens=-1, **more)
+    monkeypatch.undo()
     assert len(model.generate([[10, 20]], max_tokens=2, temperature=0)) == 1
+
+
+def test_log_probabilities_of_a_list_are_wanted_rows_of_the_same_steps(model, monkeypatch):
+    """The same tokens as without them, to the last draw, in as many steps."""
+    steps = []
+    for name in ("choose", "rows"):
+        call = getattr(session, name)
+        monkeypatch.setattr(session, name, lambda *a, call=call, name=name: steps.append(name) or call(*a))
+    prompts = [[10 + i] * (1 + i % 7) for i in range(loop.PLACES + 5)]
+    plain = model.generate(prompts, max_tokens=9, seed=4)
+    n = len(steps)
+    told = model.generate(prompts, max_tokens=9, seed=4, logprobs=2)
+    assert steps == ["choose"] * n + ["rows"] * n
+    assert [c.tokens for c in told] == [c.tokens for c in plain]
+    for c in told:
+        assert [each.id for each in c.logprobs] == c.tokens
+        assert all(each.logprob <= 0 and len(each.top) == 2 for each in c.logprobs)
+
+
+def test_where_memory_ends_fewer_run_at_a_time(model, monkeypatch):
+    """Nobody is refused while others run; alone, it is an error."""
+    places = []
+    take, choose = pool.Pool.take, session.choose
+
+    def few(self, prefix=()):
+        if len(self._loaded.plan.caches()) >= 3:
+            raise pyggml.OutOfMemory("no more")
+        return take(self, prefix)
+
+    def watched(sessions, samplers, ids):
+        places.append(len(sessions))
+        return choose(sessions, samplers, ids)
+
+    monkeypatch.setattr(pool.Pool, "take", few)
+    monkeypatch.setattr(session, "choose", watched)
+    with pyggml.load(n_ctx=64) as m:
+        assert [len(c.tokens) for c in m.generate([[10 + i] for i in range(9)], max_tokens=4, temperature=0)] == [4] * 9
+        assert max(places) == 3
+        others = [m.session() for _ in range(3)]
+        with pytest.raises(pyggml.OutOfMemory):
+            m.generate([[10], [11]], max_tokens=2)
+        del others
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
 def test_ctrl_c_ends_a_batch():
     code = """
         import os, signal, threading, pyggml
-        from pyggml.engine import batch
+        from pyggml.engine import loop, pool, session
         m = pyggml.load(n_ctx=512)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:

@@ -254,7 +254,7 @@ def test_home_is_expanded_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     tiny.write(tmp_path / "m.gguf", n_layer=1)
     with pyggml.load("~/m.gguf") as m, gguf.open(b"~/m.gguf") as file:
-        assert m._file.path == file.path == str(tmp_path / "m.gguf")
+        assert m._loaded.file.path == file.path == str(tmp_path / "m.gguf")
         im = pyggml.imatrix("~/m.gguf", "Once upon a time there was a king")
         im.save("~/i.gguf")
         assert pyggml.Imatrix.load(Path("~/i.gguf")).keys() == im.keys()

@@ -135,7 +135,13 @@ def calls(model: Any, text: Any, out: Path) -> dict[str, Any]:
         "quantize_file": lambda: [
             row.new
             for row in pyggml.quantize_file(
-                model._file.path, "", target_bpw=6, text=text, sensitivity=COSTS[0], allow_requantize=True, dry_run=True
+                model._loaded.file.path,
+                "",
+                target_bpw=6,
+                text=text,
+                sensitivity=COSTS[0],
+                allow_requantize=True,
+                dry_run=True,
             )
         ],
     }

@@ -28,11 +28,11 @@ reveal_type(m.generate(ids, seed=None))  # Completion
 reveal_type(m.generate(["a", "b"], temperature=0))  # list[pyggml.completion.Completion]
 reveal_type(m.generate([[1], "b"]))  # list[pyggml.completion.Completion]
 reveal_type(m.generate("a") + "b")  # str
-reveal_type(m.stream("a", logprobs=3))  # pyggml.engine.generate.Stream
+reveal_type(m.stream("a", logprobs=3))  # pyggml.engine.stream.Stream
 reveal_type(m.chat(messages))  # Completion
 reveal_type(m.chat(messages, stream=False, enable_thinking=True))  # Completion
-reveal_type(m.chat(messages, stream=True, max_tokens=None))  # pyggml.engine.generate.Stream
-reveal_type(m.chat(messages, stream=flag))  # Completion | pyggml.engine.generate.Stream
+reveal_type(m.chat(messages, stream=True, max_tokens=None))  # pyggml.engine.stream.Stream
+reveal_type(m.chat(messages, stream=flag))  # Completion | pyggml.engine.stream.Stream
 reveal_type(m.metadata["k"])  # bool | int | float | str | numpy.ndarray | list
 reveal_type(pyggml.gguf.open("x").metadata["k"])  # bool | int | float | str | numpy.ndarray | list
 reveal_type(pyggml.quantize(np.zeros(32), "q8_0")[0])  # pyggml.quant.tensor.Tensor

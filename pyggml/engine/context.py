@@ -1,0 +1,54 @@
+"""How long a context is: what was asked for, trained for, computed as the file says, and what memory there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pyggml.config import Config
+from pyggml.errors import UnsupportedError
+
+log = logging.getLogger("pyggml")
+
+MAX_CTX = 1 << 30
+_LEAST = 512  # positions that are never given up for memory
+
+
+def exact(config: Config, wanted: int | None, n_ctx: int) -> int:
+    """wanted or the trained context, but no more than n_ctx, up to which it is computed as the file says (0: any is).
+
+    Raises UnsupportedError where more than that is wanted.
+    """
+    found = wanted or config.n_ctx_train
+    if not n_ctx or found <= n_ctx:
+        return found
+    keys = ", ".join(f"{each.key} = {each.shown}" for each in config.said if each.n_ctx == n_ctx)
+    if wanted is not None:
+        raise UnsupportedError(
+            f"n_ctx {wanted}: the file says {keys}, and architecture {config.arch} lets every token see all "
+            f"before it; up to n_ctx={n_ctx} that is the same"
+        )
+    log.info("n_ctx is %d, because of %s", n_ctx, keys)
+    return n_ctx
+
+
+def fitting(config: Config, n_ctx: int, cache_of: Callable[[int], int]) -> int:
+    """n_ctx, halved until a cache takes no more than half of the free memory; cache_of: bytes of so many positions."""
+    free = free_memory()
+    while free and n_ctx > _LEAST and cache_of(n_ctx) > free // 2:
+        n_ctx //= 2
+    if n_ctx < config.n_ctx_train:
+        log.info("n_ctx is %d of %d so that the cache fits into memory", n_ctx, config.n_ctx_train)
+    return n_ctx
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping; 0 where the system does not say."""
+    try:
+        with open("/proc/meminfo") as f:
+            for line in f:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0

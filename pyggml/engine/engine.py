@@ -1,0 +1,79 @@
+"""An engine: a loaded file, its sessions and the loop over them. A request becomes a ticket, and tickets run together.
+
+A Model is its public face. Steps run in the thread of whoever calls; there is no lock here (docs/adr/0013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native
+from pyggml.engine import loop
+from pyggml.engine.generation import Generation, Request
+from pyggml.engine.loaded import Loaded
+from pyggml.engine.memory import Memory
+from pyggml.engine.pool import Pool
+from pyggml.engine.ticket import Reading, Ticket
+
+
+class Engine:
+    """prefix_reuse: idle sessions keep what they hold, and a prompt that begins as they do goes on from there."""
+
+    def __init__(self, loaded: Loaded, prefix_reuse: bool = False) -> None:
+        self.loaded = loaded
+        self._pool = Pool(loaded, prefix_reuse)
+
+    @property
+    def plan(self) -> _native.Plan:
+        """The forward pass."""
+        return self.loaded.plan
+
+    def submit(self, request: Request) -> Generation:
+        """A ticket for a text. Raises ContextFull or ArgumentError where the prompt cannot be fed; does no work."""
+        self.loaded.check_open()
+        self.loaded.check_ids(request.ids, 0, self.loaded.n_ctx)
+        return Generation(self.loaded, request)
+
+    def run(self, tickets: Sequence[Ticket]) -> None:
+        """Runs tickets together, each to its end."""
+        loop.run(self._pool, tickets)
+
+    def read(
+        self, ids: Sequence[int], use: Callable[[int, NDArray[np.float32]], None], first: int = 0, piece: int = 0
+    ) -> None:
+        """Feeds ids and calls use(at, logits) with the logits from position first on, so many at a time (0: all).
+
+        Raises as submit() does.
+        """
+        self.loaded.check_open()
+        self.loaded.check_ids(ids, 0, self.loaded.n_ctx)
+        self.run([Reading(ids, use, first, piece)])
+
+    def seat(self, ticket: Ticket) -> None:
+        """Gives a ticket its session, for step(). Raises OutOfMemory."""
+        ticket.sit(self._pool.take(ticket.prefix))
+
+    def step(self, tickets: Sequence[Ticket]) -> None:
+        """One step of tickets that are seated."""
+        loop.step(tickets)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Takes a ticket's session back; never raises."""
+        loop.leave(self._pool, ticket)
+
+    def caches(self) -> list[int]:
+        """Bytes of each open session's cache, the idle ones' too."""
+        return self.plan.caches()
+
+    def memory(self) -> Memory:
+        """Bytes held now."""
+        weights = sum(info.nbytes for info in self.loaded.file.tensors.values())
+        return Memory(weights, sum(self.caches()), self.plan.arena_bytes)
+
+    def close(self) -> None:
+        """Frees everything at once; from any thread, any number of times."""
+        self.loaded.close()
+        self._pool.clear()

@@ -1,0 +1,171 @@
+"""What loading a file gives: the file, the plan over its weights, the tokenizer, the numbers that all sequences share.
+
+Knows no sequence. Every step asks here first whether the model is open and the file still the one that was loaded, and
+what the core says of a step is put into the model's words here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import arch, gguf, leaving
+from pyggml.arguments import PathLike
+from pyggml.arguments import ids as read_ids
+from pyggml.engine import context
+from pyggml.engine.blame import blame
+from pyggml.engine.build import N_BATCH, build, check_vocab
+from pyggml.engine.weights import Progress
+from pyggml.errors import (
+    ArgumentError,
+    Cancelled,
+    ContextFull,
+    GGUFError,
+    NumericError,
+    PyggmlError,
+    UnsupportedError,
+)
+from pyggml.quant.types import QuantType
+
+if TYPE_CHECKING:
+    from pyggml.tokenizer import Tokenizer
+
+log = logging.getLogger("pyggml")
+
+
+class Loaded:
+    """A file that is open, and its plan. close() may come from any thread, any number of times."""
+
+    def __init__(
+        self,
+        path: PathLike,
+        n_ctx: int | None,
+        n_threads: int,
+        kv_type: QuantType,
+        mmap: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.closed = False
+        self.n_threads = n_threads
+        self.kv_type = kv_type
+        self.file = gguf.open(path)
+        self._mapped = mmap
+        try:
+            metadata = self.file.metadata
+            self.config = leaving.whole(arch.config, metadata)
+            self._text = leaving.Made(partial(leaving.whole, _tokenizer, metadata))
+            made = build(self.file, self.config)
+            if self.config.unknown:
+                log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
+            self.n_vocab = made.n_vocab
+            check_vocab(metadata, self.n_vocab)
+            most = context.exact(self.config, n_ctx, made.n_ctx)
+            if not mmap:  # only what was found good is worth its memory
+                made = build(self.file, self.config, copy=True, progress=progress)
+            self.plan = made.freeze(N_BATCH, most)
+            self.n_ctx = most if n_ctx else context.fitting(self.config, most, self._cache_of)
+            if self.n_ctx > self.config.n_ctx_train:
+                log.warning(
+                    "n_ctx %d is more than the %d the model was trained for", self.n_ctx, self.config.n_ctx_train
+                )
+            self.check_kv_type(kv_type, self.n_ctx)
+        except BaseException:
+            self.file.close()
+            raise
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Built beside loading; first use waits. GGUFError or UnsupportedError if the file has no usable one."""
+        return self._text.get()
+
+    def close(self) -> None:
+        """Frees everything; steps that run are cancelled and waited for."""
+        self.closed = True
+        self.plan.close()
+        self._text.wait()
+        self.file.close()
+
+    def check_open(self) -> None:
+        """Raises PyggmlError when closed."""
+        if self.closed:
+            raise PyggmlError("this model is closed")
+
+    def check_alive(self) -> None:
+        """Before every step: open, and the mapped file still the one that was loaded."""
+        self.check_open()
+        if self._mapped:
+            try:
+                self.file.check_unchanged()
+            except GGUFError:
+                self.check_open()
+                raise
+
+    def stepping(self) -> _Stepping:
+        """Around every step: `check_alive`, and the errors of the core in the model's words."""
+        return _Stepping(self)
+
+    def check_ids(self, ids: object, n_past: int, n_ctx: int) -> NDArray[np.int32]:
+        """ids as int32, refused unless they are tokens of the vocabulary and fit behind n_past into n_ctx."""
+        wide = read_ids("ids", ids)
+        if wide.size == 0:
+            raise ArgumentError("ids is empty: at least one token is needed")
+        bad = np.flatnonzero((wide < 0) | (wide >= self.n_vocab))
+        if bad.size:
+            raise ArgumentError(
+                f"token id {wide[bad[0]]} at position {bad[0]} is outside the vocabulary of {self.n_vocab}"
+            )
+        if n_past + wide.size > n_ctx:
+            raise ContextFull(
+                f"{wide.size} tokens behind {n_past} do not fit the context of {n_ctx}; shorten the prompt "
+                f"or load with n_ctx >= {n_past + wide.size} "
+                f"(the model was trained for {self.config.n_ctx_train})"
+            )
+        return np.ascontiguousarray(wide, dtype=np.int32)
+
+    def check_kv_type(self, kind: QuantType, n_ctx: int) -> int:
+        """Bytes of a cache of n_ctx positions. Raises UnsupportedError where the type cannot hold the model's heads."""
+        found = self.plan.kv_bytes(kind.id, n_ctx)
+        if not found:
+            self.check_open()
+            raise UnsupportedError(
+                f"kv_type {kind.name!r} cannot hold this model's heads of {self.config.head_dim_k} values; "
+                "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
+            )
+        return found
+
+    def _cache_of(self, n_ctx: int) -> int:
+        return self.plan.kv_bytes(self.kv_type.id, n_ctx)
+
+
+class _Stepping:
+    """A class and not a generator, because it is in the way of every token."""
+
+    __slots__ = ("_loaded",)
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
+    def __enter__(self) -> None:
+        self._loaded.check_alive()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loaded.closed and isinstance(error, (ArgumentError, Cancelled)):  # in the middle of it
+            raise PyggmlError("this model is closed") from None
+        if isinstance(error, NumericError):
+            raise NumericError(blame(str(error), self._loaded.file.tensors)) from None
+
+
+# It imports what it needs and is called whole: a child forked meanwhile would wait for the locks of modules that a
+# thread it does not have is importing.
+def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    from pyggml.tokenizer import from_metadata
+
+    return from_metadata(metadata)

@@ -1,0 +1,120 @@
+"""Sessions between two uses: kept because their memory is warm, or for what they hold, so that a prompt that begins as
+another one did goes on from there.
+
+There is no lock: a list's pop, append and remove are whole, and who takes a session from the list has it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from pyggml.engine.context import free_memory
+from pyggml.engine.loaded import Loaded
+from pyggml.engine.session import Session, forget_cancel
+from pyggml.errors import OutOfMemory, PyggmlError
+
+_MOST = 8
+"""Idle sessions kept for what they hold; fewer where their caches would take more than a quarter of the memory."""
+
+
+class Seat:
+    """A session, and the ids whose keys and values it holds."""
+
+    __slots__ = ("ids", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.ids: list[int] = []
+
+    def keep(self, n: int) -> None:
+        """Forgets all but the first n ids."""
+        self.session.truncate(n)
+        del self.ids[n:]
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two lists begin with alike.
+
+    >>> common([1, 2, 3], [1, 2, 4, 5]), common([], [1])
+    (2, 0)
+    """
+    n = min(len(a), len(b))
+    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
+
+
+class Pool:
+    """The idle sessions of a model. reuse: keep what they hold, and look there for the beginning of a prompt."""
+
+    def __init__(self, loaded: Loaded, reuse: bool) -> None:
+        self._loaded = loaded
+        self._idle: list[Seat] = []  # the one that was used last is the last
+        self._reuse = reuse
+        self._most = 1
+        if reuse:
+            each = loaded.plan.kv_bytes(loaded.kv_type.id, loaded.n_ctx)
+            self._most = max(1, min(_MOST, free_memory() // 4 // each))
+
+    def take(self, prefix: Sequence[int] = ()) -> Seat:
+        """A session for what begins with prefix. It holds what seat.ids says: nothing, or with reuse a part of that.
+
+        Raises OutOfMemory where there is none and none can be made.
+        """
+        self._loaded.check_open()
+        while True:
+            seat = self._chosen(prefix)
+            if seat is None:
+                try:
+                    return Seat(Session(self._loaded))
+                except OutOfMemory:
+                    idle = tuple(self._idle)
+                    if not idle:
+                        raise
+                    seat = idle[0]
+            try:
+                self._idle.remove(seat)
+            except ValueError:  # another thread was quicker
+                continue
+            self.pass_on(seat, prefix)
+            return seat
+
+    def pass_on(self, seat: Seat, prefix: Sequence[int]) -> None:
+        """Makes a session ready for what begins with prefix, as take() says."""
+        seat.keep(common(seat.ids, prefix) if self._reuse else 0)
+
+    def give_back(self, seat: Seat) -> None:
+        """The end of a use; never raises. A session that stopped in a step holds no more than seat.ids."""
+        session = seat.session
+        if self._loaded.closed or (self._idle and not self._reuse):
+            session.close()
+            return
+        try:
+            seat.keep(len(seat.ids) if self._reuse else 0)
+            forget_cancel(session)
+        except PyggmlError:  # the model was closed meanwhile
+            session.close()
+            return
+        self._idle.append(seat)
+        if len(self._idle) > self._most:
+            with contextlib.suppress(IndexError):  # the model was closed meanwhile
+                self._idle.pop(0).session.close()
+
+    def clear(self) -> None:
+        """Lets all go."""
+        self._idle.clear()
+
+    def _chosen(self, prefix: Sequence[int]) -> Seat | None:
+        """The idle session to take; None for a new one.
+
+        Of those that begin like prefix the one that does so longest, where it gains more than it forgets; else one is
+        forgotten only when so many are kept as may be, and it is the one whose last use is the longest ago.
+        """
+        idle = tuple(self._idle)
+        if not self._reuse or not idle:
+            return idle[-1] if idle else None
+        shared, _, best = max(
+            ((common(seat.ids, prefix), -len(seat.ids), seat) for seat in idle), key=lambda each: each[:2]
+        )
+        if 2 * shared >= len(best.ids) or (shared and len(idle) >= self._most):
+            return best
+        return idle[0] if len(idle) >= self._most else None
