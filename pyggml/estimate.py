@@ -1,6 +1,7 @@
 """How much memory a model takes and where its parameters are, from the header alone.
 
-No weight is read and nothing is built; the cache is exact for plain attention, the scratch space is an estimate.
+The plan that load would make is built over names, types and shapes, and says what cache and scratch take; no weight is
+read. Where the architecture cannot be run they are those of a plain transformer with the header's numbers.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyggml import display, gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from pyggml import _native, display, gguf
 from pyggml.arguments import whole_or_none
 from pyggml.config import Config
-from pyggml.errors import ArgumentError, PyggmlError
+from pyggml.engine import context
+from pyggml.engine.build import N_BATCH, build, check_vocab, config_of
+from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.regular_file import PathLike
 from pyggml.quant.types import QuantType, QuantTypeLike
 
 #: The parts parameters and bytes are counted in.
 PARTS = ("embeddings", "attention", "ffn", "output", "norms", "other")
 
-_BATCH = 512  # tokens of one step while a prompt is read
+_MOST_COLS = 1 << 24  # of a vector
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 _OLD_EXPERT = re.compile(r"ffn_(gate|up|down)\.\d+\.")
 _COMPARED = ("f16", "q8_0", "q4_0")
 # Bytes of resident memory that a tokenizer adds, by tokenizer.ggml.model: its library, each token, each merge. Measured
 # on published vocabularies of 32 to 152 thousand tokens, with CPython 3.11; a test keeps them near the truth.
-_TOKENIZERS = {"llama": (4_000_000, 460, 0), "gpt2": (9_000_000, 380, 280), "bert": (8_500_000, 560, 0)}
+_TOKENIZERS = {"llama": (2_500_000, 460, 0), "gpt2": (7_000_000, 380, 280), "bert": (4_500_000, 560, 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +108,22 @@ def part_of(name: str) -> str:
 
 
 def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
-    n_ctx = whole_or_none("n_ctx", n_ctx, 1, 1 << 40)
+    n_ctx = whole_or_none("n_ctx", n_ctx, 1, context.MAX_CTX)
     kind = QuantType.parse(kv_type, "kv_type")
     infos = list(file.tensors.values())
-    note, config = "", None
-    try:
-        config = Config.from_metadata(file.metadata)
-    except PyggmlError as error:
-        note = f"no estimate of the cache: {error}"
+    held, config, note = _held(file, n_ctx, kind)
     by_part, bytes_by_part = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
     for info in infos:
         part = part_of(info.name)
         by_part[part] += info.n_elements
         bytes_by_part[part] += info.nbytes
     weights, parameters = sum(bytes_by_part.values()), sum(by_part.values())
-    n_ctx = n_ctx or (config.n_ctx_train if config else 0)
-    cache, scratch = (_cache(config, n_ctx, kind), _scratch(config, n_ctx)) if config else (0, 0)
     tokenizer = _tokenizer(file.metadata)
-    beside = cache + scratch + tokenizer
+    beside = held.cache + held.scratch + tokenizer
     return Estimate(
         weights=weights,
-        kv_cache=cache,
-        scratch=scratch,
+        kv_cache=held.cache,
+        scratch=held.scratch,
         total=weights + beside,
         parts=bytes_by_part,
         parameters=parameters,
@@ -132,7 +132,7 @@ def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) ->
         active_parameters=_active(infos, config),
         memory_at={name: _weights_at(infos, QuantType.parse(name)) + beside for name in _COMPARED},
         bits_per_weight=8.0 * weights / parameters if parameters else 0.0,
-        n_ctx=n_ctx,
+        n_ctx=held.n_ctx,
         kv_type=kind.name,
         note=note,
         tokenizer=tokenizer,
@@ -151,11 +151,70 @@ def _tokenizer(metadata: gguf.Metadata) -> int:
     return library + n_token * token + n_merge * merge if n_token else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Bytes of the cache and of scratch, for so many positions."""
+
+    cache: int
+    scratch: int
+    n_ctx: int
+
+
+def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType) -> tuple[_Held, Config | None, str]:
+    """-> what the plan says or, with a note, the header; and the header's numbers."""
+    try:
+        config = config_of(file.metadata)
+        return _of_plan(file, config, n_ctx, kind), config, ""
+    except ArgumentError:
+        raise
+    except PyggmlError as error:
+        why = str(error)
+    try:
+        config = Config.from_metadata(file.metadata)
+    except PyggmlError as error:
+        return _Held(0, 0, n_ctx or 0), None, f"no estimate of the cache: {error}"
+    n_ctx = n_ctx or config.n_ctx_train
+    note = f"cache and scratch are those of a plain transformer, because this file cannot be run: {why}"
+    return _Held(_cache(config, n_ctx, kind), _scratch(config, n_ctx), n_ctx), config, note
+
+
+def _of_plan(file: gguf.GGUFFile, config: Config, n_ctx: int | None, kind: QuantType) -> _Held:
+    made = build(file, config, replaced={name: _Unread(info) for name, info in file.tensors.items()})
+    check_vocab(file.metadata, made.n_vocab)
+    n_ctx = context.exact(config, n_ctx, made.n_ctx)
+    plan = made.freeze(N_BATCH, n_ctx)
+    cache = plan.kv_bytes(kind.id, n_ctx)
+    if not cache:
+        raise _unfit(config, kind)
+    return _Held(cache, plan.arena_bytes, n_ctx)
+
+
+class _Unread:
+    """A tensor of which nothing is read: the plan gets its place in the map, and ones for the values of a vector."""
+
+    def __init__(self, info: gguf.TensorInfo) -> None:
+        self.type, self.shape = info.type, info.shape
+        self._mapped = info._mapped
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """Of one row."""
+        k = self.shape[-1]
+        if k > _MOST_COLS:
+            raise GGUFError(f"a vector of {k} values, expected at most {_MOST_COLS}")
+        return _native.quantize(self.type.id, np.ones((1, k), np.float32)) if self.type.encodes else self._mapped()
+
+
+def _unfit(c: Config, kind: QuantType) -> ArgumentError:
+    return ArgumentError(f"kv_type {kind} does not fit heads of {c.head_dim_k} and {c.head_dim_v} values")
+
+
 def _cache(c: Config, n_ctx: int, kind: QuantType) -> int:
+    """Keys and values of every position in every layer; encoders keep none."""
     if not c.causal:
         return 0
     if not kind.is_weight or c.head_dim_k % kind.elems or c.head_dim_v % kind.elems:
-        raise ArgumentError(f"kv_type {kind} does not fit heads of {c.head_dim_k} and {c.head_dim_v} values")
+        raise _unfit(c, kind)
     row = kind.row_bytes(c.n_head_kv * c.head_dim_k) + kind.row_bytes(c.n_head_kv * c.head_dim_v)
     return c.n_layer * n_ctx * row
 
@@ -165,7 +224,7 @@ def _scratch(c: Config, n_ctx: int) -> int:
     heads = c.n_head * (c.head_dim_k + c.head_dim_v) + c.n_head_kv * (c.head_dim_k + c.head_dim_v)
     experts = c.n_ff_expert * c.n_expert_used
     row = 3 * c.n_embd + heads + 2 * max(c.n_ff, experts)
-    return 4 * (min(_BATCH, n_ctx) * row + c.n_vocab)
+    return 4 * (min(N_BATCH, n_ctx) * row + c.n_vocab)
 
 
 def _by_layer(infos: Iterable[gguf.TensorInfo]) -> list[int]:

@@ -11,7 +11,7 @@ import pyggml
 from pyggml.engine import pool, session
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-QUESTIONS = [f"Tell me of the {what}" for what in "fox king mill tree wolf queen ring well goat swan".split()]
+THINGS = ("fox", "king", "mill", "tree", "wolf", "queen", "ring", "well", "goat", "swan")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def load(made, **how):
 def conversation(m):
     """Ten turns of growing history: -> the completion of each."""
     messages, told = [], []
-    for question in QUESTIONS:
-        messages.append({"role": "user", "content": question})
+    for thing in THINGS:
+        messages.append({"role": "user", "content": f"Tell me of the {thing}"})
         told.append(m.chat(messages, template=TEMPLATE, max_tokens=12, seed=1))
         messages.append({"role": "assistant", "content": told[-1].text})
     return told

