@@ -58,6 +58,7 @@ def _load(path: Path | None, ctx: int | None, threads: int | None, kv_type: str,
 
 
 @app.command()
+@options.with_settings(before="stats", max_tokens=256)
 def run(
     args: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]", help="A GGUF file; without a prompt: stdin.")
@@ -65,22 +66,12 @@ def run(
     model: options.ModelOpt = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A text file that is the prompt.")] = None,
-    max_tokens: options.MaxTokens = 256,
-    temperature: options.Temperature = 0.8,
-    top_k: options.TopK = 40,
-    top_p: options.TopP = 0.95,
-    min_p: options.MinP = 0.05,
-    repeat_penalty: options.Repeat = 1.0,
-    repeat_last_n: options.RepeatLast = 64,
-    frequency_penalty: options.Frequency = 0.0,
-    presence_penalty: options.Presence = 0.0,
-    seed: options.Seed = None,
-    stop: options.Stop = None,
     stats: options.Stats = False,
     ctx: options.Context = None,
     threads: options.Threads = None,
     kv_type: options.KvType = "f16",
     no_mmap: options.Copy = False,
+    **settings: Any,
 ) -> None:
     """Continue a text, streaming. One argument is the model if it is a GGUF file or ends in .gguf, else the prompt.
 
@@ -88,38 +79,25 @@ def run(
     """
     path, words = model_and_prompt(args or [], model, prompt)
     words = options.prompt_text(words, file)
-    stops = [text_of_argument(text, "stop text") for text in stop or ()]
+    how = options.settings_of(settings)
     with _load(path, ctx, threads, kv_type, no_mmap) as loaded:
-        talk.run(
-            loaded, words, stats, max_tokens=options.most_tokens(max_tokens), temperature=temperature, top_k=top_k,
-            top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, repeat_last_n=repeat_last_n,
-            frequency_penalty=frequency_penalty, presence_penalty=presence_penalty, seed=seed, stop=stops,
-        )  # fmt: skip
+        talk.run(loaded, words, stats, **how)
 
 
 @app.command()
+@options.with_settings(before="stats", max_tokens=None)
 def chat(
     argument: options.ModelArg = None,
     model: options.ModelOpt = None,
     system: Annotated[
         str | None, typer.Option("--system", "--system-prompt", help="A system message, which every answer sees.")
     ] = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = 0.8,
-    top_k: options.TopK = 40,
-    top_p: options.TopP = 0.95,
-    min_p: options.MinP = 0.05,
-    repeat_penalty: options.Repeat = 1.0,
-    repeat_last_n: options.RepeatLast = 64,
-    frequency_penalty: options.Frequency = 0.0,
-    presence_penalty: options.Presence = 0.0,
-    seed: options.Seed = None,
-    stop: options.Stop = None,
     stats: options.Stats = False,
     ctx: options.Context = None,
     threads: options.Threads = None,
     kv_type: options.KvType = "f16",
     no_mmap: options.Copy = False,
+    **settings: Any,
 ) -> None:
     """Talk with a model; the conversation is remembered. /help lists what else can be typed, Ctrl-D ends.
 
@@ -131,13 +109,9 @@ def chat(
             "the bundled model is a story teller without a chat template; give a .gguf file to chat with"
         )
     told = None if system is None else text_of_argument(system, "system message")
-    stops = [text_of_argument(text, "stop text") for text in stop or ()]
+    how = options.settings_of(settings)
     with _load(checked(path), ctx, threads, kv_type, no_mmap) as loaded:
-        talk.chat(
-            loaded, told, stats, max_tokens=options.most_tokens(max_tokens), temperature=temperature, top_k=top_k,
-            top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, repeat_last_n=repeat_last_n,
-            frequency_penalty=frequency_penalty, presence_penalty=presence_penalty, seed=seed, stop=stops,
-        )  # fmt: skip
+        talk.chat(loaded, told, stats, **how)
 
 
 @app.command()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from pyggml.cli.streams import read_stdin, text_of_argument
 from pyggml.cli.usage import Usage
+from pyggml.engine.settings import SETTINGS, Settings
 from pyggml.files.texts import read_text
 
 ModelArg = Annotated[Path | None, typer.Argument(metavar="MODEL", help="A GGUF file.")]
@@ -33,35 +36,53 @@ KvType = Annotated[
     str, typer.Option("--kv-type", "--cache-type", help="Type of the key/value cache: f32, f16, bf16, q8_0, q4_0.")
 ]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tokens",
-        "-n",
-        "--n-predict",
-        "--predict",
-        "--num-predict",
-        help="Most tokens to generate; -1: until the model ends or the context is full.",
-    ),
-]
-Temperature = Annotated[float, typer.Option("--temperature", "--temp", help="0 takes the likeliest token.")]
-TopK = Annotated[int, typer.Option("--top-k", help="Of so many likeliest tokens; 0: of all.")]
-TopP = Annotated[float, typer.Option("--top-p", help="Of the likeliest that have this probability together.")]
-MinP = Annotated[float, typer.Option("--min-p", help="Of those with this share of the likeliest's probability.")]
-Repeat = Annotated[float, typer.Option("--repeat-penalty", help="Above 1: repeats are less likely.")]
-RepeatLast = Annotated[int, typer.Option("--repeat-last-n", help="Tokens that penalties look back at.")]
-Frequency = Annotated[float, typer.Option("--frequency-penalty", help="Taken off per earlier occurrence.")]
-Presence = Annotated[float, typer.Option("--presence-penalty", help="Taken off once for a token that occurred.")]
-Seed = Annotated[int | None, typer.Option("--seed", "-s", help="Same seed, same text.")]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option("--stop", "-r", "--reverse-prompt", help="Text that ends the generation; may be repeated."),
-]
 Stats = Annotated[bool, typer.Option("--stats", "--verbose", help="Tokens per second, on stderr.")]
 Text = Annotated[Path | None, typer.Option("--text", "-f", "--file", help="A text file; - is stdin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 _STDIN = Path("-")
+_KINDS = {"stop": list[str] | None}  # where the command line's type is another than Python's
+_NOT_HERE = ("logprobs",)  # run and chat print text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_settings(before: str, **changed: Any) -> Callable[[F], F]:
+    """Gives a command that takes **settings an option for each setting of a generation, in front of the one named.
+
+    changed: other defaults than Python's.
+    """
+
+    def decorate(call: F) -> F:
+        found = inspect.signature(call, eval_str=True)
+        own = list(found.parameters.values())[:-1]
+        at = [each.name for each in own].index(before)
+        kinds = {**get_type_hints(Settings), **_KINDS}
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=changed.get(name, each.default),
+                annotation=Annotated[
+                    kinds[name], typer.Option(f"--{name.replace('_', '-')}", *each.options, help=each.help)
+                ],
+            )
+            for name, each in SETTINGS.items()
+            if name not in _NOT_HERE
+        ]
+        made = [*own[:at], *options, *own[at:]]
+        call.__signature__ = found.replace(parameters=made)  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in made}
+        return call
+
+    return decorate
+
+
+def settings_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they were typed, as Python takes them. Raises ArgumentError for a stop text that is no text."""
+    n = given["max_tokens"]  # -1 and -2 are llama.cpp's and Ollama's words for no limit
+    stops = [text_of_argument(text, "stop text") for text in given["stop"] or ()]
+    return {**given, "max_tokens": None if n in (-1, -2) else n, "stop": stops}
 
 
 def read(path: Path) -> str:
@@ -89,8 +110,3 @@ def prompt_text(argument: str | None, file: Path | None) -> str:
     """As exact_text; the line ends behind a file's or stdin's last line are no text of a prompt."""
     text = exact_text(argument, file, "prompt")
     return text if argument is not None else text.rstrip("\n")
-
-
-def most_tokens(n: int | None) -> int | None:
-    """-1 and -2 are llama.cpp's and Ollama's words for no limit."""
-    return None if n is not None and n in (-1, -2) else n

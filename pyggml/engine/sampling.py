@@ -1,26 +1,78 @@
-"""How a token is chosen: the settings, checked once. The choosing itself is native (core/sample.c)."""
+"""How a token is chosen: the settings, named once for Python and the command line, judged once.
+
+The choosing itself is native (core/sample.c). settings.py has what else a generation takes.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from pyggml import _native
 from pyggml.arguments import number, whole
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0.0, 1e4),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "repeat_penalty": (1e-3, 1e3),
-    "frequency_penalty": (-1e3, 1e3),
-    "presence_penalty": (-1e3, 1e3),
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_MOST = 2**31 - 1
+
+
+class Setting(NamedTuple):
+    """A keyword: its default, who judges a value (name, value) -> value, and for people what it does.
+
+    options: its names on the command line, beside --its-own-name.
+    """
+
+    default: Any
+    judge: Callable[[str, Any], Any]
+    help: str
+    options: tuple[str, ...] = ()
+
+
+class SamplingSettings(TypedDict, total=False):
+    """Keywords of Sampling."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    repeat_last_n: int
+    seed: int | None
+
+
+def _number(low: float, high: float) -> Callable[[str, Any], float]:
+    return lambda name, value: number(name, value, low, high)
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    return lambda name, value: whole(name, value, least, _MOST)
+
+
+def _seed(name: str, value: Any) -> int | None:
+    if value is None or (found := whole(name, value, -1, 2**64 - 1, other="None")) == -1:
+        return None
+    return found
+
+
+SAMPLING: dict[str, Setting] = {
+    "temperature": Setting(0.8, _number(0.0, 1e4), "0 takes the likeliest token.", ("--temp",)),
+    "top_k": Setting(40, _whole(0), "Of so many likeliest tokens; 0: of all."),
+    "top_p": Setting(0.95, _number(0.0, 1.0), "Of the likeliest that have this probability together."),
+    "min_p": Setting(0.05, _number(0.0, 1.0), "Of those with this share of the likeliest's probability."),
+    "repeat_penalty": Setting(1.0, _number(1e-3, 1e3), "Above 1: repeats are less likely."),
+    "frequency_penalty": Setting(0.0, _number(-1e3, 1e3), "Taken off per earlier occurrence."),
+    "presence_penalty": Setting(0.0, _number(-1e3, 1e3), "Taken off once for a token that occurred."),
+    "repeat_last_n": Setting(64, _whole(-1), "Tokens that penalties look back at."),
+    "seed": Setting(None, _seed, "Same seed, same text.", ("-s",)),
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Sampling:
-    """Settings of the chain penalties -> top_k -> top_p -> min_p -> temperature -> draw.
+    """Settings of the chain penalties -> top_k -> top_p -> min_p -> temperature -> draw, with the defaults of SAMPLING.
 
     temperature 0 takes the likeliest token. top_k 0, top_p 1, min_p 0, repeat_penalty 1 and penalties 0 are off.
     seed None or -1 draws one; the same seed gives the same text on any number of threads.
@@ -31,27 +83,14 @@ class Sampling:
     pyggml.errors.ArgumentError: temperature must be a number from 0 to 10000, got -1
     """
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repeat_last_n: int = 64
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            object.__setattr__(self, name, number(name, getattr(self, name), low, high))
-        for name, least in (("top_k", 0), ("repeat_last_n", -1)):
-            object.__setattr__(self, name, whole(name, getattr(self, name), least, 2**31 - 1))
-        if self.seed is not None:
-            seed = whole("seed", self.seed, -1, 2**64 - 1, other="None")
-            object.__setattr__(self, "seed", None if seed == -1 else seed)
+    def __init__(self, **settings: Unpack[SamplingSettings]) -> None:
+        given: dict[str, Any] = dict(settings)
+        self._how = {name: each.judge(name, given.pop(name, each.default)) for name, each in SAMPLING.items()}
+        if given:
+            raise TypeError(f"Sampling has no setting {', '.join(given)}")
 
     def sampler(self, n_vocab: int) -> _native.Sampler:
         """A native sampler at the beginning of its random numbers."""
-        seed = int.from_bytes(os.urandom(8), "little") if self.seed is None else self.seed
-        how = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
-        return _native.Sampler(n_vocab, seed=seed, **how)
+        seed = self._how["seed"]
+        seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
+        return _native.Sampler(n_vocab, **{**self._how, "seed": seed})

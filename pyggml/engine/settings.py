@@ -1,33 +1,23 @@
-"""The settings of a generation: their names, types and defaults, written once for generate, stream and chat."""
+"""The settings of a generation, once for Python and the command line: names, types, defaults, judges."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from pyggml.arguments import texts, whole_or_none
-from pyggml.engine.sampling import Sampling
+from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MAX_LOGPROBS = 1000
+_MOST_LOGPROBS = 1000
 
 
-class Settings(TypedDict, total=False):
+class Settings(SamplingSettings, total=False):
     """Keywords of generate and stream."""
 
     max_tokens: int | None
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repeat_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    repeat_last_n: int
-    seed: int | None
     stop: str | Iterable[str] | None
     logprobs: int | None
 
@@ -41,8 +31,25 @@ class ChatSettings(Settings, total=False):
     enable_thinking: bool
 
 
-_SAMPLING: dict[str, Any] = {each.name: each.default for each in fields(Sampling)}
-DEFAULTS: dict[str, Any] = {"max_tokens": 128, **_SAMPLING, "stop": None, "logprobs": None}
+def _stop(name: str, value: Any) -> list[str]:
+    return [] if value is None else texts(name, value, or_one=True)
+
+
+SETTINGS: dict[str, Setting] = {
+    "max_tokens": Setting(
+        128,
+        lambda name, value: whole_or_none(name, value, 0),
+        "Most tokens to generate; -1: until the model ends or the context is full.",
+        ("-n", "--n-predict", "--predict", "--num-predict"),
+    ),
+    **SAMPLING,
+    "stop": Setting(None, _stop, "Text that ends the generation; may be repeated.", ("-r", "--reverse-prompt")),
+    "logprobs": Setting(
+        None, lambda name, value: whole_or_none(name, value, 0, _MOST_LOGPROBS), "Alternatives to tell of each token."
+    ),
+}
+"""Every setting; what the command line calls its options is made of this too (cli/options.py)."""
+DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
 
 
 def spelled_out(**changed: Any) -> Callable[[F], F]:
@@ -69,7 +76,7 @@ def spelled_out(**changed: Any) -> Callable[[F], F]:
 
 
 def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
-    """Judged once: max_tokens, stop and logprobs as a Continuation takes them, the others as Sampling.
+    """Judged once: max_tokens, stop and logprobs as a Request takes them, the others as Sampling.
 
     changed: other defaults. Raises ArgumentError.
 
@@ -77,10 +84,6 @@ def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
     ['END']
     """
     values = {**DEFAULTS, **changed, **given}
-    stop = values["stop"]
-    return {
-        "max_tokens": whole_or_none("max_tokens", values["max_tokens"], 0),
-        "sampling": Sampling(**{name: values[name] for name in _SAMPLING}),
-        "stop": [] if stop is None else texts("stop", stop, or_one=True),
-        "logprobs": whole_or_none("logprobs", values["logprobs"], 0, MAX_LOGPROBS),
-    }
+    sampling: Any = {name: values.pop(name) for name in SAMPLING}
+    judged = {name: SETTINGS[name].judge(name, value) for name, value in values.items()}
+    return {**judged, "sampling": Sampling(**sampling)}

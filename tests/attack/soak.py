@@ -50,7 +50,8 @@ class Soak:
         self.middle = 0
 
     def load(self) -> pyggml.Model:
-        return pyggml.load(self.path, n_ctx=512, n_threads=random.choice([1, 2, 2]), mmap=random.random() < 0.8)
+        how: dict[str, Any] = {"mmap": random.random() < 0.8, "prefix_reuse": random.random() < 0.5}
+        return pyggml.load(self.path, n_ctx=512, n_threads=random.choice([1, 2, 2]), **how)
 
     # ---- the acts: (chance, model) -> None ------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """The public calls on the bundled model: what they promise, and what they refuse."""
 
 import contextlib
+import inspect
 import json
 import logging
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -117,6 +119,34 @@ def test_max_tokens_zero(m):
 def test_settings_out_of_range_are_refused(m, bad):
     with pytest.raises(pyggml.PyggmlError):
         m.generate("Once", **bad)
+
+
+def test_settings_stand_in_one_table(m):
+    """The typed dict, the signatures, the sampler of the core and the command line say what the table says."""
+    from typer.main import get_command
+
+    from pyggml.cli.app import app
+    from pyggml.engine.sampling import SAMPLING, SamplingSettings
+    from pyggml.engine.settings import SETTINGS, Settings
+
+    assert set(get_type_hints(Settings)) == set(SETTINGS)
+    assert list(get_type_hints(SamplingSettings)) == list(SAMPLING)
+    defaults = {name: each.default for name, each in SETTINGS.items()}
+    for call, changed in ((m.generate, {}), (m.stream, {}), (m.chat, {"max_tokens": None})):
+        shown = inspect.signature(call).parameters
+        assert {name: shown[name].default for name in SETTINGS} == defaults | changed
+    native = dict.fromkeys(SAMPLING, 1)
+    with pytest.raises(TypeError):
+        pyggml._native.Sampler(4, **native, more=1)
+    assert pyggml._native.Sampler(4, **native).n_vocab == 4
+    commands = get_command(app).commands
+    for name, changed in (("run", {"max_tokens": 256}), ("chat", {"max_tokens": None})):
+        typed = {p.name: p for p in commands[name].params}
+        for setting, each in SETTINGS.items():
+            if setting == "logprobs":
+                continue
+            assert {f"--{setting.replace('_', '-')}", *each.options} == set(typed[setting].opts)
+            assert (typed[setting].default or None) == ({**defaults, **changed}[setting] or None)
 
 
 @pytest.mark.parametrize("bad", [[-1], [1 << 40], [4096], ["a", 1], [1.5], [[[1]]], [None]])
