@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml import _native, display, gguf
+from pyggml import _native, arch, display, gguf
 from pyggml.arguments import whole_or_none
 from pyggml.config import Config
 from pyggml.engine import context
-from pyggml.engine.build import N_BATCH, build, check_vocab, config_of
+from pyggml.engine.build import N_BATCH, build, check_vocab
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.regular_file import PathLike
 from pyggml.quant.types import QuantType, QuantTypeLike
@@ -163,7 +163,7 @@ class _Held:
 def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType) -> tuple[_Held, Config | None, str]:
     """-> what the plan says or, with a note, the header; and the header's numbers."""
     try:
-        config = config_of(file.metadata)
+        config = arch.config(file.metadata)
         return _of_plan(file, config, n_ctx, kind), config, ""
     except ArgumentError:
         raise
