@@ -158,6 +158,7 @@ cdef extern from "pgg.h" nogil:
     void pgg_plan_free(pgg_plan *plan) noexcept
     int pgg_plan_close(pgg_plan *plan) noexcept
     int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap) noexcept
+    size_t pgg_plan_cache_bytes(pgg_plan *plan) noexcept
     pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
                                int64_t cols, int *index) noexcept
     pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) noexcept
@@ -189,6 +190,11 @@ cdef extern from "pgg.h" nogil:
     int64_t pgg_session_n_past(const pgg_session *session) noexcept
     int64_t pgg_session_n_ctx(const pgg_session *session) noexcept
     pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) noexcept
+    int64_t pgg_session_reach(const pgg_session *session) noexcept
+    pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork) noexcept
+    pgg_status pgg_session_shift(pgg_session *session, int64_t first, int64_t last) noexcept
+    pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) noexcept
+    pgg_status pgg_session_load(pgg_session *session, const void *bytes, size_t size) noexcept
     void pgg_session_cancel(pgg_session *session, int on) noexcept
     pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                 int64_t n_wanted, float *out, int n_threads) noexcept

@@ -104,7 +104,11 @@ class Plan:
         self, sessions: Sequence[Session], samplers: Sequence[Sampler], ids: Sequence[I32], n_threads: int = 0
     ) -> list[int]: ...
     def caches(self) -> list[int]:
-        """Bytes of each open session's cache."""
+        """Bytes that each open session's cache holds now."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """The same of all together; what forks share once."""
 
     def close(self) -> None:
         """Ends its sessions, running ones too, and lets the weights go; from any thread, any number of times."""
@@ -143,6 +147,18 @@ class Session:
     def truncate(self, n_past: int) -> None:
         """Waits for a step in another thread."""
 
+    @property
+    def reach(self) -> int:
+        """The lowest position, but 0, that truncate can go back to."""
+
+    def fork(self) -> Session:
+        """Another at the same position; what both remember is kept once."""
+
+    def shift(self, first: int, last: int) -> None:
+        """Forgets positions first to last - 1; later ones move down."""
+
+    def save(self) -> U8: ...
+    def load(self, data: Any) -> None: ...
     def cancel(self, on: bool = True) -> None:
         """Ends the step that runs, or else the next one; from any thread."""
 

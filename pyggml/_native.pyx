@@ -343,10 +343,11 @@ cdef class Session:
     cdef int64_t n_out
     cdef object __weakref__
 
-    def __cinit__(self, Plan plan, int64_t n_ctx, int kv_type):
+    def __cinit__(self, Plan plan, int64_t n_ctx, int kv_type, *, bint bare=False):
         self.plan = plan
-        check(pgg_session_new(plan.p, n_ctx, kv_type, &self.p))
         self.n_out = pgg_plan_output_cols(plan.p)
+        if not bare:  # fork() gives it one
+            check(pgg_session_new(plan.p, n_ctx, kv_type, &self.p))
 
     def __dealloc__(self):
         pgg_session_free(self.p)
@@ -370,6 +371,41 @@ cdef class Session:
         cdef pgg_status status
         with nogil:
             status = pgg_session_truncate(self.p, n_past)
+        check(status)
+
+    @property
+    def reach(self):
+        return pgg_session_reach(self.p)
+
+    def fork(self):
+        cdef Session other = Session.__new__(Session, self.plan, 0, 0, bare=True)
+        check(pgg_session_fork(self.p, &other.p))
+        return other
+
+    def shift(self, int64_t first, int64_t last):
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_shift(self.p, first, last)
+        check(status)
+
+    def save(self):
+        cdef size_t size = 0
+        check(pgg_session_save(self.p, NULL, &size))
+        out = np.empty(size, np.uint8)
+        cdef uint8_t[::1] view = out
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_save(self.p, &view[0], &size)
+        check(status)
+        return out[:size]
+
+    def load(self, data):
+        cdef const uint8_t[::1] view = memoryview(data).cast("B")
+        cdef pgg_status status
+        if view.shape[0] == 0:
+            raise _errors.GGUFError("load: these bytes are no saved state")
+        with nogil:
+            status = pgg_session_load(self.p, &view[0], <size_t>view.shape[0])
         check(status)
 
     def cancel(self, bint on=True):

@@ -166,6 +166,10 @@ cdef class Plan:
         cdef size_t[::1] view = sizes
         return sizes[:min(n, pgg_plan_caches(self.p, &view[0], n))].tolist()
 
+    @property
+    def cache_bytes(self):
+        return pgg_plan_cache_bytes(self.p)
+
     def close(self):
         cdef int quiet
         with nogil:

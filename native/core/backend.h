@@ -5,12 +5,12 @@
 #define PGG_BACKEND_H
 #include <stdatomic.h>
 
-#include "core/kv.h"
+#include "core/state.h"
 #include "core/plan.h"
 
 /* The tokens of one sequence in a piece. */
 typedef struct pgg_part {
-  const pgg_kv *kv;
+  const pgg_memory *memory;
   int64_t n_past;   /* position of its first token */
   int64_t first, n; /* its rows of TOKENS nodes */
   int64_t wanted;   /* the last of its tokens; rows of WANTED nodes follow the order of parts */
@@ -45,9 +45,8 @@ struct pgg_backend {
   pgg_status (*about)(int index, pgg_device_info *about); /* all but id, which core writes */
   pgg_status (*open)(int index, pgg_device **device);
   void (*close)(pgg_device *device);
-  /* zeroed; sparse: most of it may never be touched */
-  pgg_status (*alloc)(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem);
-  void (*drop)(pgg_device *device, pgg_mem *mem); /* an empty one is fine */
+  pgg_status (*alloc)(pgg_device *device, size_t bytes, pgg_mem *mem); /* zeroed, or as good as: read when written */
+  void (*drop)(pgg_device *device, pgg_mem *mem);                      /* an empty one is fine */
   pgg_status (*write)(pgg_device *device, const pgg_mem *to, size_t at, const void *from, size_t bytes);
   pgg_status (*read)(pgg_device *device, const pgg_mem *from, size_t at, void *to, size_t bytes);
   pgg_status (*copy)(pgg_device *device, const pgg_mem *to, size_t to_at, const pgg_mem *from, size_t from_at,

@@ -96,9 +96,9 @@ static pgg_status find_segments(pgg_plan *plan) {
       plan->segments[plan->n_segment++] = (pgg_segment){.plan = plan, .place = place, .first = i, .end = i + 1};
     }
     plan->nodes[rec->node].place = place;
-    if (rec->kv >= 0) plan->kv[rec->kv].place = place;
+    if (rec->state >= 0) plan->states[rec->state].place = place;
   }
-  return PGG_OK;
+  return pgg_groups_find(plan);
 }
 
 /* Which nodes cross into which segments; each place gets a node once. */
@@ -190,7 +190,7 @@ pgg_status pgg_arenas_ready(const pgg_plan *plan, pgg_arenas *arenas) {
   for (int p = 0; p < plan->n_place; p++) {
     const pgg_place *place = &plan->places[p];
     if (arenas->mem[p].p || !place->arena_bytes) continue;
-    pgg_status status = place->backend->alloc(place->device, place->arena_bytes, false, &arenas->mem[p]);
+    pgg_status status = place->backend->alloc(place->device, place->arena_bytes, &arenas->mem[p]);
     if (status) return status;
   }
   if (!plan->between_bytes || arenas->between.p) return PGG_OK;

@@ -65,7 +65,8 @@ void pgg_plan_free(pgg_plan *plan) {
   free(plan->nodes);
   free(plan->weights);
   free(plan->ops);
-  free(plan->kv);
+  free(plan->states);
+  free(plan->groups);
   free(plan);
 }
 
@@ -139,16 +140,19 @@ pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) {
   if ((status = pgg_shape_judge(plan, &good, &made))) return status;
   if ((status = grow(&plan->ops, plan->n_op, &plan->cap_op, sizeof *plan->ops)) ||
       (status = grow(&plan->nodes, plan->n_node, &plan->cap_node, sizeof *plan->nodes)) ||
-      (status = grow(&plan->kv, plan->n_kv, &plan->cap_kv, sizeof *plan->kv)))
+      (status = grow(&plan->states, plan->n_state, &plan->cap_state, sizeof *plan->states)))
     return status;
   if (!(good.name = copy_text(good.name))) return pgg_fail(PGG_ENOMEM, "no memory for the name of an op");
   made.stride = (made.cols + 15) / 16 * 16;
-  pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .kv = -1};
+  pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .state = -1};
   if (op->kind == PGG_OP_ATTENTION) {
-    pgg_kv_layer layer = {PGG_INT(op, attention, layer), PGG_INT(op, attention, n_head_kv),
-                          PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim), 0};
-    rec.kv = plan->n_kv;
-    plan->kv[plan->n_kv++] = layer;
+    const pgg_state state = {.layer = PGG_INT(op, attention, layer),
+                             .n_head_kv = PGG_INT(op, attention, n_head_kv),
+                             .k_dim = PGG_INT(op, attention, k_dim),
+                             .v_dim = PGG_INT(op, attention, v_dim),
+                             .window = PGG_INT(op, attention, causal) ? PGG_INT(op, attention, window) : 0};
+    rec.state = plan->n_state;
+    plan->states[plan->n_state++] = state;
   }
   note_op(plan, &good);
   for (int i = 0; i < pgg_op_src_count(op->kind); i++) plan->nodes[op->src[i]].last_use = plan->n_op;

@@ -44,7 +44,7 @@ typedef struct pgg_weight {
 typedef struct pgg_plan_op_rec {
   pgg_op op; /* op.name is owned */
   int node;
-  int kv;     /* attention: index into plan->kv, else -1 */
+  int state;  /* attention: index into plan->states, else -1 */
   int device; /* that it was placed on: a number of pgg_device_about */
   /* The last op before this one that must be finished by all threads before this one starts, -1 if none:
    * when threads divide both freely, and when both are divided by rows in the same way. */
@@ -53,10 +53,19 @@ typedef struct pgg_plan_op_rec {
   _Atomic int64_t calls, ns;
 } pgg_plan_op_rec;
 
-typedef struct pgg_kv_layer {
+/* What a layer remembers: keys and values of n_head_kv heads. */
+typedef struct pgg_state {
   int64_t layer, n_head_kv, k_dim, v_dim;
+  int64_t window; /* positions that are ever looked back at, the token's own included; 0: all */
   int place;
-} pgg_kv_layer;
+  int group;
+} pgg_state;
+
+/* States whose spans are one piece of memory. */
+typedef struct pgg_state_group {
+  int place;
+  int64_t window;
+} pgg_state_group;
 
 /* A device that some of the plan runs on. */
 typedef struct pgg_place {
@@ -89,9 +98,10 @@ struct pgg_plan {
   pgg_node *nodes;
   pgg_weight *weights;
   pgg_plan_op_rec *ops;
-  pgg_kv_layer *kv;
-  int n_node, n_weight, n_op, n_kv;
-  int cap_node, cap_weight, cap_op, cap_kv;
+  pgg_state *states;
+  pgg_state_group *groups;
+  int n_node, n_weight, n_op, n_state, n_group;
+  int cap_node, cap_weight, cap_op, cap_state;
   int output;      /* node, -1 */
   int bound;       /* the output node if its rows are written straight to the caller's buffer, else -1 */
   int n_embed;     /* embed ops */
@@ -112,6 +122,7 @@ struct pgg_plan {
   /* turn.c, under the lock of sync.h: */
   pgg_session *sessions;
   bool closed;
+  size_t cache_bytes;  /* of the spans that sessions hold, each once */
   pgg_cond quiet;      /* a turn has ended */
   unsigned generation; /* of the process that quiet belongs to */
 };

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/hash.h"
 #include "core/ops.h"
 #include "core/plan_file.h"
 
@@ -21,12 +22,7 @@
 static const char magic[8] = {'P', 'G', 'G', 'P', 'L', 'A', 'N', '\n'};
 enum { CHECKED_FROM = 24, MOST_TEXT = 4096, LEAST_WEIGHT = 32, LEAST_OP = 12 };
 
-static uint64_t fnv1a(const void *bytes, size_t size) {
-  const unsigned char *p = bytes;
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * 0x100000001b3u;
-  return hash;
-}
+static uint64_t fnv1a(const void *bytes, size_t size) { return pgg_hash(PGG_HASH_BEGIN, bytes, size); }
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
 

@@ -21,9 +21,9 @@ pgg_status pgg_session_new(pgg_plan *plan, int64_t n_ctx, int kv_type, pgg_sessi
   if (!session) return pgg_fail(PGG_ENOMEM, "no memory for a session");
   session->plan = plan;
   session->n_ctx = n_ctx;
-  pgg_status status = pgg_kv_make(plan, kv_type, n_ctx, &session->kv);
+  pgg_status status = pgg_memory_new(plan, kv_type, n_ctx, &session->memory);
   if (!status && !pgg_turn_join(session)) {
-    pgg_kv_drop(plan, &session->kv);
+    pgg_memory_drop(plan, &session->memory);
     status = pgg_fail(PGG_EINVAL, "the plan is closed");
   }
   if (status) {
@@ -153,7 +153,7 @@ static void take_piece(const request *r, int *at, pgg_part *parts, pgg_piece *pi
     if (r->plan->any_order && take < left) return;                          /* all of it or nothing */
     const int64_t silent = pgg_max_i64(session->fed, n - r->n_wanted[*at]); /* before the wanted ones */
     pgg_part *part = &parts[piece->n_part++];
-    *part = (pgg_part){.kv = &session->kv,
+    *part = (pgg_part){.memory = &session->memory,
                        .n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed) + session->fed,
                        .first = piece->n,
                        .n = take,
@@ -164,6 +164,30 @@ static void take_piece(const request *r, int *at, pgg_part *parts, pgg_piece *pi
     if (take < left) return;
     ++*at;
   }
+}
+
+/* Memory for the piece. */
+static pgg_status grow(const request *r, const pgg_piece *piece) {
+  pgg_status status = PGG_OK;
+  for (int i = 0; i < piece->n_part && !status; i++) {
+    const pgg_part *part = &piece->parts[i];
+    status = pgg_memory_grow(r->plan, (pgg_memory *)part->memory, part->n_past, part->n_past + part->n);
+  }
+  return status;
+}
+
+/* What windows have passed within a long step goes; what the session looks at if the step fails stays. */
+static void pass(const request *r) {
+  pgg_span *list = NULL;
+  pgg_lock();
+  for (int i = 0; i < r->n_session; i++) {
+    pgg_session *session = r->sessions[i];
+    const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
+    if (session->fed && session->fed < r->counts[i])
+      pgg_memory_pass(r->plan, &session->memory, n_past + session->fed, n_past, &list);
+  }
+  pgg_unlock();
+  pgg_spans_drop(r->plan, list);
 }
 
 /* In the sessions' turn; parts and cancels: room for n_session. */
@@ -187,7 +211,9 @@ static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int
                        .n_threads = n_threads};
     take_piece(r, &at, parts, &piece);
     if (piece.wanted) piece.out = next;
+    if ((status = grow(r, &piece))) break;
     if ((status = pgg_exec(plan, &piece, plan->limits.keep_all ? &r->sessions[0]->own : NULL))) break;
+    pass(r);
     r->sessions[0]->last_n = piece.n; /* read of keep_all plans, which step one session at a time */
     r->sessions[0]->last_wanted = piece.wanted;
     done += piece.n;

@@ -2,11 +2,11 @@
 #ifndef PGG_SESSION_H
 #define PGG_SESSION_H
 #include "core/exec.h"
-#include "core/kv.h"
+#include "core/state.h"
 
 struct pgg_session {
   pgg_plan *plan;
-  pgg_kv kv;
+  pgg_memory memory;
   int64_t n_ctx;
   _Atomic int64_t n_past; /* moves only when a step has ended well, or under the lock while there is none */
   atomic_int cancel;
@@ -29,6 +29,9 @@ struct pgg_session {
 pgg_status pgg_turn_begin(pgg_session *const *sessions, int n);
 /* Gives it back. keep: the positions move on by what was fed. */
 void pgg_turn_end(pgg_session *const *sessions, int n, bool keep);
+
+/* In its turn: the session remembers this instead, at n_past. What it remembered is dropped. */
+void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past);
 
 /* Adds a session to its plan. false where that is closed. */
 bool pgg_turn_join(pgg_session *session);

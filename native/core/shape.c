@@ -171,9 +171,9 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
       (status = has_cols(plan, op, PGG_SRC(op, attention, k), n_head_kv, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, v), n_head_kv, v_dim)))
     return status;
-  for (int i = 0; i < plan->n_kv; i++)
-    if (plan->kv[i].layer == PGG_INT(op, attention, layer))
-      return pgg_fail(PGG_EINVAL, "%s: layer %lld has an attention op already", op->name, (ll)plan->kv[i].layer);
+  for (int i = 0; i < plan->n_state; i++)
+    if (plan->states[i].layer == PGG_INT(op, attention, layer))
+      return pgg_fail(PGG_EINVAL, "%s: layer %lld has an attention op already", op->name, (ll)plan->states[i].layer);
   out->cols = n_head * v_dim;
   return in_range(op, "n_head * v_dim", out->cols, 1, PGG_MOST_COLS);
 }

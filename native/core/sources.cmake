@@ -2,7 +2,6 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c
   ${CMAKE_CURRENT_LIST_DIR}/top_k.c
-  ${CMAKE_CURRENT_LIST_DIR}/kv.c
   ${CMAKE_CURRENT_LIST_DIR}/layout.c
   ${CMAKE_CURRENT_LIST_DIR}/gguf_strings.c
   ${CMAKE_CURRENT_LIST_DIR}/nucleus.c
@@ -11,8 +10,12 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/plan.c
   ${CMAKE_CURRENT_LIST_DIR}/place.c
   ${CMAKE_CURRENT_LIST_DIR}/plan_file.c
+  ${CMAKE_CURRENT_LIST_DIR}/rope.c
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
+  ${CMAKE_CURRENT_LIST_DIR}/session_state.c
   ${CMAKE_CURRENT_LIST_DIR}/shape.c
+  ${CMAKE_CURRENT_LIST_DIR}/shift.c
+  ${CMAKE_CURRENT_LIST_DIR}/state.c
   ${CMAKE_CURRENT_LIST_DIR}/turn.c
   ${CMAKE_CURRENT_LIST_DIR}/types.c)

@@ -77,15 +77,15 @@ pgg_status pgg_turn_begin(pgg_session *const *sessions, int n) {
 
 /* What a closed session held: taken under the lock, freed outside. */
 typedef struct remains {
-  pgg_kv kv;
+  pgg_memory memory;
   pgg_arenas own;
   float *logits;
 } remains;
 
 static bool bury(pgg_session *s, remains *r) {
   if (!s->closed || s->busy || s->buried) return false;
-  *r = (remains){s->kv, s->own, s->logits};
-  s->kv = (pgg_kv){.type = s->kv.type, .n_ctx = s->kv.n_ctx};
+  *r = (remains){s->memory, s->own, s->logits};
+  s->memory = (pgg_memory){.type = s->memory.type, .n_ctx = s->memory.n_ctx};
   s->own = (pgg_arenas){0};
   s->buried = true;
   s->logits = NULL;
@@ -93,8 +93,8 @@ static bool bury(pgg_session *s, remains *r) {
   return true;
 }
 
-static void free_remains(const pgg_plan *plan, remains *r) {
-  pgg_kv_drop(plan, &r->kv);
+static void free_remains(pgg_plan *plan, remains *r) {
+  pgg_memory_drop(plan, &r->memory);
   pgg_arenas_drop(plan, &r->own);
   free(r->logits);
 }
@@ -102,11 +102,15 @@ static void free_remains(const pgg_plan *plan, remains *r) {
 void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
   pgg_plan *plan = sessions[0]->plan;
   remains r;
+  pgg_span *list = NULL;
   t_inside--;
   lock_plan(plan);
   for (int i = 0; i < n; i++) {
     pgg_session *s = sessions[i];
-    if (keep) atomic_fetch_add_explicit(&s->n_past, s->fed, memory_order_relaxed);
+    const int64_t n_past = atomic_load_explicit(&s->n_past, memory_order_relaxed) + (keep ? s->fed : 0);
+    if (keep) atomic_store_explicit(&s->n_past, n_past, memory_order_relaxed);
+    pgg_memory_cut(plan, &s->memory, n_past, &list);
+    pgg_memory_pass(plan, &s->memory, n_past, 0, &list);
     s->busy = false;
     s->owner = NULL;
     if (!bury(s, &r)) continue; /* closed by a watcher, which could not wait for its own thread */
@@ -116,6 +120,7 @@ void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
   }
   pgg_cond_wake_all(&plan->quiet);
   pgg_unlock();
+  pgg_spans_drop(plan, list);
 }
 
 pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
@@ -132,14 +137,26 @@ pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
     }
   }
   const int64_t now = atomic_load_explicit(&session->n_past, memory_order_relaxed);
-  const bool closed = session->closed, good = n_past >= 0 && n_past <= now;
-  if (!closed && !stops && !inside && good) atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
+  const bool closed = session->closed, good = n_past >= 0 && n_past <= now, free_to = !closed && !stops && !inside;
+  const int64_t reach = free_to ? pgg_memory_reach(session->plan, &session->memory) : 0;
+  const bool reached = n_past == 0 || n_past >= reach;
+  pgg_span *list = NULL;
+  if (free_to && good && reached) {
+    atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
+    pgg_memory_cut(session->plan, &session->memory, n_past, &list);
+  }
   pgg_unlock();
+  pgg_spans_drop(session->plan, list);
   if (stops) return pgg_fail(PGG_ECANCELLED, "interrupted");
   if (closed) return pgg_fail(PGG_EINVAL, "this session is closed");
   if (inside) return pgg_fail(PGG_EINVAL, "truncate: called by a watcher inside a step of this session");
   if (!good)
     return pgg_fail(PGG_EINVAL, "truncate: n_past is %lld, expected 0 to %lld", (long long)n_past, (long long)now);
+  if (!reached)
+    return pgg_fail(PGG_EUNSUPPORTED,
+                    "truncate: a window has forgotten what position %lld looks at; the session can go back to %lld, or "
+                    "to 0",
+                    (long long)n_past, (long long)reach);
   return PGG_OK;
 }
 
@@ -220,9 +237,17 @@ int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap) {
   lock_plan(plan);
   for (const pgg_session *s = plan->sessions; s; s = s->next) {
     if (s->closed) continue;
-    if (bytes && n < cap) bytes[n] = s->kv.bytes;
+    if (bytes && n < cap) bytes[n] = s->memory.bytes;
     n++;
   }
   pgg_unlock();
   return n;
+}
+
+size_t pgg_plan_cache_bytes(pgg_plan *plan) {
+  if (!plan) return 0;
+  lock_plan(plan);
+  const size_t bytes = plan->cache_bytes;
+  pgg_unlock();
+  return bytes;
 }

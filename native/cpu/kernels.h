@@ -33,10 +33,18 @@ typedef void (*pgg_gemm_fn)(const pgg_gemm *job);
  * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top).
  * An f32 cache is attended in floats. Others may take 16-bit forms (attention_pairs.inc: outputs within 2^-8 of the
  * largest value) from 16 queries on, integer ones a byte form below (attention_bytes.inc). */
+enum { PGG_ATTN_BLOCK = 128 };
+
 typedef struct pgg_attn {
   const float *q; /* (nq, k_dim), rows q_stride floats apart; not yet scaled */
   int64_t q_stride, nq;
   const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type; what is read ahead behind them is not used */
+  /* Or in spans, memory of positions [i * span, (i + 1) * span) each, from k_at and v_at on: then k and v are not read.
+   * span is a multiple of PGG_ATTN_BLOCK; joint: room for so many keys and values, 64-byte aligned. */
+  void *const *spans;
+  int64_t span, n_span;
+  size_t k_at, v_at;
+  void *joint;
   int kv_type;
   size_t k_row, v_row; /* bytes */
   int64_t k_dim, v_dim, k0, k1;
@@ -44,6 +52,8 @@ typedef struct pgg_attn {
   float scale, softcap;        /* score = scale * q.k, then cap * tanh(score / cap) when cap > 0 */
   float *o, *top, *sum;
   void *scratch; /* attn_scratch(nq, k_dim, v_dim) bytes, 64-byte aligned, private to the thread */
+  /* For attention.inc alone: where reading ahead leaves the span, and how far it is from there to the next. */
+  uintptr_t k_edge, v_edge, k_jump, v_jump;
 } pgg_attn;
 
 enum { PGG_TOPS_BLOCK = 64, PGG_SUMS_BLOCK = 256, PGG_GRADE_BINS = 2048 };

@@ -237,10 +237,14 @@ PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *
 PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* 0 while there is no output */
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
 PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the whole plan, shared by its sessions */
-/* Bytes of key/value cache for n_ctx positions in a type; 0 if the type cannot hold it. */
+/* Most bytes of key/value cache that a session of n_ctx positions holds, in a type, when all are filled: a window keeps
+ * what it looks back at and a step. 0 if the type cannot hold it, or before freezing. */
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
 
-PGG_API int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap); /* of each open session; returns their count */
+/* Bytes that each open session's cache holds now; what forks share counts in each. Returns their count. */
+PGG_API int pgg_plan_caches(pgg_plan *plan, size_t *bytes, int cap);
+/* Bytes that the caches of all sessions hold together, what they share once. */
+PGG_API size_t pgg_plan_cache_bytes(pgg_plan *plan);
 
 typedef struct pgg_op_time {
   const char *name;
@@ -264,7 +268,23 @@ PGG_API void pgg_session_close(pgg_session *session);
 PGG_API void pgg_session_free(pgg_session *session);            /* closes it first; nobody may use it any more */
 PGG_API int64_t pgg_session_n_past(const pgg_session *session); /* -1: closed */
 PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
-PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past); /* forget later positions */
+/* Forgets later positions. Where windows have passed what n_past looks at, it is PGG_EUNSUPPORTED: pgg_session_reach is
+ * the lowest position to go back to, but 0, which always can be. */
+PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past);
+PGG_API int64_t pgg_session_reach(const pgg_session *session);
+/* Another session at the same position. What both remember is kept once; who writes into a span of it gets a copy. Here
+ * and below: PGG_EINVAL while a step of the session runs. */
+PGG_API pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork);
+/* Forgets positions [first, last): later ones move down, their keys are turned back. PGG_EUNSUPPORTED, by name, where
+ * keys were not turned by a rope, are kept as q4_0, or a window would look at what it has forgotten. As of any cache
+ * that is edited, what later positions have seen of the forgotten ones stays in their values. */
+PGG_API pgg_status pgg_session_shift(pgg_session *session, int64_t first, int64_t last);
+/* What the session remembers as bytes, for the same plan over the same weights. bytes NULL: only sets *size. Otherwise
+ * *size is the room, and then what was written. */
+PGG_API pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size);
+/* PGG_EFORMAT: cut or altered; PGG_EUNSUPPORTED: another version; PGG_EINVAL: of another model, of another type of
+ * cache, or longer than n_ctx. On any failure the session is as before. */
+PGG_API pgg_status pgg_session_load(pgg_session *session, const void *bytes, size_t size);
 /* From any thread: a running step ends within one op, with PGG_ECANCELLED; where none runs, the next one does. Then it
  * is spent. on 0 takes it back. */
 PGG_API void pgg_session_cancel(pgg_session *session, int on);

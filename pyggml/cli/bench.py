@@ -34,12 +34,12 @@ def measure(
     if depth + n_prompt + n_gen > model.n_ctx:
         raise ArgumentError(f"bench: {depth + n_prompt + n_gen} tokens do not fit the context of {model.n_ctx}")
     ids = [int(i) for i in np.random.default_rng(0).integers(0, model.n_vocab, depth + n_prompt)]
-    session = model.session()
+    root = model.session()
     if depth:
-        session.step(ids[:depth])
+        root.step(ids[:depth])
     prompts, decodes, batches = [], [], []
     for turn in range(repeat + 1):
-        session.truncate(depth)
+        session = root.fork()  # a window that has passed depth could not go back to it
         sampler = Sampling(temperature=0).sampler(model.n_vocab)
         t0 = time.perf_counter()
         token = session.next(sampler, ids[depth:])
@@ -52,8 +52,9 @@ def measure(
             prompts.append(n_prompt / (t1 - t0))
             decodes.append(n_gen / (t2 - t1))
             batches.append(together)
+        session.close()
         progress(turn + 1, repeat + 1)
-    session.close()
+    root.close()
     result: dict[str, Any] = {
         "isa": _native.isa(), "threads": model.n_threads, "prompt_tokens": n_prompt, "generated_tokens": n_gen,
         "depth": depth, "prompt_per_second": prompts, "decode_per_second": decodes,

@@ -71,7 +71,7 @@ class Engine:
     def memory(self) -> Memory:
         """Bytes held now."""
         weights = sum(info.nbytes for info in self.loaded.file.tensors.values())
-        return Memory(weights, sum(self.caches()), self.plan.arena_bytes)
+        return Memory(weights, self.plan.cache_bytes, self.plan.arena_bytes)
 
     def close(self) -> None:
         """Frees everything at once; from any thread, any number of times."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Memory:
     """weights: the file's tensors, mapped or copied; kv_cache: of all open sessions; scratch: of steps.
 
-    Reserved, not touched: pages of a cache become resident as positions are filled. The tokenizer's tables and Python
-    itself are not counted.
+    A cache holds spans of 256 positions, which come as positions fill; what forks share is counted once. The
+    tokenizer's tables and Python itself are not counted.
     """
 
     weights: int

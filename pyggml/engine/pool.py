@@ -28,7 +28,9 @@ class Seat:
         self.ids: list[int] = []
 
     def keep(self, n: int) -> None:
-        """Forgets all but the first n ids."""
+        """Forgets all but the first n ids; all of them where a window has passed what the next one looks at."""
+        if n < self.session.reach:
+            n = 0
         self.session.truncate(n)
         del self.ids[n:]
 

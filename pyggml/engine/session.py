@@ -7,6 +7,8 @@ the core (native/core/turn.c): there is no lock here that a signal or the end of
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -17,11 +19,16 @@ from pyggml import _native
 from pyggml.arguments import instance, whole, whole_or_none, wrong_type
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.prompts import Ids
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, GGUFError, PyggmlError
+from pyggml.files.atomic_file import replacing
+from pyggml.files.regular_file import RegularFile
 from pyggml.pickling import Held
 from pyggml.quant.types import QuantType, QuantTypeLike
+from pyggml.shown import clip
 
 T = TypeVar("T")
+
+_STATE_HEAD = 1 << 16  # bytes of a saved session beside its rows, at most
 
 
 class HasLoaded(Protocol):
@@ -57,6 +64,7 @@ class Session(Held):
         kind = loaded.kv_type if kv_type is None else QuantType.parse(kv_type, "kv_type")
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, loaded.n_ctx) or loaded.n_ctx
         self._loaded = loaded
+        self._kv_type = kind
         self._kv_bytes = loaded.check_kv_type(kind, n_ctx)
         try:
             self._native = _native.Session(loaded.plan, n_ctx, kind.id)
@@ -86,7 +94,7 @@ class Session(Held):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the cache; 0 when closed."""
+        """Bytes of the cache when all positions are filled, the most it takes; 0 when closed."""
         return 0 if self._native.closed else self._kv_bytes
 
     def step(self, ids: Ids, n_wanted: int = 1) -> NDArray[np.float32]:
@@ -110,7 +118,10 @@ class Session(Held):
             return call(tokens)
 
     def truncate(self, n_past: int) -> None:
-        """Forgets everything from position n_past on, after a step that runs in another thread."""
+        """Forgets everything from position n_past on, after a step that runs in another thread.
+
+        Raises UnsupportedError where a window has passed what n_past looks at (reach says how far back it can go).
+        """
         n_past = whole("n_past", n_past, 0)
         try:
             self._native.truncate(n_past)
@@ -122,6 +133,81 @@ class Session(Held):
         """Forgets everything, a cancel that met no step too. As truncate, it waits: cancel() first to start over."""
         self.truncate(0)
         forget_cancel(self)
+
+    @property
+    def reach(self) -> int:
+        """The lowest position, but 0, that truncate() can go back to: 0 where no window has passed anything."""
+        return self._native.reach
+
+    def fork(self) -> Session:
+        """Another session at the same position, which goes its own way from there.
+
+        What both remember takes memory once; the first to write into a part of it gets a copy of that part.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     s = m.session()
+        ...     _ = s.step(m.tokenize("Once upon a"))
+        ...     other = s.fork()
+        ...     bool((other.step([7]) == s.step([7])).all()), other.n_past == s.n_past
+        (True, True)
+        """
+        native = self._checked(self._native.fork)
+        twin = Session(self._loaded, self.n_ctx, self._kv_type)
+        twin._native.close()
+        twin._native = native
+        return twin
+
+    def shift(self, first: int, last: int) -> None:
+        """Forgets positions first to last - 1; later ones move down to them, their keys turned back by the distance.
+
+        What later positions have taken in of the forgotten ones stays in their values, so logits are near to those of
+        the shorter text, not equal. Raises UnsupportedError, by name, where keys were not turned by a rope, are kept as
+        q4_0, or a window would look at what it has forgotten; ArgumentError where there is no such stretch.
+        """
+        first, last = whole("first", first, 0), whole("last", last, 1)
+        self._checked(lambda: self._native.shift(first, last))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes what the session remembers as a file, for load() over the same model and kv_type.
+
+        Raises GGUFError where path cannot be written or is a file of the model; what lay there before is then kept.
+
+        >>> import os, pyggml, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "tale.state")
+        >>> with pyggml.load() as m:
+        ...     s, other = m.session(), m.session()
+        ...     _ = s.step(m.tokenize("Once upon a"))
+        ...     s.save(path)
+        ...     other.load(path)
+        ...     bool((other.step([7]) == s.step([7])).all()), other.n_past == s.n_past
+        (True, True)
+        """
+        data = self._checked(self._native.save)
+        with replacing(path, sources=self._loaded.file.paths) as out:
+            out.write(data.data)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Remembers what save() wrote, instead of what it did; n_past is then that of the saved session.
+
+        Raises GGUFError where the file is cut or altered, UnsupportedError for another version, ArgumentError for
+        another model or kv_type, or more positions than n_ctx. On any failure the session is as before.
+        """
+        with contextlib.closing(RegularFile(path, "a saved session")) as file:
+            if file.size > self._kv_bytes + _STATE_HEAD:
+                raise GGUFError(f"{clip(file.path)} is no saved session of this model: {file.size} bytes are too many")
+            data = file.copy(0, file.size)
+        try:
+            self._checked(lambda: self._native.load(data))
+        except PyggmlError as error:
+            raise type(error)(f"{clip(file.path)}: {error}") from None
+
+    def _checked(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except ArgumentError:
+            self._loaded.check_open()  # closed with it: say that
+            raise
 
     def cancel(self) -> None:
         """Stops a running step from any thread: it raises Cancelled, and the session is as before the step.

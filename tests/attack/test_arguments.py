@@ -39,6 +39,8 @@ class World:
         self.path = tiny.write(folder / "tiny.gguf", n_layer=1, n_ctx=16).path
         self.model = pyggml.load(self.path, n_threads=1)
         self.session = self.model.session(8)
+        self.saved = folder / "x.state"
+        self.session.save(self.saved)
         self.file = gguf.open(self.path)
         self.info = self.file.tensors["blk.0.attn_norm.weight"]
         self.small = folder / "small.gguf"
@@ -87,6 +89,14 @@ class World:
         self.session.reset()
         self.session.step(**how)
 
+    def fork(self) -> None:
+        self.session.fork().close()
+
+    def shift(self, **how: Any) -> None:
+        self.session.reset()
+        self.session.step([1, 2])
+        self.session.shift(**how)
+
     def next(self, **how: Any) -> None:
         self.session.reset()
         self.session.next(**how)
@@ -127,6 +137,10 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Session.next": lambda w: (w.next, {"sampler": sampler(w), "ids": [1]}),
     "Session.check": lambda w: (w.session.check, {"ids": [1]}),
     "Session.truncate": lambda w: (w.session.truncate, {"n_past": 0}),
+    "Session.fork": lambda w: (w.fork, {}),
+    "Session.shift": lambda w: (w.shift, {"first": 0, "last": 1}),
+    "Session.save": lambda w: (w.session.save, {"path": w.fresh()}),
+    "Session.load": lambda w: (w.session.load, {"path": w.saved}),
     "Session.reset": lambda w: (w.session.reset, {}),
     "Session.cancel": lambda w: (w.session.cancel, {}),
     "Session.close": lambda w: (w.model.session(2).close, {}),

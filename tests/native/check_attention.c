@@ -201,6 +201,38 @@ static void check_alone(const pgg_kernels *t, scene *s) {
   free(o), free(k), free(v);
 }
 
+/* The same keys and values in spans, each at the end of what may be touched: the same bits. */
+static void check_spans(const pgg_kernels *t, scene *s) {
+  enum { SPAN = 128, AT = 64 };
+  const pgg_attn whole = s->job;
+  const int64_t n_span = (s->k1 + SPAN - 1) / SPAN;
+  const size_t k_bytes = SPAN * whole.k_row, v_bytes = SPAN * whole.v_row, out = (size_t)(s->nq * s->v_dim) * 4;
+  guarded spans[8], joint = test_guard(PGG_ATTN_BLOCK * (whole.k_row + whole.v_row));
+  void *at[9] = {0}, *want = malloc(out + 8 * (size_t)s->nq);
+  memcpy(want, s->o.p, out);
+  memcpy((char *)want + out, s->top.p, 4 * (size_t)s->nq);
+  memcpy((char *)want + out + 4 * (size_t)s->nq, s->sum.p, 4 * (size_t)s->nq);
+  for (int64_t i = 0; i < n_span; i++) {
+    const size_t keys = (size_t)(s->k1 - i * SPAN < SPAN ? s->k1 - i * SPAN : SPAN);
+    spans[i] = test_guard(AT + k_bytes + keys * whole.v_row); /* keys are read in whole spans, values to the last */
+    at[i] = spans[i].p;
+    memset(spans[i].p, 0, AT + k_bytes);
+    memcpy(spans[i].p + AT, (const char *)whole.k + (size_t)i * k_bytes, keys * whole.k_row);
+    memcpy(spans[i].p + AT + k_bytes, (const char *)whole.v + (size_t)i * v_bytes, keys * whole.v_row);
+  }
+  s->job.k = s->job.v = NULL;
+  s->job.spans = at, s->job.span = SPAN, s->job.n_span = n_span;
+  s->job.k_at = AT, s->job.v_at = AT + k_bytes, s->job.joint = joint.p;
+  t->attention(&s->job);
+  same_bytes("attention in spans, o", s->nq, s->o.p, want, out);
+  same_bytes("attention in spans, top", s->nq, s->top.p, (char *)want + out, 4 * (size_t)s->nq);
+  same_bytes("attention in spans, sum", s->nq, s->sum.p, (char *)want + out + 4 * (size_t)s->nq, 4 * (size_t)s->nq);
+  s->job = whole;
+  for (int64_t i = 0; i < n_span; i++) test_unguard(spans[i]);
+  test_unguard(joint);
+  free(want);
+}
+
 static void check_attention(const pgg_kernels *t) {
   static const int dims[][2] = {{64, 64}, {128, 128}, {8, 8},   {20, 20},   {48, 48}, {80, 80},
                                 {96, 96}, {192, 128}, {32, 64}, {256, 256}, {3, 5}};
@@ -217,6 +249,7 @@ static void check_attention(const pgg_kernels *t) {
         int32_t *first = (int32_t *)s.first.p, *last = (int32_t *)s.last.p;
         t->attention(&s.job);
         check_scene("attention, all keys", &s, bound_of(&s));
+        check_spans(t, &s);
         s.job.softcap = 5.0f;
         for (int64_t i = 0; i < nq; i++) last[i] = (int32_t)(k1 - nq + 1 + i < k0 ? k0 : k1 - nq + 1 + i); /* causal */
         t->attention(&s.job);
@@ -226,6 +259,7 @@ static void check_attention(const pgg_kernels *t) {
         for (int64_t i = 0; i < nq; i++) first[i] = last[i] - 9 + (int32_t)(i % 3); /* window, partly outside */
         t->attention(&s.job);
         check_scene("attention, window", &s, bound_of(&s));
+        check_spans(t, &s);
         check_alone(t, &s);
         for (int64_t i = 0; i < nq; i++) /* some queries see nothing, others something odd */
           if (i % 3 == 0)
@@ -243,6 +277,7 @@ static void check_attention(const pgg_kernels *t) {
     for (int64_t i = 0; i < 96; i++) ((int32_t *)s.last.p)[i] = (int32_t)(200 + i / 2 * 2);
     t->attention(&s.job);
     check_scene("attention, prompt", &s, bound_of(&s));
+    check_spans(t, &s);
     check_alone(t, &s);
     scene_free(&s);
   }

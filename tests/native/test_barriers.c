@@ -6,10 +6,11 @@
 
 enum { V = 96, CTX = 256, LAYERS = 2 };
 
-static int run(pgg_plan *plan, pgg_kv *kv, const int32_t *ids, int64_t past, int64_t n, int threads, float *out,
+static int run(pgg_plan *plan, pgg_memory *memory, const int32_t *ids, int64_t past, int64_t n, int threads, float *out,
                pgg_arenas *own) {
-  pgg_part part = {.kv = kv, .n_past = past, .first = 0, .n = n, .wanted = 1};
+  pgg_part part = {.memory = memory, .n_past = past, .first = 0, .n = n, .wanted = 1};
   int count = -1;
+  CHECK_OK(pgg_memory_grow(plan, memory, past, past + n));
   const pgg_piece piece = {.parts = &part,
                            .n_part = 1,
                            .n = n,
@@ -30,13 +31,13 @@ static void test_type(int type, int most_one, int most_many) {
   for (int kept = 0; kept < 2; kept++) {
     pgg_plan *plan = tiny_plan(&t, 160, CTX, kept);
     for (int threads = 1; threads <= (kept ? 2 : 4); threads++) {
-      pgg_kv kv;
+      pgg_memory memory;
       pgg_arenas own = {0};
       int64_t past = 0;
-      CHECK_OK(pgg_kv_make(plan, PGG_F16, CTX, &kv));
+      CHECK_OK(pgg_memory_new(plan, PGG_F16, CTX, &memory));
       for (int i = 0; i < 8; i++) {
         tiny_ids(ids, (int)counts[i], V, (uint64_t)i + 1);
-        const int met = run(plan, &kv, ids, past, counts[i], threads, kept || threads > 1 ? got : want[i], &own);
+        const int met = run(plan, &memory, ids, past, counts[i], threads, kept || threads > 1 ? got : want[i], &own);
         past += counts[i];
         if (!kept && threads > 1)
           printf("type %d, %lld tokens, %d threads: %d barriers in %d layers\n", type, (long long)counts[i], threads,
@@ -52,7 +53,7 @@ static void test_type(int type, int most_one, int most_many) {
           CHECK(met > 0 && met <= most_many * LAYERS + 3, "type %d: %d barriers for %lld tokens", type, met,
                 (long long)counts[i]);
       }
-      pgg_kv_drop(plan, &kv);
+      pgg_memory_drop(plan, &memory);
       pgg_arenas_drop(plan, &own);
     }
     pgg_plan_free(plan);

@@ -84,7 +84,7 @@ static size_t shared_partials(const pgg_plan *plan, const pgg_op *op) {
 typedef struct item_memory {
   float *q, *o, *top, *sum;
   int32_t *first, *last;
-  void *kernel;
+  void *joint, *kernel;
 } item_memory;
 
 static size_t carve(char *base, size_t *at, size_t bytes) {
@@ -94,6 +94,7 @@ static size_t carve(char *base, size_t *at, size_t bytes) {
   return begin;
 }
 
+/* joint: a block of keys and values in the widest type that a cache has. */
 static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim, item_memory *memory) {
   size_t at = 0, n = (size_t)rows;
   memory->q = (float *)(void *)(base + carve(base, &at, n * (size_t)k_dim * sizeof(float)));
@@ -102,6 +103,7 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
   memory->sum = (float *)(void *)(base + carve(base, &at, n * sizeof(float)));
   memory->first = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
   memory->last = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
+  memory->joint = base + carve(base, &at, PGG_ATTN_BLOCK * (size_t)(k_dim + v_dim) * sizeof(float));
   memory->kernel = base + at;
   return at;
 }
@@ -178,21 +180,24 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
   const int64_t k_dim = PGG_INT(&rec->op, attention, k_dim), v_dim = PGG_INT(&rec->op, attention, v_dim);
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
-    const pgg_kv_span *kv = &part->kv->layers[rec->kv];
-    const int type = part->kv->type;
+    const pgg_state_form *form = &part->memory->forms[rec->state];
+    void *const *at = part->memory->groups[run->plan->states[rec->state].group].at;
+    const int type = part->memory->type;
     const int64_t end = pgg_min_i64(t1, part->first + part->n);
     for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
       const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
       const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
-      const size_t pos = (size_t)(part->n_past + t - part->first);
+      const int64_t pos = part->n_past + t - part->first;
+      const size_t row = (size_t)(pos % PGG_SPAN);
+      char *span = at[pos / PGG_SPAN];
       for (int64_t h = h0; h < h1; h++) {
         const float *key = k + h * k_dim;
         if (turned(type)) {
           key = memcpy(room, key, (size_t)k_dim * sizeof *key);
           kernels->kv_turn(room, k_dim);
         }
-        kernels->kv_store(type, key, kv->k + (size_t)h * kv->k_head + pos * kv->k_row, k_dim);
-        kernels->kv_store(type, v + h * v_dim, kv->v + (size_t)h * kv->v_head + pos * kv->v_row, v_dim);
+        kernels->kv_store(type, key, span + form->k + (size_t)h * form->k_head + row * form->k_row, k_dim);
+        kernels->kv_store(type, v + h * v_dim, span + form->v + (size_t)h * form->v_head + row * form->v_row, v_dim);
       }
     }
   }
@@ -216,7 +221,7 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
 /* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
-  const bool turn = turned(c->part->kv->type);
+  const bool turn = turned(c->part->memory->type);
   const float *q = pgg_run_data(run, PGG_SRC(op, attention, q)) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, PGG_SRC(op, attention, q)), width = c->group * c->k_dim;
   if (tokens == 1 && !turn) return q + t0 * stride;
@@ -267,7 +272,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const pgg_op *op = &rec->op;
   const pgg_part *part = c->part;
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const pgg_kv_span *kv = &part->kv->layers[rec->kv];
+  const pgg_state_form *form = &part->memory->forms[rec->state];
   const int64_t apart = w->way == BY_ITEM ? 1 : c->spans; /* items that a head and a block make */
   const int64_t s0 = item % apart, s1 = w->way == BY_ITEM ? c->spans : s0 + 1;
   const int64_t h = item / apart % c->n_head_kv;
@@ -291,11 +296,15 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   pgg_attn job = {.q = gather(run, op, c, h, part->first + b0, tokens, mem.q),
                   .q_stride = c->k_dim,
                   .nq = rows,
-                  .k = kv->k + (size_t)h * kv->k_head,
-                  .v = kv->v + (size_t)h * kv->v_head,
-                  .kv_type = part->kv->type,
-                  .k_row = kv->k_row,
-                  .v_row = kv->v_row,
+                  .spans = part->memory->groups[run->plan->states[rec->state].group].at,
+                  .span = PGG_SPAN,
+                  .n_span = part->memory->n_span,
+                  .k_at = form->k + (size_t)h * form->k_head,
+                  .v_at = form->v + (size_t)h * form->v_head,
+                  .joint = mem.joint,
+                  .kv_type = part->memory->type,
+                  .k_row = form->k_row,
+                  .v_row = form->v_row,
                   .k_dim = c->k_dim,
                   .v_dim = c->v_dim,
                   .first = mem.first,

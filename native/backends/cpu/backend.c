@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "backends/cpu/cpu.h"
-#include "base/memory.h"
 #include "base/threads.h"
 
 static int count(void) { return 1; }
@@ -27,9 +26,9 @@ static pgg_status open_cpu(int index, pgg_device **device) {
 
 static void close_cpu(pgg_device *device) { (void)device; }
 
-static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
+static pgg_status alloc(pgg_device *device, size_t bytes, pgg_mem *mem) {
   (void)device;
-  void *p = sparse ? pgg_pages(bytes, false) : pgg_alloc(bytes);
+  void *p = pgg_cpu_piece(bytes);
   if (!p) return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes", bytes);
   *mem = (pgg_mem){p, bytes};
   return PGG_OK;
@@ -37,7 +36,7 @@ static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *
 
 static void drop(pgg_device *device, pgg_mem *mem) {
   (void)device;
-  if (mem->bytes) pgg_free(mem->p, mem->bytes); /* else it is borrowed */
+  if (mem->bytes) pgg_cpu_piece_free(mem->p); /* else it is borrowed */
   *mem = (pgg_mem){NULL, 0};
 }
 

@@ -6,6 +6,7 @@
 #include "backends/cpu/cpu.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "core/rope.h"
 #include "quant/quant.h"
 
 #define PAGE 4096 /* threads' own scratch begins on pages of its own */
@@ -23,7 +24,7 @@ static bool note_rope(const pgg_plan *plan, pgg_cpu_segment *notes, int op) {
   while (i < notes->n_rope && !same_rope(notes->ropes[i].op, notes->ropes[i].factors, o, factors)) i++;
   notes->ops[op].rope = i;
   if (i < notes->n_rope) return true;
-  notes->ropes[i] = (pgg_cpu_rope){o, factors, pgg_cpu_rope_speeds(o, factors)};
+  notes->ropes[i] = (pgg_cpu_rope){o, factors, pgg_rope_speeds(o, factors)};
   notes->n_rope++;
   return notes->ropes[i].speed != NULL;
 }

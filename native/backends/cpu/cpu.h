@@ -106,6 +106,10 @@ size_t pgg_cpu_scratch_bytes(const pgg_segment *segment);
 pgg_status pgg_cpu_reserve(const pgg_segment *segment, pgg_cpu_scratch **scratch, int n_threads);
 void pgg_cpu_release(pgg_cpu_scratch *scratch);
 
+/* slabs.c: memory for a long time, on huge pages where there is enough of its size. Zeroed the first time. */
+void *pgg_cpu_piece(size_t bytes); /* NULL when refused */
+void pgg_cpu_piece_free(void *p);
+
 /* team.c */
 pgg_status pgg_cpu_run(pgg_segment *segment, const pgg_piece *piece);
 void pgg_cpu_space_free(pgg_cpu_space *space); /* NULL is fine */
@@ -148,8 +152,7 @@ const pgg_cpu_kind *pgg_cpu_kind_of(int kind); /* NULL if this backend has none 
 
 /* rope.c: the stage before the first op, and what compiling asks of it. */
 void pgg_cpu_rope_tables(const pgg_run *run, int ith, int nth);
-double *pgg_cpu_rope_speeds(const pgg_op *op, const float *factors); /* (n_rot / 2), NULL without memory */
-int64_t pgg_cpu_rope_stride(const pgg_op *op);                       /* floats of a position's cos and sin */
+int64_t pgg_cpu_rope_stride(const pgg_op *op); /* floats of a position's cos and sin */
 
 /* ---- rows of stages that go along with each other (fusion.c) ---------------------------------------------- */
 

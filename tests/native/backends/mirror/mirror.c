@@ -66,8 +66,8 @@ static pgg_status take(size_t bytes, pgg_mem *mem) {
   return PGG_OK;
 }
 
-static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
-  (void)device, (void)sparse;
+static pgg_status alloc(pgg_device *device, size_t bytes, pgg_mem *mem) {
+  (void)device;
   pgg_status status = called(MIRROR_ALLOC, "alloc");
   return status ? status : take(bytes, mem);
 }
@@ -195,38 +195,47 @@ static pgg_status run(pgg_segment *segment, const pgg_piece *piece) {
   return PGG_OK;
 }
 
+/* A sequence's memory with the addresses that the CPU can follow. */
+static bool near_memory(const pgg_plan *plan, const pgg_memory *far, pgg_memory *memory) {
+  *memory = *far;
+  memory->groups = calloc((size_t)plan->n_group + 1, sizeof *memory->groups);
+  for (int g = 0; memory->groups && g < plan->n_group; g++) {
+    void **at = calloc((size_t)far->n_span + 1, sizeof *at);
+    memory->groups[g] = (pgg_group_spans){far->groups[g].spans, at, far->groups[g].from};
+    if (!at) return false;
+    for (int64_t s = 0; s < far->n_span; s++)
+      if (far->groups[g].at[s]) at[s] = (void *)((uintptr_t)far->groups[g].at[s] - FAR);
+  }
+  return memory->groups != NULL;
+}
+
 static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
   shadow *s = segment->compiled;
   const pgg_plan *plan = segment->plan;
   pgg_part *parts = calloc((size_t)piece->n_part, sizeof *parts);
-  pgg_kv *kvs = calloc((size_t)piece->n_part, sizeof *kvs);
+  pgg_memory *memories = calloc((size_t)piece->n_part, sizeof *memories);
   pgg_mem arena;
-  pgg_status status = PGG_OK;
-  if (!parts || !kvs) status = pgg_fail(PGG_ENOMEM, "mirror: no memory for a piece");
+  bool good = parts && memories;
   /* What layout found out since. */
   pgg_weight *weights = s->plan.weights;
   memcpy(&s->plan, plan, sizeof s->plan);
   s->plan.weights = weights;
-  for (int i = 0; i < piece->n_part && !status; i++) {
+  for (int i = 0; good && i < piece->n_part; i++) {
     parts[i] = piece->parts[i];
-    kvs[i] = *parts[i].kv;
-    kvs[i].layers = calloc((size_t)plan->n_kv + 1, sizeof *kvs[i].layers);
-    parts[i].kv = &kvs[i];
-    if (!kvs[i].layers) status = pgg_fail(PGG_ENOMEM, "mirror: no memory for a piece");
-    for (int l = 0; l < plan->n_kv && !status; l++) {
-      kvs[i].layers[l] = piece->parts[i].kv->layers[l];
-      kvs[i].layers[l].k = (char *)((uintptr_t)kvs[i].layers[l].k - FAR);
-      kvs[i].layers[l].v = (char *)((uintptr_t)kvs[i].layers[l].v - FAR);
-    }
+    good = near_memory(plan, parts[i].memory, &memories[i]);
+    parts[i].memory = &memories[i];
   }
   piece->parts = parts;
   if (piece->arena) {
     arena = (pgg_mem){truth(piece->arena), piece->arena->bytes};
     piece->arena = &arena;
   }
-  if (!status) status = pgg_backend_cpu.run(&s->segment, piece);
-  for (int i = 0; kvs && i < piece->n_part; i++) free(kvs[i].layers);
-  free(kvs);
+  pgg_status status = good ? pgg_backend_cpu.run(&s->segment, piece) : pgg_fail(PGG_ENOMEM, "mirror: no memory");
+  for (int i = 0; memories && i < piece->n_part; i++) {
+    for (int g = 0; memories[i].groups && g < plan->n_group; g++) free(memories[i].groups[g].at);
+    free(memories[i].groups);
+  }
+  free(memories);
   free(parts);
   return status;
 }

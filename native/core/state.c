@@ -1,0 +1,287 @@
+/* Spans of the states of a session: how they lie, when they come, when they go. Memory follows use: a session begins
+ * with none, and a window keeps what it looks back at, one span, and the piece of a step that is being computed. */
+#include "core/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "core/backend.h"
+#include "quant/quant.h"
+
+static bool type_ok(int type) {
+  return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0 || type == PGG_Q4_0;
+}
+
+/* ---- groups, and how states lie in a span ---------------------------------------------------------------- */
+
+pgg_status pgg_groups_find(pgg_plan *plan) {
+  free(plan->groups);
+  plan->n_group = 0;
+  if (!(plan->groups = calloc((size_t)plan->n_state + 1, sizeof *plan->groups)))
+    return pgg_fail(PGG_ENOMEM, "no memory for the states of %d layers", plan->n_state);
+  for (int i = 0; i < plan->n_state; i++) {
+    pgg_state *state = &plan->states[i];
+    int g = 0;
+    while (g < plan->n_group && (plan->groups[g].place != state->place || plan->groups[g].window != state->window)) g++;
+    if (g == plan->n_group) plan->groups[plan->n_group++] = (pgg_state_group){state->place, state->window};
+    state->group = g;
+  }
+  return PGG_OK;
+}
+
+static pgg_status row_size(const pgg_state *state, int type, const char *what, int64_t dim, size_t *bytes) {
+  const pgg_type_info *info = pgg_type_get(type);
+  if (dim % info->elems)
+    return pgg_fail(PGG_ETYPE,
+                    "layer %lld: %s rows of %lld values cannot be cached as %s, which needs multiples of %d; "
+                    "use f16 or f32",
+                    (long long)state->layer, what, (long long)dim, info->name, info->elems);
+  *bytes = pgg_row_bytes(type, dim);
+  return PGG_OK;
+}
+
+/* forms: (n_state) or NULL; bytes: (n_group) of a span. Heads are far below SIZE_MAX: ops.def bounds them. */
+static pgg_status measure(const pgg_plan *plan, int type, pgg_state_form *forms, size_t *bytes) {
+  if (!type_ok(type)) {
+    const pgg_type_info *info = pgg_type_get(type);
+    return pgg_fail(PGG_ETYPE, "a key/value cache cannot be %s; f32, f16, bf16, q8_0 and q4_0 can",
+                    info ? info->name : "of an unknown type");
+  }
+  for (int g = 0; g < plan->n_group; g++) bytes[g] = 0;
+  for (int i = 0; i < plan->n_state; i++) {
+    const pgg_state *state = &plan->states[i];
+    pgg_state_form form;
+    pgg_status status;
+    if ((status = row_size(state, type, "key", state->k_dim, &form.k_row)) ||
+        (status = row_size(state, type, "value", state->v_dim, &form.v_row)))
+      return status;
+    form.k_head = pgg_align_up(PGG_SPAN * form.k_row, PGG_ALIGN);
+    form.v_head = pgg_align_up(PGG_SPAN * form.v_row, PGG_ALIGN);
+    form.k = bytes[state->group];
+    form.v = form.k + (size_t)state->n_head_kv * form.k_head;
+    bytes[state->group] = form.v + (size_t)state->n_head_kv * form.v_head;
+    if (bytes[state->group] > SIZE_MAX / 4)
+      return pgg_fail(PGG_ESHAPE, "a cache of %d positions is larger than memory can be", PGG_SPAN);
+    if (forms) forms[i] = form;
+  }
+  return PGG_OK;
+}
+
+static int64_t spans_of(int64_t positions) { return (positions + PGG_SPAN - 1) / PGG_SPAN; }
+
+/* Most spans of a group that a session of n_ctx positions holds. */
+static int64_t most_spans(const pgg_plan *plan, const pgg_state_group *group, int64_t n_ctx) {
+  const int64_t all = spans_of(n_ctx);
+  return group->window ? pgg_min_i64(all, spans_of(group->window + plan->limits.n_batch) + 2) : all;
+}
+
+size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) {
+  if (!plan || !plan->frozen || n_ctx < 0) return 0;
+  size_t *bytes = calloc((size_t)plan->n_group + 1, sizeof *bytes), all = 0;
+  if (!bytes || measure(plan, kv_type, NULL, bytes)) {
+    free(bytes);
+    return 0;
+  }
+  for (int g = 0; g < plan->n_group; g++) {
+    size_t more;
+    if (!pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more) || more > SIZE_MAX / 4 - all)
+      more = SIZE_MAX / 4 - all;
+    all += more;
+  }
+  free(bytes);
+  return all;
+}
+
+/* ---- a session's memory ---------------------------------------------------------------------------------- */
+
+static void free_tables(const pgg_plan *plan, pgg_memory *memory) {
+  for (int g = 0; memory->groups && g < plan->n_group; g++) {
+    free(memory->groups[g].spans);
+    free(memory->groups[g].at);
+  }
+  free(memory->groups);
+  free(memory->forms);
+  free(memory->span_bytes);
+  *memory = (pgg_memory){.type = memory->type, .n_ctx = memory->n_ctx};
+}
+
+pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory) {
+  const size_t groups = (size_t)plan->n_group + 1, spans = (size_t)spans_of(n_ctx);
+  *memory = (pgg_memory){.type = type, .n_ctx = n_ctx, .n_span = (int64_t)spans};
+  memory->forms = calloc((size_t)plan->n_state + 1, sizeof *memory->forms);
+  memory->span_bytes = calloc(groups, sizeof *memory->span_bytes);
+  memory->groups = calloc(groups, sizeof *memory->groups);
+  bool good = memory->forms && memory->span_bytes && memory->groups;
+  for (int g = 0; good && g < plan->n_group; g++) {
+    pgg_group_spans *group = &memory->groups[g];
+    group->spans = calloc(spans, sizeof *group->spans);
+    group->at = calloc(spans, sizeof *group->at);
+    good = group->spans && group->at;
+  }
+  pgg_status status = good ? measure(plan, type, memory->forms, memory->span_bytes)
+                           : pgg_fail(PGG_ENOMEM, "no memory for the cache of %d layers", plan->n_state);
+  if (status) free_tables(plan, memory);
+  return status;
+}
+
+/* Lets one go; the lock is held. */
+static void let_go(pgg_plan *plan, pgg_memory *memory, int g, int64_t s, pgg_span **list) {
+  pgg_group_spans *group = &memory->groups[g];
+  pgg_span *span = group->spans[s];
+  if (!span) return;
+  group->spans[s] = NULL;
+  group->at[s] = NULL;
+  memory->bytes -= memory->span_bytes[g];
+  if (--span->refs) return;
+  plan->cache_bytes -= memory->span_bytes[g];
+  span->next = *list;
+  *list = span;
+}
+
+void pgg_spans_drop(const pgg_plan *plan, pgg_span *list) {
+  while (list) {
+    pgg_span *next = list->next;
+    const pgg_place *place = &plan->places[list->place];
+    place->backend->drop(place->device, &list->mem);
+    free(list);
+    list = next;
+  }
+}
+
+static void cut_from(pgg_plan *plan, pgg_memory *memory, int64_t first, pgg_span **list) {
+  for (int g = 0; g < plan->n_group; g++)
+    for (int64_t s = first; s < memory->n_span; s++) let_go(plan, memory, g, s, list);
+}
+
+void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list) {
+  cut_from(plan, memory, spans_of(n_past) + 1, list); /* one stays warm */
+  for (int g = 0; g < plan->n_group && n_past == 0; g++) memory->groups[g].from = 0;
+}
+
+void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list) {
+  for (int g = 0; g < plan->n_group; g++) {
+    pgg_group_spans *group = &memory->groups[g];
+    if (!plan->groups[g].window) continue;
+    const int64_t end = (n_past + 1 - plan->groups[g].window - PGG_SPAN) / PGG_SPAN; /* spans before it */
+    for (int64_t s = spans_of(keep); s < end; s++) let_go(plan, memory, g, s, list);
+    if (!keep && end > 0) group->from = pgg_max_i64(group->from, end * PGG_SPAN);
+  }
+}
+
+void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past) {
+  for (int g = 0; g < plan->n_group; g++) {
+    const pgg_group_spans *from = &other->groups[g];
+    pgg_group_spans *to = &memory->groups[g];
+    for (int64_t s = 0; s < spans_of(n_past); s++) {
+      if (!from->spans[s]) continue;
+      to->spans[s] = from->spans[s];
+      to->at[s] = from->at[s];
+      to->spans[s]->refs++;
+      memory->bytes += memory->span_bytes[g];
+    }
+    to->from = from->from;
+  }
+}
+
+void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory) {
+  pgg_span *list = NULL;
+  if (!memory->groups) return;
+  pgg_lock();
+  cut_from(plan, memory, 0, &list);
+  pgg_unlock();
+  pgg_spans_drop(plan, list);
+  free_tables(plan, memory);
+}
+
+/* A span of this session's own at s: a new one, or a copy of one that others hold too. */
+static pgg_status own_span(pgg_plan *plan, pgg_memory *memory, int g, int64_t s) {
+  pgg_group_spans *group = &memory->groups[g];
+  pgg_span *old = group->spans[s];
+  const int at = plan->groups[g].place;
+  const pgg_place *place = &plan->places[at];
+  pgg_lock(); /* who holds it alone is the only one that could give it to another */
+  const bool mine = old && old->refs == 1;
+  pgg_unlock();
+  if (mine) return PGG_OK;
+  pgg_span *span = calloc(1, sizeof *span);
+  if (!span) return pgg_fail(PGG_ENOMEM, "no memory for a span of the cache");
+  *span = (pgg_span){.refs = 1, .place = at};
+  pgg_status status = place->backend->alloc(place->device, memory->span_bytes[g], &span->mem);
+  if (!status && old && (status = place->backend->copy(place->device, &span->mem, 0, &old->mem, 0, old->mem.bytes)))
+    place->backend->drop(place->device, &span->mem);
+  if (status) {
+    free(span);
+    if (status != PGG_ENOMEM) return status;
+    return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes for the cache of positions %lld to %lld",
+                    memory->span_bytes[g], (long long)(s * PGG_SPAN), (long long)((s + 1) * PGG_SPAN - 1));
+  }
+  pgg_span *list = NULL;
+  pgg_lock();
+  let_go(plan, memory, g, s, &list);
+  group->spans[s] = span;
+  group->at[s] = span->mem.p;
+  memory->bytes += memory->span_bytes[g];
+  plan->cache_bytes += memory->span_bytes[g];
+  pgg_unlock();
+  pgg_spans_drop(plan, list);
+  return PGG_OK;
+}
+
+static pgg_status grow_group(pgg_plan *plan, pgg_memory *memory, int g, int64_t from, int64_t to) {
+  pgg_status status = PGG_OK;
+  for (int64_t s = from / PGG_SPAN; s < spans_of(to) && !status; s++) status = own_span(plan, memory, g, s);
+  return status;
+}
+
+pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, int64_t from, int64_t to) {
+  pgg_status status = PGG_OK;
+  for (int g = 0; g < plan->n_group && !status; g++) status = grow_group(plan, memory, g, from, to);
+  return status;
+}
+
+pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
+                              pgg_memory *memory) {
+  pgg_status status = pgg_memory_new(plan, like->type, like->n_ctx, memory);
+  for (int g = 0; g < plan->n_group && !status; g++) {
+    memory->groups[g].from = from[g];
+    if (from[g] < n_past) status = grow_group(plan, memory, g, from[g], n_past);
+  }
+  if (status) pgg_memory_drop(plan, memory);
+  return status;
+}
+
+int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory) {
+  int64_t reach = 0;
+  for (int g = 0; g < plan->n_group; g++)
+    if (memory->groups[g].from) reach = pgg_max_i64(reach, memory->groups[g].from + plan->groups[g].window - 1);
+  return reach;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------ */
+
+/* Where rows lie: the span, and bytes from its beginning. */
+static const pgg_span *find_rows(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at,
+                                 size_t *offset) {
+  const pgg_state_form *form = &memory->forms[at->state];
+  const size_t head =
+      at->values ? form->v + (size_t)at->head * form->v_head : form->k + (size_t)at->head * form->k_head;
+  *offset = head + (size_t)(at->pos % PGG_SPAN) * (at->values ? form->v_row : form->k_row);
+  return memory->groups[plan->states[at->state].group].spans[at->pos / PGG_SPAN];
+}
+
+pgg_status pgg_memory_read(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, void *rows) {
+  size_t offset;
+  const pgg_span *span = find_rows(plan, memory, at, &offset);
+  const pgg_place *place = &plan->places[span->place];
+  return place->backend->read(place->device, &span->mem, offset, rows,
+                              (size_t)at->n * pgg_memory_row(memory, at->state, at->values));
+}
+
+pgg_status pgg_memory_write(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, const void *rows) {
+  size_t offset;
+  const pgg_span *span = find_rows(plan, memory, at, &offset);
+  const pgg_place *place = &plan->places[span->place];
+  return place->backend->write(place->device, &span->mem, offset, rows,
+                               (size_t)at->n * pgg_memory_row(memory, at->state, at->values));
+}

@@ -1,0 +1,80 @@
+/* What a sequence remembers. A plan lists states, the keys and values that layers keep; a session holds them in spans
+ * of PGG_SPAN positions, which come as positions fill, are dropped where every window has passed them, and are shared
+ * by forks: who writes into a span that others hold gets a copy first. Spans of states that look back equally far and
+ * lie on one device are one piece of memory. */
+#ifndef PGG_STATE_H
+#define PGG_STATE_H
+#include "core/plan.h"
+
+enum { PGG_SPAN = 256 }; /* positions; a block of the attention kernels divides it */
+
+/* The memory of a span. Counted under the lock of sync.h. */
+typedef struct pgg_span {
+  pgg_mem mem;
+  int refs;
+  int place;
+  struct pgg_span *next; /* in a list of those that are to be let go */
+} pgg_span;
+
+/* Where a state lies in the spans of its group: bytes. */
+typedef struct pgg_state_form {
+  size_t k, v;           /* of the first head */
+  size_t k_row, v_row;   /* of a position of a head */
+  size_t k_head, v_head; /* of a head */
+} pgg_state_form;
+
+/* The spans of the states of one group. */
+typedef struct pgg_group_spans {
+  pgg_span **spans; /* (n_span) by position / PGG_SPAN; NULL where none is held */
+  void **at;        /* (n_span) mem.p of each */
+  int64_t from;     /* positions before it are forgotten */
+} pgg_group_spans;
+
+/* A session's. */
+typedef struct pgg_memory {
+  int type;
+  int64_t n_ctx, n_span;
+  pgg_state_form *forms;   /* (plan->n_state) */
+  size_t *span_bytes;      /* (plan->n_group) */
+  pgg_group_spans *groups; /* (plan->n_group) */
+  size_t bytes;            /* of the spans held */
+} pgg_memory;
+
+/* At freeze: which states lie together. */
+pgg_status pgg_groups_find(pgg_plan *plan);
+
+/* PGG_ETYPE where a type cannot hold the rows. On failure nothing is left. */
+pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory);
+/* Spans for positions [from, to), nobody else's. */
+pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, int64_t from, int64_t to);
+/* Memory like another, with spans for positions [from[group], n_past). On failure nothing is left. */
+pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
+                              pgg_memory *memory);
+/* Holds what another session of the plan and of this size holds up to n_past. The lock is held. */
+void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past);
+
+/* The lock is held; what nobody holds any more is put on the list, for pgg_spans_drop without the lock. cut: nothing
+ * from n_past on is used; a span of it stays. pass: what no step from n_past on looks at, but for a span; keep: from
+ * there on nothing goes but spans from `keep` on, as long as a step may fail. */
+void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list);
+void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list);
+void pgg_spans_drop(const pgg_plan *plan, pgg_span *list);
+void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory); /* without the lock */
+
+/* The lowest position, but 0, that the session can go back to. */
+int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory);
+
+/* Rows of a head of a state, at most PGG_SPAN and within one span. values: of v, not of k. */
+typedef struct pgg_rows_at {
+  int state;
+  int64_t head, pos, n;
+  bool values;
+} pgg_rows_at;
+pgg_status pgg_memory_read(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, void *rows);
+pgg_status pgg_memory_write(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, const void *rows);
+
+static inline size_t pgg_memory_row(const pgg_memory *memory, int state, bool values) {
+  return values ? memory->forms[state].v_row : memory->forms[state].k_row;
+}
+
+#endif
