@@ -241,6 +241,17 @@ def held(path: Path) -> tuple[int, int, int]:
     return 0, 0, threading.active_count()
 
 
+def opened() -> list[str]:
+    """What every descriptor leads to, where the system tells."""
+    if not os.path.isdir("/proc/self/fd"):
+        return []
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+    return found
+
+
 def soak(seconds: float, n_threads: int, seed: int, path: Path) -> int:
     """In the process that works."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process inherits that it is ignored
@@ -254,7 +265,7 @@ def soak(seconds: float, n_threads: int, seed: int, path: Path) -> int:
         gc.collect()
         after, grown = held(path), resident() - middle
     if after != before and not wrong:
-        wrong.append(f"descriptors, maps, threads: {after}, at the beginning {before}")
+        wrong.append(f"descriptors, maps, threads: {after}, at the beginning {before}; open: {opened()}")
     if middle and grown > GROWTH:
         wrong.append(f"{grown >> 20} MiB more than in the middle")
     acts = " ".join(f"{name}={count}" for name, count in sorted(counts.items()))
