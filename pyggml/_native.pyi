@@ -61,10 +61,13 @@ def gguf_strings(data: Any, at: int, count: int) -> tuple[NDArray[np.uint64], in
     """Spans (count, 2) offset, length of count strings from data[at], and the offset behind the last."""
 
 class Descriptor:
-    """A file descriptor that is given back once: by close(), or with the object. fd: -1 when it was."""
+    """A file, opened as os.open does it; its descriptor is given back once: by close(), or with the object.
+
+    fd: -1 when it was.
+    """
 
     fd: int
-    def __init__(self, fd: int) -> None: ...
+    def __init__(self, path: str, flags: int, mode: int = 0o777) -> None: ...
     def close(self) -> None: ...
 
 class Memory:

@@ -10,6 +10,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
+import os as _os
 import typing
 
 import numpy as np
@@ -233,11 +234,15 @@ cdef extern from *:
 
 
 cdef class Descriptor:
-    """A file descriptor that is given back once: by close(), or with the object, where no signal can come between."""
+    """A file, opened as os.open does it, whose descriptor is given back once: by close(), or with the object.
+
+    Opening and keeping are one step of compiled code: no Ctrl-C comes between and loses it.
+    """
     cdef readonly int fd
 
-    def __cinit__(self, int fd):
-        self.fd = fd
+    def __cinit__(self, path, int flags, int mode=0o777):
+        self.fd = -1
+        self.fd = _os.open(path, flags, mode)
 
     def close(self):
         cdef int fd = self.fd

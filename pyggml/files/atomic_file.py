@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from pyggml import _native
 from pyggml.arguments import PathLike
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, FileExists, FileIsFolder, GGUFError, PyggmlError
@@ -288,12 +289,12 @@ def _finish(out: parts.Out, target: str) -> None:
 def _sync_folder(folder: str) -> None:
     """Makes the rename durable; where folders cannot be opened (Windows) the system sees to it."""
     try:
-        fd = os.open(folder or ".", os.O_RDONLY)
+        held = _native.Descriptor(folder or ".", os.O_RDONLY)
     except OSError:
         return
     try:
-        os.fsync(fd)
+        os.fsync(held.fd)
     except OSError:
         pass  # some network file systems refuse; the data itself is on the disk
     finally:
-        os.close(fd)
+        held.close()

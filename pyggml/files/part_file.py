@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pyggml import _native
 from pyggml.errors import PyggmlError, file_error
 from pyggml.files.regular_file import OPEN_FLAGS
 from pyggml.shown import clip
@@ -43,9 +44,9 @@ Placed = tuple[str, int, int, int]
 class _Raw(io.FileIO):
     """A file whose errors of writing are the package's, so that no other OSError is taken for one."""
 
-    def __init__(self, fd: int, shown: str, error: type[PyggmlError]) -> None:
-        super().__init__(fd, "wb")
-        self._shown, self._error = shown, error
+    def __init__(self, held: _native.Descriptor, shown: str, error: type[PyggmlError]) -> None:
+        super().__init__(held.fd, "wb", closefd=False)
+        self._held, self._shown, self._error = held, shown, error
 
     def write(self, data: Any) -> Any:
         try:
@@ -53,12 +54,16 @@ class _Raw(io.FileIO):
         except OSError as e:
             raise unwritable(self._shown, self._error, e) from e
 
+    def close(self) -> None:
+        super().close()
+        self._held.close()
+
 
 class Out(io.BufferedWriter):
     """The buffer before it."""
 
-    def __init__(self, fd: int, shown: str, error: type[PyggmlError]) -> None:
-        super().__init__(_Raw(fd, shown, error), 1 << 20)
+    def __init__(self, held: _native.Descriptor, shown: str, error: type[PyggmlError]) -> None:
+        super().__init__(_Raw(held, shown, error), 1 << 20)
         self._shown, self._error = shown, error
 
     def to_disk(self, all_of_it: bool = False) -> None:
@@ -88,10 +93,10 @@ def unwritable(shown: str, error: type[PyggmlError], e: Exception) -> PyggmlErro
 def create(path: str, shown: str, error: type[PyggmlError], mode: int = 0o666) -> Out:
     """A new file at path, which must not be there. shown: what messages call it."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
+        held = _native.Descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
     except (OSError, ValueError) as e:
         raise unwritable(shown, error, e) from e
-    return Out(fd, shown, error)
+    return Out(held, shown, error)
 
 
 @contextlib.contextmanager
@@ -187,19 +192,19 @@ def _sweep(folder: str, number: str, names: Sequence[str]) -> list[str]:
     if path in _live:
         return []
     gone: list[str] = []
-    fd = -1
+    held: _native.Descriptor | None = None
     if os.path.lexists(path):  # asked by its name: a listing may have missed it
         if not _ours(path):
             return []
-        fd = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS
+        held = _native.Descriptor(path, os.O_RDWR | flags)
     try:
-        if fd >= 0:
-            if _locks is not None and not _alone(fd, path):
+        if held is not None:
+            if _locks is not None and not _alone(held.fd, path):
                 return []
-            files = _set_of(fd)
+            files = _set_of(held.fd)
             if _locks is None:
-                os.close(fd)
-                fd = -1
+                held.close()
                 os.unlink(path)  # fails where it is open
                 gone.append(lead)
             gone += take_back(folder, files) if files else []
@@ -207,13 +212,13 @@ def _sweep(folder: str, number: str, names: Sequence[str]) -> list[str]:
             if name != lead and _ours(os.path.join(folder, name), names=2):  # its place may have it already
                 os.unlink(os.path.join(folder, name))
                 gone.append(name)
-        if fd >= 0:
+        if held is not None and held.fd >= 0:
             os.unlink(path)
             gone.append(lead)
         return gone  # what went away by itself since the folder was listed had a writer that lived
     finally:
-        if fd >= 0:
-            os.close(fd)
+        if held is not None:
+            held.close()
 
 
 def _ours(path: str, names: int = 1) -> bool:

@@ -61,7 +61,7 @@ class RegularFile(Held):
     def __init__(self, path: PathLike, expected: str = "a regular file") -> None:
         self.path = read_path("path", path)
         try:
-            self._held = _native.Descriptor(os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS))
+            self._held = _native.Descriptor(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
         except (OSError, ValueError) as error:
             raise _cannot_open(self.path, error) from error
         try:

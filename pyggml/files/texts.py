@@ -12,6 +12,7 @@ import select
 import stat
 from typing import Any
 
+from pyggml import _native
 from pyggml.arguments import PathLike, wrong_type
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, PyggmlError, file_error
@@ -80,11 +81,11 @@ def read_text(path: PathLike, parameter: str = "path") -> str:
     name = read_path(parameter, path)
     shown = clip(name)
     try:
-        fd = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
+        held = _native.Descriptor(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | OPEN_FLAGS)
         try:
-            raw = _all_of(fd, name, shown)
+            raw = _all_of(held.fd, name, shown)
         finally:
-            os.close(fd)
+            held.close()
     except PyggmlError:
         raise
     except OSError as e:

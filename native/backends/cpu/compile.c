@@ -126,6 +126,15 @@ pgg_status pgg_cpu_compile(pgg_segment *segment) {
   return PGG_OK;
 }
 
+void pgg_cpu_space_free(pgg_cpu_space *space) {
+  if (!space) return;
+  pgg_cpu_release(space->scratch);
+  pgg_free(space->arena, space->arena_bytes);
+  pgg_free(space->own, space->own_bytes);
+  free(space->claims);
+  free(space);
+}
+
 void pgg_cpu_rest(pgg_segment *segment) {
   pgg_cpu_segment *notes = segment->compiled;
   if (!notes) return;

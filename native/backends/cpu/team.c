@@ -15,15 +15,6 @@
 #define THREAD_MACS 800000
 #define WATCH_MACS 50000000 /* about a millisecond, which pays for a look at the clock in each op */
 
-void pgg_cpu_space_free(pgg_cpu_space *space) {
-  if (!space) return;
-  pgg_cpu_release(space->scratch);
-  pgg_free(space->arena, space->arena_bytes);
-  pgg_free(space->own, space->own_bytes);
-  free(space->claims);
-  free(space);
-}
-
 /* Memory of each thread's own nodes; a thread alone has none. */
 static pgg_status own_ready(const pgg_plan *plan, pgg_cpu_space *space, int n_threads) {
   const size_t bytes = (size_t)n_threads * plan->own_bytes;
