@@ -196,6 +196,8 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) noexcept
     pgg_status pgg_session_load(pgg_session *session, const void *bytes, size_t size) noexcept
     void pgg_session_cancel(pgg_session *session, int on) noexcept
+    pgg_status pgg_session_choose(pgg_session *session, int output) noexcept
+    int64_t pgg_session_output_cols(const pgg_session *session) noexcept
     pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                 int64_t n_wanted, float *out, int n_threads) noexcept
     pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,

@@ -101,7 +101,7 @@ class Plan:
     def step(
         self, sessions: Sequence[Session], ids: Sequence[I32], n_wanted: Sequence[int], n_threads: int = 0
     ) -> list[F32]:
-        """One step of several sequences -> (n_wanted[i], columns of the output node) each."""
+        """One step of several sequences, all of one output -> (n_wanted[i], its columns) each."""
 
     def next(
         self, sessions: Sequence[Session], samplers: Sequence[Sampler], ids: Sequence[I32], n_threads: int = 0
@@ -140,7 +140,7 @@ class Sampler:
     def logprobs(self, logits: F32, token: int, n_top: int) -> tuple[float, tuple[tuple[int, float], ...]]: ...
 
 class Session:
-    def __init__(self, plan: Plan, n_ctx: int, kv_type: int) -> None: ...
+    def __init__(self, plan: Plan, n_ctx: int, kv_type: int, output: int = 0) -> None: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -166,7 +166,7 @@ class Session:
         """Ends the step that runs, or else the next one; from any thread."""
 
     def step(self, ids: I32 | None, n_wanted: int, n_threads: int = 0, rows: F32 | None = None) -> F32:
-        """-> (n_wanted, columns of the output node)."""
+        """-> (n_wanted, columns of its output). ids and rows for a plan with both; an id of -1 is none."""
 
     def next(self, sampler: Sampler, ids: I32, n_threads: int = 0) -> int: ...
     def node(self, node: int, rows: int) -> F32: ...

@@ -348,11 +348,13 @@ cdef class Session:
     cdef int64_t n_out
     cdef object __weakref__
 
-    def __cinit__(self, Plan plan, int64_t n_ctx, int kv_type, *, bint bare=False):
+    def __cinit__(self, Plan plan, int64_t n_ctx, int kv_type, int output=0, *, bint bare=False):
         self.plan = plan
-        self.n_out = pgg_plan_output_cols(plan.p)
-        if not bare:  # fork() gives it one
-            check(pgg_session_new(plan.p, n_ctx, kv_type, &self.p))
+        if bare:  # fork() gives it one
+            return
+        check(pgg_session_new(plan.p, n_ctx, kv_type, &self.p))
+        check(pgg_session_choose(self.p, output))  # for good: buffers are made for it
+        self.n_out = pgg_session_output_cols(self.p)
 
     def __dealloc__(self):
         pgg_session_free(self.p)
@@ -385,6 +387,7 @@ cdef class Session:
     def fork(self):
         cdef Session other = Session.__new__(Session, self.plan, 0, 0, bare=True)
         check(pgg_session_fork(self.p, &other.p))
+        other.n_out = self.n_out
         return other
 
     def shift(self, int64_t first, int64_t last):
@@ -430,8 +433,10 @@ cdef class Session:
                                          f"{pgg_plan_input_cols(self.plan.p)}")
             if n and values.shape[1]:
                 row_p = &values[0, 0]
-        else:
+        if ids is not None or rows is None:
             tokens = ids
+            if rows is not None and tokens.shape[0] != n:
+                raise _errors.ShapeError(f"step: {tokens.shape[0]} ids, but {n} rows")
             n = tokens.shape[0]
             if n:
                 id_p = &tokens[0]

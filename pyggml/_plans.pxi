@@ -186,7 +186,7 @@ cdef class Plan:
         cdef size_t[::1] ps = handles
         cdef const int64_t[::1] counts = n_tokens, wanted = rows
         cdef const int32_t[::1] tokens = flat
-        out = np.empty((int(rows.sum()), pgg_plan_output_cols(self.p)), np.float32)
+        out = np.empty((int(rows.sum()), (<Session>sessions[0]).n_out), np.float32)
         cdef float[:, ::1] view = out
         cdef float *out_p = &view[0, 0] if view.shape[0] else NULL
         cdef int n = <int>ps.shape[0]

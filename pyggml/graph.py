@@ -7,7 +7,7 @@ Nothing here knows files or architectures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,12 @@ class Graph:
         return self._weight(value) if isinstance(value, Weight) else value
 
     def embed(self, table: Weight, n_embd: int, name: str = "embed") -> Node:
-        """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd)."""
+        """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd); zeros for -1 in a plan with an input too."""
         _expect(table, None, n_embd)
         return self._op("embed", name, table=table)
 
     def input(self, cols: int, name: str = "input") -> Node:
-        """Rows handed to the step by the caller -> (tokens, cols)."""
+        """Rows handed to the step by the caller -> (tokens, cols); zeros where a step of a plan with ids has none."""
         return self._op("input", name, cols=cols)
 
     def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
@@ -267,14 +267,15 @@ class Graph:
         """Only the rows whose result the caller asked for."""
         return self._op("rows", name, x=x)
 
-    def finish(self, out: Node, n_batch: int, n_ctx: int, keep_all: bool = False) -> _native.Plan:
-        """Names the output, lays out the memory and returns the frozen plan."""
-        self.plan.output(out.index)
+    def finish(self, out: Node | Iterable[Node], n_batch: int, n_ctx: int, keep_all: bool = False) -> _native.Plan:
+        """Names the outputs, lays out the memory and returns the frozen plan.
+
+        out: the node that steps return, or several: a session returns the first, or the one whose number it was given.
+        """
+        for node in (out,) if isinstance(out, Node) else out:
+            self.plan.output(node.index)
         self.plan.freeze(n_batch, n_ctx, keep_all)
         return self.plan
-
-
-Build = Callable[[Graph, Any, Any], Node]
 
 
 def _expect(w: Weight, rows: int | None, cols: int) -> None:

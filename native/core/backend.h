@@ -21,9 +21,10 @@ typedef struct pgg_piece {
   const pgg_part *parts; /* (n_part) one after another: first = the sum of n before it */
   int n_part;
   int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
-  const int32_t *ids; /* (n), or NULL; host memory, as rows and out are */
-  const float *rows;  /* (n, plan->n_input), or NULL */
-  float *out;         /* (wanted, cols of the output node) for the segment that makes it, or NULL */
+  const int32_t *ids; /* (n), -1: none; or NULL: none at all; host memory, as rows and out are */
+  const float *rows;  /* (n, plan->n_input), or NULL: zeros */
+  int output;         /* which of the plan's outputs; ops that do not serve it need not run */
+  float *out;         /* (wanted, cols of that node) for the segment that makes it, or NULL */
   /* The segment's nodes in its device, at the offsets of its place; NULL (only where pieces may run together): nobody
    * else looks at them, and the backend brings memory of its own. */
   const pgg_mem *arena;

@@ -34,7 +34,7 @@ static pgg_status run_segment(pgg_plan *plan, pgg_segment *segment, const pgg_pi
 
 static pgg_status run_all(pgg_plan *plan, const pgg_piece *piece, pgg_arenas *arenas) {
   pgg_status status = pgg_arenas_ready(plan, arenas);
-  const int maker = plan->nodes[plan->output].op;
+  const int maker = plan->nodes[plan->outputs[piece->output]].op;
   for (int s = 0; s < plan->n_segment && !status; s++) {
     pgg_segment *segment = &plan->segments[s];
     pgg_piece mine = *piece;

@@ -175,16 +175,30 @@ static int last_clash(const pgg_plan *plan, const pgg_segment *segment, int op, 
   return -1;
 }
 
-/* The output's rows go straight to the caller where nothing in the plan reads them. */
+/* The first output's rows go straight to the caller where nothing in the plan reads them. */
 static int bound_output(const pgg_plan *plan) {
-  const pgg_node *out = &plan->nodes[plan->output];
-  return out->rows == PGG_ROWS_WANTED && out->last_use == out->op && !plan->limits.keep_all ? plan->output : -1;
+  const int first = plan->outputs[0];
+  const pgg_node *out = &plan->nodes[first];
+  for (int i = 1; i < plan->n_output; i++)
+    if (plan->outputs[i] == first) return -1;
+  return out->rows == PGG_ROWS_WANTED && out->last_use == out->op && !plan->limits.keep_all ? first : -1;
+}
+
+void pgg_layout_serves(pgg_plan *plan) {
+  const unsigned all = (1u << plan->n_output) - 1;
+  for (int i = 0; i < plan->n_op; i++)
+    plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].op.kind == PGG_OP_ATTENTION ? all : 0;
+  for (int i = 0; i < plan->n_output; i++) plan->ops[plan->nodes[plan->outputs[i]].op].serves |= 1u << i;
+  for (int i = plan->n_op - 1; i >= 0; i--)
+    for (int j = 0; j < pgg_op_src_count(plan->ops[i].op.kind); j++)
+      plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
 }
 
 pgg_status pgg_layout_freeze(pgg_plan *plan) {
   plan->bound = bound_output(plan);
   pgg_status status = measure(plan);
-  if (!status && plan->output != plan->bound) plan->nodes[plan->output].last_use = plan->n_op;
+  for (int i = 0; i < plan->n_output; i++)
+    if (plan->outputs[i] != plan->bound) plan->nodes[plan->outputs[i]].last_use = plan->n_op;
   if (!status) status = place_all(plan);
   if (status) return status;
   measure_cuts(plan);

@@ -181,7 +181,7 @@ void pgg_places_rest(pgg_plan *plan) {
 }
 
 bool pgg_node_leaves(const pgg_plan *plan, const pgg_segment *segment, int node) {
-  return plan->limits.keep_all || node == plan->output || plan->nodes[node].last_use >= segment->end;
+  return plan->limits.keep_all || node == plan->outputs[0] || plan->nodes[node].last_use >= segment->end;
 }
 
 /* ---- arenas -------------------------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ pgg_status pgg_plan_new(pgg_plan **out) {
   *out = NULL;
   pgg_plan *plan = calloc(1, sizeof *plan);
   if (!plan) return pgg_fail(PGG_ENOMEM, "no memory for a plan");
-  plan->output = plan->bound = -1;
+  plan->bound = -1;
   pgg_lock();
   pgg_cond_init(&plan->quiet);
   plan->generation = pgg_generation();
@@ -167,7 +167,8 @@ pgg_status pgg_plan_output(pgg_plan *plan, int node) {
   if (status) return status;
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "output: there is no node %d (the plan has %d)", node, plan->n_node);
-  plan->output = node;
+  if (plan->n_output == PGG_MAX_OUTPUTS) return pgg_fail(PGG_EINVAL, "output: a plan has at most %d", PGG_MAX_OUTPUTS);
+  plan->outputs[plan->n_output++] = node;
   return PGG_OK;
 }
 
@@ -179,9 +180,10 @@ pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) {
     return pgg_fail(PGG_EINVAL, "n_batch is %d, expected 1 to %d", limits->n_batch, 1 << 20);
   if (limits->n_ctx < 1 || limits->n_ctx > 1 << 30)
     return pgg_fail(PGG_EINVAL, "n_ctx is %d, expected 1 to %d", limits->n_ctx, 1 << 30);
-  if (plan->output < 0) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
+  if (!plan->n_output) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
   if ((status = pgg_init())) return status;
   plan->limits = *limits;
+  pgg_layout_serves(plan);
   if ((status = pgg_places_find(plan)) || (status = pgg_layout_freeze(plan))) return status;
   plan->gate.n = 1;
   plan->frozen = true;
@@ -198,7 +200,7 @@ pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, in
 }
 
 int64_t pgg_plan_output_cols(const pgg_plan *plan) {
-  return plan && plan->output >= 0 ? plan->nodes[plan->output].cols : 0;
+  return plan && plan->n_output ? plan->nodes[plan->outputs[0]].cols : 0;
 }
 
 int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->n_input : 0; }

@@ -49,6 +49,7 @@ typedef struct pgg_plan_op_rec {
   /* The last op before this one that must be finished by all threads before this one starts, -1 if none:
    * when threads divide both freely, and when both are divided by rows in the same way. */
   int after_any, after_rows;
+  unsigned serves; /* outputs that need it, a bit each; all where it writes a cache */
   bool joined; /* threads may pass from the op before to this one without waiting: neither reuses the other's memory */
   _Atomic int64_t calls, ns;
 } pgg_plan_op_rec;
@@ -102,8 +103,9 @@ struct pgg_plan {
   pgg_state_group *groups;
   int n_node, n_weight, n_op, n_state, n_group;
   int cap_node, cap_weight, cap_op, cap_state;
-  int output;      /* node, -1 */
-  int bound;       /* the output node if its rows are written straight to the caller's buffer, else -1 */
+  int outputs[PGG_MAX_OUTPUTS]; /* nodes that steps may return */
+  int n_output;
+  int bound;       /* the first output if its rows are written straight to the caller's buffer, else -1 */
   int n_embed;     /* embed ops */
   int64_t n_vocab; /* smallest table of the embed ops */
   int64_t n_input; /* columns of the input op, 0 */
@@ -138,7 +140,8 @@ int pgg_op_src_count(int kind); /* ops.c */
 int pgg_op_weight_count(int kind);
 bool pgg_type_is_weight(int type);
 
-/* layout.c: after the segments were compiled */
+/* layout.c: which outputs need which ops, before the segments are compiled; the rest after it */
+void pgg_layout_serves(pgg_plan *plan);
 pgg_status pgg_layout_freeze(pgg_plan *plan);
 
 /* place.c: devices opened, segments found and compiled, weights given to devices; and all of it undone. */

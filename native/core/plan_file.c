@@ -7,7 +7,7 @@
  *   u32 n: that many weights: text name  u32 type  u64 rows  u64 cols  u64 offset in the GGUF file
  *   u32 n: that many ops: text kind  text name  u32 fields, and each in the order of ops.def: a node, a weight or an
  *          integer as i64, a float as the bits of an f32
- *   u32 output node
+ *   u32 n: that many u32, the output nodes
  *
  * Nothing of it is trusted: every length is held against what is left, and the plan is built through the calls that
  * judge any other plan. */
@@ -18,7 +18,7 @@
 #include "core/ops.h"
 #include "core/plan_file.h"
 
-#define VERSION 1
+#define VERSION 2
 static const char magic[8] = {'P', 'G', 'G', 'P', 'L', 'A', 'N', '\n'};
 enum { CHECKED_FROM = 24, MOST_TEXT = 4096, LEAST_WEIGHT = 32, LEAST_OP = 12 };
 
@@ -91,7 +91,8 @@ static void put_plan(sink *s, const pgg_plan *plan, const pgg_plan_source *sourc
   }
   put_u32(s, plan->n_op);
   for (int i = 0; i < plan->n_op; i++) put_op(s, &plan->ops[i].op);
-  put_u32(s, plan->output);
+  put_u32(s, plan->n_output);
+  for (int i = 0; i < plan->n_output; i++) put_u32(s, plan->outputs[i]);
 }
 
 static bool fits(uint64_t offset, uint64_t bytes, uint64_t size) { return offset <= size && bytes <= size - offset; }
@@ -274,9 +275,13 @@ static pgg_status read_plan(source *s, const void *gguf, size_t gguf_size, pgg_p
   const uint32_t n = get_count(s, LEAST_OP);
   for (uint32_t i = 0; i < n; i++)
     if ((status = read_op(s, plan))) return status;
-  const uint32_t output = get_u32(s);
-  if (s->cut || output > INT32_MAX || s->at != s->size) return cut(s);
-  if ((status = pgg_plan_output(plan, (int)output))) return status;
+  const uint32_t n_output = get_count(s, 4);
+  for (uint32_t i = 0; i < n_output; i++) {
+    const uint32_t output = get_u32(s);
+    if (s->cut || output > INT32_MAX) return cut(s);
+    if ((status = pgg_plan_output(plan, (int)output))) return status;
+  }
+  if (s->cut || s->at != s->size) return cut(s);
   const pgg_limits limits = {(int)n_batch, (int)n_ctx, (int)keep_all};
   return pgg_plan_freeze(plan, &limits);
 }

@@ -66,7 +66,10 @@ typedef struct request {
   const int32_t *ids;
   const float *rows; /* only of a single session */
   float *out;
+  int output; /* of the plan's */
 } request;
+
+static const pgg_node *out_of(const request *r) { return &r->plan->nodes[r->plan->outputs[r->output]]; }
 
 /* "step", or which of several sequences it is about. */
 static const char *about(const request *r, int i, char *room, size_t size) {
@@ -87,8 +90,11 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
     return pgg_fail(PGG_EINVAL, "%s: %lld rows wanted of %lld tokens", who, (long long)n_wanted, (long long)n);
   if (n_wanted && !r->out)
     return pgg_fail(PGG_EINVAL, "%s: out is NULL but %lld rows are wanted", who, (long long)n_wanted);
-  if (plan->n_input ? !r->rows : !r->ids && plan->n_embed)
-    return pgg_fail(PGG_EINVAL, "%s: this plan is fed by %s, which are missing", who, plan->n_input ? "rows" : "ids");
+  if (!(r->ids && plan->n_embed) && !(r->rows && plan->n_input) && (plan->n_embed || plan->n_input))
+    return pgg_fail(PGG_EINVAL, "%s: this plan is fed by %s, which are missing", who,
+                    !plan->n_embed   ? "rows"
+                    : !plan->n_input ? "ids"
+                                     : "ids or rows");
   if (n_past < 0 || n_past > session->n_ctx)
     return pgg_fail(PGG_EINVAL, "%s: the session is at position %lld of %lld; its memory was overwritten", who,
                     (long long)n_past, (long long)session->n_ctx);
@@ -98,11 +104,12 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
   if (plan->any_order && n > plan->limits.n_batch)
     return pgg_fail(PGG_EINVAL, "%s: %lld tokens attend to each other and must be fed at once, but n_batch is %d", who,
                     (long long)n, plan->limits.n_batch);
-  if (plan->n_embed)
+  const int least = plan->n_input ? -1 : 0;
+  if (plan->n_embed && ids)
     for (int64_t t = 0; t < n; t++)
-      if (ids[t] < 0 || ids[t] >= plan->n_vocab)
-        return pgg_fail(PGG_EINVAL, "%s: id at position %lld is %d, expected 0 to %lld", who, (long long)t, ids[t],
-                        (long long)plan->n_vocab - 1);
+      if (ids[t] < least || ids[t] >= plan->n_vocab)
+        return pgg_fail(PGG_EINVAL, "%s: id at position %lld is %d, expected %d to %lld", who, (long long)t, ids[t],
+                        least, (long long)plan->n_vocab - 1);
   return PGG_OK;
 }
 
@@ -124,13 +131,16 @@ static pgg_status judge_plan(const pgg_plan *plan, pgg_session *const *sessions,
   for (int i = 0; i < n_session; i++)
     if (!sessions[i] || sessions[i]->plan != plan)
       return pgg_fail(PGG_EINVAL, "step: session %d is %s", i, sessions[i] ? "of another plan" : "NULL");
+  for (int i = 1; i < n_session; i++)
+    if (sessions[i]->output != sessions[0]->output)
+      return pgg_fail(PGG_EINVAL, "step: session %d returns output %d, session 0 output %d: step them apart", i,
+                      sessions[i]->output, sessions[0]->output);
   return PGG_OK;
 }
 
 /* Numbers that are none end here rather than in somebody's text. */
 static pgg_status judge_out(const request *r) {
-  const pgg_plan *plan = r->plan;
-  int64_t cols = plan->nodes[plan->output].cols;
+  int64_t cols = out_of(r)->cols;
   const float *row = r->out;
   for (int i = 0; i < r->n_session; i++)
     for (int64_t w = 0; w < r->n_wanted[i]; w++, row += cols) {
@@ -193,7 +203,7 @@ static void pass(const request *r) {
 /* In the sessions' turn; parts and cancels: room for n_session. */
 static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int **cancels, int n_threads) {
   pgg_plan *plan = r->plan;
-  const int64_t cols = plan->nodes[plan->output].cols;
+  const int64_t cols = out_of(r)->cols;
   int64_t done = 0;
   float *next = r->out;
   pgg_status status = PGG_OK;
@@ -206,6 +216,7 @@ static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int
     pgg_piece piece = {.parts = parts,
                        .ids = r->ids ? r->ids + done : NULL,
                        .rows = r->rows ? r->rows + done * plan->n_input : NULL,
+                       .output = r->output,
                        .cancel = cancels,
                        .n_cancel = r->n_session,
                        .n_threads = n_threads};
@@ -245,7 +256,7 @@ static pgg_status run_step(const request *r, int n_threads) {
 pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n, int64_t n_wanted,
                             float *out, int n_threads) {
   if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
-  const request r = {session->plan, &session, &n, &n_wanted, 1, ids, rows, out};
+  const request r = {session->plan, &session, &n, &n_wanted, 1, ids, rows, out, session->output};
   pgg_status status = pgg_turn_begin(&session, 1);
   if (status) return status;
   status = run_step(&r, n_threads);
@@ -257,12 +268,28 @@ pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int
                          const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads) {
   if (!plan || !sessions || !counts || !n_wanted || n_session < 1)
     return pgg_fail(PGG_EINVAL, "step: plan, sessions, counts or n_wanted is NULL, or there are no sessions");
-  const request r = {plan, sessions, counts, n_wanted, n_session, ids, NULL, out};
-  pgg_status status;
-  if ((status = judge_plan(plan, sessions, n_session)) || (status = pgg_turn_begin(sessions, n_session))) return status;
+  pgg_status status = judge_plan(plan, sessions, n_session);
+  if (status) return status;
+  const request r = {plan, sessions, counts, n_wanted, n_session, ids, NULL, out, sessions[0]->output};
+  if ((status = pgg_turn_begin(sessions, n_session))) return status;
   status = run_step(&r, n_threads);
   pgg_turn_end(sessions, n_session, status == PGG_OK);
   return status;
+}
+
+pgg_status pgg_session_choose(pgg_session *session, int output) {
+  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
+  if (output < 0 || output >= session->plan->n_output)
+    return pgg_fail(PGG_EINVAL, "choose: there is no output %d (the plan has %d)", output, session->plan->n_output);
+  pgg_status status = pgg_turn_begin(&session, 1);
+  if (status) return status;
+  session->output = output;
+  pgg_turn_end(&session, 1, false);
+  return PGG_OK;
+}
+
+int64_t pgg_session_output_cols(const pgg_session *session) {
+  return session ? session->plan->nodes[session->plan->outputs[session->output]].cols : 0;
 }
 
 static pgg_status read_node(const pgg_session *session, int node, float *out, int64_t count) {
@@ -296,6 +323,15 @@ pgg_status pgg_session_node(pgg_session *session, int node, float *out, int64_t 
 
 pgg_status pgg_sampler_fits(const pgg_sampler *sampler, int64_t n_vocab); /* sample.c */
 
+/* A choice is made of what steps return unless they were told another. */
+static pgg_status judge_logits(pgg_session *const *sessions, int n) {
+  for (int i = 0; i < n; i++)
+    if (sessions[i]->output)
+      return pgg_fail(PGG_EINVAL, "next: session %d returns output %d, and tokens are chosen of output 0", i,
+                      sessions[i]->output);
+  return PGG_OK;
+}
+
 /* Room for n rows of logits. */
 static pgg_status logits_ready(pgg_session *session, int n, int64_t cols) {
   size_t bytes;
@@ -320,7 +356,7 @@ static pgg_status name_sequence(pgg_status status, int i) {
 static pgg_status step_and_choose(const request *asked, pgg_sampler *const *samplers, int64_t *ones, int n_threads,
                                   int32_t *out_ids) {
   const int n = asked->n_session;
-  const int64_t cols = asked->plan->nodes[asked->plan->output].cols;
+  const int64_t cols = out_of(asked)->cols;
   pgg_session *first = asked->sessions[0];
   pgg_status status = logits_ready(first, n, cols);
   if (status) return status;
@@ -339,9 +375,10 @@ pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const in
                             int32_t *id) {
   if (!session || !sampler || !id) return pgg_fail(PGG_EINVAL, "session, sampler or id is NULL");
   pgg_plan *plan = session->plan;
-  pgg_status status = pgg_sampler_fits(sampler, plan->nodes[plan->output].cols);
+  pgg_status status = judge_logits(&session, 1);
+  if (!status) status = pgg_sampler_fits(sampler, pgg_plan_output_cols(plan));
   if (status || (status = pgg_turn_begin(&session, 1))) return status;
-  const request r = {plan, &session, &n, NULL, 1, ids, NULL, NULL};
+  const request r = {plan, &session, &n, NULL, 1, ids, NULL, NULL, 0};
   int64_t one;
   status = step_and_choose(&r, &sampler, &one, n_threads, id);
   pgg_turn_end(&session, 1, status == PGG_OK);
@@ -353,15 +390,16 @@ pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampl
   if (!plan || !sessions || !samplers || !counts || !out_ids || n_session < 1)
     return pgg_fail(PGG_EINVAL, "next: plan, sessions, samplers, counts or out_ids is NULL, or there are no sessions");
   pgg_status status = judge_plan(plan, sessions, n_session);
+  if (!status) status = judge_logits(sessions, n_session);
   for (int i = 0; i < n_session && !status; i++) {
     if (!samplers[i]) return pgg_fail(PGG_EINVAL, "next: sampler %d is NULL", i);
-    if ((status = pgg_sampler_fits(samplers[i], plan->nodes[plan->output].cols))) return name_sequence(status, i);
+    if ((status = pgg_sampler_fits(samplers[i], pgg_plan_output_cols(plan)))) return name_sequence(status, i);
   }
   if (status) return status;
   int64_t *ones = malloc((size_t)n_session * sizeof *ones);
   if (!ones) return pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
   if (!(status = pgg_turn_begin(sessions, n_session))) {
-    const request r = {plan, sessions, counts, NULL, n_session, ids, NULL, NULL};
+    const request r = {plan, sessions, counts, NULL, n_session, ids, NULL, NULL, 0};
     status = step_and_choose(&r, samplers, ones, n_threads, out_ids);
     pgg_turn_end(sessions, n_session, status == PGG_OK);
   }

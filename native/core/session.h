@@ -8,6 +8,7 @@ struct pgg_session {
   pgg_plan *plan;
   pgg_memory memory;
   int64_t n_ctx;
+  int output;             /* of the plan's: what its steps return */
   _Atomic int64_t n_past; /* moves only when a step has ended well, or under the lock while there is none */
   atomic_int cancel;
   pgg_arenas own;              /* of a keep_all plan: its nodes stay readable */

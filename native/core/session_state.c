@@ -226,6 +226,7 @@ pgg_status pgg_session_fork(pgg_session *session, pgg_session **out) {
   if (!(status = pgg_session_new(session->plan, session->n_ctx, session->memory.type, &fork))) {
     pgg_lock();
     const bool open = !fork->closed; /* with the plan, meanwhile */
+    fork->output = session->output;
     if (open) {
       const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
       pgg_memory_share(session->plan, &fork->memory, &session->memory, n_past);

@@ -67,7 +67,6 @@ static pgg_status same_shape(const pgg_plan *plan, const pgg_op *op, int first, 
 
 static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, embed, table));
-  if (plan->n_input) return pgg_fail(PGG_EINVAL, "%s: the plan is fed by rows already", op->name);
   if (w->rows > INT32_MAX)
     return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows, more than ids can name", op->name, w->name, (ll)w->rows);
   out->rows = PGG_ROWS_TOKENS;
@@ -76,8 +75,7 @@ static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *
 }
 
 static pgg_status judge_input(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
-  if (plan->n_input || plan->n_embed)
-    return pgg_fail(PGG_EINVAL, "%s: the plan is fed by %s already", op->name, plan->n_input ? "rows" : "ids");
+  if (plan->n_input) return pgg_fail(PGG_EINVAL, "%s: the plan is fed by rows already", op->name);
   out->rows = PGG_ROWS_TOKENS;
   out->cols = PGG_INT(op, input, cols);
   return PGG_OK;

@@ -138,6 +138,7 @@ typedef enum pgg_op_kind {
 PGG_API const char *pgg_op_name(int kind);       /* "rms_norm"; NULL if there is no such op */
 PGG_API const char *pgg_activation_name(int at); /* "silu"; NULL if there is none */
 
+enum { PGG_MAX_OUTPUTS = 8 }; /* of a plan */
 enum { PGG_MAX_SRC = 6, PGG_MAX_WEIGHTS = 6, PGG_MAX_INTS = 12, PGG_MAX_FLOATS = 8 };
 
 typedef struct pgg_op {
@@ -226,6 +227,8 @@ PGG_API int pgg_plan_close(pgg_plan *plan);
 PGG_API pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const void *data, int64_t rows,
                                    int64_t cols, int *index);
 PGG_API pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node);
+/* Once for each node that steps may return, at most PGG_MAX_OUTPUTS; the first is what they return unless a session was
+ * told another (pgg_session_choose). */
 PGG_API pgg_status pgg_plan_output(pgg_plan *plan, int node);
 /* Before freezing: ops first_op to last_op, both included and counted in the order of pgg_plan_op, run on a device; ops
  * that are not placed run on device 0. Nodes that another device reads are copied at the cuts. */
@@ -234,7 +237,7 @@ PGG_API pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits);
 
 enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
 PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
-PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* 0 while there is no output */
+PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* of the first output; 0 while there is none */
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
 PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the whole plan, shared by its sessions */
 /* Most bytes of key/value cache that a session of n_ctx positions holds, in a type, when all are filled: a window keeps
@@ -289,8 +292,13 @@ PGG_API pgg_status pgg_session_load(pgg_session *session, const void *bytes, siz
  * is spent. on 0 takes it back. */
 PGG_API void pgg_session_cancel(pgg_session *session, int on);
 
-/* Feeds n tokens at positions n_past... Input: ids (n), or rows (n, cols) for a plan that begins with `input`.
- * out (n_wanted, cols of the output node) receives the last n_wanted positions; n_wanted may be 0.
+/* Which of the plan's outputs steps of the session return from now on: 0, the first, until told. Only what it needs is
+ * computed. */
+PGG_API pgg_status pgg_session_choose(pgg_session *session, int output);
+PGG_API int64_t pgg_session_output_cols(const pgg_session *session); /* of the output that was chosen */
+/* Feeds n tokens at positions n_past... Input: ids (n), or rows (n, cols) for a plan that begins with `input`; one or
+ * both for a plan with `embed` and `input`, where an id may be -1: NULL or -1 are zeros.
+ * out (n_wanted, cols of the output) receives the last n_wanted positions; n_wanted may be 0.
  * On any failure the session is as before the call. */
 PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                     int64_t n_wanted, float *out, int n_threads);

@@ -87,7 +87,7 @@ class Built:
     @property
     def out(self) -> Node:
         """The node that a step returns unless it is asked for another: the logits of a decoder."""
-        return self.outputs.first
+        return self.outputs.nodes[0]
 
 
 def build(g: Graph, c: Config, w: Weights) -> Built:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from pyggml.graph import Node
@@ -19,12 +18,12 @@ class Outputs:
     logits: Node | None = None
     embedding: Node | None = None
 
-    def __iter__(self) -> Iterator[tuple[str, Node]]:
-        """(name, node) of those that are there; the first is what a step returns unless it is asked for another."""
-        nodes = ((each.name, getattr(self, each.name)) for each in fields(self))
-        return ((name, node) for name, node in nodes if node is not None)
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Those that are there, as Graph.finish takes them: a step returns the first unless it is asked for another."""
+        return tuple(node for name in self.names if (node := getattr(self, name)) is not None)
 
     @property
-    def first(self) -> Node:
-        """The node that a step returns unless it is asked for another."""
-        return next(iter(self))[1]
+    def names(self) -> tuple[str, ...]:
+        """The names of nodes: the number that a session is given is a place in them."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) is not None)

@@ -284,7 +284,8 @@ static void test_shapes(void) {
   CHECK_FAILS(PGG_ESHAPE, "blk.3.attn_norm is (tokens, 32), rows is (wanted, 32)", pgg_plan_op(plan, &op, &bad));
   op = op_of(PGG_OP_INPUT, "input", -1, -1);
   PGG_INT(&op, input, cols) = 8;
-  CHECK_FAILS(PGG_EINVAL, "fed by ids already", pgg_plan_op(plan, &op, &bad));
+  CHECK_OK(pgg_plan_op(plan, &op, &bad)); /* beside ids */
+  CHECK_FAILS(PGG_EINVAL, "fed by rows already", pgg_plan_op(plan, &op, &bad));
   op.kind = 99;
   CHECK_FAILS(PGG_EINVAL, "no op of kind 99", pgg_plan_op(plan, &op, &bad));
   pgg_limits limits = {8, 8, 0};
@@ -340,6 +341,43 @@ static void test_input(void) {
   pgg_plan_free(plan);
 }
 
+/* Two outputs of one plan: a session returns the one that it was told. */
+static void test_outputs(void) {
+  pgg_plan *plan = NULL;
+  int x, y, z;
+  const float in[6] = {1, 2, 3, -1, 0, 5};
+  float out[6];
+  CHECK_OK(pgg_plan_new(&plan));
+  pgg_op op = op_of(PGG_OP_INPUT, "input", -1, -1);
+  PGG_INT(&op, input, cols) = 3;
+  CHECK_OK(pgg_plan_op(plan, &op, &x));
+  op = op_of(PGG_OP_SCALE, "scale", x, -1);
+  PGG_FLOAT(&op, scale, factor) = 2;
+  CHECK_OK(pgg_plan_op(plan, &op, &y));
+  op = op_of(PGG_OP_CONCAT, "concat", y, x);
+  PGG_INT(&op, concat, a_seg) = PGG_INT(&op, concat, b_seg) = 3;
+  CHECK_OK(pgg_plan_op(plan, &op, &z));
+  CHECK_OK(pgg_plan_output(plan, z));
+  CHECK_OK(pgg_plan_output(plan, y));
+  for (int i = 2; i < PGG_MAX_OUTPUTS; i++) CHECK_OK(pgg_plan_output(plan, x));
+  CHECK_FAILS(PGG_EINVAL, "a plan has at most 8", pgg_plan_output(plan, x));
+  pgg_limits limits = {4, 8, 0};
+  CHECK_OK(pgg_plan_freeze(plan, &limits));
+  pgg_session *s = NULL;
+  CHECK_OK(pgg_session_new(plan, 8, PGG_F32, &s));
+  CHECK(pgg_plan_output_cols(plan) == 6 && pgg_session_output_cols(s) == 6, "columns of the first output");
+  CHECK_OK(pgg_session_step(s, NULL, in, 2, 1, out, 1));
+  for (int c = 0; c < 6; c++) CHECK(out[c] == (c < 3 ? 2 * in[3 + c] : in[c]), "first output, column %d", c);
+  CHECK_FAILS(PGG_EINVAL, "there is no output 8 (the plan has 8)", pgg_session_choose(s, PGG_MAX_OUTPUTS));
+  CHECK_FAILS(PGG_EINVAL, "there is no output -1", pgg_session_choose(s, -1));
+  CHECK_OK(pgg_session_choose(s, 1));
+  CHECK(pgg_session_output_cols(s) == 3, "columns of the second output");
+  CHECK_OK(pgg_session_step(s, NULL, in, 2, 2, out, 2));
+  for (int c = 0; c < 6; c++) CHECK(out[c] == 2 * in[c], "second output, value %d", c);
+  pgg_session_free(s);
+  pgg_plan_free(plan);
+}
+
 int main(void) {
   test_reference(PGG_F32, 64, 96, 67, 1e-5);
   test_reference(PGG_F16, 64, 96, 67, 1e-5);
@@ -353,5 +391,6 @@ int main(void) {
   test_nodes();
   test_shapes();
   test_input();
+  test_outputs();
   return check_done("test_core");
 }

@@ -67,11 +67,14 @@ static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_segment *n
 /* Which products read what was prepared for an earlier one. */
 static void note_products(const pgg_segment *segment, pgg_cpu_op *ops) {
   const pgg_plan *plan = segment->plan;
+  unsigned serves = 0;
   int acts_of = -1, panels_of = -1, panels_type = -1; /* nodes whose prepared rows lie in scratch */
   int prepared_by = -1, slot = 1;
   for (int i = segment->first; i < segment->end; i++) {
     const pgg_op *op = &plan->ops[i].op;
     if (op->kind != PGG_OP_MATMUL) continue;
+    if (serves != plan->ops[i].serves) acts_of = panels_of = -1; /* one may run without the other */
+    serves = plan->ops[i].serves;
     const int src = PGG_SRC(op, matmul, x), type = plan->weights[PGG_WEIGHT(op, matmul, w)].type;
     ops[i].acts_there = acts_of == src;
     ops[i].panels_there = panels_of == src && panels_type == type;
@@ -94,7 +97,10 @@ static pgg_status note_ops(const pgg_segment *segment, pgg_cpu_segment *notes) {
   notes->opening = -1;
   for (int i = segment->first; i < segment->end; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (notes->opening < 0 && plan->nodes[plan->ops[i].node].rows == PGG_ROWS_TOKENS) notes->opening = i;
+    if (notes->opening < 0 && plan->nodes[plan->ops[i].node].rows == PGG_ROWS_TOKENS) {
+      notes->opening = i;
+      segment->plan->ops[i].serves = ~0u; /* the tables of ropes are made before it, whatever is asked for */
+    }
     note_work(plan, op, notes);
     if (op->kind == PGG_OP_ROPE && !note_rope(plan, notes, i))
       return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);

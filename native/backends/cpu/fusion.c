@@ -30,6 +30,7 @@ static bool made_in(const pgg_plan *plan, int node, int first, int end) {
 /* Whether op `at` needs of the row [first, at) only the columns that it makes itself. */
 static bool fits(const pgg_plan *plan, int first, int at) {
   const pgg_op *op = &plan->ops[at].op;
+  if (plan->ops[at].serves != plan->ops[first].serves) return false; /* one may run without the other */
   if (op->kind == PGG_OP_MATMUL) return PGG_SRC(op, matmul, x) == PGG_SRC(&plan->ops[first].op, matmul, x);
   if (op->kind == PGG_OP_ATTENTION)
     return made_in(plan, PGG_SRC(op, attention, k), first, at) && made_in(plan, PGG_SRC(op, attention, v), first, at);
@@ -42,6 +43,7 @@ static bool fits(const pgg_plan *plan, int first, int at) {
 static int64_t prepare_units(const pgg_segment *segment, int at, const pgg_cpu_op *ops) {
   const pgg_plan *plan = segment->plan;
   if (at >= segment->end || plan->ops[at].op.kind != PGG_OP_MATMUL || ops[at].acts_there) return 0;
+  if (plan->ops[at].serves != plan->ops[at - 1].serves) return 0;
   const pgg_op *op = &plan->ops[at].op;
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, matmul, w)];
   if (PGG_SRC(op, matmul, x) != plan->ops[at - 1].node || !pgg_cpu_takes_blocks(w->type) || w->cols % PGG_ACT_LEN)

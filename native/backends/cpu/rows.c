@@ -159,13 +159,20 @@ static pgg_status embed_judge(const pgg_plan *plan, const pgg_op *op, const pgg_
 
 static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
   const pgg_weight *w = &run->plan->weights[PGG_WEIGHT(&rec->op, embed, table)];
+  if (!run->ids || run->ids[r] < 0) {
+    memset(y, 0, (size_t)w->cols * sizeof(float));
+    return;
+  }
   pgg_cpu_scratch_of(run)->kernels->decode[w->type]((const char *)w->data + (size_t)run->ids[r] * w->row_bytes, y,
                                                     w->cols);
 }
 
 static void input_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
   const int64_t cols = cols_of(run, rec->node);
-  memcpy(y, run->rows + r * cols, (size_t)cols * sizeof(float));
+  if (run->rows)
+    memcpy(y, run->rows + r * cols, (size_t)cols * sizeof(float));
+  else
+    memset(y, 0, (size_t)cols * sizeof(float));
 }
 
 static void softmax_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {

@@ -18,7 +18,8 @@ typedef struct pgg_run {
   const int32_t *ids; /* (n), or NULL */
   const float *rows;  /* (n, plan->n_input), or NULL */
   char *arena;
-  float *out; /* (wanted, cols) of the bound output node */
+  int output; /* which of the plan's outputs is computed: ops that do not serve it are left out */
+  float *out; /* (wanted, cols) of that node */
   const void *scratch;
   int nth;   /* threads of the team */
   int ith;   /* of this thread; here and below each thread has its own copy of the record */

@@ -146,6 +146,7 @@ static pgg_share look(exec_walk *w) {
   const pgg_plan *plan = w->run->plan;
   for (; w->next.op < w->run->segment->end; w->next = (exec_stage){w->next.op + 1, 0}) {
     if (pgg_run_rows(w->run, plan->ops[w->next.op].node) == 0) continue;
+    if (!(plan->ops[w->next.op].serves & 1u << w->run->output)) continue;
     for (;; w->next.stage++) {
       pgg_share share = pgg_cpu_share(w->run, w->next.op, w->next.stage);
       if (share == PGG_SHARE_END) break;
@@ -281,7 +282,7 @@ static void run_ops(exec_thread *me) {
 /* The output where it is not bound to the caller's rows. */
 static void copy_output(const pgg_run *run) {
   const pgg_plan *plan = run->plan;
-  int node = plan->output;
+  int node = plan->outputs[run->output];
   const int maker = plan->nodes[node].op;
   if (node == plan->bound || !run->out || maker < run->segment->first || maker >= run->segment->end) return;
   int64_t cols = plan->nodes[node].cols, stride = plan->nodes[node].stride;
@@ -322,7 +323,7 @@ static void job_main(void *ctx, pgg_team *team, int ith, int nth) {
   run_ops(&me);
   if (ith == 0 && job->piece->n_barrier) *job->piece->n_barrier = (int)me.turn;
   pgg_team_barrier(team);
-  if (ith == 0 && !poll(job)) copy_output(&job->run);
+  if (ith == 0 && !poll(job)) copy_output(&me.run); /* its own nodes are as good as any */
 }
 
 static double work(const pgg_cpu_segment *notes, const pgg_piece *piece) {
@@ -356,6 +357,7 @@ pgg_status pgg_cpu_run(pgg_segment *segment, const pgg_piece *piece) {
                       .wanted = piece->wanted,
                       .ids = piece->ids,
                       .rows = piece->rows,
+                      .output = piece->output,
                       .out = piece->out};
   job.profile = atomic_load_explicit(&plan->profile, memory_order_relaxed);
   const double macs = work(notes, piece);
