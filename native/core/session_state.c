@@ -193,8 +193,8 @@ void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past) 
 static pgg_status load(pgg_session *session, const char *bytes, size_t size, int64_t *from) {
   pgg_plan *plan = session->plan;
   pgg_memory memory;
-  const char *rows;
-  int64_t n_past;
+  const char *rows = NULL;
+  int64_t n_past = 0;
   pgg_status status = judge(session, bytes, size, from, &n_past, &rows);
   if (status || (status = pgg_memory_prepare(plan, &session->memory, from, n_past, &memory))) return status;
   if ((status = walk(plan, &memory, n_past, write_rows, (char *)rows)))
