@@ -241,7 +241,7 @@ PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* of the first outp
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
 PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the whole plan, shared by its sessions */
 /* Most bytes of key/value cache that a session of n_ctx positions holds, in a type, when all are filled: a window keeps
- * what it looks back at and a step. 0 if the type cannot hold it, or before freezing. */
+ * what it looks back at and a step. 0 if the type cannot hold it, or before freezing; never more than SIZE_MAX / 4. */
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
 
 /* Bytes that each open session's cache holds now; what forks share counts in each. Returns their count. */
