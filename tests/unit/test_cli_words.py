@@ -346,6 +346,7 @@ def on_a_terminal(path: Path, steps: list[tuple[bytes, bytes]]) -> tuple[str, in
                     shown += got
             seen = len(shown)
             if typed:
+                time.sleep(0.5)  # CPython's line editor does not see a Ctrl-C between its prompt and its wait
                 os.write(fd, typed)
     os.close(fd)
     return shown.decode(errors="replace"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
