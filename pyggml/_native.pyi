@@ -1,6 +1,6 @@
 """Types of the native extension. Thin: check, release the GIL, call; all sense lives above or below."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,12 @@ def matmul(type_id: int, raw: Any, m: int, k: int, x: F32, n_threads: int = 0) -
 
 def gguf_strings(data: Any, at: int, count: int) -> tuple[NDArray[np.uint64], int]:
     """Spans (count, 2) offset, length of count strings from data[at], and the offset behind the last."""
+
+class Ended:
+    """A with-block of one thread beside: finish(None) ends it, an empty working says so; then comes ended(error)."""
+
+    def __init__(self, finish: Callable[[None], object], working: set[Any]) -> None: ...
+    def __exit__(self, kind: object, error: object, trace: object) -> None: ...
 
 class Descriptor:
     """A file, opened as os.open does it; its descriptor is given back once: by close(), or with the object.

@@ -49,3 +49,20 @@ def wait_empty(set things not None, double seconds=-1.0, but=None):
         return True
     finally:
         PyThread_free_lock(never)
+
+
+cdef class Ended:
+    """A with-block of one thread beside, whose end is compiled code: no Ctrl-C comes before what ends the thread.
+
+    finish(None) ends it, working it empties when it touches nothing more; then comes self.ended(error or None).
+    """
+    cdef object _finish
+    cdef set _working
+
+    def __init__(self, finish, set working not None):
+        self._finish, self._working = finish, working
+
+    def __exit__(self, kind, error, trace):
+        self._finish(None)
+        wait_empty(self._working)
+        self.ended(error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from pyggml import _native
@@ -17,7 +16,7 @@ _WAITING = 2  # pieces that are made and not written yet
 _TO_DISK = 64 << 20  # bytes between two flushes
 
 
-class Behind:
+class Behind(_native.Ended):
     """write(piece) puts pieces into out, in order; they must stay as they are until the with-block has ended.
 
     An error of the disk is raised by a later write() or by the end of the block.
@@ -40,8 +39,9 @@ class Behind:
         for _ in range(_WAITING):
             self._places.put(None)
         self._error: BaseException | None = None
-        self._dropped = False
         self._working: set[str] = set()  # until the thread touches out no more
+        # Ctrl-C or not: whoever closes out behind the block closes it behind the last write.
+        super().__init__(self._pieces.put, self._working)
 
     def write(self, piece: Any) -> None:
         """Hands a buffer over; waits while too many are on their way."""
@@ -64,21 +64,17 @@ class Behind:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._dropped = kind is not None
-        self._pieces.put(None)
-        _native.wait_empty(self._working)  # Ctrl-C or not: whoever closes out now closes it behind the last write
-        if kind is None and self._error is not None:
+    def ended(self, error: BaseException | None) -> None:
+        """At the end of the block, which may have an error of its own."""
+        if error is None and self._error is not None:
             raise self._error
 
     def _work(self) -> None:
-        """Takes pieces until None; after an error, or when all is dropped, without writing them."""
+        """Takes pieces until None; after an error without writing them."""
         try:
             while (piece := self._pieces.get()) is not None:
                 try:
-                    if self._error is None and not self._dropped:
+                    if self._error is None:
                         self._write(piece)
                 except BaseException as error:  # whatever it is belongs to the one who writes
                     self._error = error

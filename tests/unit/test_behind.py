@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -111,3 +113,34 @@ def test_without_a_thread_it_writes_itself(monkeypatch: pytest.MonkeyPatch) -> N
     assert out.getvalue() == b"one two"
     with pytest.raises(OSError, match="No space"), Behind(Full()) as behind:
         behind.write(b"x")
+
+
+def test_ctrl_c_at_any_moment_leaves_no_thread() -> None:
+    def strike(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    rng, struck = random.Random(3), 0
+    old = signal.signal(signal.SIGALRM, strike)
+    try:
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 1e-3))
+                with Behind(io.BytesIO()) as behind:
+                    for _ in range(4):
+                        behind.write(b"x" * 5000)
+                while True:
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                struck += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert struck == 300
+
+    def alive() -> list[threading.Thread]:  # one whose start was interrupted stays in threading's list and never lived
+        return [thread for thread in threading.enumerate() if thread.name == "pyggml-write" and thread.is_alive()]
+
+    ends = time.monotonic() + 20
+    while alive() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert not alive()
