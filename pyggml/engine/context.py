@@ -49,6 +49,6 @@ def free_memory() -> int:
             for line in f:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    except OSError:  # no /proc: another system, which says 0 as documented
+        return 0
     return 0
