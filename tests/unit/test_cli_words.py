@@ -334,17 +334,20 @@ def on_a_terminal(path: Path, steps: list[tuple[bytes, bytes]]) -> tuple[str, in
     if pid == 0:
         os.environ |= {"NO_COLOR": "1", "TERM": "dumb"}
         os.execv(sys.executable, [sys.executable, "-m", "pyggml", "chat", str(path), "-n", "8", "--temp", "0"])
-    shown, seen = b"", 0
+    shown, seen, typed = b"", 0, b""
     ends = time.monotonic() + 60
     with contextlib.suppress(OSError):  # the end of a terminal
-        for wanted, typed in [*steps, (b"\0", b"")]:
+        for wanted, types in [*steps, (b"\0", b"")]:
             while wanted not in shown[seen:] and time.monotonic() < ends:
                 if select.select([fd], [], [], 1.0)[0]:
                     got = os.read(fd, 4096)
                     if not got:
                         raise OSError
                     shown += got
+                elif typed == b"\x03":  # missed: people press it again
+                    os.write(fd, typed)
             seen = len(shown)
+            typed = types
             if typed:
                 time.sleep(0.5)  # CPython's line editor does not see a Ctrl-C between its prompt and its wait
                 os.write(fd, typed)
