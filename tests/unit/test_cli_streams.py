@@ -141,7 +141,7 @@ def test_a_character_that_the_output_lacks_is_replaced(ended: dict[str, Done]) -
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_stopped_in_the_first_second(name: str) -> None:
-    code = "import sys; sys.argv = ['pyggml', 'run', 'x', '-n', '100000']; print('up', flush=True);"
+    code = "import sys; sys.argv = ['pyggml', 'bench', '-r', '100000']; print('up', flush=True);"
     code += "import pyggml.cli; pyggml.cli.main()"
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
