@@ -19,6 +19,7 @@ from pyggml.arguments import whole_or_none
 from pyggml.config import Config
 from pyggml.engine import context
 from pyggml.engine.build import N_BATCH, build, check_vocab
+from pyggml.engine.cache_type import cache_type
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.regular_file import PathLike
 from pyggml.quant.types import QuantType, QuantTypeLike
@@ -109,7 +110,7 @@ def part_of(name: str) -> str:
 
 def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
     n_ctx = whole_or_none("n_ctx", n_ctx, 1, context.MAX_CTX)
-    kind = QuantType.parse(kv_type, "kv_type")
+    kind = cache_type(kv_type)
     infos = list(file.tensors.values())
     held, config, note = _held(file, n_ctx, kind)
     by_part, bytes_by_part = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)

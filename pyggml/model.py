@@ -21,6 +21,7 @@ from pyggml.arguments import ids as read_ids
 from pyggml.chat.render import Messages, render
 from pyggml.completion import Completion
 from pyggml.engine import scoring
+from pyggml.engine.cache_type import cache_type
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
 from pyggml.engine.generation import Request
@@ -36,7 +37,7 @@ from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.files.texts import Text, check_no_name, is_text, text_of, too_short
 from pyggml.pickling import Held
 from pyggml.quant.tensor import Tensor
-from pyggml.quant.types import QuantType, QuantTypeLike
+from pyggml.quant.types import QuantTypeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -105,7 +106,7 @@ class Model(Held):
         if text("device", device).lower() not in ("auto", "cpu"):
             raise UnsupportedError(f"device {device!r:.60} is not available in this build; use 'auto' or 'cpu'")
         self.n_threads = whole_or_none("n_threads", n_threads, 1, MAX_THREADS) or _native.default_threads()
-        kind = QuantType.parse(kv_type, "kv_type")
+        kind = cache_type(kv_type)
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, MAX_CTX)
         mmap, progress = flag("mmap", mmap), function("progress", progress)
         prefix_reuse = flag("prefix_reuse", prefix_reuse)

@@ -11,6 +11,7 @@ import typer
 
 from pyggml.cli.streams import read_stdin, text_of_argument
 from pyggml.cli.usage import Usage
+from pyggml.engine.cache_type import CACHE_TYPES
 from pyggml.engine.settings import SETTINGS, Settings
 from pyggml.files.texts import read_text
 
@@ -33,7 +34,7 @@ Context = Annotated[
 Chunk = Annotated[int, typer.Option("--ctx", "-c", "--ctx-size", "--n-ctx", help="Tokens in a chunk.")]
 Chunks = Annotated[int | None, typer.Option("--chunks", help="At most so many chunks.")]
 KvType = Annotated[
-    str, typer.Option("--kv-type", "--cache-type", help="Type of the key/value cache: f32, f16, bf16, q8_0, q4_0.")
+    str, typer.Option("--kv-type", "--cache-type", help=f"Type of the key/value cache: {', '.join(CACHE_TYPES)}.")
 ]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
 Stats = Annotated[bool, typer.Option("--stats", "--verbose", help="Tokens per second, on stderr.")]

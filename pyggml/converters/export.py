@@ -32,6 +32,9 @@ _SKIPPED = re.compile(r"^rope_(freqs|factors_\w+)\.weight$")
 _DTYPES = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 
+_OF_FILES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".npz", ".json")
+
+
 def to_safetensors(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> tuple[str, int, int, str | None]:
@@ -45,6 +48,12 @@ def to_safetensors(
     folder = os.fsdecode(os.fspath(dst))
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise GGUFError(f"{clip(folder)} exists and is no directory; it is not replaced")
+    ending = os.path.splitext(folder)[1].lower()
+    if ending in _OF_FILES and not os.path.isdir(folder):
+        raise ArgumentError(
+            f"dst {clip(folder)} ends as a file does; a .gguf becomes a directory with model.safetensors, config.json "
+            "and the tokenizer in it: give a name without an ending"
+        )
     with gguf.open(src) as file:
         model_type, family = families.by_arch(file.arch)
         if any("_exps." in name for name in file.tensors) and not any("experts.#" in n for n in family.names):

@@ -31,6 +31,7 @@ from pyggml.errors import (
     PyggmlError,
     UnsupportedError,
 )
+from pyggml.files import foreign
 from pyggml.quant.types import QuantType
 
 if TYPE_CHECKING:
@@ -58,13 +59,14 @@ class Loaded:
         self._mapped = mmap
         try:
             metadata = self.file.metadata
-            self.config = leaving.whole(arch.config, metadata)
-            self._text = leaving.Made(partial(leaving.whole, _tokenizer, metadata))
-            made = build(self.file, self.config)
+            with foreign.reading(self.file.path, "model"):
+                self.config = leaving.whole(arch.config, metadata)
+                self._text = leaving.Made(partial(leaving.whole, _tokenizer, self.file.path, metadata))
+                made = build(self.file, self.config)
+                self.n_vocab = made.n_vocab
+                check_vocab(metadata, self.n_vocab)
             if self.config.unknown:
                 log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
-            self.n_vocab = made.n_vocab
-            check_vocab(metadata, self.n_vocab)
             most = context.exact(self.config, n_ctx, made.n_ctx)
             if not mmap:  # only what was found good is worth its memory
                 made = build(self.file, self.config, copy=True, progress=progress)
@@ -165,7 +167,8 @@ class _Stepping:
 
 # It imports what it needs and is called whole: a child forked meanwhile would wait for the locks of modules that a
 # thread it does not have is importing.
-def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+def _tokenizer(path: str, metadata: Mapping[str, Any]) -> Tokenizer:
     from pyggml.tokenizer import from_metadata
 
-    return from_metadata(metadata)
+    with foreign.reading(path, "tokenizer"):
+        return from_metadata(metadata)

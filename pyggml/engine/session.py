@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.arguments import instance, whole, whole_or_none, wrong_type
+from pyggml.engine.cache_type import cache_type
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.prompts import Ids
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.atomic_file import replacing
 from pyggml.files.regular_file import RegularFile
 from pyggml.pickling import Held
-from pyggml.quant.types import QuantType, QuantTypeLike
+from pyggml.quant.types import QuantTypeLike
 from pyggml.shown import clip
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Session(Held):
         if not isinstance(loaded, Loaded):
             raise wrong_type("model", "a Model", model, "m.session() makes a session")
         loaded.check_open()
-        kind = loaded.kv_type if kv_type is None else QuantType.parse(kv_type, "kv_type")
+        kind = loaded.kv_type if kv_type is None else cache_type(kv_type)
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, loaded.n_ctx) or loaded.n_ctx
         self._loaded = loaded
         self._kv_type = kind

@@ -251,6 +251,16 @@ def test_a_folder_with_another_models_files_is_left_alone(src, tmp_path):
         pyggml.convert(tmp_path / "x.gguf", tmp_path / "again")
 
 
+@pytest.mark.parametrize("name", ["y.gguf", "model.safetensors", "m.BIN"])
+def test_a_directory_is_not_named_as_a_file(name, src, tmp_path):
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    with pytest.raises(pyggml.ArgumentError, match=rf"{name}' ends as a file does.*give a name without an ending"):
+        pyggml.convert(tmp_path / "x.gguf", tmp_path / name)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()  # who made it so means it
+    assert pyggml.convert(tmp_path / "x.gguf", tmp_path / name).arch == "llama"
+
+
 def test_a_gguf_file_is_known_by_its_content(src, tmp_path):
     pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
     blob = tmp_path / "sha256-0123"

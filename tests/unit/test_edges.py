@@ -27,9 +27,11 @@ from pyggml.arguments import ids, number, path, shown, whole
 from pyggml.chat.template import ChatTemplate
 from pyggml.completion import Alternative
 from pyggml.config import Config
+from pyggml.engine.cache_type import CACHE_TYPES
 from pyggml.errors import ArgumentTypeError, FileError, FileExists, FileForbidden, FileIsFolder, FileMissing
 from pyggml.keywords import hint
 from pyggml.model import BUNDLED
+from pyggml.quant.types import QuantType
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ enable_thinking }}"
 HI = [{"role": "user", "content": "hi"}]
@@ -222,6 +224,36 @@ def test_missing_files_are_file_not_found_errors(tmp_path: Path, m: Any) -> None
         assert str(caught.value.filename).startswith(str(gone))
         assert pickle.loads(pickle.dumps(caught.value)).filename == caught.value.filename
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("llama.attention.head_count", 0, "head_count is 0"),
+        ("llama.block_count", 9, "blk.2.attn_norm.weight is missing"),
+        ("tokenizer.ggml.merges", [3], "merges"),
+    ],
+)
+def test_a_broken_model_is_told_by_its_path(key: str, value: object, says: str, tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "x.gguf", extra={key: value}).path
+    with pytest.raises(pyggml.GGUFError, match=says) as told, pyggml.load(path) as model:
+        model.tokenize("a")
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize("kv_type", ["q4_k", "zz", "i32", 12])
+def test_a_cache_type_is_told_by_the_types_of_caches(kv_type: Any, m: Any) -> None:
+    for call in (lambda: pyggml.load(kv_type=kv_type), lambda: pyggml.estimate(BUNDLED, kv_type=kv_type)):
+        with pytest.raises(pyggml.ArgumentError, match=r"kv_type is .*, expected one of f32, f16, bf16, q8_0, q4_0"):
+            call()
+    with pytest.raises(pyggml.ArgumentError, match="kv_type is"):
+        m.session(kv_type=kv_type)
+
+
+def test_every_type_that_the_core_caches_is_a_cache_type(tmp_path: Path) -> None:
+    with pyggml.load(tiny.write(tmp_path / "x.gguf", head_dim=32).path) as model:
+        held = {kind.name for kind in QuantType if model._loaded.plan.kv_bytes(kind.id, 8)}
+    assert held == set(CACHE_TYPES)
 
 
 def test_other_refusals_of_the_system(tmp_path: Path) -> None:
