@@ -168,6 +168,13 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols) noexcept
     int64_t pgg_plan_output_cols(const pgg_plan *plan) noexcept
     int64_t pgg_plan_input_cols(const pgg_plan *plan) noexcept
+    ctypedef struct pgg_plan_bytes:
+        size_t weights
+        size_t scratch
+        size_t cache
+        size_t position
+        size_t mark
+    pgg_status pgg_plan_memory(const pgg_plan *plan, int device, int kv_type, int64_t n_ctx, pgg_plan_bytes *bytes) noexcept
     size_t pgg_plan_arena_bytes(const pgg_plan *plan) noexcept
     size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) noexcept
 
@@ -191,6 +198,10 @@ cdef extern from "pgg.h" nogil:
     int64_t pgg_session_n_ctx(const pgg_session *session) noexcept
     pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) noexcept
     int64_t pgg_session_reach(const pgg_session *session) noexcept
+    int64_t pgg_session_back(const pgg_session *session, int64_t n_past) noexcept
+    int PGG_MAX_MARKS
+    pgg_status pgg_session_mark(pgg_session *session) noexcept
+    pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past) noexcept
     pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork) noexcept
     pgg_status pgg_session_shift(pgg_session *session, int64_t first, int64_t last) noexcept
     pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) noexcept

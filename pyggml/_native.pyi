@@ -102,6 +102,9 @@ class Plan:
         weight in that file, ends: ids that end a text."""
 
     def kv_bytes(self, kv_type: int, n_ctx: int) -> int: ...
+    def memory(self, kv_type: int, n_ctx: int, device: int = -1) -> dict[str, int]:
+        """Bytes on a device, or on all: weights, scratch, cache, position and mark, as pgg_plan_bytes has them."""
+
     @property
     def arena_bytes(self) -> int: ...
     def step(
@@ -145,6 +148,8 @@ class Sampler:
     def next(self, logits: F32) -> int: ...
     def logprobs(self, logits: F32, token: int, n_top: int) -> tuple[float, tuple[tuple[int, float], ...]]: ...
 
+MOST_MARKS: int
+
 class Session:
     def __init__(self, plan: Plan, n_ctx: int, kv_type: int, output: int = 0) -> None: ...
     @property
@@ -160,6 +165,13 @@ class Session:
     def reach(self) -> int:
         """The lowest position, but 0, that truncate can go back to."""
 
+    def back(self, n_past: int) -> int:
+        """The highest position, at most n_past, that truncate can go back to."""
+
+    def mark(self) -> None:
+        """Keeps what recurrent states are here."""
+
+    def unmark(self, n_past: int) -> None: ...
     def fork(self) -> Session:
         """Another at the same position; what both remember is kept once."""
 

@@ -342,6 +342,9 @@ cdef class Sampler:
         return logprob, tuple([(ids[i], values[i]) for i in range(n_top)])
 
 
+MOST_MARKS = <int>PGG_MAX_MARKS
+
+
 cdef class Session:
     cdef pgg_session *p
     cdef Plan plan
@@ -383,6 +386,21 @@ cdef class Session:
     @property
     def reach(self):
         return pgg_session_reach(self.p)
+
+    def back(self, int64_t n_past):
+        return pgg_session_back(self.p, n_past)
+
+    def mark(self):
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_mark(self.p)
+        check(status)
+
+    def unmark(self, int64_t n_past):
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_unmark(self.p, n_past)
+        check(status)
 
     def fork(self):
         cdef Session other = Session.__new__(Session, self.plan, 0, 0, bare=True)

@@ -97,7 +97,7 @@ cdef class Plan:
             if value is None and not field.optional:
                 raise _errors.ArgumentError(f"{name}: op {kind} needs {field.name}")
             if field.kind == "node":
-                op.src[n_src] = value
+                op.src[n_src] = -1 if value is None else value
                 n_src += 1
             elif field.kind == "weight":
                 op.weight[n_weight] = -1 if value is None else value
@@ -155,6 +155,12 @@ cdef class Plan:
 
     def kv_bytes(self, int kv_type, int64_t n_ctx):
         return pgg_plan_kv_bytes(self.p, kv_type, n_ctx)
+
+    def memory(self, int kv_type, int64_t n_ctx, int device=-1):
+        cdef pgg_plan_bytes got
+        check(pgg_plan_memory(self.p, device, kv_type, n_ctx, &got))
+        return {"weights": got.weights, "scratch": got.scratch, "cache": got.cache, "position": got.position,
+                "mark": got.mark}
 
     @property
     def arena_bytes(self):

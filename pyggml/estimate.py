@@ -184,10 +184,11 @@ def _of_plan(file: gguf.GGUFFile, config: Config, n_ctx: int | None, kind: Quant
     check_vocab(file.metadata, made.n_vocab)
     n_ctx = context.exact(config, n_ctx, made.n_ctx)
     plan = made.freeze(N_BATCH, n_ctx)
-    cache = plan.kv_bytes(kind.id, n_ctx)
-    if not cache:
-        raise _unfit(config, kind)
-    return _Held(cache, plan.arena_bytes, n_ctx)
+    try:
+        held = plan.memory(kind.id, n_ctx)
+    except ArgumentError:
+        raise _unfit(config, kind) from None
+    return _Held(held["cache"], held["scratch"], n_ctx)
 
 
 class _Unread:

@@ -166,8 +166,8 @@ class Graph:
     def attention(
         self,
         q: Node,
-        k: Node,
-        v: Node,
+        k: Node | None,
+        v: Node | None,
         *,
         layer: int,
         n_head: int,
@@ -176,28 +176,47 @@ class Graph:
         window: int = 0,
         softcap: float = 0.0,
         causal: bool = True,
+        keys: int | None = None,
+        values: int | None = None,
+        v_dim: int | None = None,
         name: str = "",
     ) -> Node:
         """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
 
         causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
+        k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the first
+        v_dim columns of its keys where it stored none; both are this layer unless they are said.
         """
+        keys, values = layer if keys is None else keys, layer if values is None else values
+        k_dim = (q.cols // max(n_head, 1)) if k is None else k.cols // max(n_head_kv, 1)
+        if v is not None:
+            v_dim = v.cols // max(n_head_kv, 1)
         return self._op(
             "attention",
             name or f"blk.{layer}.attention",
             q=q,
             k=k,
             v=v,
-            layer=layer,
+            keys=keys,
+            values=values,
             n_head=n_head,
             n_head_kv=n_head_kv,
-            k_dim=k.cols // max(n_head_kv, 1),
-            v_dim=v.cols // max(n_head_kv, 1),
+            k_dim=k_dim,
+            v_dim=k_dim if v_dim is None else v_dim,
             causal=causal,
             window=window,
             scale=scale,
             softcap=softcap,
         )
+
+    def conv(self, x: Node, w: Weight, *, layer: int, bias: Weight | None = None, name: str = "") -> Node:
+        """Each column of x (tokens, c) over the last taps positions, the token's own last, by w (c, taps), plus bias.
+
+        Before the text there is nothing. What the next step needs is kept as the state of layer.
+        """
+        if w.n_stack != 1 or w.rows != x.cols:
+            raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({x.cols}, taps)")
+        return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer)
 
     def activate(self, x: Node, act: str, name: str = "") -> Node:
         """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function."""

@@ -11,6 +11,7 @@
 /* The tokens of one sequence in a piece. */
 typedef struct pgg_part {
   const pgg_memory *memory;
+  const pgg_moment *before, *after; /* states of rows: as its first token finds them, and for its last one to write */
   int64_t n_past;   /* position of its first token */
   int64_t first, n; /* its rows of TOKENS nodes */
   int64_t wanted;   /* the last of its tokens; rows of WANTED nodes follow the order of parts */

@@ -159,9 +159,10 @@ static bool clash(const pgg_plan *plan, const pgg_place *at, const pgg_plan_op_r
                   const pgg_plan_op_rec *earlier, bool by_rows) {
   if (overlap(plan, at, later->node, earlier->node)) return true;
   for (int i = 0; i < pgg_op_src_count(earlier->op.kind); i++)
-    if (overlap(plan, at, later->node, earlier->op.src[i])) return true;
+    if (earlier->op.src[i] >= 0 && overlap(plan, at, later->node, earlier->op.src[i])) return true;
   for (int i = 0; i < pgg_op_src_count(later->op.kind); i++) {
     int src = later->op.src[i];
+    if (src < 0) continue;
     if (src == earlier->node ? !by_rows : overlap(plan, at, src, earlier->node)) return true;
   }
   return false;
@@ -187,11 +188,12 @@ static int bound_output(const pgg_plan *plan) {
 void pgg_layout_serves(pgg_plan *plan) {
   const unsigned all = (1u << plan->n_output) - 1;
   for (int i = 0; i < plan->n_op; i++)
-    plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].op.kind == PGG_OP_ATTENTION ? all : 0;
+    plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].writes ? all : 0;
   for (int i = 0; i < plan->n_output; i++) plan->ops[plan->nodes[plan->outputs[i]].op].serves |= 1u << i;
   for (int i = plan->n_op - 1; i >= 0; i--)
     for (int j = 0; j < pgg_op_src_count(plan->ops[i].op.kind); j++)
-      plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
+      if (plan->ops[i].op.src[j] >= 0)
+        plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
 }
 
 pgg_status pgg_layout_freeze(pgg_plan *plan) {

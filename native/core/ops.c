@@ -48,10 +48,11 @@ int pgg_op_src_count(int kind) { return rows[kind].n_src; }
 int pgg_op_weight_count(int kind) { return rows[kind].n_weight; }
 
 static pgg_status judge_src(const pgg_plan *plan, const pgg_op *op, const pgg_op_field *field, int node) {
+  if (node == -1 && field->rule == PGG_RULE_OPTIONAL) return PGG_OK;
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "%s: input %s of %s is node %d, which is not there (the plan has %d)", op->name,
                     field->name, pgg_op_name(op->kind), node, plan->n_node);
-  if (field->rule == PGG_RULE_TOKENS && plan->nodes[node].rows != PGG_ROWS_TOKENS)
+  if (field->rule != PGG_RULE_ANY && plan->nodes[node].rows != PGG_ROWS_TOKENS)
     return pgg_fail(PGG_ESHAPE, "%s: input %s has only the wanted rows, %s needs those of all tokens", op->name,
                     plan->ops[plan->nodes[node].op].op.name, pgg_op_name(op->kind));
   return PGG_OK;

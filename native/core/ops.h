@@ -8,7 +8,8 @@ enum {
   PGG_MOST_HEADS = 65536,
   PGG_MOST_HEAD_DIM = 65536,
   PGG_MOST_EXPERTS = 16384,
-  PGG_MOST_USED = 1024
+  PGG_MOST_USED = 1024,
+  PGG_MOST_TAPS = 16
 };
 
 /* Every field is there and in its range: nodes and weights of the plan, integers, finite floats. */

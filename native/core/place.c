@@ -96,9 +96,8 @@ static pgg_status find_segments(pgg_plan *plan) {
       plan->segments[plan->n_segment++] = (pgg_segment){.plan = plan, .place = place, .first = i, .end = i + 1};
     }
     plan->nodes[rec->node].place = place;
-    if (rec->state >= 0) plan->states[rec->state].place = place;
   }
-  return pgg_groups_find(plan);
+  return pgg_states_settle(plan);
 }
 
 /* Which nodes cross into which segments; each place gets a node once. */

@@ -145,17 +145,10 @@ pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) {
   if (!(good.name = copy_text(good.name))) return pgg_fail(PGG_ENOMEM, "no memory for the name of an op");
   made.stride = (made.cols + 15) / 16 * 16;
   pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .state = -1};
-  if (op->kind == PGG_OP_ATTENTION) {
-    const pgg_state state = {.layer = PGG_INT(op, attention, layer),
-                             .n_head_kv = PGG_INT(op, attention, n_head_kv),
-                             .k_dim = PGG_INT(op, attention, k_dim),
-                             .v_dim = PGG_INT(op, attention, v_dim),
-                             .window = PGG_INT(op, attention, causal) ? PGG_INT(op, attention, window) : 0};
-    rec.state = plan->n_state;
-    plan->states[plan->n_state++] = state;
-  }
+  pgg_states_note(plan, &good, &rec);
   note_op(plan, &good);
-  for (int i = 0; i < pgg_op_src_count(op->kind); i++) plan->nodes[op->src[i]].last_use = plan->n_op;
+  for (int i = 0; i < pgg_op_src_count(op->kind); i++)
+    if (op->src[i] >= 0) plan->nodes[op->src[i]].last_use = plan->n_op;
   memcpy(&plan->ops[plan->n_op++], &rec, sizeof rec);
   *node = plan->n_node;
   plan->nodes[plan->n_node++] = made;
@@ -204,15 +197,6 @@ int64_t pgg_plan_output_cols(const pgg_plan *plan) {
 }
 
 int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->n_input : 0; }
-
-size_t pgg_plan_arena_bytes(const pgg_plan *plan) {
-  if (!plan || !plan->frozen) return 0;
-  size_t bytes = plan->between_bytes;
-  for (int p = 0; p < plan->n_place; p++) bytes += plan->places[p].arena_bytes;
-  for (int s = 0; s < plan->n_segment; s++)
-    bytes += plan->places[plan->segments[s].place].backend->scratch(&plan->segments[s]);
-  return bytes;
-}
 
 int pgg_plan_weight_count(const pgg_plan *plan) { return plan ? plan->n_weight : 0; }
 

@@ -44,22 +44,35 @@ typedef struct pgg_weight {
 typedef struct pgg_plan_op_rec {
   pgg_op op; /* op.name is owned */
   int node;
-  int state;  /* attention: index into plan->states, else -1 */
+  int state;  /* index into plan->states, -1: it has none; attention: of the keys */
+  int values; /* attention: index of the state of the values */
   int device; /* that it was placed on: a number of pgg_device_about */
   /* The last op before this one that must be finished by all threads before this one starts, -1 if none:
    * when threads divide both freely, and when both are divided by rows in the same way. */
   int after_any, after_rows;
-  unsigned serves; /* outputs that need it, a bit each; all where it writes a cache */
+  bool writes;     /* a state */
+  unsigned serves; /* outputs that need it, a bit each; all where it writes a state */
   bool joined; /* threads may pass from the op before to this one without waiting: neither reuses the other's memory */
   _Atomic int64_t calls, ns;
 } pgg_plan_op_rec;
 
-/* What a layer remembers: keys and values of n_head_kv heads. */
+/* KV: keys and values of every position. ROWS: some rows of numbers, which each position makes out of those before. */
+typedef enum pgg_state_kind { PGG_STATE_KV, PGG_STATE_ROWS } pgg_state_kind;
+
+/* What a sequence remembers; ops name it by its number. */
 typedef struct pgg_state {
-  int64_t layer, n_head_kv, k_dim, v_dim;
+  int64_t number;
+  pgg_state_kind kind;
+  int maker; /* the op that writes it */
+  /* KV. k_dim 0: the keys are another's; v_dim 0: the values are, or they are columns of the keys */
+  int64_t n_head_kv, k_dim, v_dim;
   int64_t window; /* positions that are ever looked back at, the token's own included; 0: all */
-  int place;
   int group;
+  /* ROWS */
+  int64_t rows, cols;
+  int type;
+  size_t at; /* in the rows of its place */
+  int place;
 } pgg_state;
 
 /* States whose spans are one piece of memory. */
@@ -74,8 +87,9 @@ typedef struct pgg_place {
   int number; /* of pgg_device_about */
   pgg_device *device;
   size_t arena_bytes;
-  size_t *offsets;  /* (n_node) in the arena, of the nodes that are there */
-  pgg_mem *weights; /* (n_weight) those that its ops read */
+  size_t rows_bytes; /* of the ROWS states that are there */
+  size_t *offsets;   /* (n_node) in the arena, of the nodes that are there */
+  pgg_mem *weights;  /* (n_weight) those that its ops read */
 } pgg_place;
 
 /* Ops [first, end), which one device runs in one go. */
@@ -109,6 +123,7 @@ struct pgg_plan {
   int n_embed;     /* embed ops */
   int64_t n_vocab; /* smallest table of the embed ops */
   int64_t n_input; /* columns of the input op, 0 */
+  bool recurrent;  /* a state of ROWS */
   bool any_order;  /* an attention op without causality */
   bool frozen;
   pgg_limits limits;
@@ -139,6 +154,12 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
 int pgg_op_src_count(int kind); /* ops.c */
 int pgg_op_weight_count(int kind);
 bool pgg_type_is_weight(int type);
+
+/* states.c: what an op that keeps or shares a state demands; its states, in a plan that has room for one more; where the
+ * plan's states lie. */
+pgg_status pgg_states_judge(const pgg_plan *plan, const pgg_op *op);
+void pgg_states_note(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *rec);
+pgg_status pgg_states_settle(pgg_plan *plan);
 
 /* layout.c: which outputs need which ops, before the segments are compiled; the rest after it */
 void pgg_layout_serves(pgg_plan *plan);

@@ -177,11 +177,13 @@ static void take_piece(const request *r, int *at, pgg_part *parts, pgg_piece *pi
 }
 
 /* Memory for the piece. */
-static pgg_status grow(const request *r, const pgg_piece *piece) {
+static pgg_status grow(const request *r, pgg_part *parts, int n_part) {
   pgg_status status = PGG_OK;
-  for (int i = 0; i < piece->n_part && !status; i++) {
-    const pgg_part *part = &piece->parts[i];
-    status = pgg_memory_grow(r->plan, (pgg_memory *)part->memory, part->n_past, part->n_past + part->n);
+  for (int i = 0; i < n_part && !status; i++) {
+    pgg_part *part = &parts[i];
+    pgg_memory *memory = (pgg_memory *)part->memory;
+    status = pgg_memory_grow(r->plan, memory, part->n_past, part->n_past + part->n);
+    if (!status) status = pgg_moments_ready(r->plan, memory, &part->before, &part->after);
   }
   return status;
 }
@@ -222,7 +224,7 @@ static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int
                        .n_threads = n_threads};
     take_piece(r, &at, parts, &piece);
     if (piece.wanted) piece.out = next;
-    if ((status = grow(r, &piece))) break;
+    if ((status = grow(r, parts, piece.n_part))) break;
     if ((status = pgg_exec(plan, &piece, plan->limits.keep_all ? &r->sessions[0]->own : NULL))) break;
     pass(r);
     r->sessions[0]->last_n = piece.n; /* read of keep_all plans, which step one session at a time */

@@ -3,7 +3,9 @@
  *   "PGGSTATE"  u32 version  u32 type of the cache  u64 check: FNV-1a of all that follows
  *   u64 what tells the plan and its weights from others  u64 positions  u32 groups
  *   for each group: u64 position that it begins with
- *   for each state: for each head: rows of keys from there on, then for each head: rows of values
+ *   u32 marks  for each: u64 position
+ *   for each state of keys and values: for each head: rows of keys from there on, then for each head: rows of values
+ *   for each mark, and for the position where it stands unless that is 0: the rows of each state of rows
  *
  * A saved state holds numbers only: whatever they are, no more can come of them than wrong logits. */
 #include <stdlib.h>
@@ -13,9 +15,9 @@
 #include "core/hash.h"
 #include "core/session.h"
 
-#define VERSION 1
+#define VERSION 2
 static const char magic[8] = {'P', 'G', 'G', 'S', 'T', 'A', 'T', 'E'};
-enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 20, FEW_BYTES = 64 };
+enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 24, FEW_BYTES = 64 };
 
 static uint64_t hash_text(uint64_t hash, const char *text) { return pgg_hash(hash, text, strlen(text) + 1); }
 
@@ -53,6 +55,7 @@ static pgg_status walk(const pgg_plan *plan, const pgg_memory *memory, int64_t n
   for (int i = 0; i < plan->n_state; i++)
     for (int values = 0; values < 2; values++) {
       const size_t row = pgg_memory_row(memory, i, values);
+      if (!row) continue; /* a state of rows, or of keys or values alone */
       for (int64_t h = 0; h < plan->states[i].n_head_kv; h++)
         for (int64_t pos = memory->groups[plan->states[i].group].from; pos < n_past;) {
           const int64_t n = pgg_min_i64(n_past, (pos / PGG_SPAN + 1) * PGG_SPAN) - pos;
@@ -66,12 +69,47 @@ static pgg_status walk(const pgg_plan *plan, const pgg_memory *memory, int64_t n
   return PGG_OK;
 }
 
-/* Bytes of the rows; false where they pass what memory can be. */
-static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, const int64_t *from,
-                       size_t *bytes) {
-  *bytes = 0;
+static size_t state_bytes(const pgg_state *state) {
+  return (size_t)state->rows * pgg_row_bytes(state->type, state->cols);
+}
+
+/* Moments that are kept: marks, and where it stands. */
+static int moments_of(const pgg_plan *plan, int n_mark, int64_t n_past) {
+  return plan->recurrent ? n_mark + (n_past > 0) : 0;
+}
+
+static const pgg_moment *moment_at(const pgg_memory *memory, int i) {
+  return i < memory->n_mark ? &memory->marks[i] : &memory->now;
+}
+
+/* Every state of rows at every moment that there is. */
+static pgg_status walk_moments(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, bool writes,
+                               char *bytes) {
+  pgg_status status = PGG_OK;
+  for (int m = 0; m < moments_of(plan, memory->n_mark, n_past); m++)
+    for (int i = 0; i < plan->n_state && !status; i++) {
+      const pgg_state *state = &plan->states[i];
+      const pgg_place *place = &plan->places[state->place];
+      if (state->kind != PGG_STATE_ROWS) continue;
+      const size_t n = state_bytes(state);
+      const pgg_mem *mem = &moment_at(memory, m)->spans[state->place]->mem;
+      status = writes ? place->backend->write(place->device, mem, state->at, bytes, n)
+                      : place->backend->read(place->device, mem, state->at, bytes, n);
+      bytes += n;
+    }
+  return status;
+}
+
+/* Bytes of the rows; false where they pass what memory can be. moments: all of them. */
+static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, const int64_t *from, int n_mark,
+                       size_t *bytes, size_t *moments) {
+  *bytes = *moments = 0;
+  for (int i = 0; i < plan->n_state; i++)
+    if (plan->states[i].kind == PGG_STATE_ROWS) *moments += state_bytes(&plan->states[i]);
+  *moments *= (size_t)moments_of(plan, n_mark, n_past);
   for (int i = 0; i < plan->n_state; i++) {
     const pgg_state *state = &plan->states[i];
+    if (state->kind != PGG_STATE_KV) continue;
     const size_t row = pgg_memory_row(memory, i, false) + pgg_memory_row(memory, i, true);
     size_t more;
     if (!pgg_mul_size(n_past - from[state->group], state->n_head_kv * (int64_t)row, &more) ||
@@ -104,10 +142,11 @@ static int64_t *begins_of(const pgg_session *session) {
 static pgg_status save(const pgg_session *session, const int64_t *from, char *bytes, size_t *size) {
   const pgg_plan *plan = session->plan;
   const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
-  size_t rows;
-  if (!rows_bytes(plan, &session->memory, n_past, from, &rows))
+  const int n_mark = session->memory.n_mark;
+  size_t rows, moments;
+  if (!rows_bytes(plan, &session->memory, n_past, from, n_mark, &rows, &moments))
     return pgg_fail(PGG_ESHAPE, "save: the state is larger than memory can be");
-  const size_t need = FIXED + 8 * (size_t)plan->n_group + rows, room = *size;
+  const size_t need = FIXED + 8 * (size_t)(plan->n_group + n_mark) + rows + moments, room = *size;
   *size = need;
   if (!bytes) return PGG_OK;
   if (room < need) return pgg_fail(PGG_EINVAL, "save: the state takes %zu bytes, room for %zu given", need, room);
@@ -122,7 +161,10 @@ static pgg_status save(const pgg_session *session, const int64_t *from, char *by
   put(&at, (uint64_t)n_past, 8);
   put(&at, (uint64_t)plan->n_group, 4);
   for (int g = 0; g < plan->n_group; g++) put(&at, (uint64_t)from[g], 8);
+  put(&at, (uint64_t)n_mark, 4);
+  for (int i = 0; i < n_mark; i++) put(&at, (uint64_t)session->memory.marks[i].pos, 8);
   pgg_status status = walk(plan, &session->memory, n_past, pgg_memory_read, at);
+  if (!status) status = walk_moments(plan, &session->memory, n_past, false, at + rows);
   put(&check, pgg_hash(PGG_HASH_BEGIN, bytes + CHECKED_FROM, need - CHECKED_FROM), 8);
   return status;
 }
@@ -140,9 +182,30 @@ pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) {
 
 /* ---- loading --------------------------------------------------------------------------------------------- */
 
-/* All but the rows; *rows is where they begin. */
-static pgg_status judge(const pgg_session *session, const char *bytes, size_t size, int64_t *from, int64_t *n_past,
-                        const char **rows) {
+/* What a saved state says of itself. */
+typedef struct saved {
+  int64_t n_past, *from; /* (n_group) */
+  int n_mark;
+  int64_t marks[PGG_MAX_MARKS];
+  const char *rows, *moments; /* where they begin */
+} saved;
+
+static pgg_status judge_marks(const pgg_plan *plan, const char **at, size_t left, saved *s) {
+  const uint64_t n = get(at, 4);
+  if (n > (plan->recurrent ? PGG_MAX_MARKS : 0) || left < 8 * n)
+    return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
+  s->n_mark = (int)n;
+  for (int i = 0; i < s->n_mark; i++) {
+    const uint64_t pos = get(at, 8);
+    if (pos > (uint64_t)s->n_past || (int64_t)pos <= (i ? s->marks[i - 1] : 0))
+      return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
+    s->marks[i] = (int64_t)pos;
+  }
+  return PGG_OK;
+}
+
+/* All but the rows. */
+static pgg_status judge(const pgg_session *session, const char *bytes, size_t size, saved *s) {
   const pgg_plan *plan = session->plan;
   const char *at = bytes + sizeof magic;
   if (size < FIXED || memcmp(bytes, magic, sizeof magic) != 0)
@@ -163,20 +226,24 @@ static pgg_status judge(const pgg_session *session, const char *bytes, size_t si
   if (positions > (uint64_t)session->n_ctx)
     return pgg_fail(PGG_EINVAL, "load: the state has %llu positions, the session holds %lld",
                     (unsigned long long)positions, (long long)session->n_ctx);
-  *n_past = (int64_t)positions;
+  s->n_past = (int64_t)positions;
   if (groups != (uint64_t)plan->n_group || size - FIXED < 8 * groups)
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   for (int g = 0; g < plan->n_group; g++) {
     const uint64_t begin = get(&at, 8);
     const int64_t window = plan->groups[g].window;
-    if (begin > positions || (begin && (!window || (int64_t)begin > *n_past + 1 - window)))
+    if (begin > positions || (begin && (!window || (int64_t)begin > s->n_past + 1 - window)))
       return pgg_fail(PGG_EFORMAT, "load: the state lacks positions that a window looks at");
-    from[g] = (int64_t)begin;
+    s->from[g] = (int64_t)begin;
   }
-  size_t need;
-  if (!rows_bytes(plan, &session->memory, *n_past, from, &need) || need != size - (size_t)(at - bytes))
+  const pgg_status status = judge_marks(plan, &at, size - FIXED - 8 * groups, s);
+  if (status) return status;
+  size_t rows, moments;
+  if (!rows_bytes(plan, &session->memory, s->n_past, s->from, s->n_mark, &rows, &moments) ||
+      rows + moments != size - (size_t)(at - bytes))
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
-  *rows = at;
+  s->rows = at;
+  s->moments = at + rows;
   return PGG_OK;
 }
 
@@ -190,17 +257,26 @@ void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past) 
   pgg_memory_drop(session->plan, memory);
 }
 
+static pgg_status load_moments(pgg_plan *plan, const saved *s, pgg_memory *memory) {
+  pgg_status status = PGG_OK;
+  if (!plan->recurrent || !s->n_past) return PGG_OK;
+  for (int i = 0; i < s->n_mark && !status; i++)
+    status = pgg_moment_new(plan, memory, s->marks[i], &memory->marks[memory->n_mark++]);
+  if (!status) status = pgg_moment_new(plan, memory, s->n_past, &memory->now);
+  return status ? status : walk_moments(plan, memory, s->n_past, true, (char *)s->moments);
+}
+
 static pgg_status load(pgg_session *session, const char *bytes, size_t size, int64_t *from) {
   pgg_plan *plan = session->plan;
   pgg_memory memory;
-  const char *rows = NULL;
-  int64_t n_past = 0;
-  pgg_status status = judge(session, bytes, size, from, &n_past, &rows);
-  if (status || (status = pgg_memory_prepare(plan, &session->memory, from, n_past, &memory))) return status;
-  if ((status = walk(plan, &memory, n_past, write_rows, (char *)rows)))
+  saved s = {.from = from};
+  pgg_status status = judge(session, bytes, size, &s);
+  if (status || (status = pgg_memory_prepare(plan, &session->memory, from, s.n_past, &memory))) return status;
+  if ((status = walk(plan, &memory, s.n_past, write_rows, (char *)s.rows)) ||
+      (status = load_moments(plan, &s, &memory)))
     pgg_memory_drop(plan, &memory);
   else
-    pgg_session_take(session, &memory, n_past);
+    pgg_session_take(session, &memory, s.n_past);
   return status;
 }
 
@@ -244,10 +320,48 @@ pgg_status pgg_session_fork(pgg_session *session, pgg_session **out) {
   return status;
 }
 
+/* ---- going back ------------------------------------------------------------------------------------------ */
+
 int64_t pgg_session_reach(const pgg_session *session) {
   if (!session) return 0;
   pgg_lock();
-  const int64_t reach = session->buried ? 0 : pgg_memory_reach(session->plan, &session->memory);
+  const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
+  const int64_t reach = session->buried ? 0 : pgg_memory_reach(session->plan, &session->memory, n_past);
   pgg_unlock();
   return reach;
+}
+
+int64_t pgg_session_back(const pgg_session *session, int64_t n_past) {
+  if (!session || n_past < 0) return 0;
+  pgg_lock();
+  const int64_t now = atomic_load_explicit(&session->n_past, memory_order_relaxed);
+  const int64_t back = session->buried ? 0 : pgg_memory_back(session->plan, &session->memory, now, n_past);
+  pgg_unlock();
+  return back;
+}
+
+pgg_status pgg_session_mark(pgg_session *session) {
+  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
+  pgg_status status = pgg_turn_begin(&session, 1);
+  if (status) return status;
+  pgg_lock();
+  const bool marked = pgg_moments_mark(session->plan, &session->memory);
+  pgg_unlock();
+  if (!marked)
+    status = pgg_fail(PGG_EINVAL, "mark: the session has %d marks, the most there are; unmark one first", PGG_MAX_MARKS);
+  pgg_turn_end(&session, 1, false);
+  return status;
+}
+
+pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past) {
+  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
+  pgg_status status = pgg_turn_begin(&session, 1);
+  if (status) return status;
+  pgg_span *list = NULL;
+  pgg_lock();
+  pgg_moments_unmark(session->plan, &session->memory, n_past, &list);
+  pgg_unlock();
+  pgg_spans_drop(session->plan, list);
+  pgg_turn_end(&session, 1, false);
+  return PGG_OK;
 }

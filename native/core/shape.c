@@ -50,7 +50,7 @@ static pgg_status in_range(const pgg_op *op, const char *what, int64_t value, in
 }
 
 static pgg_status has_cols(const pgg_plan *plan, const pgg_op *op, int src, int64_t heads, int64_t dim) {
-  const int64_t cols = plan->nodes[src].cols;
+  const int64_t cols = src < 0 ? heads * dim : plan->nodes[src].cols; /* an absent one is fine */
   if (cols == heads * dim) return PGG_OK;
   return pgg_fail(PGG_ESHAPE, "%s: input %s has %lld columns, expected %lld (%lld heads of %lld)", op->name,
                   node_name(plan, src), (ll)cols, (ll)(heads * dim), (ll)heads, (ll)dim);
@@ -167,13 +167,26 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
                     (ll)n_head_kv);
   if ((status = has_cols(plan, op, PGG_SRC(op, attention, q), n_head, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, k), n_head_kv, k_dim)) ||
-      (status = has_cols(plan, op, PGG_SRC(op, attention, v), n_head_kv, v_dim)))
+      (status = has_cols(plan, op, PGG_SRC(op, attention, v), n_head_kv, v_dim)) ||
+      (status = pgg_states_judge(plan, op)))
     return status;
-  for (int i = 0; i < plan->n_state; i++)
-    if (plan->states[i].layer == PGG_INT(op, attention, layer))
-      return pgg_fail(PGG_EINVAL, "%s: layer %lld has an attention op already", op->name, (ll)plan->states[i].layer);
   out->cols = n_head * v_dim;
   return in_range(op, "n_head * v_dim", out->cols, 1, PGG_MOST_COLS);
+}
+
+static pgg_status judge_conv(const pgg_plan *plan, const pgg_op *op, const pgg_node *out) {
+  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, conv, w));
+  pgg_status status;
+  if (w->rows != out->cols)
+    return pgg_fail(PGG_ESHAPE, "%s: weight %s is (%lld, %lld), expected (%lld, taps) for input %s", op->name, w->name,
+                    (ll)w->rows, (ll)w->cols, (ll)out->cols, node_name(plan, PGG_SRC(op, conv, x)));
+  if (pgg_type_get(w->type)->kind != PGG_KIND_FLOAT)
+    return pgg_fail(PGG_ETYPE, "%s: weight %s is %s, expected f32, f16 or bf16", op->name, w->name,
+                    pgg_type_get(w->type)->name);
+  if ((status = in_range(op, "the number of taps", w->cols, 2, PGG_MOST_TAPS)) ||
+      (status = has_vector(plan, op, PGG_WEIGHT(op, conv, bias), out->cols)))
+    return status;
+  return pgg_states_judge(plan, op);
 }
 
 static pgg_status judge_route(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
@@ -249,6 +262,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_GLU: return same_shape(plan, op, PGG_SRC(op, glu, gate), PGG_SRC(op, glu, up));
     case PGG_OP_ROPE: return judge_rope(plan, op);
     case PGG_OP_ATTENTION: return judge_attention(plan, op, out);
+    case PGG_OP_CONV: return judge_conv(plan, op, out);
     case PGG_OP_ROUTE: return judge_route(plan, op, out);
     case PGG_OP_EXPERTS: return judge_experts(plan, op, out);
     case PGG_OP_GATE: return judge_gate(plan, op, out);

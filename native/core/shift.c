@@ -26,7 +26,10 @@ typedef struct shift {
 static pgg_status find_rope(const pgg_plan *plan, int state, const pgg_op **rope) {
   for (int i = 0; i < plan->n_op; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (plan->ops[i].state != state || op->kind != PGG_OP_ATTENTION) continue;
+    if (op->kind != PGG_OP_ATTENTION) continue;
+    if (plan->ops[i].values == state && !plan->states[state].v_dim)
+      return pgg_fail(PGG_EUNSUPPORTED, "shift: %s reads values out of keys, which cannot be turned", op->name);
+    if (plan->ops[i].state != state || PGG_SRC(op, attention, k) < 0) continue;
     const pgg_op *made = &plan->ops[plan->nodes[PGG_SRC(op, attention, k)].op].op;
     if (!PGG_INT(op, attention, causal))
       return pgg_fail(PGG_EUNSUPPORTED, "shift: %s looks ahead, so no position of it can be forgotten", op->name);
@@ -81,14 +84,16 @@ static pgg_status move(const shift *s, pgg_rows_at at, int64_t from, int64_t to,
 static pgg_status move_state(shift *s, int state) {
   const pgg_plan *plan = s->session->plan;
   const int64_t from = s->session->memory.groups[plan->states[state].group].from;
-  pgg_status status = find_rope(plan, state, &s->rope);
+  pgg_status status = plan->states[state].k_dim ? find_rope(plan, state, &s->rope) : PGG_OK;
   if (status) return status;
-  const int factors = PGG_WEIGHT(s->rope, rope, factors);
-  if (!(s->speeds = pgg_rope_speeds(s->rope, pgg_plan_vec(plan, factors))))
+  s->speeds = NULL;
+  if (plan->states[state].k_dim &&
+      !(s->speeds = pgg_rope_speeds(s->rope, pgg_plan_vec(plan, PGG_WEIGHT(s->rope, rope, factors)))))
     return pgg_fail(PGG_ENOMEM, "shift: no memory for the angles");
   for (int values = 0; values < 2; values++)
     for (int64_t h = 0; h < plan->states[state].n_head_kv && !status; h++) {
       const pgg_rows_at at = {.state = state, .head = h, .values = values};
+      if (!pgg_memory_row(&s->session->memory, state, values)) continue;
       status = move(s, at, from, s->first, 0);
       if (!status) status = move(s, at, pgg_max_i64(from, s->last), s->n_past, s->last - s->first);
     }
@@ -138,6 +143,10 @@ static pgg_status judge(const pgg_session *session, int64_t first, int64_t last)
   if (first < 0 || last <= first || last > n_past)
     return pgg_fail(PGG_EINVAL, "shift: positions %lld to %lld are no stretch of the %lld that there are",
                     (long long)first, (long long)last, (long long)n_past);
+  for (int i = 0; i < session->plan->n_state; i++)
+    if (session->plan->states[i].kind == PGG_STATE_ROWS)
+      return pgg_fail(PGG_EUNSUPPORTED, "shift: %s remembers all positions in one state: none can be taken out of it",
+                      session->plan->ops[session->plan->states[i].maker].op.name);
   if (session->memory.type == PGG_Q4_0)
     return pgg_fail(PGG_EUNSUPPORTED, "shift: a q4_0 cache keeps keys in another form; use f16, bf16, f32 or q8_0");
   return PGG_OK;

@@ -7,9 +7,11 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/nucleus.c
   ${CMAKE_CURRENT_LIST_DIR}/ops.c
   ${CMAKE_CURRENT_LIST_DIR}/model.c
+  ${CMAKE_CURRENT_LIST_DIR}/moments.c
   ${CMAKE_CURRENT_LIST_DIR}/plan.c
   ${CMAKE_CURRENT_LIST_DIR}/place.c
   ${CMAKE_CURRENT_LIST_DIR}/plan_file.c
+  ${CMAKE_CURRENT_LIST_DIR}/plan_memory.c
   ${CMAKE_CURRENT_LIST_DIR}/rope.c
   ${CMAKE_CURRENT_LIST_DIR}/sample.c
   ${CMAKE_CURRENT_LIST_DIR}/session.c
@@ -17,5 +19,6 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/shape.c
   ${CMAKE_CURRENT_LIST_DIR}/shift.c
   ${CMAKE_CURRENT_LIST_DIR}/state.c
+  ${CMAKE_CURRENT_LIST_DIR}/states.c
   ${CMAKE_CURRENT_LIST_DIR}/turn.c
   ${CMAKE_CURRENT_LIST_DIR}/types.c)

@@ -1,7 +1,8 @@
-/* Spans of the states of a session: how they lie, when they come, when they go. Memory follows use: a session begins
+/* Spans of the keys and values of a session: how they lie, when they come, when they go. Memory follows use: a session begins
  * with none, and a window keeps what it looks back at, one span, and the piece of a step that is being computed. */
 #include "core/state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,31 +14,25 @@ static bool type_ok(int type) {
   return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0 || type == PGG_Q4_0;
 }
 
-/* ---- groups, and how states lie in a span ---------------------------------------------------------------- */
-
-pgg_status pgg_groups_find(pgg_plan *plan) {
-  free(plan->groups);
-  plan->n_group = 0;
-  if (!(plan->groups = calloc((size_t)plan->n_state + 1, sizeof *plan->groups)))
-    return pgg_fail(PGG_ENOMEM, "no memory for the states of %d layers", plan->n_state);
-  for (int i = 0; i < plan->n_state; i++) {
-    pgg_state *state = &plan->states[i];
-    int g = 0;
-    while (g < plan->n_group && (plan->groups[g].place != state->place || plan->groups[g].window != state->window)) g++;
-    if (g == plan->n_group) plan->groups[plan->n_group++] = (pgg_state_group){state->place, state->window};
-    state->group = g;
-  }
-  return PGG_OK;
-}
+/* ---- how states lie in a span ----------------------------------------------------------------------------- */
 
 static pgg_status row_size(const pgg_state *state, int type, const char *what, int64_t dim, size_t *bytes) {
   const pgg_type_info *info = pgg_type_get(type);
   if (dim % info->elems)
     return pgg_fail(PGG_ETYPE,
-                    "layer %lld: %s rows of %lld values cannot be cached as %s, which needs multiples of %d; "
+                    "state %lld: %s rows of %lld values cannot be cached as %s, which needs multiples of %d; "
                     "use f16 or f32",
-                    (long long)state->layer, what, (long long)dim, info->name, info->elems);
+                    (long long)state->number, what, (long long)dim, info->name, info->elems);
   *bytes = pgg_row_bytes(type, dim);
+  return PGG_OK;
+}
+
+/* Keys of 4-bit blocks are kept turned: nobody can read values out of them. */
+static pgg_status turned_values(const pgg_plan *plan, int state, int type) {
+  for (int i = 0; i < plan->n_op && type == PGG_Q4_0; i++)
+    if (plan->ops[i].values == state && !plan->states[state].v_dim)
+      return pgg_fail(PGG_ETYPE, "%s reads values out of keys, which a q4_0 cache keeps in another form; use q8_0 or f16",
+                      plan->ops[i].op.name);
   return PGG_OK;
 }
 
@@ -53,7 +48,8 @@ static pgg_status measure(const pgg_plan *plan, int type, pgg_state_form *forms,
     const pgg_state *state = &plan->states[i];
     pgg_state_form form;
     pgg_status status;
-    if ((status = row_size(state, type, "key", state->k_dim, &form.k_row)) ||
+    if (state->kind != PGG_STATE_KV) continue;
+    if ((status = turned_values(plan, i, type)) || (status = row_size(state, type, "key", state->k_dim, &form.k_row)) ||
         (status = row_size(state, type, "value", state->v_dim, &form.v_row)))
       return status;
     form.k_head = pgg_align_up(PGG_SPAN * form.k_row, PGG_ALIGN);
@@ -76,21 +72,31 @@ static int64_t most_spans(const pgg_plan *plan, const pgg_state_group *group, in
   return group->window ? pgg_min_i64(all, spans_of(group->window + plan->limits.n_batch) + 2) : all;
 }
 
-size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) {
-  if (!plan || !plan->frozen || n_ctx < 0) return 0;
-  size_t *bytes = calloc((size_t)plan->n_group + 1, sizeof *bytes), all = 0;
-  if (!bytes || measure(plan, kv_type, NULL, bytes)) {
-    free(bytes);
-    return 0;
-  }
-  for (int g = 0; g < plan->n_group; g++) {
-    size_t more;
-    if (!pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more) || more > SIZE_MAX / 4 - all)
-      more = SIZE_MAX / 4 - all;
-    all += more;
+/* Sums are kept far below SIZE_MAX. */
+static void count(size_t *sum, size_t bytes) { *sum += bytes < SIZE_MAX / 4 - *sum ? bytes : SIZE_MAX / 4 - *sum; }
+
+pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position) {
+  size_t *bytes = calloc((size_t)plan->n_group + 1, sizeof *bytes), more;
+  pgg_status status =
+      bytes ? measure(plan, type, NULL, bytes) : pgg_fail(PGG_ENOMEM, "no memory to measure %d states", plan->n_state);
+  *most = *position = 0;
+  for (int g = 0; g < plan->n_group && !status; g++) {
+    if (place >= 0 && plan->groups[g].place != place) continue;
+    const bool fits = pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more);
+    count(most, fits ? more : SIZE_MAX / 4);
+    count(position, bytes[g] / PGG_SPAN);
   }
   free(bytes);
-  return all;
+  if (status) return status;
+  /* where it stands, and two that a long step writes in turns */
+  count(most, 3 * (place < 0 ? pgg_moment_bytes(plan) : plan->places[place].rows_bytes));
+  return PGG_OK;
+}
+
+size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) {
+  size_t most = 0, position;
+  if (!plan || !plan->frozen || n_ctx < 0 || pgg_memory_most(plan, kv_type, n_ctx, -1, &most, &position)) return 0;
+  return most;
 }
 
 /* ---- a session's memory ---------------------------------------------------------------------------------- */
@@ -102,6 +108,7 @@ static void free_tables(const pgg_plan *plan, pgg_memory *memory) {
   }
   free(memory->groups);
   free(memory->forms);
+  free(memory->marks);
   free(memory->span_bytes);
   *memory = (pgg_memory){.type = memory->type, .n_ctx = memory->n_ctx};
 }
@@ -112,7 +119,8 @@ pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_mem
   memory->forms = calloc((size_t)plan->n_state + 1, sizeof *memory->forms);
   memory->span_bytes = calloc(groups, sizeof *memory->span_bytes);
   memory->groups = calloc(groups, sizeof *memory->groups);
-  bool good = memory->forms && memory->span_bytes && memory->groups;
+  if (plan->recurrent) memory->marks = calloc(PGG_MAX_MARKS, sizeof *memory->marks);
+  bool good = memory->forms && memory->span_bytes && memory->groups && (memory->marks || !plan->recurrent);
   for (int g = 0; good && g < plan->n_group; g++) {
     pgg_group_spans *group = &memory->groups[g];
     group->spans = calloc(spans, sizeof *group->spans);
@@ -125,18 +133,21 @@ pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_mem
   return status;
 }
 
-/* Lets one go; the lock is held. */
-static void let_go(pgg_plan *plan, pgg_memory *memory, int g, int64_t s, pgg_span **list) {
-  pgg_group_spans *group = &memory->groups[g];
-  pgg_span *span = group->spans[s];
+void pgg_span_let_go(pgg_plan *plan, pgg_memory *memory, pgg_span *span, pgg_span **list) {
   if (!span) return;
-  group->spans[s] = NULL;
-  group->at[s] = NULL;
-  memory->bytes -= memory->span_bytes[g];
+  memory->bytes -= span->bytes;
   if (--span->refs) return;
-  plan->cache_bytes -= memory->span_bytes[g];
+  plan->cache_bytes -= span->bytes;
   span->next = *list;
   *list = span;
+}
+
+/* The lock is held. */
+static void let_go(pgg_plan *plan, pgg_memory *memory, int g, int64_t s, pgg_span **list) {
+  pgg_group_spans *group = &memory->groups[g];
+  pgg_span_let_go(plan, memory, group->spans[s], list);
+  group->spans[s] = NULL;
+  group->at[s] = NULL;
 }
 
 void pgg_spans_drop(const pgg_plan *plan, pgg_span *list) {
@@ -155,6 +166,7 @@ static void cut_from(pgg_plan *plan, pgg_memory *memory, int64_t first, pgg_span
 }
 
 void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list) {
+  pgg_moments_cut(plan, memory, n_past, list);
   cut_from(plan, memory, spans_of(n_past) + 1, list); /* one stays warm */
   for (int g = 0; g < plan->n_group && n_past == 0; g++) memory->groups[g].from = 0;
 }
@@ -182,6 +194,7 @@ void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory
     }
     to->from = from->from;
   }
+  pgg_moments_share(plan, memory, other);
 }
 
 void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory) {
@@ -189,43 +202,57 @@ void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory) {
   if (!memory->groups) return;
   pgg_lock();
   cut_from(plan, memory, 0, &list);
+  pgg_moments_drop(plan, memory, &list);
   pgg_unlock();
   pgg_spans_drop(plan, list);
   free_tables(plan, memory);
 }
 
+pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what,
+                        pgg_span **out) {
+  const pgg_place *there = &plan->places[place];
+  pgg_span *span = *out = calloc(1, sizeof *span);
+  if (!span) return pgg_fail(PGG_ENOMEM, "no memory for %s", what);
+  *span = (pgg_span){.bytes = bytes, .refs = 1, .place = place};
+  const pgg_status status = there->backend->alloc(there->device, bytes, &span->mem);
+  if (status) {
+    free(span);
+    *out = NULL;
+    return status == PGG_ENOMEM ? pgg_fail(status, "the system refused %zu bytes for %s", bytes, what) : status;
+  }
+  pgg_lock();
+  memory->bytes += bytes;
+  plan->cache_bytes += bytes;
+  pgg_unlock();
+  return PGG_OK;
+}
+
 /* A span of this session's own at s: a new one, or a copy of one that others hold too. */
 static pgg_status own_span(pgg_plan *plan, pgg_memory *memory, int g, int64_t s) {
   pgg_group_spans *group = &memory->groups[g];
-  pgg_span *old = group->spans[s];
-  const int at = plan->groups[g].place;
-  const pgg_place *place = &plan->places[at];
+  pgg_span *old = group->spans[s], *span, *list = NULL;
+  const pgg_place *place = &plan->places[plan->groups[g].place];
+  char what[80];
   pgg_lock(); /* who holds it alone is the only one that could give it to another */
   const bool mine = old && old->refs == 1;
   pgg_unlock();
   if (mine) return PGG_OK;
-  pgg_span *span = calloc(1, sizeof *span);
-  if (!span) return pgg_fail(PGG_ENOMEM, "no memory for a span of the cache");
-  *span = (pgg_span){.refs = 1, .place = at};
-  pgg_status status = place->backend->alloc(place->device, memory->span_bytes[g], &span->mem);
-  if (!status && old && (status = place->backend->copy(place->device, &span->mem, 0, &old->mem, 0, old->mem.bytes)))
-    place->backend->drop(place->device, &span->mem);
-  if (status) {
-    free(span);
-    if (status != PGG_ENOMEM) return status;
-    return pgg_fail(PGG_ENOMEM, "the system refused %zu bytes for the cache of positions %lld to %lld",
-                    memory->span_bytes[g], (long long)(s * PGG_SPAN), (long long)((s + 1) * PGG_SPAN - 1));
-  }
-  pgg_span *list = NULL;
+  snprintf(what, sizeof what, "the cache of positions %lld to %lld", (long long)(s * PGG_SPAN),
+           (long long)((s + 1) * PGG_SPAN - 1));
+  pgg_status status = pgg_span_new(plan, memory, plan->groups[g].place, memory->span_bytes[g], what, &span);
+  if (status) return status;
+  if (old) status = place->backend->copy(place->device, &span->mem, 0, &old->mem, 0, old->mem.bytes);
   pgg_lock();
-  let_go(plan, memory, g, s, &list);
-  group->spans[s] = span;
-  group->at[s] = span->mem.p;
-  memory->bytes += memory->span_bytes[g];
-  plan->cache_bytes += memory->span_bytes[g];
+  if (status) {
+    pgg_span_let_go(plan, memory, span, &list);
+  } else {
+    let_go(plan, memory, g, s, &list);
+    group->spans[s] = span;
+    group->at[s] = span->mem.p;
+  }
   pgg_unlock();
   pgg_spans_drop(plan, list);
-  return PGG_OK;
+  return status;
 }
 
 static pgg_status grow_group(pgg_plan *plan, pgg_memory *memory, int g, int64_t from, int64_t to) {
@@ -251,11 +278,29 @@ pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int6
   return status;
 }
 
-int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory) {
+/* The lowest position whose windows are whole. */
+static int64_t whole_from(const pgg_plan *plan, const pgg_memory *memory) {
   int64_t reach = 0;
   for (int g = 0; g < plan->n_group; g++)
     if (memory->groups[g].from) reach = pgg_max_i64(reach, memory->groups[g].from + plan->groups[g].window - 1);
   return reach;
+}
+
+int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past) {
+  const int64_t whole = whole_from(plan, memory);
+  if (!plan->recurrent) return whole;
+  for (int i = 0; i < memory->n_mark; i++)
+    if (memory->marks[i].pos >= whole) return memory->marks[i].pos;
+  return n_past;
+}
+
+int64_t pgg_memory_back(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n) {
+  const int64_t whole = whole_from(plan, memory);
+  if (n >= n_past) return n_past;
+  if (!plan->recurrent) return n >= whole ? n : 0;
+  for (int i = memory->n_mark; i-- > 0;)
+    if (memory->marks[i].pos <= n) return memory->marks[i].pos >= whole ? memory->marks[i].pos : 0;
+  return 0;
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------ */

@@ -1,22 +1,30 @@
-/* What a sequence remembers. A plan lists states, the keys and values that layers keep; a session holds them in spans
- * of PGG_SPAN positions, which come as positions fill, are dropped where every window has passed them, and are shared
- * by forks: who writes into a span that others hold gets a copy first. Spans of states that look back equally far and
- * lie on one device are one piece of memory. */
+/* What a sequence remembers. A plan lists states. Keys and values a session holds in spans of PGG_SPAN positions, which
+ * come as positions fill, are dropped where every window has passed them, and are shared by forks: who writes into a
+ * span that others hold gets a copy first. Spans of states that look back equally far and lie on one device are one
+ * piece of memory. States of rows it holds as moments: what they were at one position (moments.c). */
 #ifndef PGG_STATE_H
 #define PGG_STATE_H
 #include "core/plan.h"
 
 enum { PGG_SPAN = 256 }; /* positions; a block of the attention kernels divides it */
 
-/* The memory of a span. Counted under the lock of sync.h. */
+/* The memory of a span, or of a moment on a device. Counted under the lock of sync.h. */
 typedef struct pgg_span {
   pgg_mem mem;
+  size_t bytes; /* that were asked for */
   int refs;
   int place;
   struct pgg_span *next; /* in a list of those that are to be let go */
 } pgg_span;
 
-/* Where a state lies in the spans of its group: bytes. */
+/* What the states of rows were at a position. Nobody writes into it but the step that makes it. */
+typedef struct pgg_moment {
+  int64_t pos;
+  pgg_span *spans[PGG_MAX_PLACES]; /* NULL where nothing is held: at position 0, and on devices without such states */
+  void *at[PGG_MAX_PLACES];        /* mem.p of each */
+} pgg_moment;
+
+/* Where a state of keys and values lies in the spans of its group: bytes. */
 typedef struct pgg_state_form {
   size_t k, v;           /* of the first head */
   size_t k_row, v_row;   /* of a position of a head */
@@ -37,12 +45,17 @@ typedef struct pgg_memory {
   pgg_state_form *forms;   /* (plan->n_state) */
   size_t *span_bytes;      /* (plan->n_group) */
   pgg_group_spans *groups; /* (plan->n_group) */
-  size_t bytes;            /* of the spans held */
+  size_t bytes;            /* of the spans held, and of each moment */
+  /* Of a plan with states of rows: */
+  pgg_moment now;     /* where the session stands */
+  pgg_moment step[2]; /* what the pieces of a step write, in turns */
+  int n_step;         /* pieces of the running step so far */
+  pgg_moment *marks;  /* (n_mark) that truncating can go back to, by position; room for PGG_MAX_MARKS */
+  int n_mark;
 } pgg_memory;
 
-/* At freeze: which states lie together. */
-pgg_status pgg_groups_find(pgg_plan *plan);
-
+/* Most bytes that a session of n_ctx positions holds at a place (-1: at all), and how many of them each position takes. */
+pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position);
 /* PGG_ETYPE where a type cannot hold the rows. On failure nothing is left. */
 pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory);
 /* Spans for positions [from, to), nobody else's. */
@@ -50,19 +63,37 @@ pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, int64_t from, int
 /* Memory like another, with spans for positions [from[group], n_past). On failure nothing is left. */
 pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
                               pgg_memory *memory);
-/* Holds what another session of the plan and of this size holds up to n_past. The lock is held. */
+/* Holds what another session of the plan and of this size holds up to n_past, where it stands. The lock is held. */
 void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past);
 
-/* The lock is held; what nobody holds any more is put on the list, for pgg_spans_drop without the lock. cut: nothing
+/* The lock is held; what nobody holds any more is put on the list, for pgg_spans_drop without the lock. let_go: one
+ * holder less. cut: nothing
  * from n_past on is used; a span of it stays. pass: what no step from n_past on looks at, but for a span; keep: from
  * there on nothing goes but spans from `keep` on, as long as a step may fail. */
+void pgg_span_let_go(pgg_plan *plan, pgg_memory *memory, pgg_span *span, pgg_span **list);
 void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list);
 void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list);
 void pgg_spans_drop(const pgg_plan *plan, pgg_span *list);
 void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory); /* without the lock */
 
-/* The lowest position, but 0, that the session can go back to. */
-int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory);
+/* The lowest position, but 0, that the session at n_past can go back to; and the highest, at most n. */
+int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past);
+int64_t pgg_memory_back(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n);
+/* Memory of a device, of one holder. what: for the message. */
+pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what, pgg_span **span);
+
+/* moments.c. Before a piece: what its first token finds and where its last one writes. */
+pgg_status pgg_moments_ready(pgg_plan *plan, pgg_memory *memory, const pgg_moment **before, const pgg_moment **after);
+/* The lock is held. A step has ended; keep: at n_past, well. */
+void pgg_moments_end(pgg_plan *plan, pgg_memory *memory, bool keep, int64_t n_past, pgg_span **list);
+void pgg_moments_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list); /* 0, a mark, or now */
+void pgg_moments_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other);
+void pgg_moments_drop(pgg_plan *plan, pgg_memory *memory, pgg_span **list);
+bool pgg_moments_mark(pgg_plan *plan, pgg_memory *memory); /* false: there are too many */
+void pgg_moments_unmark(pgg_plan *plan, pgg_memory *memory, int64_t pos, pgg_span **list);
+/* Memory for a moment that is to be written from outside. */
+pgg_status pgg_moment_new(pgg_plan *plan, pgg_memory *memory, int64_t pos, pgg_moment *moment);
+size_t pgg_moment_bytes(const pgg_plan *plan); /* of one, on all devices */
 
 /* Rows of a head of a state, at most PGG_SPAN and within one span. values: of v, not of k. */
 typedef struct pgg_rows_at {

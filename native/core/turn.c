@@ -109,6 +109,7 @@ void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
     pgg_session *s = sessions[i];
     const int64_t n_past = atomic_load_explicit(&s->n_past, memory_order_relaxed) + (keep ? s->fed : 0);
     if (keep) atomic_store_explicit(&s->n_past, n_past, memory_order_relaxed);
+    pgg_moments_end(plan, &s->memory, keep, n_past, &list);
     pgg_memory_cut(plan, &s->memory, n_past, &list);
     pgg_memory_pass(plan, &s->memory, n_past, 0, &list);
     s->busy = false;
@@ -121,6 +122,22 @@ void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
   pgg_cond_wake_all(&plan->quiet);
   pgg_unlock();
   pgg_spans_drop(plan, list);
+}
+
+/* Why, and where it can go instead. */
+static pgg_status cannot_go(const pgg_plan *plan, int64_t n_past, int64_t back, int64_t reach) {
+  char where[80];
+  if (plan->recurrent) {
+    snprintf(where, sizeof where, back ? "%lld, a mark before it" : "0", (long long)back);
+    return pgg_fail(PGG_EUNSUPPORTED,
+                    "truncate: recurrent layers do not know what they were at position %lld, which was not marked or "
+                    "which a window has passed; the session can go back to %s",
+                    (long long)n_past, where);
+  }
+  return pgg_fail(PGG_EUNSUPPORTED,
+                  "truncate: a window has forgotten what position %lld looks at; the session can go back to %lld, or "
+                  "to 0",
+                  (long long)n_past, (long long)reach);
 }
 
 pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
@@ -138,8 +155,9 @@ pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
   }
   const int64_t now = atomic_load_explicit(&session->n_past, memory_order_relaxed);
   const bool closed = session->closed, good = n_past >= 0 && n_past <= now, free_to = !closed && !stops && !inside;
-  const int64_t reach = free_to ? pgg_memory_reach(session->plan, &session->memory) : 0;
-  const bool reached = n_past == 0 || n_past >= reach;
+  const int64_t back = free_to && good ? pgg_memory_back(session->plan, &session->memory, now, n_past) : n_past;
+  const bool reached = back == n_past;
+  const int64_t reach = reached ? 0 : pgg_memory_reach(session->plan, &session->memory, now);
   pgg_span *list = NULL;
   if (free_to && good && reached) {
     atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
@@ -152,11 +170,7 @@ pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
   if (inside) return pgg_fail(PGG_EINVAL, "truncate: called by a watcher inside a step of this session");
   if (!good)
     return pgg_fail(PGG_EINVAL, "truncate: n_past is %lld, expected 0 to %lld", (long long)n_past, (long long)now);
-  if (!reached)
-    return pgg_fail(PGG_EUNSUPPORTED,
-                    "truncate: a window has forgotten what position %lld looks at; the session can go back to %lld, or "
-                    "to 0",
-                    (long long)n_past, (long long)reach);
+  if (!reached) return cannot_go(session->plan, n_past, back, reach);
   return PGG_OK;
 }
 

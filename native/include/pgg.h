@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PGG_ABI 2 /* grows with every incompatible change of this header */
+#define PGG_ABI 3 /* grows with every incompatible change of this header */
 
 #if defined(_WIN32)
 #define PGG_API
@@ -186,7 +186,7 @@ typedef enum pgg_field_rule {
   PGG_RULE_ANY,
   PGG_RULE_TOKENS,   /* of a node: a row of every token */
   PGG_RULE_NEEDED,   /* of a weight */
-  PGG_RULE_OPTIONAL, /* of a weight: -1 where absent */
+  PGG_RULE_OPTIONAL, /* of a weight, or of a node as TOKENS: -1 where absent */
   PGG_RULE_FROM_ZERO,
   PGG_RULE_POSITIVE
 } pgg_field_rule;
@@ -239,9 +239,20 @@ enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
 PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
 PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* of the first output; 0 while there is none */
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
-PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);  /* scratch of the whole plan, shared by its sessions */
-/* Most bytes of key/value cache that a session of n_ctx positions holds, in a type, when all are filled: a window keeps
- * what it looks back at and a step. 0 if the type cannot hold it, or before freezing; never more than SIZE_MAX / 4. */
+/* What a frozen plan takes, in bytes, never more than SIZE_MAX / 4 each. */
+typedef struct pgg_plan_bytes {
+  size_t weights;  /* that ops read, and float copies of vectors; on device 0 the matrices are the caller's own */
+  size_t scratch;  /* of steps, shared by all sessions: as many threads as there are */
+  size_t cache;    /* most that a session holds when all its positions are filled: a window keeps what it looks back at
+                      and a step, recurrent states (conv) three of their kind */
+  size_t position; /* of the cache, for each position while no window has passed it; it comes in spans of 256 */
+  size_t mark;     /* of recurrent states, for each mark of a session */
+} pgg_plan_bytes;
+/* On a device, or on all with device -1; a session of n_ctx positions whose cache is of kv_type. PGG_EINVAL where none of
+ * the plan lies on the device, PGG_ETYPE where the type cannot hold the cache. */
+PGG_API pgg_status pgg_plan_memory(const pgg_plan *plan, int device, int kv_type, int64_t n_ctx, pgg_plan_bytes *bytes);
+/* The same on all devices, in short: `scratch`, and `cache` or 0 where the type cannot hold it or before freezing. */
+PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);
 PGG_API size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx);
 
 /* Bytes that each open session's cache holds now; what forks share counts in each. Returns their count. */
@@ -271,15 +282,24 @@ PGG_API void pgg_session_close(pgg_session *session);
 PGG_API void pgg_session_free(pgg_session *session);            /* closes it first; nobody may use it any more */
 PGG_API int64_t pgg_session_n_past(const pgg_session *session); /* -1: closed */
 PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
-/* Forgets later positions. Where windows have passed what n_past looks at, it is PGG_EUNSUPPORTED: pgg_session_reach is
- * the lowest position to go back to, but 0, which always can be. */
+/* Forgets later positions. Where it cannot be, it is PGG_EUNSUPPORTED: where windows have passed what n_past looks at,
+ * and in a plan with recurrent states (conv) everywhere but at marks. 0 always can be. pgg_session_reach is the lowest
+ * position to go back to, but 0; pgg_session_back the highest that is at most n_past. */
 PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past);
 PGG_API int64_t pgg_session_reach(const pgg_session *session);
+PGG_API int64_t pgg_session_back(const pgg_session *session, int64_t n_past);
+/* Keeps what recurrent states are at the present position, so that truncating can go back to it, as far as windows
+ * permit; forks and saved states have the marks too. It costs pgg_plan_memory's `mark`, and nothing where there are no
+ * such states. PGG_EINVAL beyond PGG_MAX_MARKS. unmark: forgets one, if it is there. */
+enum { PGG_MAX_MARKS = 64 };
+PGG_API pgg_status pgg_session_mark(pgg_session *session);
+PGG_API pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past);
 /* Another session at the same position. What both remember is kept once; who writes into a span of it gets a copy. Here
  * and below: PGG_EINVAL while a step of the session runs. */
 PGG_API pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork);
 /* Forgets positions [first, last): later ones move down, their keys are turned back. PGG_EUNSUPPORTED, by name, where
- * keys were not turned by a rope, are kept as q4_0, or a window would look at what it has forgotten. As of any cache
+ * keys were not turned by a rope, are kept as q4_0, a window would look at what it has forgotten, or a state is
+ * recurrent. As of any cache
  * that is edited, what later positions have seen of the forgotten ones stays in their values. */
 PGG_API pgg_status pgg_session_shift(pgg_session *session, int64_t first, int64_t last);
 /* What the session remembers as bytes, for the same plan over the same weights. bytes NULL: only sets *size. Otherwise

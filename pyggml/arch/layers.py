@@ -100,20 +100,22 @@ def attend(
     g: Graph,
     blk: Block,
     q: Node,
-    k: Node,
-    v: Node,
+    k: Node | None,
+    v: Node | None,
     heads: Heads,
     *,
     scale: float = 0.0,
     softcap: float = 0.0,
     window: int = 0,
     causal: bool = True,
+    layer: int | None = None,
     sinks: Weight | None = None,
     source: Node | None = None,
 ) -> Node:
-    """Attention in a cache of the layer's own -> (tokens, heads.n * heads.v), before the output matrix.
+    """Attention in a cache -> (tokens, heads.n * heads.v), before the output matrix.
 
-    scale 0: 1 / sqrt(heads.k). window 0: all positions. sinks: one more score for each head, that of nothing at all.
+    scale 0: 1 / sqrt(heads.k). window 0: all positions. layer: whose cache it is, the layer's own unless it is said:
+    without k and v that of another one. k without v: values are the first heads.v columns of keys. sinks: one more score for each head, that of nothing at all.
     source: rows to attend to instead of those of the text.
     """
     if sinks is not None:
@@ -125,6 +127,9 @@ def attend(
         k,
         v,
         layer=blk.index,
+        keys=layer,
+        values=layer,
+        v_dim=heads.v,
         n_head=heads.n,
         n_head_kv=heads.n_kv,
         scale=scale or 1.0 / math.sqrt(heads.k),

@@ -11,7 +11,6 @@ NEEDS = {
     "gpt-oss": "attention sinks, sliding window, mixture of experts with biases, clamped SwiGLU",
     "gpt2": "layer norm, learned positions, fused QKV",
     "granitehybrid": "Mamba-2 scan, mixture of experts",
-    "lfm2": "gated short convolution with its own state",
     "llama4": "chunked attention, layers without rope, sigmoid top-1 experts",
     "mamba": "selective state-space scan",
     "mistral3": "attention temperature scale, YaRN log multiplier",

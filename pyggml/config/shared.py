@@ -100,22 +100,23 @@ class Config:
         return kind(**{each.name: getattr(self, each.name) for each in fields(self)}, **own)
 
 
-def shared(r: Reader, *, varied: bool = False) -> Config:
+def shared(r: Reader, *, varied: bool = False, gaps: bool = False) -> Config:
     """What every architecture has. r keeps no note of it: an architecture takes the keys that it computes.
 
-    varied: the architecture has numbers of heads and widths of its own for each layer; else they must be alike.
+    varied: the architecture has numbers of heads and widths of its own for each layer; else they must be alike. gaps:
+    some layers attend to nothing, and have no heads of keys and values.
     """
     own = Reader(r.metadata)
-    c = _read(own, varied)
+    c = _read(own, varied, 0 if gaps else 1)
     # In this order: what is said is only asked of values that were found to be of their types.
     return replace(c, said=tuple(said(r.metadata, r.arch)), unknown=unknown(r.metadata, r.arch, own.taken))
 
 
-def _read(r: Reader, varied: bool) -> Config:
+def _read(r: Reader, varied: bool, least_kv: int) -> Config:
     n_layer = r.integer("block_count", _MAX_LAYERS)
     n_ctx = r.integer("context_length", MAX_CTX)
     n_embd = r.integer("embedding_length", _MAX_WIDTH)
-    n_head, n_head_kv = _heads(r, n_layer, varied)
+    n_head, n_head_kv = _heads(r, n_layer, varied, least_kv)
     head_dim_k = _head_dim(r, "attention.key_length", n_embd, n_head, n_layer)
     head_dim_v = _head_dim(r, "attention.value_length", n_embd, n_head, n_layer)
     n_expert, n_expert_used = _experts(r)
@@ -144,15 +145,15 @@ def _read(r: Reader, varied: bool) -> Config:
     )
 
 
-def _most(r: Reader, key: str, limit: int, n_layer: int, default: int | None, varied: bool) -> int:
+def _most(r: Reader, key: str, limit: int, n_layer: int, default: int | None, varied: bool, least: int = 1) -> int:
     if varied:
-        return max(r.per_layer(key, limit, n_layer, default))
+        return max(r.per_layer(key, limit, n_layer, default, least))
     return r.alike(key, limit, n_layer, default)
 
 
-def _heads(r: Reader, n_layer: int, varied: bool) -> tuple[int, int]:
+def _heads(r: Reader, n_layer: int, varied: bool, least_kv: int) -> tuple[int, int]:
     n_head = _most(r, "attention.head_count", MAX_HEADS, n_layer, None, varied)
-    n_head_kv = _most(r, "attention.head_count_kv", MAX_HEADS, n_layer, n_head, varied)
+    n_head_kv = _most(r, "attention.head_count_kv", MAX_HEADS, n_layer, n_head, varied, least_kv)
     if not varied and n_head % n_head_kv:
         raise GGUFError(
             f"{r.arch}.attention.head_count is {n_head}, no multiple of head_count_kv, which is {n_head_kv}"

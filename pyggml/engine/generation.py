@@ -85,7 +85,9 @@ class Generation(Ticket):
         self.take(token)
 
     def take(self, token: int) -> None:
-        self._first = self._first or time.perf_counter()
+        if not self._first:
+            self._first = time.perf_counter()
+            self.seat.mark()
         if token in self._ends:
             self._finish = "stop"
             return

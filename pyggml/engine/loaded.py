@@ -141,6 +141,11 @@ class Loaded:
             )
         return found
 
+    @property
+    def mark_bytes(self) -> int:
+        """What recurrent layers remember of one position; 0 where there are none."""
+        return self.plan.memory(self.kv_type.id, 0)["mark"]
+
     def _cache_of(self, n_ctx: int) -> int:
         return self.plan.kv_bytes(self.kv_type.id, n_ctx)
 

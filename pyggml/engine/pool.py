@@ -14,25 +14,37 @@ from pyggml.engine.loaded import Loaded
 from pyggml.engine.session import Session, forget_cancel
 from pyggml.errors import OutOfMemory, PyggmlError
 
+_MARKS = 4  # of a session with recurrent layers
 _MOST = 8
 """Idle sessions kept for what they hold; fewer where their caches would take more than a quarter of the memory."""
 
 
 class Seat:
-    """A session, and the ids whose keys and values it holds."""
+    """A session, and the ids that it remembers. marked: where it can go back to, None where marks are of no use."""
 
-    __slots__ = ("ids", "session")
+    __slots__ = ("ids", "marked", "session")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, marks: bool = False) -> None:
         self.session = session
         self.ids: list[int] = []
+        self.marked: list[int] | None = [] if marks else None
 
     def keep(self, n: int) -> None:
-        """Forgets all but the first n ids; all of them where a window has passed what the next one looks at."""
-        if n < self.session.reach:
-            n = 0
+        """Forgets all but the first n ids, or fewer, down to none: windows and recurrent layers cannot go anywhere."""
+        n = self.session.back(n)
         self.session.truncate(n)
         del self.ids[n:]
+        if self.marked is not None:
+            self.marked = [each for each in self.marked if each <= n]
+
+    def mark(self) -> None:
+        """The end of a prompt, to which another one that begins like it may want to go back."""
+        if self.marked is None:
+            return
+        if len(self.marked) == _MARKS:
+            self.session.unmark(self.marked.pop(0))
+        self.session.mark()
+        self.marked.append(len(self.ids))
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -53,6 +65,7 @@ class Pool:
         self._idle: list[Seat] = []  # the one that was used last is the last
         self._reuse = reuse
         self._most = 1
+        self._marks = reuse and loaded.mark_bytes > 0
         if reuse:
             each = loaded.plan.kv_bytes(loaded.kv_type.id, loaded.n_ctx)
             self._most = max(1, min(_MOST, free_memory() // 4 // each))
@@ -67,7 +80,7 @@ class Pool:
             seat = self._chosen(prefix)
             if seat is None:
                 try:
-                    return Seat(Session(self._loaded))
+                    return Seat(Session(self._loaded), self._marks)
                 except OutOfMemory:
                     idle = tuple(self._idle)
                     if not idle:

@@ -30,6 +30,7 @@ from pyggml.shown import clip
 T = TypeVar("T")
 
 _STATE_HEAD = 1 << 16  # bytes of a saved session beside its rows, at most
+_MOST_MARKS = _native.MOST_MARKS
 
 
 class HasLoaded(Protocol):
@@ -67,6 +68,7 @@ class Session(Held):
         self._loaded = loaded
         self._kv_type = kind
         self._kv_bytes = loaded.check_kv_type(kind, n_ctx)
+        self._mark_bytes = loaded.mark_bytes
         try:
             self._native = _native.Session(loaded.plan, n_ctx, kind.id)
         except ArgumentError:
@@ -121,7 +123,8 @@ class Session(Held):
     def truncate(self, n_past: int) -> None:
         """Forgets everything from position n_past on, after a step that runs in another thread.
 
-        Raises UnsupportedError where a window has passed what n_past looks at (reach says how far back it can go).
+        Raises UnsupportedError where a window has passed what n_past looks at, and in a model with recurrent layers
+        where n_past was not marked; back() says where it can go, and 0 always can be.
         """
         n_past = whole("n_past", n_past, 0)
         try:
@@ -137,8 +140,36 @@ class Session(Held):
 
     @property
     def reach(self) -> int:
-        """The lowest position, but 0, that truncate() can go back to: 0 where no window has passed anything."""
+        """The lowest position, but 0, that truncate() can go back to: 0 where no window has passed anything.
+
+        In a model with recurrent layers the first mark, or n_past where there is none.
+        """
         return self._native.reach
+
+    def back(self, n_past: int) -> int:
+        """The highest position, at most n_past, that truncate() can go back to.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     s = m.session()
+        ...     _ = s.step(m.tokenize("Once upon a"))
+        ...     s.back(2), s.back(100) == s.n_past
+        (2, True)
+        """
+        return self._native.back(whole("n_past", n_past, 0))
+
+    def mark(self) -> None:
+        """Keeps what recurrent layers remember here, so that truncate() can come back to this position.
+
+        Of other layers nothing needs to be kept: a model without recurrent ones goes back to any position that its
+        windows have not passed, marked or not. fork() and save() take the marks along. Raises ArgumentError beyond 64.
+        """
+        self._checked(self._native.mark)
+
+    def unmark(self, n_past: int) -> None:
+        """Lets the mark of a position go, if there is one."""
+        n_past = whole("n_past", n_past, 0)
+        self._checked(lambda: self._native.unmark(n_past))
 
     def fork(self) -> Session:
         """Another session at the same position, which goes its own way from there.
@@ -195,7 +226,7 @@ class Session(Held):
         another model or kv_type, or more positions than n_ctx. On any failure the session is as before.
         """
         with contextlib.closing(RegularFile(path, "a saved session")) as file:
-            if file.size > self._kv_bytes + _STATE_HEAD:
+            if file.size > self._kv_bytes + _STATE_HEAD + _MOST_MARKS * self._mark_bytes:
                 raise GGUFError(f"{clip(file.path)} is no saved session of this model: {file.size} bytes are too many")
             data = file.copy(0, file.size)
         try:

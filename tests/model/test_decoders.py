@@ -31,9 +31,18 @@ def apart(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
         return {name.replace("both", "ffn_gate_exps"): gate, name.replace("both", "ffn_up_exps"): up}
     if "attn_qkv" in name:
         return {name: values.reshape(4, 3, 16, *values.shape[1:]).swapaxes(0, 1).reshape(values.shape)}
+    if "shortconv.conv" in name:
+        return {name: values[:, 0]}
     return {name: values}
 
 
+LFM2 = {
+    "embedding_norm": "token_embd_norm", "operator_norm": "attn_norm", "ffn_norm": "ffn_norm",
+    "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm", "conv.conv": "shortconv.conv", "conv.in_proj": "shortconv.in_proj",
+    "conv.out_proj": "shortconv.out_proj", "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up",
+    "feed_forward.w2": "ffn_down",
+}  # fmt: skip
 FAMILIES = {
     "gemma": Family(
         "gemma", "GemmaConfig", dict(head_dim=24, hidden_activation="gelu_pytorch_tanh"), one_more=True
@@ -132,6 +141,12 @@ FAMILIES = {
          "block_sparse_moe.experts.down_proj": "ffn_down_exps"},
         {"expert_count": 6, "expert_used_count": 2, "embedding_scale": 12.0, "attention.scale": 0.1,
          "residual_scale": 0.22, "logit_scale": 8.0}, turned=True, change=apart,
+    ),
+    "lfm2": Family(
+        "lfm2", "Lfm2Config",
+        dict(norm_eps=1e-6, rope_theta=1e4, conv_L_cache=3, block_auto_adjust_ff_dim=False,
+             layer_types=["conv", "conv", "full_attention", "conv", "full_attention"]), LFM2,
+        {"attention.head_count_kv": [0, 0, 2, 0, 2], "shortconv.l_cache": 3}, change=apart,
     ),
 }  # fmt: skip
 

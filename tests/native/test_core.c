@@ -276,7 +276,7 @@ static void test_shapes(void) {
   CHECK_FAILS(PGG_EINVAL, "not a multiple", pgg_plan_op(plan, &op, &bad));
   PGG_INT(&op, attention, n_head_kv) = 4;
   CHECK_OK(pgg_plan_op(plan, &op, &bad));
-  CHECK_FAILS(PGG_EINVAL, "layer 0 has an attention op already", pgg_plan_op(plan, &op, &bad));
+  CHECK_FAILS(PGG_EINVAL, "attn: state 0 is written by attn already", pgg_plan_op(plan, &op, &bad));
   int rows;
   op = op_of(PGG_OP_ROWS, "rows", h, -1);
   CHECK_OK(pgg_plan_op(plan, &op, &rows));

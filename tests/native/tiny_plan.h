@@ -125,7 +125,7 @@ static inline int add_rope(pgg_plan *plan, const tiny *t, const char *name, int 
 static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer) {
   pgg_op op = op_of(PGG_OP_ATTENTION, name, q, k);
   PGG_SRC(&op, attention, v) = v;
-  PGG_INT(&op, attention, layer) = layer;
+  PGG_INT(&op, attention, keys) = PGG_INT(&op, attention, values) = layer;
   PGG_INT(&op, attention, n_head) = t->n_head;
   PGG_INT(&op, attention, n_head_kv) = t->n_head_kv;
   PGG_INT(&op, attention, k_dim) = PGG_INT(&op, attention, v_dim) = t->dim;

@@ -94,7 +94,7 @@ static size_t carve(char *base, size_t *at, size_t bytes) {
   return begin;
 }
 
-/* joint: a block of keys and values in the widest type that a cache has. */
+/* joint: a block of keys and values in the widest type that a cache has; values may be columns of keys. */
 static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim, item_memory *memory) {
   size_t at = 0, n = (size_t)rows;
   memory->q = (float *)(void *)(base + carve(base, &at, n * (size_t)k_dim * sizeof(float)));
@@ -103,7 +103,7 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
   memory->sum = (float *)(void *)(base + carve(base, &at, n * sizeof(float)));
   memory->first = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
   memory->last = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
-  memory->joint = base + carve(base, &at, PGG_ATTN_BLOCK * (size_t)(k_dim + v_dim) * sizeof(float));
+  memory->joint = base + carve(base, &at, PGG_ATTN_BLOCK * (size_t)(k_dim + pgg_max_i64(k_dim, v_dim)) * sizeof(float));
   memory->kernel = base + at;
   return at;
 }
@@ -172,6 +172,14 @@ static char *memory_of(const pgg_run *run) {
   return scratch->base + scratch->threads + (size_t)run->ith * scratch->thread_bytes;
 }
 
+/* Those of the keys, which are those of the values: states that are read together lie in the same spans. */
+static void *const *spans_of(const pgg_part *part, const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  return part->memory->groups[plan->states[rec->state].group].at;
+}
+
+/* Whether the op writes keys or values. */
+static bool stores(const pgg_op *op) { return PGG_SRC(op, attention, k) >= 0 || PGG_SRC(op, attention, v) >= 0; }
+
 /* Heads [h0, h1) of tokens [t0, t1). */
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
@@ -180,24 +188,26 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
   const int64_t k_dim = PGG_INT(&rec->op, attention, k_dim), v_dim = PGG_INT(&rec->op, attention, v_dim);
   for (int i = 0; i < run->n_part; i++) {
     const pgg_part *part = &run->parts[i];
-    const pgg_state_form *form = &part->memory->forms[rec->state];
-    void *const *at = part->memory->groups[run->plan->states[rec->state].group].at;
+    const pgg_state_form *keys = &part->memory->forms[rec->state], *values = &part->memory->forms[rec->values];
+    void *const *at = spans_of(part, run->plan, rec);
     const int type = part->memory->type;
     const int64_t end = pgg_min_i64(t1, part->first + part->n);
     for (int64_t t = pgg_max_i64(t0, part->first); t < end; t++) {
-      const float *k = pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
-      const float *v = pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
+      const float *k = ks < 0 ? NULL : pgg_run_data(run, ks) + t * pgg_run_stride(run, ks);
+      const float *v = vs < 0 ? NULL : pgg_run_data(run, vs) + t * pgg_run_stride(run, vs);
       const int64_t pos = part->n_past + t - part->first;
       const size_t row = (size_t)(pos % PGG_SPAN);
       char *span = at[pos / PGG_SPAN];
       for (int64_t h = h0; h < h1; h++) {
-        const float *key = k + h * k_dim;
-        if (turned(type)) {
+        const float *key = k ? k + h * k_dim : NULL;
+        if (k && turned(type)) {
           key = memcpy(room, key, (size_t)k_dim * sizeof *key);
           kernels->kv_turn(room, k_dim);
         }
-        kernels->kv_store(type, key, span + form->k + (size_t)h * form->k_head + row * form->k_row, k_dim);
-        kernels->kv_store(type, v + h * v_dim, span + form->v + (size_t)h * form->v_head + row * form->v_row, v_dim);
+        if (k) kernels->kv_store(type, key, span + keys->k + (size_t)h * keys->k_head + row * keys->k_row, k_dim);
+        if (!v) continue;
+        kernels->kv_store(type, v + h * v_dim, span + values->v + (size_t)h * values->v_head + row * values->v_row,
+                          v_dim);
       }
     }
   }
@@ -272,7 +282,8 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const pgg_op *op = &rec->op;
   const pgg_part *part = c->part;
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
-  const pgg_state_form *form = &part->memory->forms[rec->state];
+  const pgg_state_form *keys = &part->memory->forms[rec->state], *values = &part->memory->forms[rec->values];
+  const bool within = !values->v_row; /* values are columns of keys */
   const int64_t apart = w->way == BY_ITEM ? 1 : c->spans; /* items that a head and a block make */
   const int64_t s0 = item % apart, s1 = w->way == BY_ITEM ? c->spans : s0 + 1;
   const int64_t h = item / apart % c->n_head_kv;
@@ -296,15 +307,15 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   pgg_attn job = {.q = gather(run, op, c, h, part->first + b0, tokens, mem.q),
                   .q_stride = c->k_dim,
                   .nq = rows,
-                  .spans = part->memory->groups[run->plan->states[rec->state].group].at,
+                  .spans = spans_of(part, run->plan, rec),
                   .span = PGG_SPAN,
                   .n_span = part->memory->n_span,
-                  .k_at = form->k + (size_t)h * form->k_head,
-                  .v_at = form->v + (size_t)h * form->v_head,
+                  .k_at = keys->k + (size_t)h * keys->k_head,
+                  .v_at = within ? values->k + (size_t)h * values->k_head : values->v + (size_t)h * values->v_head,
                   .joint = mem.joint,
                   .kv_type = part->memory->type,
-                  .k_row = form->k_row,
-                  .v_row = form->v_row,
+                  .k_row = keys->k_row,
+                  .v_row = within ? values->k_row : values->v_row,
                   .k_dim = c->k_dim,
                   .v_dim = c->v_dim,
                   .first = mem.first,
@@ -348,12 +359,12 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
   switch (stage) {
     case STORE: {
       const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
+      const int64_t cols = PGG_INT(o, attention, n_head_kv) * PGG_INT(o, attention, k_dim);
+      if (!stores(o)) return PGG_SHARE_SKIP;
       const pgg_share cut_up = pgg_cpu_cut(run, mine->chunks, mine->along);
-      return cut_up == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, PGG_SRC(o, attention, k),
-                                                        PGG_INT(o, attention, n_head_kv) * PGG_INT(o, attention, k_dim))
-                                      : cut_up;
+      return cut_up == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, PGG_SRC(o, attention, q), cols) : cut_up;
     }
-    case ATTEND: return PGG_SHARE_ANY;
+    case ATTEND: return stores(o) ? PGG_SHARE_ANY : PGG_SHARE_FENCED; /* the op before may still merge its parts */
     case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     default: return PGG_SHARE_END;
   }
@@ -413,7 +424,7 @@ static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n
 
 static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
   (void)plan;
-  return PGG_INT(&rec->op, attention, n_head_kv);
+  return stores(&rec->op) ? PGG_INT(&rec->op, attention, n_head_kv) : 0;
 }
 
 static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {

@@ -24,7 +24,11 @@ static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
 }
 
 static bool made_in(const pgg_plan *plan, int node, int first, int end) {
-  return plan->nodes[node].op >= first && plan->nodes[node].op < end;
+  return node >= 0 && plan->nodes[node].op >= first && plan->nodes[node].op < end;
+}
+
+static bool made_or_absent(const pgg_plan *plan, int node, int first, int end) {
+  return node < 0 || made_in(plan, node, first, end);
 }
 
 /* Whether op `at` needs of the row [first, at) only the columns that it makes itself. */
@@ -33,7 +37,8 @@ static bool fits(const pgg_plan *plan, int first, int at) {
   if (plan->ops[at].serves != plan->ops[first].serves) return false; /* one may run without the other */
   if (op->kind == PGG_OP_MATMUL) return PGG_SRC(op, matmul, x) == PGG_SRC(&plan->ops[first].op, matmul, x);
   if (op->kind == PGG_OP_ATTENTION)
-    return made_in(plan, PGG_SRC(op, attention, k), first, at) && made_in(plan, PGG_SRC(op, attention, v), first, at);
+    return made_or_absent(plan, PGG_SRC(op, attention, k), first, at) &&
+           made_or_absent(plan, PGG_SRC(op, attention, v), first, at);
   for (int i = 0; i < pgg_op_src_count(op->kind); i++)
     if (made_in(plan, op->src[i], first, at)) return true;
   return false;

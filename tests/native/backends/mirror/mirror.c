@@ -209,6 +209,15 @@ static bool near_memory(const pgg_plan *plan, const pgg_memory *far, pgg_memory 
   return memory->groups != NULL;
 }
 
+static pgg_moment *near_moment(const pgg_moment *far, int n_place) {
+  pgg_moment *moment = far ? calloc(1, sizeof *moment) : NULL;
+  if (!moment) return NULL;
+  *moment = *far;
+  for (int p = 0; p < n_place; p++)
+    if (far->at[p]) moment->at[p] = (void *)((uintptr_t)far->at[p] - FAR);
+  return moment;
+}
+
 static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
   shadow *s = segment->compiled;
   const pgg_plan *plan = segment->plan;
@@ -220,10 +229,17 @@ static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
   pgg_weight *weights = s->plan.weights;
   memcpy(&s->plan, plan, sizeof s->plan);
   s->plan.weights = weights;
+  for (int i = 0; parts && i < piece->n_part; i++) {
+    parts[i] = piece->parts[i];
+    parts[i].before = parts[i].after = NULL;
+  }
   for (int i = 0; good && i < piece->n_part; i++) {
     parts[i] = piece->parts[i];
     good = near_memory(plan, parts[i].memory, &memories[i]);
     parts[i].memory = &memories[i];
+    parts[i].before = near_moment(parts[i].before, plan->n_place);
+    parts[i].after = near_moment(parts[i].after, plan->n_place);
+    if (plan->recurrent) good = good && parts[i].before && parts[i].after;
   }
   piece->parts = parts;
   if (piece->arena) {
@@ -234,6 +250,7 @@ static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
   for (int i = 0; memories && i < piece->n_part; i++) {
     for (int g = 0; memories[i].groups && g < plan->n_group; g++) free(memories[i].groups[g].at);
     free(memories[i].groups);
+    if (parts) free((void *)parts[i].before), free((void *)parts[i].after);
   }
   free(memories);
   free(parts);

@@ -1,0 +1,79 @@
+"""LFM2: layers that mix by a gated short convolution, and some that attend.
+
+A layer without heads of keys and values (attention.head_count_kv 0) is a convolution: its input times a gate, over the
+last l_cache positions, times another gate. Its state is the last l_cache - 1 inputs. Source: the model's description and
+its published implementation; names of tensors as llama.cpp's converter writes them, the last norm as token_embd_norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyggml.arch import layers
+from pyggml.arch.layers import Heads
+from pyggml.arch.outputs import Outputs
+from pyggml.config import MAX_HEADS, Config, Reader, shared
+from pyggml.errors import GGUFError, ShapeError
+from pyggml.graph import Graph, Node, Rope
+
+if TYPE_CHECKING:
+    from pyggml.engine.weights import Block, Weights
+
+NAMES = ("lfm2",)
+
+_MOST_TAPS = 16  # that the op has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lfm2Config(Config):
+    """A Config; heads_kv of each layer, 0 for a convolution, and the positions that a convolution looks at."""
+
+    heads_kv: tuple[int, ...]
+    l_cache: int
+
+
+def config(r: Reader) -> Lfm2Config:
+    """The numbers of the model."""
+    c = shared(r, varied=True, gaps=True)
+    heads_kv = r.per_layer("attention.head_count_kv", MAX_HEADS, c.n_layer, c.n_head, least=0)
+    for i, n in enumerate(heads_kv):
+        if n and c.n_head % n:
+            raise GGUFError(
+                f"{c.arch}.attention.head_count is {c.n_head}, no multiple of head_count_kv, which is {n}, in layer {i}"
+            )
+    l_cache = r.integer("shortconv.l_cache", _MOST_TAPS, least=2)
+    return c.with_own(Lfm2Config, heads_kv=heads_kv, l_cache=l_cache)
+
+
+def build(g: Graph, c: Lfm2Config, w: Weights) -> Outputs:
+    """Token ids -> the last norm's rows and the logits of the wanted ones."""
+    turn = layers.rope_of(c, w, "neox")
+    x = g.embed(w["token_embd.weight"], c.n_embd)
+    for blk in w.blocks():
+        h = layers.norm(g, c, blk, "attn_norm", x)
+        n_kv = c.heads_kv[blk.index]
+        x = x + (_attention(g, c, blk, h, n_kv, turn) if n_kv else _convolution(g, c, blk, h))
+        x = x + layers.ffn(g, c, blk, layers.norm(g, c, blk, "ffn_norm", x), c.n_ff)
+    x = layers.norm(g, c, w, "token_embd_norm", g.wanted(x))
+    return Outputs(logits=layers.logits(g, w, x), embedding=x)
+
+
+def _attention(g: Graph, c: Lfm2Config, blk: Block, x: Node, n_kv: int, turn: Rope) -> Node:
+    heads = Heads(c.n_head, n_kv, c.head_dim_k, c.head_dim_v)
+    q, k, v = layers.qkv(g, blk, x, heads)
+    q = layers.norm(g, c, blk, "attn_q_norm", q, seg=heads.k)
+    k = layers.norm(g, c, blk, "attn_k_norm", k, seg=heads.k)
+    q, k = layers.rope(g, blk, q, k, heads, turn)
+    return layers.attn_output(g, c, blk, layers.attend(g, blk, q, k, v, heads))
+
+
+def _convolution(g: Graph, c: Lfm2Config, blk: Block, x: Node) -> Node:
+    n, name = c.n_embd, f"blk.{blk.index}.shortconv"
+    taps = blk["shortconv.conv.weight"]
+    if (taps.rows, taps.cols) != (n, c.l_cache):
+        raise ShapeError(f"{taps.name} is ({taps.rows}, {taps.cols}), expected ({n}, {c.l_cache})")
+    parts = g.matmul(blk["shortconv.in_proj.weight"], x, m=3 * n)
+    before, behind, x = (g.cols(parts, i * n, n, name=f"{name}.{part}") for i, part in enumerate(("b", "c", "x")))
+    y = g.conv(g.mul(before, x, name=f"{name}.bx"), taps, layer=blk.index)
+    return g.matmul(blk["shortconv.out_proj.weight"], g.mul(behind, y, name=f"{name}.cy"), m=n)
