@@ -12,9 +12,9 @@
 typedef struct pgg_part {
   const pgg_memory *memory;
   const pgg_moment *before, *after; /* states of rows: as its first token finds them, and for its last one to write */
-  int64_t n_past;   /* position of its first token */
-  int64_t first, n; /* its rows of TOKENS nodes */
-  int64_t wanted;   /* the last of its tokens; rows of WANTED nodes follow the order of parts */
+  int64_t n_past;                   /* position of its first token */
+  int64_t first, n;                 /* its rows of TOKENS nodes */
+  int64_t wanted;                   /* the last of its tokens; rows of WANTED nodes follow the order of parts */
 } pgg_part;
 
 /* One piece of a step, as a segment gets it. */

@@ -187,13 +187,11 @@ static int bound_output(const pgg_plan *plan) {
 
 void pgg_layout_serves(pgg_plan *plan) {
   const unsigned all = (1u << plan->n_output) - 1;
-  for (int i = 0; i < plan->n_op; i++)
-    plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].writes ? all : 0;
+  for (int i = 0; i < plan->n_op; i++) plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].writes ? all : 0;
   for (int i = 0; i < plan->n_output; i++) plan->ops[plan->nodes[plan->outputs[i]].op].serves |= 1u << i;
   for (int i = plan->n_op - 1; i >= 0; i--)
     for (int j = 0; j < pgg_op_src_count(plan->ops[i].op.kind); j++)
-      if (plan->ops[i].op.src[j] >= 0)
-        plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
+      if (plan->ops[i].op.src[j] >= 0) plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
 }
 
 pgg_status pgg_layout_freeze(pgg_plan *plan) {

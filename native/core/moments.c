@@ -43,8 +43,8 @@ static pgg_status own(pgg_plan *plan, pgg_memory *memory, pgg_moment *moment) {
     pgg_unlock();
     pgg_spans_drop(plan, list);
     if (mine) continue;
-    status = pgg_span_new(plan, memory, p, plan->places[p].rows_bytes, "the state of recurrent layers",
-                          &moment->spans[p]);
+    status =
+        pgg_span_new(plan, memory, p, plan->places[p].rows_bytes, "the state of recurrent layers", &moment->spans[p]);
     moment->at[p] = status ? NULL : moment->spans[p]->mem.p;
   }
   return status;

@@ -155,8 +155,8 @@ int pgg_op_src_count(int kind); /* ops.c */
 int pgg_op_weight_count(int kind);
 bool pgg_type_is_weight(int type);
 
-/* states.c: what an op that keeps or shares a state demands; its states, in a plan that has room for one more; where the
- * plan's states lie. */
+/* states.c: what an op that keeps or shares a state demands; its states, in a plan that has room for one more; where
+ * the plan's states lie. */
 pgg_status pgg_states_judge(const pgg_plan *plan, const pgg_op *op);
 void pgg_states_note(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *rec);
 pgg_status pgg_states_settle(pgg_plan *plan);

@@ -18,7 +18,7 @@
 #include "core/ops.h"
 #include "core/plan_file.h"
 
-#define VERSION 2
+#define VERSION 3
 static const char magic[8] = {'P', 'G', 'G', 'P', 'L', 'A', 'N', '\n'};
 enum { CHECKED_FROM = 24, MOST_TEXT = 4096, LEAST_WEIGHT = 32, LEAST_OP = 12 };
 

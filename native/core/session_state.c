@@ -348,7 +348,8 @@ pgg_status pgg_session_mark(pgg_session *session) {
   const bool marked = pgg_moments_mark(session->plan, &session->memory);
   pgg_unlock();
   if (!marked)
-    status = pgg_fail(PGG_EINVAL, "mark: the session has %d marks, the most there are; unmark one first", PGG_MAX_MARKS);
+    status =
+        pgg_fail(PGG_EINVAL, "mark: the session has %d marks, the most there are; unmark one first", PGG_MAX_MARKS);
   pgg_turn_end(&session, 1, false);
   return status;
 }

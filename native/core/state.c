@@ -1,5 +1,6 @@
-/* Spans of the keys and values of a session: how they lie, when they come, when they go. Memory follows use: a session begins
- * with none, and a window keeps what it looks back at, one span, and the piece of a step that is being computed. */
+/* Spans of the keys and values of a session: how they lie, when they come, when they go. Memory follows use: a session
+ * begins with none, and a window keeps what it looks back at, one span, and the piece of a step that is being computed.
+ */
 #include "core/state.h"
 
 #include <stdio.h>
@@ -31,7 +32,8 @@ static pgg_status row_size(const pgg_state *state, int type, const char *what, i
 static pgg_status turned_values(const pgg_plan *plan, int state, int type) {
   for (int i = 0; i < plan->n_op && type == PGG_Q4_0; i++)
     if (plan->ops[i].values == state && !plan->states[state].v_dim)
-      return pgg_fail(PGG_ETYPE, "%s reads values out of keys, which a q4_0 cache keeps in another form; use q8_0 or f16",
+      return pgg_fail(PGG_ETYPE,
+                      "%s reads values out of keys, which a q4_0 cache keeps in another form; use q8_0 or f16",
                       plan->ops[i].op.name);
   return PGG_OK;
 }
@@ -208,8 +210,7 @@ void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory) {
   free_tables(plan, memory);
 }
 
-pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what,
-                        pgg_span **out) {
+pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what, pgg_span **out) {
   const pgg_place *there = &plan->places[place];
   pgg_span *span = *out = calloc(1, sizeof *span);
   if (!span) return pgg_fail(PGG_ENOMEM, "no memory for %s", what);

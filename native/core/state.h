@@ -54,7 +54,8 @@ typedef struct pgg_memory {
   int n_mark;
 } pgg_memory;
 
-/* Most bytes that a session of n_ctx positions holds at a place (-1: at all), and how many of them each position takes. */
+/* Most bytes that a session of n_ctx positions holds at a place (-1: at all), and how many of them each position takes.
+ */
 pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position);
 /* PGG_ETYPE where a type cannot hold the rows. On failure nothing is left. */
 pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory);

@@ -248,8 +248,8 @@ typedef struct pgg_plan_bytes {
   size_t position; /* of the cache, for each position while no window has passed it; it comes in spans of 256 */
   size_t mark;     /* of recurrent states, for each mark of a session */
 } pgg_plan_bytes;
-/* On a device, or on all with device -1; a session of n_ctx positions whose cache is of kv_type. PGG_EINVAL where none of
- * the plan lies on the device, PGG_ETYPE where the type cannot hold the cache. */
+/* On a device, or on all with device -1; a session of n_ctx positions whose cache is of kv_type. PGG_EINVAL where none
+ * of the plan lies on the device, PGG_ETYPE where the type cannot hold the cache. */
 PGG_API pgg_status pgg_plan_memory(const pgg_plan *plan, int device, int kv_type, int64_t n_ctx, pgg_plan_bytes *bytes);
 /* The same on all devices, in short: `scratch`, and `cache` or 0 where the type cannot hold it or before freezing. */
 PGG_API size_t pgg_plan_arena_bytes(const pgg_plan *plan);

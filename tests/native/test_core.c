@@ -21,8 +21,9 @@ static void logits_of(pgg_plan *plan, int kv, const int32_t *ids, int n, const i
   pgg_session_free(s);
 }
 
-static void test_reference(int type, int n_embd, int n_ff, int n_vocab, double bound) {
+static void test_reference(int share, int type, int n_embd, int n_ff, int n_vocab, double bound) {
   tiny t = tiny_make(type, n_embd, 4, 2, 32, n_ff, n_vocab);
+  t.share = share;
   int32_t ids[N];
   tiny_ids(ids, N, n_vocab, 3);
   double *want = malloc((size_t)N * n_vocab * sizeof *want);
@@ -379,11 +380,12 @@ static void test_outputs(void) {
 }
 
 int main(void) {
-  test_reference(PGG_F32, 64, 96, 67, 1e-5);
-  test_reference(PGG_F16, 64, 96, 67, 1e-5);
-  test_reference(PGG_Q8_0, 64, 96, 67, 3e-2);
-  test_reference(PGG_Q4_0, 256, 512, 300, 3e-2);
-  test_reference(PGG_F32, 256, 512, 2000, 1e-5);
+  test_reference(SHARE_NONE, PGG_F32, 64, 96, 67, 1e-5);
+  test_reference(SHARE_NONE, PGG_F16, 64, 96, 67, 1e-5);
+  test_reference(SHARE_NONE, PGG_Q8_0, 64, 96, 67, 3e-2);
+  test_reference(SHARE_NONE, PGG_Q4_0, 256, 512, 300, 3e-2);
+  test_reference(SHARE_NONE, PGG_F32, 256, 512, 2000, 1e-5);
+  for (int share = 1; share < SHARE_KINDS; share++) test_reference(share, PGG_F32, 64, 96, 67, 1e-5);
   test_spans();
   test_encoder();
   test_session();

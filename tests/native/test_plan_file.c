@@ -97,7 +97,7 @@ static void test_refusals(unsigned char *bytes, size_t size, fake *f) {
   unsigned char *other = malloc(size);
   memcpy(other, bytes, size);
   other[8] = 9;
-  CHECK_FAILS(PGG_EUNSUPPORTED, "a plan of version 9; this library reads version 2", try_read(other, size, f));
+  CHECK_FAILS(PGG_EUNSUPPORTED, "a plan of version 9; this library reads version 3", try_read(other, size, f));
   memcpy(other, bytes, size);
   other[0] = 'G';
   CHECK_FAILS(PGG_EFORMAT, "does not begin with PGGPLAN", try_read(other, size, f));
@@ -111,6 +111,30 @@ static void test_refusals(unsigned char *bytes, size_t size, fake *f) {
   CHECK_FAILS(PGG_EFORMAT, "this one has", try_read(bytes, size, f));
   f->size++;
   free(other);
+}
+
+/* Layers that share a state say so in the file. */
+static void test_shared(int share) {
+  tiny t = tiny_make(PGG_F32, 64, 4, 2, 16, 96, V);
+  t.share = share;
+  fake f = fake_of(&t);
+  pgg_plan *plan = tiny_plan(&t, 8, 32, 0), *again = NULL;
+  const pgg_plan_source source = {f.bytes, HEADER, f.size, f.offsets, NULL, 0};
+  size_t size = 0;
+  pgg_plan_ends ends;
+  float want[N * V], have[N * V];
+  CHECK_OK(pgg_plan_save(plan, &source, NULL, &size));
+  unsigned char *bytes = malloc(size);
+  CHECK_OK(pgg_plan_save(plan, &source, bytes, &size));
+  CHECK_OK(pgg_plan_read(bytes, size, f.bytes, f.size, &again, &ends));
+  run(plan, want);
+  run(again, have);
+  CHECK(!memcmp(want, have, sizeof want), "sharing %d: the plan that was read computes other bits", share);
+  CHECK(pgg_plan_kv_bytes(plan, PGG_F32, 32) == pgg_plan_kv_bytes(again, PGG_F32, 32), "sharing %d: other states",
+        share);
+  pgg_plan_free(plan), pgg_plan_free(again);
+  free(ends.ids), free(bytes), free(f.bytes);
+  tiny_free(&t);
 }
 
 int main(int argc, char **argv) {
@@ -144,5 +168,6 @@ int main(int argc, char **argv) {
   free(f.bytes);
   pgg_plan_free(plan);
   tiny_free(&t);
+  for (int share = 0; share < SHARE_KINDS; share++) test_shared(share);
   return check_done("test_plan_file");
 }

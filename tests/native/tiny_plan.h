@@ -11,6 +11,7 @@
 typedef struct tiny {
   int n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type;
   int causal, window;
+  int share; /* what the second layer takes of the first one's cache, or both of their keys */
   /* Per layer: norm, q, k, v, o, ffn norm, gate, up, down; then embedding, final norm, bias of q, factors. */
   float *f32[24];
   void *raw[24];
@@ -18,6 +19,7 @@ typedef struct tiny {
   int n;
 } tiny;
 
+enum { SHARE_NONE, SHARE_BOTH, SHARE_KEYS, SHARE_VALUES, VALUES_IN_KEYS, SHARE_KINDS };
 enum {
   T_NORM,
   T_Q,
@@ -51,7 +53,7 @@ static inline void tiny_weight(tiny *t, int at, int64_t rows, int64_t cols, floa
 }
 
 static inline tiny tiny_make(int type, int n_embd, int n_head, int n_head_kv, int dim, int n_ff, int n_vocab) {
-  tiny t = {n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type, 1, 5, {0}, {0}, {0}, {0}, T_COUNT};
+  tiny t = {n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type, 1, 5, SHARE_NONE, {0}, {0}, {0}, {0}, T_COUNT};
   uint64_t seed = 7;
   for (int l = 0; l < 2; l++) {
     const int b = l * T_LAYER;
@@ -125,7 +127,8 @@ static inline int add_rope(pgg_plan *plan, const tiny *t, const char *name, int 
 static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer) {
   pgg_op op = op_of(PGG_OP_ATTENTION, name, q, k);
   PGG_SRC(&op, attention, v) = v;
-  PGG_INT(&op, attention, keys) = PGG_INT(&op, attention, values) = layer;
+  PGG_INT(&op, attention, keys) = k < 0 ? 0 : layer;
+  PGG_INT(&op, attention, values) = v < 0 && t->share != VALUES_IN_KEYS ? 0 : layer;
   PGG_INT(&op, attention, n_head) = t->n_head;
   PGG_INT(&op, attention, n_head_kv) = t->n_head_kv;
   PGG_INT(&op, attention, k_dim) = PGG_INT(&op, attention, v_dim) = t->dim;
@@ -134,6 +137,11 @@ static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name,
   PGG_FLOAT(&op, attention, scale) = 1.0f / sqrtf((float)t->dim);
   PGG_FLOAT(&op, attention, softcap) = layer ? 0 : (float)TINY_CAP;
   return add_op(plan, op);
+}
+
+static inline bool tiny_has_k(const tiny *t, int l) { return !l || (t->share != SHARE_BOTH && t->share != SHARE_KEYS); }
+static inline bool tiny_has_v(const tiny *t, int l) {
+  return t->share == SHARE_NONE || (t->share != VALUES_IN_KEYS && !l) || (l && t->share == SHARE_KEYS);
 }
 
 /* Not frozen yet. */
@@ -156,10 +164,10 @@ static inline pgg_plan *tiny_plan_open(const tiny *t) {
     const int b = l * T_LAYER;
     int h = add_norm(plan, "attn_norm", x, w[b + T_NORM], t->n_embd);
     int q = add_matmul(plan, "q", h, w[b + T_Q], w[T_BIAS]);
-    int k = add_matmul(plan, "k", h, w[b + T_K], -1);
-    int v = add_matmul(plan, "v", h, w[b + T_V], -1);
+    int k = tiny_has_k(t, l) ? add_matmul(plan, "k", h, w[b + T_K], -1) : -1;
+    int v = tiny_has_v(t, l) ? add_matmul(plan, "v", h, w[b + T_V], -1) : -1;
     q = add_rope(plan, t, "rope_q", q, t->n_head, l, l ? factors : -1);
-    k = add_rope(plan, t, "rope_k", k, t->n_head_kv, l, l ? factors : -1);
+    if (k >= 0) k = add_rope(plan, t, "rope_k", k, t->n_head_kv, l, l ? factors : -1);
     int o = add_matmul(plan, "o", add_attention(plan, t, "attention", q, k, v, l), w[b + T_O], -1);
     x = add_op(plan, op_of(PGG_OP_ADD, "add", x, o));
     h = add_norm(plan, "ffn_norm", x, w[b + T_FFN], t->n_embd);
@@ -234,10 +242,11 @@ static inline void tiny_reference(const tiny *t, const int32_t *ids, int n, doub
     for (int i = 0; i < n; i++) {
       ref_norm(x + i * e, t->f32[b + T_NORM], h, e);
       ref_matmul(t, b + T_Q, h, q + i * nq, t->f32[T_BIAS]);
-      ref_matmul(t, b + T_K, h, k + i * nk, NULL);
-      ref_matmul(t, b + T_V, h, v + i * nk, NULL);
+      if (tiny_has_k(t, l)) ref_matmul(t, b + T_K, h, k + i * nk, NULL);
+      if (tiny_has_v(t, l)) ref_matmul(t, b + T_V, h, v + i * nk, NULL);
       ref_rope(t, q + i * nq, t->n_head, i, l);
-      ref_rope(t, k + i * nk, t->n_head_kv, i, l);
+      if (tiny_has_k(t, l)) ref_rope(t, k + i * nk, t->n_head_kv, i, l);
+      if (t->share == VALUES_IN_KEYS) memcpy(v + i * nk, k + i * nk, (size_t)nk * sizeof *v);
     }
     for (int i = 0; i < n; i++)
       for (int hd = 0; hd < t->n_head; hd++) {

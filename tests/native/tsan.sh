@@ -11,7 +11,7 @@ cmake --build "$build" -- --quiet
 # libomp keeps its threads to the end, which is no leak; addresses must not be randomised more than clang 14 expects.
 export OMP_TOOL_LIBRARIES=$archer TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_thread_leaks=0 exitcode=66"
 for isa in avx2 avx512; do
-  for name in threads turns core batch barriers sample state; do
+  for name in threads turns core batch barriers sample state recurrent; do
     echo "== $name, $isa"
     PYGGML_ISA=$isa setarch -R "$build/tests/test_$name"
   done

@@ -283,7 +283,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   const pgg_part *part = c->part;
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
   const pgg_state_form *keys = &part->memory->forms[rec->state], *values = &part->memory->forms[rec->values];
-  const bool within = !values->v_row; /* values are columns of keys */
+  const bool within = !values->v_row;                     /* values are columns of keys */
   const int64_t apart = w->way == BY_ITEM ? 1 : c->spans; /* items that a head and a block make */
   const int64_t s0 = item % apart, s1 = w->way == BY_ITEM ? c->spans : s0 + 1;
   const int64_t h = item / apart % c->n_head_kv;
