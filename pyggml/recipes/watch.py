@@ -140,7 +140,7 @@ class Trial:
     def expert_inputs(self, n: int) -> Iterator[tuple[list[str], int, int, NDArray[np.float32]]]:
         """After a step of n tokens: (names of stacks, expert, of so many, rows it read), for experts that were chosen.
 
-        What `down` reads exists nowhere as a node, so it is computed from the decoded gate and up of the expert.
+        What `down` reads exists nowhere as a node, so a plan of the expert's gate and up computes it.
         """
         for mix in self._mixtures:
             x, routing = self._session.node(mix.x, n), self._session.node(mix.routing, n)
@@ -148,14 +148,25 @@ class Trial:
             for e in np.unique(chosen).tolist():
                 rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
                 yield [mix.gate.name, mix.up.name], e, mix.gate.n_stack, rows
-                gate, up = (rows @ self._matrix(w, e).T for w in (mix.gate, mix.up))
-                yield [mix.down.name], e, mix.down.n_stack, _ACTS[mix.act](gate) * up
+                yield [mix.down.name], e, mix.down.n_stack, self._hidden(mix, e, rows)
 
-    def _matrix(self, w: Weight, index: int) -> NDArray[np.float32]:
-        """One matrix of a stack, decoded: (rows, cols)."""
+    def _hidden(self, mix: _Experts, index: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """rows (n, k) behind an expert's activation: (n, n_ff)."""
+        g = Graph()
+        x = g.input(rows.shape[1])
+        hidden = g.glu(g.matmul(self._matrix(mix.gate, index), x), g.matmul(self._matrix(mix.up, index), x), mix.act)
+        plan = g.finish(hidden, min(N_BATCH, len(rows)), len(rows))
+        session = _native.Session(plan, len(rows), _KV_TYPE)
+        try:
+            return session.step(None, len(rows), self._loaded.n_threads, rows=rows)
+        finally:
+            plan.close()
+
+    def _matrix(self, w: Weight, index: int) -> Weight:
+        """One matrix of a stack."""
         nbytes = QuantType.parse(w.type_id).row_bytes(w.cols) * w.rows
         raw = self._tensors[w.name].read(index * nbytes, (index + 1) * nbytes)
-        return _native.dequantize(w.type_id, raw, w.rows, w.cols, 0)
+        return Weight(w.name, w.type_id, w.rows, w.cols, raw)
 
     def close(self) -> None:
         """Frees the cache and the plan's scratch; any number of times."""
@@ -166,20 +177,6 @@ class Trial:
 
     def __exit__(self, *what: object) -> None:
         self.close()
-
-
-def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    made: NDArray[np.float32] = x * np.reciprocal(1 + np.exp(-np.clip(x, -80, None)))
-    return made
-
-
-def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
-    made: NDArray[np.float32] = np.float32(0.5) * x * (1 + np.tanh(inner))
-    return made
-
-
-_ACTS = {"silu": _silu, "gelu": _gelu}
 
 
 def words_of(what: str, text: TextOrIds) -> str | list[int]:
