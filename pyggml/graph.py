@@ -184,8 +184,8 @@ class Graph:
         """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
 
         causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
-        k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the first
-        v_dim columns of its keys where it stored none; both are this layer unless they are said.
+        k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the
+        first v_dim columns of its keys where it stored none; both are this layer unless they are said.
         """
         keys, values = layer if keys is None else keys, layer if values is None else values
         k_dim = (q.cols // max(n_head, 1)) if k is None else k.cols // max(n_head_kv, 1)

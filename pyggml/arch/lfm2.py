@@ -1,8 +1,9 @@
 """LFM2: layers that mix by a gated short convolution, and some that attend.
 
 A layer without heads of keys and values (attention.head_count_kv 0) is a convolution: its input times a gate, over the
-last l_cache positions, times another gate. Its state is the last l_cache - 1 inputs. Source: the model's description and
-its published implementation; names of tensors as llama.cpp's converter writes them, the last norm as token_embd_norm.
+last l_cache positions, times another gate. Its state is the last l_cache - 1 inputs. Source: the model's description
+and its published implementation. Names of tensors are those of llama.cpp's converter, which calls the last norm
+token_embd_norm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes lfm2.json: what transformers' Lfm2ForCausalLM says of a tiny random model. Run by hand, with torch.
 
-The weights come from numpy by name and shape, so that the test makes the same model without transformers. The file holds
-logits of some positions and columns, and the ids that greedy decoding goes on with.
+The weights come from numpy by name and shape, so that the test makes the same model without transformers. The file
+holds logits of some positions and columns, and the ids that greedy decoding goes on with.
 """
 
 from __future__ import annotations
