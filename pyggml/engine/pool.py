@@ -16,7 +16,7 @@ from pyggml.errors import OutOfMemory, PyggmlError
 
 _MARKS = 4  # of a session with recurrent layers
 _MOST = 8
-"""Idle sessions kept for what they hold; fewer where their caches would take more than a quarter of the memory."""
+"""Idle sessions kept for what they hold; fewer where all caches hold more than a quarter of what was free memory."""
 
 
 class Seat:
@@ -64,11 +64,8 @@ class Pool:
         self._loaded = loaded
         self._idle: list[Seat] = []  # the one that was used last is the last
         self._reuse = reuse
-        self._most = 1
         self._marks = reuse and loaded.mark_bytes > 0
-        if reuse:
-            each = loaded.plan.kv_bytes(loaded.kv_type.id, loaded.n_ctx)
-            self._most = max(1, min(_MOST, free_memory() // 4 // each))
+        self._room = free_memory() // 4 if reuse else 0  # bytes of all caches beyond which an idle one goes
 
     def take(self, prefix: Sequence[int] = ()) -> Seat:
         """A session for what begins with prefix. It holds what seat.ids says: nothing, or with reuse a part of that.
@@ -110,13 +107,16 @@ class Pool:
             session.close()
             return
         self._idle.append(seat)
-        if len(self._idle) > self._most:
-            with contextlib.suppress(IndexError):  # the model was closed meanwhile
+        with contextlib.suppress(IndexError):  # the model was closed meanwhile
+            while len(self._idle) > _MOST or (len(self._idle) > 1 and self._holds_much()):
                 self._idle.pop(0).session.close()
 
     def clear(self) -> None:
         """Lets all go."""
         self._idle.clear()
+
+    def _holds_much(self) -> bool:
+        return self._loaded.plan.cache_bytes > self._room
 
     def _chosen(self, prefix: Sequence[int]) -> Seat | None:
         """The idle session to take; None for a new one.
@@ -128,8 +128,10 @@ class Pool:
         if not self._reuse or not idle:
             return idle[-1] if idle else None
         shared, _, best = max(
-            ((common(seat.ids, prefix), -len(seat.ids), seat) for seat in idle), key=lambda each: each[:2]
+            ((seat.session.back(common(seat.ids, prefix)), -len(seat.ids), seat) for seat in idle),
+            key=lambda each: each[:2],
         )
-        if 2 * shared >= len(best.ids) or (shared and len(idle) >= self._most):
+        full = len(idle) >= _MOST or self._holds_much()
+        if 2 * shared >= len(best.ids) or (shared and full):
             return best
-        return idle[0] if len(idle) >= self._most else None
+        return idle[0] if full else None

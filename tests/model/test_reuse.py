@@ -98,10 +98,30 @@ def test_no_more_are_kept_than_may_be(made):
     with load(made, prefix_reuse=True) as m:
         for _ in range(20):
             m.generate(rng.integers(0, 256, 20).tolist(), max_tokens=1)
-            assert len(m._engine.caches()) <= m._engine._pool._most <= pool._MOST
+            assert len(m._engine.caches()) <= pool._MOST
+        assert len(m._engine.caches()) == pool._MOST
         m.generate(rng.integers(0, 256, (12, 9)).tolist(), max_tokens=2)
-        assert len(m._engine.caches()) <= m._engine._pool._most
+        assert len(m._engine.caches()) <= pool._MOST
     assert m._engine.caches() == []
+
+
+def test_what_is_held_decides_how_many_are_kept(made, monkeypatch):
+    """Not what a full context would take: of short texts many are kept where one long one would be too much."""
+    with load(made) as m:
+        s = m.session()
+        s.step([1])
+        one = m.memory().kv_cache
+    monkeypatch.setattr(pool, "free_memory", lambda: 4 * 3 * one)
+    with load(made, prefix_reuse=True) as m:
+        for i in range(6):
+            m.generate([i, 2 * i + 1, i], max_tokens=1)
+            assert len(m._engine.caches()) == min(i + 1, 3)
+            assert m.memory().kv_cache <= 3 * one
+    monkeypatch.setattr(pool, "free_memory", lambda: 0)  # not known
+    with load(made, prefix_reuse=True) as m:
+        for i in range(3):
+            m.generate([i, 2 * i + 1, i], max_tokens=1)
+            assert len(m._engine.caches()) == 1
 
 
 def test_what_ends_badly_leaves_what_is_right(made):
