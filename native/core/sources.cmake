@@ -18,6 +18,7 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/session_state.c
   ${CMAKE_CURRENT_LIST_DIR}/shape.c
   ${CMAKE_CURRENT_LIST_DIR}/shift.c
+  ${CMAKE_CURRENT_LIST_DIR}/span.c
   ${CMAKE_CURRENT_LIST_DIR}/state.c
   ${CMAKE_CURRENT_LIST_DIR}/states.c
   ${CMAKE_CURRENT_LIST_DIR}/turn.c

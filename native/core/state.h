@@ -54,6 +54,12 @@ typedef struct pgg_memory {
   int n_mark;
 } pgg_memory;
 
+/* span.c. Memory of a device, of one holder; what: for the message. One holder less, the lock is held: what nobody
+ * holds any more is put on a list, which is dropped without the lock. */
+pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what, pgg_span **span);
+void pgg_span_let_go(pgg_plan *plan, pgg_memory *memory, pgg_span *span, pgg_span **list);
+void pgg_spans_drop(const pgg_plan *plan, pgg_span *list);
+
 /* Most bytes that a session of n_ctx positions holds at a place (-1: at all), and how many of them each position takes.
  */
 pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position);
@@ -67,21 +73,16 @@ pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int6
 /* Holds what another session of the plan and of this size holds up to n_past, where it stands. The lock is held. */
 void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past);
 
-/* The lock is held; what nobody holds any more is put on the list, for pgg_spans_drop without the lock. let_go: one
- * holder less. cut: nothing
+/* The lock is held; what nobody holds any more is put on the list, for pgg_spans_drop without the lock. cut: nothing
  * from n_past on is used; a span of it stays. pass: what no step from n_past on looks at, but for a span; keep: from
  * there on nothing goes but spans from `keep` on, as long as a step may fail. */
-void pgg_span_let_go(pgg_plan *plan, pgg_memory *memory, pgg_span *span, pgg_span **list);
 void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list);
 void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list);
-void pgg_spans_drop(const pgg_plan *plan, pgg_span *list);
 void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory); /* without the lock */
 
 /* The lowest position, but 0, that the session at n_past can go back to; and the highest, at most n. */
 int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past);
 int64_t pgg_memory_back(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n);
-/* Memory of a device, of one holder. what: for the message. */
-pgg_status pgg_span_new(pgg_plan *plan, pgg_memory *memory, int place, size_t bytes, const char *what, pgg_span **span);
 
 /* moments.c. Before a piece: what its first token finds and where its last one writes. */
 pgg_status pgg_moments_ready(pgg_plan *plan, pgg_memory *memory, const pgg_moment **before, const pgg_moment **after);
