@@ -205,8 +205,8 @@ static pgg_status about(int index, pgg_device_info *out) {
 }
 static pgg_status open_twin(int index, pgg_device **device) { return pgg_backend_cpu.open(index, device); }
 static void close_twin(pgg_device *device) { pgg_backend_cpu.close(device); }
-static pgg_status alloc(pgg_device *device, size_t bytes, bool sparse, pgg_mem *mem) {
-  return pgg_backend_cpu.alloc(device, bytes, sparse, mem);
+static pgg_status alloc(pgg_device *device, size_t bytes, pgg_mem *mem) {
+  return pgg_backend_cpu.alloc(device, bytes, mem);
 }
 static void drop(pgg_device *device, pgg_mem *mem) { pgg_backend_cpu.drop(device, mem); }
 static pgg_status write(pgg_device *device, const pgg_mem *to, size_t at, const void *from, size_t bytes) {
