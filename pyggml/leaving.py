@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import copy
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -60,6 +61,22 @@ def _end() -> None:
     _shut.add(_END)
     with contextlib.suppress(KeyboardInterrupt):  # which is seen when the waiting is over
         _native.wait_empty(_inside, _MOST, _leaver[0])
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        _end_by_signal()
+
+
+def _end_by_signal() -> None:
+    """Lets the process end by SIGINT, as after any Ctrl-C that nobody caught: shells stop their loops by that.
+
+    The interpreter forgets it whenever a thread evaluates a text, as dataclasses do that are imported beside loading;
+    a text that ends so again tells it anew.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        eval("stop()", {"stop": _stop})
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
 
 
 def _before_fork() -> None:

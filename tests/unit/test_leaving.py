@@ -176,3 +176,16 @@ def test_a_conversion_calls_the_libraries_from_inside(tmp_path: Path, monkeypatc
     with pyggml.load() as model:
         assert "tokenizer.json" in export_tokenizer.files_of(model.metadata, None)
     assert {*seen} == {"encode"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("before", "status"), [("", -signal.SIGINT), ("sys.ps1 = '> '", 1)], ids=["a script", "a prompt that goes on"]
+)
+def test_ctrl_c_that_nobody_caught_ends_by_the_signal(before: str, status: int) -> None:
+    """The interpreter itself forgets it where a thread evaluates a text meanwhile, as imports beside loading do."""
+    code = f"import pyggml, sys, threading, time\n{before}\n"
+    code += "threading.Thread(target=lambda: (time.sleep(0.2), eval('1'))).start()\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
