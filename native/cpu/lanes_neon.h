@@ -251,11 +251,38 @@ PGG_ALWAYS void lf_fold(const lf *s, lf *out, int group) {
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-PGG_ALWAYS uint32_t l_act_top(const float *x) {
+PGG_ALWAYS uint32_t l_act_top(const float *x, float *sum) {
   uint32x4_t top = vdupq_n_u32(0);
-  for (int i = 0; i < STRETCH; i += 4)
-    top = vmaxq_u32(top, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7fffffff)));
+  float32x4_t lanes[8];
+  for (int j = 0; j < 8; j++) lanes[j] = vdupq_n_f32(0.0f);
+  for (int i = 0; i < STRETCH; i += 32) PGG_UNROLL(8) for (int j = 0; j < 8; j++) {
+      const float32x4_t size = vabsq_f32(vld1q_f32(x + i + 4 * j));
+      top = vmaxq_u32(top, vreinterpretq_u32_f32(size));
+      lanes[j] = vaddq_f32(lanes[j], size);
+    }
+  for (int half = 4; half; half /= 2)
+    for (int j = 0; j < half; j++) lanes[j] = vaddq_f32(lanes[j], lanes[j + half]);
+  const float32x2_t two = vadd_f32(vget_low_f32(lanes[0]), vget_high_f32(lanes[0]));
+  *sum = vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
   return vmaxvq_u32(top);
+}
+PGG_ALWAYS int l_act_round(float x) { return vcvtns_s32_f32(x); }
+/* at: (STRETCH) */
+PGG_ALWAYS int l_act_find(const float *x, float limit, uint8_t *at, float *rest) {
+  float32x4_t most = vdupq_n_f32(0.0f);
+  int count = 0;
+  for (int i = 0; i < STRETCH; i += 4) {
+    const float32x4_t size = vabsq_f32(vld1q_f32(x + i));
+    const uint32x4_t above = vcgtq_f32(size, vdupq_n_f32(limit));
+    most = vmaxq_f32(most, vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(size), above)));
+    if (!vmaxvq_u32(above)) continue;
+    uint32_t lanes[4];
+    vst1q_u32(lanes, above);
+    for (int j = 0; j < 4; j++)
+      if (lanes[j]) at[count++] = (uint8_t)(i + j);
+  }
+  *rest = vmaxvq_f32(most);
+  return count;
 }
 PGG_ALWAYS void l_act_quantize(const float *x, float scale, pgg_act *act) {
   for (int i = 0; i < STRETCH / 16; i++, x += 16) {

@@ -109,16 +109,27 @@ PGG_ALWAYS pgg_slab_form pgg_slab(int rows, int group, int mins, int wide) {
  *   codes  int8 (64, tokens, 4), or int16 (128, tokens, 2) when wide
  *   start  i32 (256 / group, tokens): -offset * sum of the group, what an accumulator starts from
  *   sums   INT: int16 pairs (256 / group / 2, tokens, 2); FLOAT: f32 (256 / group, tokens): sums of the groups
- *   d      f32 (tokens) */
+ *   d      f32 (tokens)
+ *   spikes pgg_panel_spikes */
 typedef struct pgg_panel_form {
-  int start, sums, d, bytes;
+  int start, sums, d, spikes, bytes;
 } pgg_panel_form;
+/* The spikes of a panel's tokens (pgg_act), by column and token, so that a column of weights is decoded once. */
+typedef struct pgg_panel_spike {
+  float x;
+  uint16_t at, token;
+} pgg_panel_spike;
+typedef struct pgg_panel_spikes {
+  int32_t n, none;
+  pgg_panel_spike spike[PANEL_TOKENS * PGG_ACT_SPIKES];
+} pgg_panel_spikes;
 PGG_ALWAYS pgg_panel_form pgg_panel(int group, int mins, int wide) {
   pgg_panel_form f;
   f.start = STRETCH * PANEL_TOKENS * (wide ? 2 : 1);
   f.sums = f.start + STRETCH / group * PANEL_TOKENS * 4;
   f.d = f.sums + (mins == MINS_NONE ? 0 : STRETCH / group * PANEL_TOKENS * (mins == MINS_INT ? 2 : 4));
-  f.bytes = (f.d + PANEL_TOKENS * 4 + 63) / 64 * 64;
+  f.spikes = f.d + PANEL_TOKENS * 4;
+  f.bytes = (f.spikes + (int)sizeof(pgg_panel_spikes) + 63) / 64 * 64;
   return f;
 }
 

@@ -73,23 +73,36 @@ PLAIN_DOT(bf16, brain_of)
   }
 
 /* Sums per sub-block are exact in int32 (256 * 127 * 127 < 2^23); quant.h states the float order. */
-#define DOT(name, elems, sub)                                                                          \
-  static float dot_##name(const void *row, const void *act, int64_t k) {                               \
-    const pgg_##name *b = row;                                                                         \
-    float acc = 0.0f;                                                                                  \
-    for (int64_t at = 0; at < k; at += (elems), b++) {                                                 \
-      const pgg_act *a = (const pgg_act *)act + at / PGG_ACT_LEN;                                      \
-      const int8_t *x = a->q + at % PGG_ACT_LEN;                                                       \
-      const int16_t *sums = a->sums + at % PGG_ACT_LEN / 16;                                           \
-      for (int s = 0; s < (elems) / (sub); s++) {                                                      \
-        int32_t isum = 0, asum = 0;                                                                    \
-        for (int i = s * (sub); i < (s + 1) * (sub); i++) isum += pgg_##name##_q(b, i) * x[i];         \
-        for (int i = s * (sub) / 16; i < (s + 1) * (sub) / 16; i++) asum += sums[i];                   \
-        acc += a->d * (pgg_##name##_scale(b, s) * (float)isum - pgg_##name##_min(b, s) * (float)asum); \
-      }                                                                                                \
-    }                                                                                                  \
-    return acc;                                                                                        \
+#define DOT(name, elems, sub)                                                                        \
+  static float dot_##name(const void *row, const void *act, int64_t k) {                             \
+    const pgg_##name *b = row;                                                                       \
+    float acc = 0.0f;                                                                                \
+    for (int64_t at = 0; at < k; at += (elems), b++) {                                               \
+      const pgg_act *a = (const pgg_act *)act + at / PGG_ACT_LEN;                                    \
+      const int from = (int)(at % PGG_ACT_LEN);                                                      \
+      const int8_t *x = a->q + from;                                                                 \
+      const int16_t *sums = a->sums + from / 16;                                                     \
+      for (int s = 0, spike = 0; s < (elems) / (sub); s++) {                                         \
+        const float scale = pgg_##name##_scale(b, s), min = pgg_##name##_min(b, s);                  \
+        int32_t isum = 0, asum = 0;                                                                  \
+        for (int i = s * (sub); i < (s + 1) * (sub); i++) isum += pgg_##name##_q(b, i) * x[i];       \
+        for (int i = s * (sub) / 16; i < (s + 1) * (sub) / 16; i++) asum += sums[i];                 \
+        acc += a->d * (scale * (float)isum - min * (float)asum);                                     \
+        const int begin = from + s * (sub), before = (spike = first_spike(a, spike, begin));         \
+        for (isum = asum = 0; spike < a->n_spike && a->at[spike] < begin + (sub); spike++) {         \
+          isum += pgg_##name##_q(b, a->at[spike] - from) * a->spike[spike], asum += a->spike[spike]; \
+        }                                                                                            \
+        if (spike > before) acc += a->spike_d * (scale * (float)isum - min * (float)asum);           \
+      }                                                                                              \
+    }                                                                                                \
+    return acc;                                                                                      \
   }
+
+/* The first spike from `spike` on that lies at begin or behind it. */
+static int first_spike(const pgg_act *a, int spike, int begin) {
+  while (spike < a->n_spike && a->at[spike] < begin) spike++;
+  return spike;
+}
 
 #define QUANT(id, NAME, name, elems, bytes, sub, kind) CODE_##kind(name, elems, sub)
 #define CODE_BLOCK(name, elems, sub) DECODE(name, elems, sub) DOT(name, elems, sub)

@@ -62,7 +62,23 @@ static int make_weights(const pgg_quant *q, uint8_t *w, int64_t rows, int64_t k,
   return chosen;
 }
 
-/* n tokens; floats or pgg_act. range: largest magnitude of q. */
+/* Up to as many spikes as fit, at rising places of the n values that are there. */
+static void make_spikes(pgg_act *act, int64_t n, mode how, uint64_t *seed) {
+  const int most = n < PGG_ACT_SPIKES ? (int)n : PGG_ACT_SPIKES,
+            count = (int)(test_random(seed) % (unsigned)(most + 1));
+  const int apart = (int)n / (count ? count : 1);
+  for (int j = 0; j < count; j++) {
+    int v = (int)(test_random(seed) % 255) - 127;
+    if (how == EXACT) v %= 8;
+    if (how == HOSTILE) v = j & 1 ? 127 : -127;
+    act->at[j] = (uint8_t)(j * apart + (int)(test_random(seed) % (unsigned)apart));
+    act->spike[j] = (int8_t)v;
+  }
+  act->n_spike = (uint8_t)count;
+  if (count) act->spike_d = how == EXACT ? 1.0f : how == HOSTILE ? 0x1p20f : 0x1p-5f;
+}
+
+/* n tokens; floats or pgg_act, half of which have spikes. range: largest magnitude of q. */
 static void make_acts(int floats, uint8_t *acts, size_t stride, int64_t n, int64_t k, mode how, uint64_t *seed) {
   for (int64_t t = 0; t < n; t++) {
     uint8_t *row = acts + t * (int64_t)stride;
@@ -82,6 +98,7 @@ static void make_acts(int floats, uint8_t *acts, size_t stride, int64_t n, int64
         act->q[i] = (int8_t)v;
         act->sums[i / 16] = (int16_t)(act->sums[i / 16] + v);
       }
+      if (t % 4 > 1) make_spikes(act, k - b * PGG_ACT_LEN < PGG_ACT_LEN ? k - b * PGG_ACT_LEN : PGG_ACT_LEN, how, seed);
     }
   }
 }
@@ -95,11 +112,14 @@ static float to_bf16(float x) {
   return x;
 }
 
-static float act_value(int floats, int bf16, const uint8_t *row, int64_t i) {
+static double act_value(int floats, int bf16, const uint8_t *row, int64_t i) {
   if (bf16) return to_bf16(((const float *)row)[i]);
   if (floats) return ((const float *)row)[i];
   const pgg_act *act = (const pgg_act *)row + i / PGG_ACT_LEN;
-  return act->d * (float)act->q[i % PGG_ACT_LEN];
+  double x = (double)act->d * act->q[i % PGG_ACT_LEN];
+  for (int j = 0; j < act->n_spike; j++)
+    if (act->at[j] == i % PGG_ACT_LEN) x += (double)act->spike_d * act->spike[j];
+  return x;
 }
 
 /* ---- one level, one type ------------------------------------------------------------------------------- */
@@ -255,8 +275,8 @@ static void compute_truth(bench *b) {
       const uint8_t *act = b->acts.p + (size_t)t * b->act_stride;
       double sum = 0, parts = 0, f32_sum = 0, f32_parts = 0;
       for (int64_t i = 0; i < b->len; i++) {
-        const double p = (double)row[i] * (double)act_value(b->floats, b->bf16, act, i);
-        const double as_given = (double)row[i] * (double)act_value(b->floats, 0, act, i);
+        const double p = (double)row[i] * act_value(b->floats, b->bf16, act, i);
+        const double as_given = (double)row[i] * act_value(b->floats, 0, act, i);
         sum += p, parts += fabs(p), f32_sum += as_given, f32_parts += fabs(as_given);
       }
       b->truth[t][r] = sum, b->bound[t][r] = 1e-5 * parts;
@@ -434,8 +454,8 @@ static void check_act_encode(const pgg_kernels *k) {
   static pgg_act want[2], got[2];
   uint64_t seed = 7;
   what = "act_encode";
-  for (int round = 0; round < 400; round++) {
-    const int len = lens[round % 8], kind = round / 8 % 10;
+  for (int round = 0; round < 640; round++) {
+    const int len = lens[round % 8], kind = round / 8 % 16;
     for (int i = 0; i < len; i++) {
       x[i] = test_uniform(&seed);
       if (kind == 1) x[i] = (float)((int)(test_random(&seed) % 255) - 127) + (i ? 0.5f : 0.0f); /* ties */
@@ -449,6 +469,15 @@ static void check_act_encode(const pgg_kernels *k) {
     if (kind == 7) x[(unsigned)test_random(&seed) % (unsigned)len] = INFINITY;
     if (kind == 8) x[(unsigned)test_random(&seed) % (unsigned)len] = -INFINITY;
     if (kind == 9) x[len - 1] = 1e30f;
+    if (kind > 9) { /* far above the others: a few, as many as there is room for, more */
+      static const float units[] = {1.0f, 0x1p-140f, 0x1p-104f, 1.0f, 0x1p100f, 0.0f};
+      const int many = round % 5 * 4;
+      for (int i = 0; i < len; i++) x[i] *= units[kind - 10];
+      for (int j = 0; j < many; j++) {
+        const float size = (kind == 13 ? 128.0f : 20.0f + 9.0f * test_uniform(&seed)) * (kind == 12 ? 0x1p-104f : 1.0f);
+        x[(unsigned)test_random(&seed) % (unsigned)len] = test_random(&seed) & 1 ? size : -size;
+      }
+    }
     memset(want, 0xaa, sizeof want), memset(got, 0x55, sizeof got);
     pgg_act_encode(x, want, len), k->act_encode(x, got, len);
     if (memcmp(want, got, sizeof(pgg_act) * (size_t)pgg_act_blocks(len)))

@@ -84,6 +84,8 @@ static void product(const moe *x, int i, int64_t r0, int64_t rows, const double 
   if (blocks) {
     pgg_act_encode(row, act, k);
     for (int64_t c = 0; c < k; c++) acts[c] = (double)act[c / 256].d * act[c / 256].q[c % 256];
+    for (int64_t b = 0; b < pgg_act_blocks(k); b++)
+      for (int j = 0; j < act[b].n_spike; j++) acts[b * 256 + act[b].at[j]] += (double)act[b].spike_d * act[b].spike[j];
   }
   for (int64_t r = 0; r < rows; r++) {
     y[r] = 0;

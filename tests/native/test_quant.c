@@ -52,11 +52,20 @@ static bool all_finite(const float *y, int64_t k) {
   return true;
 }
 
+/* What an activation is worth. */
+static double act_value(const pgg_act *act, int64_t i) {
+  const pgg_act *a = act + i / PGG_ACT_LEN;
+  double x = (double)a->d * a->q[i % PGG_ACT_LEN];
+  for (int j = 0; j < a->n_spike; j++)
+    if (a->at[j] == i % PGG_ACT_LEN) x += (double)a->spike_d * a->spike[j];
+  return x;
+}
+
 /* ---- decode and dot ------------------------------------------------------------------------------------- */
 
 static void check_dot(const pgg_quant *t, const void *row, const float *y, int64_t k) {
   float *x = exact((size_t)k * sizeof *x);
-  for (int64_t i = 0; i < k; i++) x[i] = next_normal();
+  for (int64_t i = 0; i < k; i++) x[i] = next_normal() * (next_u32() % 50 ? 1.0f : 40.0f);
   double sum = 0.0, sum_abs = 0.0;
   float got;
   if (t->info.kind == PGG_KIND_BLOCK) {
@@ -64,8 +73,7 @@ static void check_dot(const pgg_quant *t, const void *row, const float *y, int64
     pgg_act_encode(x, act, k);
     got = t->dot(row, act, k);
     for (int64_t i = 0; i < k; i++) {
-      const pgg_act *a = &act[i / PGG_ACT_LEN];
-      const double p = (double)y[i] * ((double)a->d * a->q[i % PGG_ACT_LEN]);
+      const double p = (double)y[i] * act_value(act, i);
       sum += p, sum_abs += fabs(p);
     }
     free(act);
@@ -235,6 +243,38 @@ static void check_halves(void) {
 
 /* ---- activations ----------------------------------------------------------------------------------------- */
 
+/* Places rise and lie in the row; what is not used is zero. */
+static void check_spikes(const pgg_act *a, int n) {
+  CHECK(a->n_spike <= PGG_ACT_SPIKES && (a->spike_d > 0.0f) == (a->n_spike > 0), "%d spikes of %g", a->n_spike,
+        a->spike_d);
+  for (int j = 0; j < PGG_ACT_SPIKES; j++) {
+    if (j >= a->n_spike) {
+      CHECK(!a->at[j] && !a->spike[j], "what is behind the last spike is not zero");
+    } else {
+      CHECK(a->at[j] < n && (!j || a->at[j] > a->at[j - 1]) && a->spike[j] >= -127, "place of a spike");
+    }
+  }
+}
+
+/* One value in three far above the others makes their scale no coarser; more than there is room for do. */
+static void check_planted(void) {
+  static const float sizes[] = {20.0f, 300.0f, 5e3f, 1e5f, 1e-30f};
+  float x[PGG_ACT_LEN];
+  pgg_act act;
+  for (int n = 1; n <= PGG_ACT_SPIKES; n++)
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+      const float size = sizes[s] < 1.0f ? 20.0f * sizes[s] : sizes[s], unit = sizes[s] < 1.0f ? sizes[s] : 1.0f;
+      for (int i = 0; i < PGG_ACT_LEN; i++) x[i] = unit * (float)((i * 7919 % 201) - 100) / 100.0f;
+      for (int j = 0; j < n; j++) x[j * 31 + 3] = (j % 2 ? -1.0f : 1.0f) * size * (1.0f + 0.03f * (float)j);
+      pgg_act_encode(x, &act, PGG_ACT_LEN);
+      CHECK(act.n_spike == n, "%d values of %g beside 1: %d are spikes", n, size, act.n_spike);
+      const float fine = unit / 127.0f, coarse = 1.3f * size / 127.0f / 127.0f; /* what two bytes can hold */
+      CHECK(act.d <= (fine > coarse ? fine : coarse) * 1.001f, "%d values of %g beside 1: d %g", n, size, act.d);
+      for (int i = 0; i < PGG_ACT_LEN; i++)
+        CHECK(fabs(act_value(&act, i) - x[i]) <= 0.5001 * act.d, "value %d is off", i);
+    }
+}
+
 static void check_act(void) {
   enum { K = 3 * PGG_ACT_LEN - 64 };
   float x[K];
@@ -254,18 +294,20 @@ static void check_act(void) {
         sums[i / 16] += a->q[i];
       }
       for (int i = 0; i < PGG_ACT_LEN / 16; i++) CHECK(sums[i] == a->sums[i], "activation sum");
-      for (int i = 0; i < 7; i++) CHECK(a->pad[i] == 0.0f, "pad is not zero");
+      for (int i = 0; i < 7; i++) CHECK(a->pad[i] == 0, "pad is not zero");
+      check_spikes(a, n);
       if (!all_finite(v, n)) {
-        CHECK(isnan(a->d), "d of a block that is not finite is %g", a->d);
+        CHECK(isnan(a->d) && !a->n_spike, "d of a block that is not finite is %g", a->d);
         continue;
       }
       for (int i = 0; i < n; i++) {
-        const double off = fabs((double)a->d * a->q[i] - v[i]);
+        const double off = fabs(act_value(a, i) - v[i]);
         CHECK(off <= 0.5001 * a->d + PGG_ACT_TINY, "case %d: activation %g off by %g at d %g", source, v[i], off, a->d);
       }
     }
   }
   float ties[PGG_ACT_LEN] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f};
+  for (int i = 6; i < PGG_ACT_LEN; i++) ties[i] = 100.0f;
   pgg_act_encode(ties, act, PGG_ACT_LEN);
   CHECK(act->q[1] == 0 && act->q[2] == 2 && act->q[3] == 2 && act->q[4] == 0 && act->q[5] == -2, "ties go to even");
 }
@@ -297,6 +339,7 @@ int main(void) {
   CHECK(types == pgg_type_count() && types >= 35, "%d types", types);
   check_halves();
   check_act();
+  check_planted();
   printf("%d types, %d encoders, %d failures\n", types, encoders, failures);
   return failures != 0;
 }
