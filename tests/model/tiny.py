@@ -26,6 +26,19 @@ def byte_tokens() -> list[str]:
     return [chr(b) if b in shown else chr(next(odd)) for b in range(256)]
 
 
+def outlier(w: dict[str, np.ndarray], channel: int, n_layer: int, size: float = 40.0) -> None:
+    """Makes a channel of every norm large and the weights that read it small, as real models have them: the function
+    stays, its activations are uneven."""
+    behind = [("output_norm", ["output"])]
+    for i in range(n_layer):
+        behind.append((f"blk.{i}.attn_norm", [f"blk.{i}.attn_{x}" for x in "qkv"]))
+        behind.append((f"blk.{i}.ffn_norm", [f"blk.{i}.ffn_gate", f"blk.{i}.ffn_up"]))
+    for norm, readers in behind:
+        w[norm + ".weight"][channel] *= size
+        for name in readers:
+            w[name + ".weight"][:, channel] /= size
+
+
 def write(
     path: Path,
     arch: str = "llama",
@@ -51,6 +64,7 @@ def write(
     softcap: float = 0.0,
     attn_scale: float = 0.0,
     attn_factor: float = 1.0,
+    planted: int = 0,
     seed: int = 1,
     extra: dict[str, object] | None = None,
 ) -> Tiny:
@@ -91,6 +105,8 @@ def write(
     w["output_norm.weight"] = vector(n_embd, 1)
     if not tied:
         w["output.weight"] = matrix(n_vocab, n_embd)
+    for channel in rng.permutation(n_embd)[:planted]:
+        outlier(w, int(channel), n_layer)
     if freq_factors:
         w["rope_freqs.weight"] = np.linspace(1, 8, head_dim // 2, dtype=np.float32)
 
