@@ -26,8 +26,8 @@ VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 #   masks and two sums a token; part of the codes is read again from the first cache, where the activations are anyway.
 #   One token shows most: it has the fewest products. Types of the grids and of 5 bits need more masks.
 # - avx512_vbmi: q1_0 has thirteen controls beside the sums of several tokens; iq1_m keeps indices on the stack.
-# - spikes (docs/adr/0007): one token's codes stay for a second product, up to 28 moves for 17 products; in tiles of avx2
-#   a constant that both kinds of products share lies on the stack, one load for four products.
+# - spikes (docs/adr/0007): one token's codes stay for a second product, up to 28 moves for 17 products; in tiles of
+#   avx2 a constant that both kinds of products share lies on the stack, one load for four products.
 # - nvfp4 and mxfp4 collect their scales byte by byte in memory, on every level.
 LIMIT = {
     ("isa_avx2", "few"): 1.3,
