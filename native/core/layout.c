@@ -40,7 +40,7 @@ static bool lives_meet(const placing *a, const placing *b) { return a->from <= b
 static pgg_status measure(pgg_plan *plan) {
   for (int i = 0; i < plan->n_node; i++) {
     pgg_node *node = &plan->nodes[i];
-    if (i == plan->bound) continue;
+    if (i == plan->bound || i == plan->ahead) continue;
     if (!pgg_mul_size(plan->limits.n_batch, node->stride * (int64_t)sizeof(float), &node->bytes) ||
         node->bytes > SIZE_MAX / 4)
       return pgg_fail(PGG_ESHAPE, "%s: %d rows of %lld columns are larger than memory can be",
@@ -185,6 +185,24 @@ static int bound_output(const pgg_plan *plan) {
   return out->rows == PGG_ROWS_WANTED && out->last_use == out->op && !plan->limits.keep_all ? first : -1;
 }
 
+/* Logits that are scaled or capped: what they are made of would take a batch of rows of the vocabulary for itself. */
+static int ahead_of_bound(const pgg_plan *plan) {
+  if (plan->bound < 0) return -1;
+  const int last = plan->nodes[plan->bound].op, kind = plan->ops[last].op.kind;
+  if (kind != PGG_OP_SCALE && kind != PGG_OP_SOFTCAP) return -1;
+  const int src = plan->ops[last].op.src[0];
+  const pgg_node *from = &plan->nodes[src];
+  for (int i = 0; i < plan->n_output; i++)
+    if (plan->outputs[i] == src) return -1;
+  for (int s = 0; s < plan->n_segment; s++) {
+    const pgg_segment *segment = &plan->segments[s];
+    if (last < segment->first || last >= segment->end) continue;
+    const bool here = from->op >= segment->first && plan->places[segment->place].backend->host;
+    if (here && from->rows == PGG_ROWS_WANTED && from->last_use == last && !from->own_rows) return src;
+  }
+  return -1;
+}
+
 void pgg_layout_serves(pgg_plan *plan) {
   const unsigned all = (1u << plan->n_output) - 1;
   for (int i = 0; i < plan->n_op; i++) plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].writes ? all : 0;
@@ -196,6 +214,7 @@ void pgg_layout_serves(pgg_plan *plan) {
 
 pgg_status pgg_layout_freeze(pgg_plan *plan) {
   plan->bound = bound_output(plan);
+  plan->ahead = ahead_of_bound(plan);
   pgg_status status = measure(plan);
   for (int i = 0; i < plan->n_output; i++)
     if (plan->outputs[i] != plan->bound) plan->nodes[plan->outputs[i]].last_use = plan->n_op;

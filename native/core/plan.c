@@ -41,7 +41,7 @@ pgg_status pgg_plan_new(pgg_plan **out) {
   *out = NULL;
   pgg_plan *plan = calloc(1, sizeof *plan);
   if (!plan) return pgg_fail(PGG_ENOMEM, "no memory for a plan");
-  plan->bound = -1;
+  plan->bound = plan->ahead = -1;
   pgg_lock();
   pgg_cond_init(&plan->quiet);
   plan->generation = pgg_generation();

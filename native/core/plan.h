@@ -25,7 +25,7 @@ typedef struct pgg_node {
   int op;         /* that makes it */
   int last_use;   /* last op that reads it; its own op if none */
   int place;      /* of the segment that makes it */
-  size_t bytes;   /* of n_batch rows; 0 for the output node when it is bound to the caller's buffer */
+  size_t bytes;   /* of n_batch rows; 0 where the node lies in the caller's buffer */
   /* With so few rows each thread of a team makes the node for itself, in memory of its own. 0: never. */
   int64_t own_rows;
   size_t own_offset, own_bytes; /* in that memory */
@@ -120,6 +120,7 @@ struct pgg_plan {
   int outputs[PGG_MAX_OUTPUTS]; /* nodes that steps may return */
   int n_output;
   int bound;       /* the first output if its rows are written straight to the caller's buffer, else -1 */
+  int ahead;       /* what becomes the bound output in place, value by value, in the same buffer; else -1 */
   int n_embed;     /* embed ops */
   int64_t n_vocab; /* smallest table of the embed ops */
   int64_t n_input; /* columns of the input op, 0 */

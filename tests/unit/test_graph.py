@@ -94,6 +94,27 @@ def test_softcap(isa: str) -> None:
     expect(lambda g, x: g.softcap(x, 3.0), lambda x: 3.0 * np.tanh(x / 3.0), 9000, 1e-6)
 
 
+@pytest.mark.parametrize("what", ["softcap", "scale"])
+def test_logits_are_capped_where_they_are_returned(isa: str, what: str) -> None:
+    """A batch of rows of the vocabulary is hundreds of MiB: no second one is held beside what the caller gave."""
+    n_vocab, n_batch = 2053, 64
+    table = Weight("w", 0, n_vocab, 32, RNG.normal(0, 1, (n_vocab, 32)).astype(np.float32))
+
+    def plan(keep_all: bool) -> _native.Plan:
+        g = Graph()
+        logits = g.matmul(table, g.wanted(g.input(32)))
+        capped = g.softcap(logits, 3.0) if what == "softcap" else g.scale(logits, 0.5)
+        return g.finish(capped, n_batch, 256, keep_all)
+
+    made, whole = plan(False), plan(True)
+    assert made.arena_bytes < n_batch * n_vocab * 4 < whole.arena_bytes
+    rows = RNG.normal(0, 1, (200, 32)).astype(np.float32)
+    for n in (1, 3, 200):
+        for n_threads in (1, 2):
+            got = [_native.Session(p, 256, 0).step(None, n, n_threads, rows=rows[:n]) for p in (made, whole)]
+            assert np.array_equal(*got)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     g = Graph()
     x = g.input(96)

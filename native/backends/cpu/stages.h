@@ -35,11 +35,12 @@ static inline bool pgg_run_own(const pgg_run *run, int node) {
 }
 static inline float *pgg_run_data(const pgg_run *run, int node) {
   const pgg_node *it = &run->plan->nodes[node];
-  if (node == run->plan->bound) return run->out;
+  if (node == run->plan->bound || node == run->plan->ahead) return run->out;
   return (float *)(void *)(pgg_run_own(run, node) ? run->own + it->own_offset : run->arena + run->offsets[node]);
 }
 static inline int64_t pgg_run_stride(const pgg_run *run, int node) {
-  return node == run->plan->bound ? run->plan->nodes[node].cols : run->plan->nodes[node].stride;
+  const bool with_caller = node == run->plan->bound || node == run->plan->ahead;
+  return with_caller ? run->plan->nodes[node].cols : run->plan->nodes[node].stride;
 }
 
 /* The token that a wanted row belongs to. */
