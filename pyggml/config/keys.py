@@ -80,6 +80,7 @@ KEYS: dict[str, _Key] = {
     # rope
     "rope.dimension_sections": _Key(_OFF, "turns all pairs by one position"),
     "rope.scaling.yarn_log_multiplier": _Key(_OFF, "takes YaRN's magnitude from the factor"),
+    "rope.scaling.alpha": _Key(_ONE, "takes the base as the file gives it"),
     "rope.scaling.yarn_ext_factor": _Key(_of(1, -1), "mixes in all of YaRN"),
     # experts
     "expert_count": _Key(_OFF, "has no experts"),
@@ -96,6 +97,7 @@ KEYS: dict[str, _Key] = {
     "leading_dense_block_count": _Key(_OFF, "builds all layers alike"),
     "interleave_moe_layer_step": _Key(_ONE, "builds all layers alike"),
     "moe_every_n_layers": _Key(_ONE, "builds all layers alike"),
+    "moe_latent_size": _Key(_OFF, "gives experts whole rows"),
     "router_logit_softcapping": _Key(_OFF),
     # around the layers
     "final_logit_softcapping": _Key(_OFF, "caps nothing"),

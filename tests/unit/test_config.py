@@ -11,6 +11,7 @@ import pytest
 
 import pyggml.gguf as gguf
 from pyggml.config import Config, RopeScaling
+from pyggml.config.keys import unknown
 from pyggml.errors import GGUFError, UnsupportedError
 
 LEAST: dict[str, Any] = {
@@ -131,3 +132,19 @@ def test_messages_stay_short_and_printable(value: Any) -> None:
         config(block_count=value)
     assert len(str(error.value)) < 400
     assert str(error.value).isascii()
+
+
+def test_every_key_that_others_know_is_known() -> None:
+    """What the package `gguf` can write for an architecture is read by the Reader, judged, or a note."""
+    constants = pytest.importorskip("gguf.constants")
+    groups = [group for group in vars(constants.Keys).values() if isinstance(group, type)]
+    named = {key for group in groups for key in vars(group).values() if isinstance(key, str) and "{arch}." in key}
+    assert len(named) > 80
+    metadata = {key.format(arch="x", dense="dense_2"): 1 for key in named}
+    read_by_all = {
+        *("block_count", "context_length", "embedding_length", "attention.head_count", "attention.head_count_kv"),
+        *("attention.key_length", "attention.value_length", "rope.dimension_count", "rope.freq_base"),
+        *(f"rope.scaling.{key}" for key in ("type", "factor", "original_context_length", "attn_factor")),
+        *(f"rope.scaling.yarn_{key}" for key in ("attn_factor", "beta_fast", "beta_slow")),
+    }
+    assert unknown(metadata, "x", read_by_all) == ()
