@@ -146,19 +146,23 @@ def test_stopped_in_the_first_second(name: str) -> None:
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]
-    ready = []
-    for process in running:
-        assert process.stdout is not None
-        ready.append(process.stdout.readline())
-    for wait, process in zip((0.02, 0.1, 0.3, 0.5), running, strict=True):
-        time.sleep(wait)
-        process.send_signal(getattr(signal, name))
-    for process in running:
-        _, err = process.communicate(timeout=60)
-        want = (130, -signal.SIGINT) if name == "SIGINT" else (143, -signal.SIGTERM)
-        assert process.returncode in want, err
-        assert err.decode().splitlines() in ([], ["stopped"]) or b"bundled" in err, err
-        assert b"Traceback" not in err
+    try:
+        ready = []
+        for process in running:
+            assert process.stdout is not None
+            ready.append(process.stdout.readline())
+        for wait, process in zip((0.02, 0.1, 0.3, 0.5), running, strict=True):
+            time.sleep(wait)
+            process.send_signal(getattr(signal, name))
+        for process in running:
+            _, err = process.communicate(timeout=60)
+            want = (130, -signal.SIGINT) if name == "SIGINT" else (143, -signal.SIGTERM)
+            assert process.returncode in want, err
+            assert err.decode().splitlines() in ([], ["stopped"]) or b"bundled" in err, err
+            assert b"Traceback" not in err
+    finally:
+        for process in running:
+            process.kill()
 
 
 def python(code: str, **more: str) -> subprocess.CompletedProcess[str]:
