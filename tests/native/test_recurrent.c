@@ -1,9 +1,8 @@
 /* States of rows: a convolution against the plainest C, in any pieces, on any threads, alone and together to the bit;
  * and what a session does with them: steps that fail, marks, forks, saved states, memory, what is refused by name. */
-#include <pthread.h>
-
 #include "backends/mirror/mirror.h"
 #include "core/session.h"
+#include "fork_race.h"
 #include "tiny_plan.h"
 
 enum { V = 67, D = 96, TAPS_1 = 3, TAPS_2 = 4, CTX = 2048, BATCH = 48, MIRROR = 1, HEADS = 3, DIM = 32 };
@@ -376,32 +375,18 @@ static void test_memory(void) {
   pgg_plan_close(plan), pgg_plan_free(plan);
 }
 
-static void *go(void *ctx) {
-  pgg_session *mine = NULL;
-  float out[V];
-  for (int i = 0; i < 40; i++) {
-    pgg_session_free(mine);
-    if (pgg_session_fork(ctx, &mine)) { /* another thread is at it */
-      mine = NULL;
-      continue;
-    }
-    (void)pgg_session_step(mine, g_ids + i, NULL, 1 + i % 5, 1, out, 1);
-    (void)pgg_session_mark(mine);
-    (void)pgg_session_truncate(mine, 50);
-  }
-  pgg_session_free(mine);
-  return NULL;
+static void mark_and_go_back(pgg_session *it) {
+  (void)pgg_session_mark(it);
+  (void)pgg_session_truncate(it, 50);
 }
 
 static void test_threads(void) {
   pgg_plan *plan = mixed_plan(0);
   pgg_session *root = new_session(plan), *calm = new_session(plan);
-  pthread_t threads[4];
   step(root, 0, 50, NULL), step(calm, 0, 50, NULL);
   CHECK_OK(pgg_session_mark(root));
   step(root, 50, 5, NULL), step(calm, 50, 5, NULL);
-  for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, go, root);
-  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  race_forks(root, g_ids, V, mark_and_go_back);
   same_next(calm, root, "others left a trace");
   pgg_session_free(root), pgg_session_free(calm);
   CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));

@@ -1,9 +1,8 @@
 /* What sessions remember: memory follows use, windows let go of what they have passed, forks share, and none of it can
  * be seen in a bit of any result. Also a state that is saved, loaded, shifted, and what is refused by which name. */
-#include <pthread.h>
-
 #include "backends/mirror/mirror.h"
 #include "core/session.h"
+#include "fork_race.h"
 #include "tiny_plan.h"
 
 enum { V = 67, CTX = 4096, BATCH = 48, LONG = 1500, MIRROR = 1 };
@@ -306,31 +305,14 @@ static void test_shift_refusals(void) {
   tiny_free(&ahead);
 }
 
-static void *go(void *ctx) {
-  pgg_session *mine = NULL;
-  float out[V];
-  for (int i = 0; i < 40; i++) {
-    pgg_session_free(mine);
-    if (pgg_session_fork(ctx, &mine)) { /* another thread is at it */
-      mine = NULL;
-      continue;
-    }
-    (void)pgg_session_step(mine, g_ids + i, NULL, 1 + i % 5, 1, out, 1);
-  }
-  pgg_session_free(mine);
-  return NULL;
-}
-
 static void test_threads(void) {
   pgg_plan *plan = open_plan(0, 0);
   pgg_session *root = new_session(plan, PGG_F16);
-  pthread_t threads[4];
   float want[V], got[V];
   step(root, 0, 500, NULL);
   pgg_session *calm;
   CHECK_OK(pgg_session_fork(root, &calm));
-  for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, go, root);
-  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  race_forks(root, g_ids, V, NULL);
   step(root, 7, 5, got);
   step(calm, 7, 5, want);
   CHECK(!memcmp(got, want, sizeof got), "others left a trace");
