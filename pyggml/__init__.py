@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
-from pyggml import (
-    _start,  # noqa: F401 - first: Ctrl-C during the imports below
-    gguf,
-)
+from pyggml import _start  # noqa: F401 - first: Ctrl-C during the imports below
+
+# isort: split
+from pyggml import _built  # noqa: F401 - before what needs the native part
+
+# isort: split
+from pyggml import gguf
 from pyggml._native import version as _version
 from pyggml.completion import Completion
 from pyggml.embed import get_include

@@ -43,6 +43,7 @@ PY_FLOORS = {
     "pickling": 1,
     "sizes": 1,
     "_native": 1,
+    "_built": 1,
     "_devices": 1,
     "files": 2,
     "leaving": 2,
@@ -404,6 +405,15 @@ def test_import_is_light_and_silent() -> None:
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert got.stdout.strip() == "[]"
     assert got.stderr == ""
+
+
+def test_sources_without_their_native_part_say_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "pyggml", tmp_path / "pyggml", ignore=shutil.ignore_patterns("*.so", "*.pyd", "data"))
+    command = [sys.executable, "-c", "import pyggml"]
+    got = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert got.returncode == 1
+    assert got.stderr.splitlines()[-1].startswith(f"ImportError: {tmp_path} holds the sources of pyggml, without their")
+    assert "leave that folder" in got.stderr
 
 
 def test_public_names_exist() -> None:
