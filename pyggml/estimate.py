@@ -208,23 +208,23 @@ class _Unread:
 
 
 def _unfit(c: Config, kind: QuantType) -> ArgumentError:
-    return ArgumentError(f"kv_type {kind} does not fit heads of {c.head_dim_k} and {c.head_dim_v} values")
+    return ArgumentError(f"kv_type {kind} does not fit heads of {c.heads.k} and {c.heads.v} values")
 
 
 def _cache(c: Config, n_ctx: int, kind: QuantType) -> int:
     """Keys and values of every position in every layer; encoders keep none."""
     if not c.causal:
         return 0
-    if not kind.is_weight or c.head_dim_k % kind.elems or c.head_dim_v % kind.elems:
+    if not kind.is_weight or c.heads.k % kind.elems or c.heads.v % kind.elems:
         raise _unfit(c, kind)
-    row = kind.row_bytes(c.n_head_kv * c.head_dim_k) + kind.row_bytes(c.n_head_kv * c.head_dim_v)
+    row = kind.row_bytes(c.heads.n_kv * c.heads.k) + kind.row_bytes(c.heads.n_kv * c.heads.v)
     return c.n_layer * n_ctx * row
 
 
 def _scratch(c: Config, n_ctx: int) -> int:
     """One batch's widest moments in floats: residuals, q, k, v, attention output, gate and up, one row of logits."""
-    heads = c.n_head * (c.head_dim_k + c.head_dim_v) + c.n_head_kv * (c.head_dim_k + c.head_dim_v)
-    experts = c.n_ff_expert * c.n_expert_used
+    heads = (c.heads.n + c.heads.n_kv) * (c.heads.k + c.heads.v)
+    experts = c.experts.n_ff * c.experts.n_used if c.experts else 0
     row = 3 * c.n_embd + heads + 2 * max(c.n_ff, experts)
     return 4 * (min(N_BATCH, n_ctx) * row + c.n_vocab)
 
@@ -239,11 +239,11 @@ def _by_layer(infos: Iterable[gguf.TensorInfo]) -> list[int]:
 
 
 def _active(infos: Iterable[gguf.TensorInfo], config: Config | None) -> int:
-    n, used = (config.n_expert, config.n_expert_used) if config else (0, 0)
+    mixture = config.experts if config else None
     total = 0
     for info in infos:
         routed = "_exps" in info.name or _OLD_EXPERT.search(info.name) is not None
-        total += info.n_elements * used // n if n and routed else info.n_elements
+        total += info.n_elements * mixture.n_used // mixture.n if mixture and routed else info.n_elements
     return total
 
 

@@ -7,14 +7,13 @@ A row says in what a decoder differs from Llama; everything else is Llama's. Pap
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyggml.arch import layers
-from pyggml.arch.layers import Experts, Heads
 from pyggml.arch.outputs import Outputs
-from pyggml.config import MAX_CTX, MAX_FF, MAX_HEADS, Config, Reader, shared
-from pyggml.errors import GGUFError, UnsupportedError
+from pyggml.config import MAX_CTX, MAX_FF, Config, Experts, Heads, Reader, layer_heads, shared
+from pyggml.errors import UnsupportedError
 from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
@@ -97,18 +96,17 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig(Config):
-    """A Config and the numbers of a decoder. heads, widths and windows (0: none) are those of each layer.
+    """A Config and the numbers of a decoder. layer_heads, widths and windows (0: none) are those of each layer.
 
     attn_scale 0: by the width of a head. window_base: base of the rope of windowed layers, 0 where all layers have one
-    rope. Caps are 0 and scales 1 where there is none; experts None for a dense model.
+    rope. Caps are 0 and scales 1 where there is none.
     """
 
-    heads: tuple[Heads, ...]
+    layer_heads: tuple[Heads, ...]
     widths: tuple[int, ...]
     windows: tuple[int, ...]
     parallel: bool
     window_base: float
-    experts: Experts | None
     attn_scale: float
     attn_cap: float
     logit_cap: float
@@ -126,12 +124,12 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
     windows = _windows(row.window, r, c.n_layer)
     return c.with_own(
         DecoderConfig,
-        heads=_heads(r, c),
+        layer_heads=layer_heads(r, c),
         widths=r.per_layer("feed_forward_length", MAX_FF, c.n_layer, c.n_ff),
         windows=windows,
         parallel=r.flag("use_parallel_residual", True) if row.parallel == "key" else bool(row.parallel),
         window_base=_window_base(row.window, r, c) if any(windows) else 0.0,
-        experts=_experts(row.experts, r, c) if row.experts and c.n_expert else None,
+        experts=_experts(row.experts, r, c, c.experts) if row.experts and c.experts else None,
         attn_scale=_attn_scale(row, r, c),
         attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
         logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
@@ -139,18 +137,6 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         residual_scale=_scale(r, "residual_scale") if row.residual_scale else 1.0,
         logit_scale=_logit_scale(row, r),
     )
-
-
-def _heads(r: Reader, c: Config) -> tuple[Heads, ...]:
-    n = r.per_layer("attention.head_count", MAX_HEADS, c.n_layer)
-    n_kv = r.per_layer("attention.head_count_kv", MAX_HEADS, c.n_layer, c.n_head)
-    for i, (each, each_kv) in enumerate(zip(n, n_kv, strict=True)):
-        if each % each_kv:
-            raise GGUFError(
-                f"{c.arch}.attention.head_count is {each}, no multiple of head_count_kv, which is {each_kv}, "
-                f"in layer {i}"
-            )
-    return tuple(Heads(each, each_kv, c.head_dim_k, c.head_dim_v) for each, each_kv in zip(n, n_kv, strict=True))
 
 
 def _windows(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
@@ -172,10 +158,10 @@ def _windows(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
 def _window_base(window: Window | None, r: Reader, c: Config) -> float:
     if window is None or not window.own_rope:
         return 0.0
-    return r.number("rope.freq_base_swa", window.base or c.rope_freq_base)
+    return r.number("rope.freq_base_swa", window.base or c.rope.freq_base)
 
 
-def _experts(router: Router, r: Reader, c: Config) -> Experts:
+def _experts(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
     r.take("expert_count", "expert_used_count")
     gating = r.integer("expert_gating_func", 4, 0, least=0) or 1
     if gating not in _GATINGS:
@@ -184,10 +170,8 @@ def _experts(router: Router, r: Reader, c: Config) -> Experts:
     if router.shared:
         r.take("expert_shared_count")
         n_ff_shared = r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or c.n_ff
-    return Experts(
-        n=c.n_expert,
-        n_used=c.n_expert_used,
-        n_ff=c.n_ff_expert,
+    return replace(
+        found,
         n_ff_shared=n_ff_shared,
         shared_gate=router.shared == "gated",
         gating=_GATINGS[gating],
@@ -201,7 +185,7 @@ def _scale(r: Reader, key: str) -> float:
 
 
 def _attn_scale(row: Decoder, r: Reader, c: Config) -> float:
-    default = (c.n_embd / c.n_head) ** -0.5 if c.n_layer == row.wide else 0.0
+    default = (c.n_embd / c.heads.n) ** -0.5 if c.n_layer == row.wide else 0.0
     return r.number("attention.scale", default, zero=True)
 
 
@@ -224,7 +208,7 @@ def _logit_scale(row: Decoder, r: Reader) -> float:
 def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
     """Token ids -> the final norm's rows and the logits of the wanted ones."""
     turn = layers.rope_of(c, w, row.rope)
-    inside = Rope(row.rope, c.rope_n_rot, c.window_base) if c.window_base else turn
+    inside = Rope(row.rope, c.rope.n_rot, c.window_base) if c.window_base else turn
     x = g.embed(w["token_embd.weight"], c.n_embd)
     if c.embedding_scale != 1.0:
         x = g.scale(x, c.embedding_scale, name="embed_scale")
@@ -266,12 +250,12 @@ def _turns(row: Decoder, c: DecoderConfig, layer: int) -> bool:
 
 
 def _norm_heads(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, q: Node, k: Node) -> tuple[Node, Node]:
-    seg = None if row.qk_norm == "width" else c.heads[blk.index].k
+    seg = None if row.qk_norm == "width" else c.layer_heads[blk.index].k
     return layers.norm(g, c, blk, "attn_q_norm", q, seg=seg), layers.norm(g, c, blk, "attn_k_norm", k, seg=seg)
 
 
 def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
-    heads = c.heads[blk.index]
+    heads = c.layer_heads[blk.index]
     q, k, v = layers.qkv(g, blk, x, heads)
     normed = row.qk_norm and (row.qk_norm != "there" or blk.get("attn_q_norm.weight") is not None)
     if normed and not row.norm_turned:

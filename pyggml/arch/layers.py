@@ -6,56 +6,27 @@ c is a Config, blk the weights of one layer, w those of the model. Nothing here 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyggml.errors import UnsupportedError
 from pyggml.graph import Graph, Node, Rope, Weight
 
 if TYPE_CHECKING:
-    from pyggml.config import Config
+    from pyggml.config import Config, Experts, Heads
     from pyggml.engine.weights import Block, Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """n query heads over n_kv key and value heads; k and v are the values of a key and of a value."""
-
-    n: int
-    n_kv: int
-    k: int
-    v: int
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """A mixture: n_used of n experts of width n_ff; n_ff_shared of the one that every token passes (0: none), times the
-    sigmoid of its own gate with shared_gate.
-
-    gating: how logits become weights, as Graph.route has it; norm: those of a token sum to 1; scale multiplies them.
-    """
-
-    n: int
-    n_used: int
-    n_ff: int
-    n_ff_shared: int = 0
-    shared_gate: bool = False
-    gating: str = "softmax"
-    norm: bool = True
-    scale: float = 1.0
 
 
 def rope_of(c: Config, w: Weights, kind: str) -> Rope:
     """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them."""
-    s = c.rope_scaling
+    n_rot, base, s = c.rope.n_rot, c.rope.freq_base, c.rope.scaling
     factors = w.get("rope_freqs.weight")
     if s.kind != "yarn":
         scale = 1.0 / s.factor if s.kind == "linear" else 1.0
-        return Rope(kind, c.rope_n_rot, c.rope_freq_base, scale, attn_factor=s.attn_factor, factors=factors)
+        return Rope(kind, n_rot, base, scale, attn_factor=s.attn_factor, factors=factors)
     return Rope(
         kind,
-        c.rope_n_rot,
-        c.rope_freq_base,
+        n_rot,
+        base,
         1.0 / s.factor,
         s.n_ctx_orig,
         ext_factor=1.0,

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyggml.arch import layers
-from pyggml.arch.layers import Heads
 from pyggml.arch.outputs import Outputs
-from pyggml.config import MAX_HEADS, Config, Reader, shared
-from pyggml.errors import GGUFError, ShapeError
+from pyggml.config import Config, Heads, Reader, layer_heads, shared
+from pyggml.errors import ShapeError
 from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
@@ -28,23 +27,17 @@ _MOST_TAPS = 16  # that the op has
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lfm2Config(Config):
-    """A Config; heads_kv of each layer, 0 for a convolution, and the positions that a convolution looks at."""
+    """A Config; the heads of each layer, none of keys for a convolution, and the positions that one looks at."""
 
-    heads_kv: tuple[int, ...]
+    layer_heads: tuple[Heads, ...]
     l_cache: int
 
 
 def config(r: Reader) -> Lfm2Config:
     """The numbers of the model."""
     c = shared(r, varied=True, gaps=True)
-    heads_kv = r.per_layer("attention.head_count_kv", MAX_HEADS, c.n_layer, c.n_head, least=0)
-    for i, n in enumerate(heads_kv):
-        if n and c.n_head % n:
-            raise GGUFError(
-                f"{c.arch}.attention.head_count is {c.n_head}, no multiple of head_count_kv, which is {n}, in layer {i}"
-            )
     l_cache = r.integer("shortconv.l_cache", _MOST_TAPS, least=2)
-    return c.with_own(Lfm2Config, heads_kv=heads_kv, l_cache=l_cache)
+    return c.with_own(Lfm2Config, layer_heads=layer_heads(r, c, 0), l_cache=l_cache)
 
 
 def build(g: Graph, c: Lfm2Config, w: Weights) -> Outputs:
@@ -53,15 +46,14 @@ def build(g: Graph, c: Lfm2Config, w: Weights) -> Outputs:
     x = g.embed(w["token_embd.weight"], c.n_embd)
     for blk in w.blocks():
         h = layers.norm(g, c, blk, "attn_norm", x)
-        n_kv = c.heads_kv[blk.index]
-        x = x + (_attention(g, c, blk, h, n_kv, turn) if n_kv else _convolution(g, c, blk, h))
+        heads = c.layer_heads[blk.index]
+        x = x + (_attention(g, c, blk, h, heads, turn) if heads.n_kv else _convolution(g, c, blk, h))
         x = x + layers.ffn(g, c, blk, layers.norm(g, c, blk, "ffn_norm", x), c.n_ff)
     x = layers.norm(g, c, w, "token_embd_norm", g.wanted(x))
     return Outputs(logits=layers.logits(g, w, x), embedding=x)
 
 
-def _attention(g: Graph, c: Lfm2Config, blk: Block, x: Node, n_kv: int, turn: Rope) -> Node:
-    heads = Heads(c.n_head, n_kv, c.head_dim_k, c.head_dim_v)
+def _attention(g: Graph, c: Lfm2Config, blk: Block, x: Node, heads: Heads, turn: Rope) -> Node:
     q, k, v = layers.qkv(g, blk, x, heads)
     q = layers.norm(g, c, blk, "attn_q_norm", q, seg=heads.k)
     k = layers.norm(g, c, blk, "attn_k_norm", k, seg=heads.k)

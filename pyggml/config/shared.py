@@ -8,12 +8,13 @@ llama.cpp's converters write.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from pyggml.config.keys import Said, said, unknown
+from pyggml.config.parts import Experts, Heads, RopeNumbers, RopeScaling
 from pyggml.config.reader import Reader, short
 from pyggml.errors import GGUFError, UnsupportedError
 
@@ -29,49 +30,26 @@ C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """How positions beyond the trained context are rotated.
-
-    kind none, linear or yarn; factor >= how much longer the context became; attn_factor multiplies YaRN's own
-    1 + 0.1 ln(factor); n_ctx_orig the context of the original training; beta_fast, beta_slow YaRN's ramp in turns.
-    """
-
-    kind: str = "none"
-    factor: float = 1.0
-    attn_factor: float = 1.0
-    n_ctx_orig: int = 0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """The numbers of a model, in GGUF's words. An architecture adds its own in a subclass.
 
-    Where layers differ, n_head, n_head_kv and n_ff are the largest. n_vocab is 0 where the file names neither a
+    Where layers differ, heads.n, heads.n_kv and n_ff are the largest. n_vocab is 0 where the file names neither a
     vocabulary nor its size; the rows of token_embd decide in any case (padded vocabularies have more rows than tokens).
-    n_expert 0 is a dense model; n_ff_expert is the width of one expert. pooling_type: 0 none, 1 mean, 2 cls, 3 last,
-    4 rank. said: the keys whose value changes the mathematics and that the architecture did not take; unknown: keys of
-    the architecture that nothing here knows.
+    experts: None for a dense model. pooling_type: 0 none, 1 mean, 2 cls, 3 last, 4 rank. said: the keys whose value
+    changes the mathematics and that the architecture did not take; unknown: keys of the architecture that nothing here
+    knows.
     """
 
     arch: str
     n_layer: int
     n_embd: int
-    n_head: int
-    n_head_kv: int
-    head_dim_k: int
-    head_dim_v: int
+    heads: Heads
     n_ff: int
     n_vocab: int
     n_ctx_train: int
     norm_eps: float
-    rope_freq_base: float
-    rope_n_rot: int
-    rope_scaling: RopeScaling = field(default_factory=RopeScaling)
-    n_expert: int = 0
-    n_expert_used: int = 0
-    n_ff_expert: int = 0
+    rope: RopeNumbers
+    experts: Experts | None = None
     causal: bool = True
     pooling_type: int = 0
     said: tuple[Said, ...] = ()
@@ -90,14 +68,14 @@ class Config:
         >>> c = Config.from_metadata({"general.architecture": "llama", "llama.block_count": 2,
         ...     "llama.context_length": 64, "llama.embedding_length": 32, "llama.feed_forward_length": 48,
         ...     "llama.attention.head_count": 4, "llama.attention.layer_norm_rms_epsilon": 1e-5})
-        >>> c.n_head_kv, c.head_dim_k, c.rope_n_rot
-        (4, 8, 8)
+        >>> c.heads, c.rope.n_rot
+        (Heads(n=4, n_kv=4, k=8, v=8), 8)
         """
         return shared(Reader(metadata))
 
     def with_own(self, kind: type[C], **own: Any) -> C:
-        """These numbers and an architecture's own, as its subclass of Config."""
-        return kind(**{each.name: getattr(self, each.name) for each in fields(self)}, **own)
+        """These numbers and an architecture's own, as its subclass of Config; what own names again is the own one."""
+        return kind(**{each.name: getattr(self, each.name) for each in fields(self)} | own)
 
 
 def shared(r: Reader, *, varied: bool = False, gaps: bool = False) -> Config:
@@ -116,30 +94,22 @@ def _read(r: Reader, varied: bool, least_kv: int) -> Config:
     n_layer = r.integer("block_count", _MAX_LAYERS)
     n_ctx = r.integer("context_length", MAX_CTX)
     n_embd = r.integer("embedding_length", _MAX_WIDTH)
-    n_head, n_head_kv = _heads(r, n_layer, varied, least_kv)
-    head_dim_k = _head_dim(r, "attention.key_length", n_embd, n_head, n_layer)
-    head_dim_v = _head_dim(r, "attention.value_length", n_embd, n_head, n_layer)
-    n_expert, n_expert_used = _experts(r)
-    n_ff_expert = r.integer("expert_feed_forward_length", MAX_FF, 0) if n_expert else 0
-    n_ff = _most(r, "feed_forward_length", MAX_FF, n_layer, n_ff_expert or None, varied)
+    heads = _heads(r, n_embd, n_layer, varied, least_kv)
+    experts = _experts(r)
+    n_ff = _most(r, "feed_forward_length", MAX_FF, n_layer, (experts and experts.n_ff) or None, varied)
+    if experts and not experts.n_ff:
+        experts = replace(experts, n_ff=n_ff)
     return Config(
         arch=r.arch,
         n_layer=n_layer,
         n_embd=n_embd,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim_k=head_dim_k,
-        head_dim_v=head_dim_v,
+        heads=heads,
         n_ff=n_ff,
         n_vocab=_vocab(r),
         n_ctx_train=n_ctx,
         norm_eps=_norm_eps(r),
-        rope_freq_base=r.number("rope.freq_base", 10000.0),
-        rope_n_rot=_rope_n_rot(r, head_dim_k),
-        rope_scaling=_rope_scaling(r, n_ctx),
-        n_expert=n_expert,
-        n_expert_used=n_expert_used,
-        n_ff_expert=n_ff_expert or (n_ff if n_expert else 0),
+        rope=RopeNumbers(r.number("rope.freq_base", 10000.0), _rope_n_rot(r, heads.k), _rope_scaling(r, n_ctx)),
+        experts=experts,
         causal=r.flag("attention.causal", True),
         pooling_type=r.integer("pooling_type", 4, 0, least=0),
     )
@@ -151,14 +121,28 @@ def _most(r: Reader, key: str, limit: int, n_layer: int, default: int | None, va
     return r.alike(key, limit, n_layer, default)
 
 
-def _heads(r: Reader, n_layer: int, varied: bool, least_kv: int) -> tuple[int, int]:
+def _heads(r: Reader, n_embd: int, n_layer: int, varied: bool, least_kv: int) -> Heads:
     n_head = _most(r, "attention.head_count", MAX_HEADS, n_layer, None, varied)
     n_head_kv = _most(r, "attention.head_count_kv", MAX_HEADS, n_layer, n_head, varied, least_kv)
     if not varied and n_head % n_head_kv:
         raise GGUFError(
             f"{r.arch}.attention.head_count is {n_head}, no multiple of head_count_kv, which is {n_head_kv}"
         )
-    return n_head, n_head_kv
+    k, v = (_head_dim(r, f"attention.{name}_length", n_embd, n_head, n_layer) for name in ("key", "value"))
+    return Heads(n_head, n_head_kv, k, v)
+
+
+def layer_heads(r: Reader, c: Config, least_kv: int = 1) -> tuple[Heads, ...]:
+    """The heads of each layer, where they may differ; least_kv 0: a layer may have none of keys and values."""
+    n = r.per_layer("attention.head_count", MAX_HEADS, c.n_layer)
+    n_kv = r.per_layer("attention.head_count_kv", MAX_HEADS, c.n_layer, c.heads.n, least_kv)
+    for i, (each, each_kv) in enumerate(zip(n, n_kv, strict=True)):
+        if each_kv and each % each_kv:
+            raise GGUFError(
+                f"{c.arch}.attention.head_count is {each}, no multiple of head_count_kv, which is {each_kv}, "
+                f"in layer {i}"
+            )
+    return tuple(Heads(each, each_kv, c.heads.k, c.heads.v) for each, each_kv in zip(n, n_kv, strict=True))
 
 
 def _head_dim(r: Reader, key: str, n_embd: int, n_head: int, n_layer: int) -> int:
@@ -174,11 +158,12 @@ def _head_dim(r: Reader, key: str, n_embd: int, n_head: int, n_layer: int) -> in
     return dim
 
 
-def _experts(r: Reader) -> tuple[int, int]:
-    n_expert = r.integer("expert_count", _MAX_EXPERTS, 0, least=0)
-    if n_expert == 0:
-        return 0, 0
-    return n_expert, r.integer("expert_used_count", n_expert)
+def _experts(r: Reader) -> Experts | None:
+    """Of width 0 where the file does not say."""
+    n = r.integer("expert_count", _MAX_EXPERTS, 0, least=0)
+    if n == 0:
+        return None
+    return Experts(n, r.integer("expert_used_count", n), r.integer("expert_feed_forward_length", MAX_FF, 0))
 
 
 def _norm_eps(r: Reader) -> float:

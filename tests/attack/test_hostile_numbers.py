@@ -24,7 +24,7 @@ def read_numbers(path: Path) -> Config:
 
 
 def test_the_model_all_these_are_made_from_is_sound(tmp_path: Path) -> None:
-    assert read_numbers(b.write(tmp_path, b.llama())).n_head_kv == 2
+    assert read_numbers(b.write(tmp_path, b.llama())).heads.n_kv == 2
 
 
 REQUIRED = [

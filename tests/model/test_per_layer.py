@@ -42,7 +42,7 @@ def test_layers_may_differ(tmp_path: Path, made: tiny.Tiny) -> None:
     with pyggml.load(made.path, kv_type="f32") as m, pyggml.load(wider(tmp_path, made), kv_type="f32") as n:
         want, got = m.logits(IDS), n.logits(IDS)
         assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
-        assert (n.config.n_head_kv, n.config.n_ff) == (HEADS, WIDTH)
+        assert (n.config.heads.n_kv, n.config.n_ff) == (HEADS, WIDTH)
         s = n.session()
         for token, row in zip(IDS, want, strict=True):
             assert np.abs(s.step([token]) - row).max() < 1e-5 * np.abs(want).max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import pyggml.gguf as gguf
-from pyggml.config import Config, RopeScaling
+from pyggml.config import Config, Experts, Heads, RopeNumbers, RopeScaling
 from pyggml.config.keys import unknown
 from pyggml.errors import GGUFError, UnsupportedError
 
@@ -32,11 +33,10 @@ def config(**changes: Any) -> Config:
 
 def test_defaults_of_the_least_metadata() -> None:
     c = config()
-    assert (c.arch, c.n_layer, c.n_embd, c.n_head, c.n_head_kv, c.n_ff) == ("x", 2, 64, 4, 4, 96)
-    assert (c.head_dim_k, c.head_dim_v, c.rope_n_rot, c.rope_freq_base) == (16, 16, 16, 10000.0)
-    assert (c.n_vocab, c.n_ctx_train, c.n_expert, c.n_expert_used) == (0, 128, 0, 0)
+    assert (c.arch, c.n_layer, c.n_embd, c.n_ff, c.n_vocab, c.n_ctx_train) == ("x", 2, 64, 96, 0, 128)
+    assert (c.heads, c.experts) == (Heads(4, 4, 16, 16), None)
     assert (c.causal, c.pooling_type) == (True, 0)
-    assert c.rope_scaling == RopeScaling("none", 1.0, 1.0, 128, 32.0, 1.0)
+    assert c.rope == RopeNumbers(10000.0, 16, RopeScaling("none", 1.0, 1.0, 128, 32.0, 1.0))
 
 
 def test_is_frozen() -> None:
@@ -46,13 +46,13 @@ def test_is_frozen() -> None:
 
 
 REAL = {
-    "models/stories260K.gguf": {"n_layer": 5, "n_embd": 64, "n_head": 8, "n_head_kv": 4, "n_ff": 172, "n_vocab": 512},
-    "conformance/llama/model-f32.gguf": {"n_head_kv": 2, "head_dim_k": 32, "rope_freq_base": 500000.0, "n_vocab": 640},
-    "conformance/qwen2/model-f32.gguf": {"arch": "qwen2", "head_dim_k": 64, "rope_freq_base": 1e6},
-    "conformance/qwen3/model-f32.gguf": {"arch": "qwen3", "head_dim_k": 32, "rope_n_rot": 32},
-    "conformance/mixtral/model-f32.gguf": {"n_expert": 3, "n_expert_used": 2, "n_ff_expert": 256},
-    "conformance/qwen2_moe/model-f32.gguf": {"n_expert": 4, "n_ff_expert": 128},
-    "conformance/gemma2/model-f32.gguf": {"arch": "gemma2", "head_dim_v": 32, "n_vocab": 640},
+    "models/stories260K.gguf": {"n_layer": 5, "n_embd": 64, "heads.n": 8, "heads.n_kv": 4, "n_ff": 172, "n_vocab": 512},
+    "conformance/llama/model-f32.gguf": {"heads.n_kv": 2, "heads.k": 32, "rope.freq_base": 500000.0, "n_vocab": 640},
+    "conformance/qwen2/model-f32.gguf": {"arch": "qwen2", "heads.k": 64, "rope.freq_base": 1e6},
+    "conformance/qwen3/model-f32.gguf": {"arch": "qwen3", "heads.k": 32, "rope.n_rot": 32},
+    "conformance/mixtral/model-f32.gguf": {"experts": Experts(3, 2, 256)},
+    "conformance/qwen2_moe/model-f32.gguf": {"experts.n": 4, "experts.n_ff": 128},
+    "conformance/gemma2/model-f32.gguf": {"arch": "gemma2", "heads.v": 32, "n_vocab": 640},
     "conformance/bert/model-f32.gguf": {"causal": False, "pooling_type": 1},
 }
 
@@ -61,12 +61,12 @@ REAL = {
 def test_real_files(shared: Path, name: str) -> None:
     with gguf.open(shared / name) as file:
         c = Config.from_metadata(file.metadata)
-    assert {key: getattr(c, key) for key in REAL[name]} == REAL[name]
+    assert {key: attrgetter(key)(c) for key in REAL[name]} == REAL[name]
 
 
 def test_yarn_of_a_real_file(shared: Path) -> None:
     with gguf.open(shared / "conformance/qwen2__yarn/model-f32.gguf") as file:
-        scaling = Config.from_metadata(file.metadata).rope_scaling
+        scaling = Config.from_metadata(file.metadata).rope.scaling
     assert scaling == RopeScaling("yarn", 4.0, 1.0, 32, 32.0, 1.0)
 
 
@@ -78,7 +78,7 @@ def test_vocabulary_size_wins_over_the_number_of_tokens() -> None:
 
 @pytest.mark.parametrize("array", [[2, 2], np.array([2, 2], np.uint32)])
 def test_equal_values_per_layer_are_one_value(array: Any) -> None:
-    assert config(attention__head_count_kv=array).n_head_kv == 2
+    assert config(attention__head_count_kv=array).heads.n_kv == 2
     assert config(feed_forward_length=array).n_ff == 2
 
 
@@ -101,7 +101,7 @@ def test_different_values_per_layer_are_unsupported(array: Any) -> None:
     ],
 )
 def test_rope_scaling(keys: dict[str, Any], expected: tuple[str, float]) -> None:
-    scaling = config(**keys).rope_scaling
+    scaling = config(**keys).rope.scaling
     assert (scaling.kind, scaling.factor) == expected
 
 
@@ -119,7 +119,7 @@ def test_experts_without_a_dense_width() -> None:
     values = {key: value for key, value in LEAST.items() if "feed_forward" not in key}
     values |= {"x.expert_count": 8, "x.expert_used_count": 2, "x.expert_feed_forward_length": 48}
     c = Config.from_metadata(values)
-    assert (c.n_ff, c.n_ff_expert, c.n_expert, c.n_expert_used) == (48, 48, 8, 2)
+    assert (c.n_ff, c.experts) == (48, Experts(8, 2, 48))
 
 
 @pytest.mark.parametrize(
