@@ -246,10 +246,15 @@ cdef extern from "pgg.h" nogil:
     int pgg_plan_weight_count(const pgg_plan *plan) noexcept
     const char *pgg_plan_weight_name(const pgg_plan *plan, int index) noexcept
 
-    ctypedef struct pgg_plan_source:
-        const void *gguf
+    ctypedef struct pgg_plan_part:
+        const void *header
         uint64_t header_size
-        uint64_t gguf_size
+        uint64_t size
+
+    ctypedef struct pgg_plan_source:
+        const pgg_plan_part *parts
+        int n_part
+        const int32_t *part_of
         const uint64_t *offsets
         const int32_t *ends
         int n_end

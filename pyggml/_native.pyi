@@ -97,7 +97,14 @@ class Plan:
     def node_shape(self, node: int) -> tuple[int, int]: ...
     @property
     def weight_names(self) -> list[str]: ...
-    def save(self, header: U8, gguf_size: int, offsets: Sequence[int], ends: Sequence[int]) -> bytes:
+    def save(
+        self,
+        headers: Sequence[bytes],
+        sizes: Sequence[int],
+        parts: Sequence[int],
+        offsets: Sequence[int],
+        ends: Sequence[int],
+    ) -> bytes:
         """The plan as a file for the C runtime; header: the GGUF file's bytes before its first tensor, offsets: of each
         weight in that file, ends: ids that end a text."""
 

@@ -133,17 +133,27 @@ cdef class Plan:
     def weight_names(self):
         return [text_of(pgg_plan_weight_name(self.p, i)) for i in range(pgg_plan_weight_count(self.p))]
 
-    def save(self, header, uint64_t gguf_size, offsets, ends):
-        cdef const uint8_t[::1] head = header
-        cdef const uint64_t[::1] places = np.append(np.array(offsets, np.uint64), np.uint64(0))  # never empty
+    def save(self, headers, sizes, parts, offsets, ends):
+        """headers, sizes: of each file that weights lie in; parts, offsets: in which of them each lies, and where."""
+        cdef const int32_t[::1] which = np.append(np.array(parts, np.int32), np.int32(0))  # never empty
+        cdef const uint64_t[::1] places = np.append(np.array(offsets, np.uint64), np.uint64(0))
         cdef const int32_t[::1] last = np.append(np.array(ends, np.int32), np.int32(0))
+        heads = [np.frombuffer(header, np.uint8) for header in headers]
+        cdef uint8_t[::1] room = np.zeros(max(len(heads), 1) * sizeof(pgg_plan_part), np.uint8)
+        cdef pgg_plan_part *files = <pgg_plan_part *>&room[0]
+        cdef const uint8_t[::1] head
         cdef pgg_plan_source source
         cdef size_t size = 0
-        if len(offsets) != pgg_plan_weight_count(self.p) or head.shape[0] == 0:
+        if not len(offsets) == len(parts) == pgg_plan_weight_count(self.p):
             raise _errors.ArgumentError(f"save: {len(offsets)} offsets for {pgg_plan_weight_count(self.p)} weights")
-        source.gguf = &head[0]
-        source.header_size = head.shape[0]
-        source.gguf_size = gguf_size
+        for i, (whole, n) in enumerate(zip(heads, sizes, strict=True)):
+            head = whole
+            files[i].header = &head[0] if head.shape[0] else NULL
+            files[i].header_size = head.shape[0]
+            files[i].size = n
+        source.parts = files
+        source.n_part = <int>len(heads)
+        source.part_of = &which[0]
         source.offsets = &places[0]
         source.ends = &last[0]
         source.n_end = <int>len(ends)

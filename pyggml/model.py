@@ -304,8 +304,9 @@ class Model(Held):
     def export_plan(self, path: str | os.PathLike[str]) -> None:
         """Writes the forward pass as a file, for C programs: pgg_model_open(gguf, plan) runs it without Python.
 
-        The plan holds no weights and belongs to this very GGUF file: it keeps its size and a hash of its header.
-        Raises UnsupportedError for a split file, GGUFError where path cannot be written.
+        The plan holds no weights and belongs to this very GGUF file: it keeps its size and a hash of its header, those
+        of every part where it is split; gguf is then the path of any part. Raises UnsupportedError where a weight is
+        not used as it lies in the file, GGUFError where path cannot be written.
 
         >>> import os, pyggml, tempfile
         >>> path = os.path.join(tempfile.mkdtemp(), "tales.plan")

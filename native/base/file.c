@@ -2,11 +2,19 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+static char *copy_path(const char *path) {
+  const size_t n = strlen(path) + 1;
+  char *copy = malloc(n);
+  return copy ? memcpy(copy, path, n) : NULL;
+}
+
+static pgg_status no_memory(const char *path) { return pgg_fail(PGG_ENOMEM, "%s: no memory to open it", path); }
 
 #if defined(_WIN32)
 #include <stdio.h>
-#include <stdlib.h>
 
 pgg_status pgg_file_open(const char *path, pgg_file *file) {
   *file = (pgg_file){.fd = -1};
@@ -22,16 +30,19 @@ pgg_status pgg_file_open(const char *path, pgg_file *file) {
   }
   file->bytes = bytes;
   file->size = (size_t)size;
-  return PGG_OK;
+  if ((file->path = copy_path(path))) return PGG_OK;
+  pgg_file_close(file);
+  return no_memory(path);
 }
 
-pgg_status pgg_file_unchanged(const pgg_file *file, const char *path) {
-  (void)file, (void)path; /* a copy stays what it is */
+pgg_status pgg_file_unchanged(const pgg_file *file) {
+  (void)file; /* a copy stays what it is */
   return PGG_OK;
 }
 
 void pgg_file_close(pgg_file *file) {
   free((void *)file->bytes);
+  free(file->path);
   *file = (pgg_file){.fd = -1};
 }
 #else
@@ -72,22 +83,25 @@ pgg_status pgg_file_open(const char *path, pgg_file *file) {
   }
   *file = (pgg_file){.bytes = map, .size = (size_t)s.st_size, .fd = fd, .mapped = true};
   stamp_of(&s, file->stamp);
-  return PGG_OK;
+  if ((file->path = copy_path(path))) return PGG_OK;
+  pgg_file_close(file);
+  return no_memory(path);
 }
 
-pgg_status pgg_file_unchanged(const pgg_file *file, const char *path) {
+pgg_status pgg_file_unchanged(const pgg_file *file) {
   struct stat s;
   int64_t now[3];
-  if (fstat(file->fd, &s)) return pgg_fail(PGG_EFORMAT, "%s is gone: %s", path, strerror(errno));
+  if (fstat(file->fd, &s)) return pgg_fail(PGG_EFORMAT, "%s is gone: %s", file->path, strerror(errno));
   stamp_of(&s, now);
   if (memcmp(now, file->stamp, sizeof now) == 0) return PGG_OK;
-  return pgg_fail(PGG_EFORMAT, "%s changed after it was opened (%lld bytes then, %lld now); open it again", path,
+  return pgg_fail(PGG_EFORMAT, "%s changed after it was opened (%lld bytes then, %lld now); open it again", file->path,
                   (long long)file->stamp[0], (long long)now[0]);
 }
 
 void pgg_file_close(pgg_file *file) {
   if (file->mapped) munmap((void *)file->bytes, file->size);
   if (file->fd >= 0) close(file->fd);
+  free(file->path);
   *file = (pgg_file){.fd = -1};
 }
 #endif

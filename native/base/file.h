@@ -6,6 +6,7 @@
 typedef struct pgg_file {
   const void *bytes;
   size_t size;
+  char *path;       /* as it was opened */
   int64_t stamp[3]; /* size, time of the last change, number: as it was opened */
   int fd;           /* -1 where it is not kept */
   bool mapped;
@@ -13,7 +14,7 @@ typedef struct pgg_file {
 
 /* PGG_EFORMAT for what is missing, empty, cannot be read or is no regular file. */
 pgg_status pgg_file_open(const char *path, pgg_file *file);
-pgg_status pgg_file_unchanged(const pgg_file *file, const char *path); /* PGG_EFORMAT if it was cut or rewritten */
+pgg_status pgg_file_unchanged(const pgg_file *file); /* PGG_EFORMAT if it was cut or rewritten */
 void pgg_file_close(pgg_file *file);
 
 #endif

@@ -30,6 +30,23 @@ static const pgg_backend *backend_of(int device, int *index) {
   return NULL;
 }
 
+static void name_device(const pgg_backend *backend, int index, char *id, size_t room) {
+  snprintf(id, room, "%s:%d", backend->name, index);
+}
+
+int pgg_device_find(const char *id) {
+  const int n = pgg_device_count();
+  for (int device = 0; device < n; device++) {
+    char named[sizeof((pgg_place *)0)->id];
+    int index;
+    const pgg_backend *backend = backend_of(device, &index);
+    if (!backend) break;
+    name_device(backend, index, named, sizeof named);
+    if (!strcmp(named, id)) return device;
+  }
+  return -1;
+}
+
 static pgg_status no_device(const char *who, int device) {
   return pgg_fail(PGG_EINVAL, "%s: there is no device %d; this machine has %d", who, device, pgg_device_count());
 }
@@ -40,7 +57,7 @@ pgg_status pgg_device_about(int device, pgg_device_info *about) {
   int index;
   const pgg_backend *backend = backend_of(device, &index);
   if (!backend) return no_device("device", device);
-  snprintf(about->id, sizeof about->id, "%s:%d", backend->name, index);
+  name_device(backend, index, about->id, sizeof about->id);
   return backend->about(index, about);
 }
 
@@ -66,6 +83,7 @@ static pgg_status open_place(pgg_plan *plan, int number, int *at) {
   pgg_place *place = &plan->places[plan->n_place];
   *place = (pgg_place){.backend = backend_of(number, &index), .number = number};
   if (!place->backend) return no_device("freeze", number);
+  name_device(place->backend, index, place->id, sizeof place->id);
   place->offsets = calloc((size_t)plan->n_node + 1, sizeof *place->offsets);
   place->weights = calloc((size_t)plan->n_weight + 1, sizeof *place->weights);
   pgg_status status = PGG_OK;

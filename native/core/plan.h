@@ -84,7 +84,8 @@ typedef struct pgg_state_group {
 /* A device that some of the plan runs on. */
 typedef struct pgg_place {
   const pgg_backend *backend;
-  int number; /* of pgg_device_about */
+  int number;  /* of pgg_device_about */
+  char id[32]; /* "cpu:0" */
   pgg_device *device;
   size_t arena_bytes;
   size_t rows_bytes; /* of the ROWS states that are there */
@@ -165,6 +166,8 @@ pgg_status pgg_states_settle(pgg_plan *plan);
 /* layout.c: which outputs need which ops, before the segments are compiled; the rest after it */
 void pgg_layout_serves(pgg_plan *plan);
 pgg_status pgg_layout_freeze(pgg_plan *plan);
+
+int pgg_device_find(const char *id); /* place.c: its number, -1 if this machine has no device of that id */
 
 /* place.c: devices opened, segments found and compiled, weights given to devices; and all of it undone. */
 pgg_status pgg_places_find(pgg_plan *plan);

@@ -1,13 +1,14 @@
 /* A plan as bytes, and back. All numbers are little-endian; text is a u32 length and its bytes.
  *
  *   "PGGPLAN\n"  u32 version  u32 0  u64 check: FNV-1a of all that follows
- *   u64 size of the GGUF file  u64 size of its header  u64 FNV-1a of its header
+ *   u32 n: that many files, the GGUF file or its parts: u64 size  u64 size of the header  u64 FNV-1a of the header
  *   u32 n_batch  u32 n_ctx  u32 keep_all
  *   u32 n: that many u32, the ids that end a text
- *   u32 n: that many weights: text name  u32 type  u64 rows  u64 cols  u64 offset in the GGUF file
+ *   u32 n: that many weights: text name  u32 type  u64 rows  u64 cols  u32 file  u64 offset in it
  *   u32 n: that many ops: text kind  text name  u32 fields, and each in the order of ops.def: a node, a weight or an
  *          integer as i64, a float as the bits of an f32
  *   u32 n: that many u32, the output nodes
+ *   u32 n: that many runs of ops on other devices than the first: text id  u32 first op  u32 last op
  *
  * Nothing of it is trusted: every length is held against what is left, and the plan is built through the calls that
  * judge any other plan. */
@@ -18,9 +19,9 @@
 #include "core/ops.h"
 #include "core/plan_file.h"
 
-#define VERSION 3
+#define VERSION 4
 static const char magic[8] = {'P', 'G', 'G', 'P', 'L', 'A', 'N', '\n'};
-enum { CHECKED_FROM = 24, MOST_TEXT = 4096, LEAST_WEIGHT = 32, LEAST_OP = 12 };
+enum { CHECKED_FROM = 24, MOST_TEXT = 4096, PART = 24, LEAST_WEIGHT = 36, LEAST_OP = 12, LEAST_RUN = 13 };
 
 static uint64_t fnv1a(const void *bytes, size_t size) { return pgg_hash(PGG_HASH_BEGIN, bytes, size); }
 
@@ -71,10 +72,30 @@ static void put_op(sink *s, const pgg_op *op) {
   }
 }
 
+/* The runs of ops on other devices than the first, where s is not NULL; how many there are. */
+static int put_runs(sink *s, const pgg_plan *plan) {
+  int n = 0;
+  for (int i = 0; i < plan->n_segment; i++) {
+    const pgg_segment *segment = &plan->segments[i];
+    const pgg_place *place = &plan->places[segment->place];
+    if (place->number == 0) continue;
+    n++;
+    if (!s) continue;
+    put_text(s, place->id);
+    put_u32(s, segment->first);
+    put_u32(s, segment->end - 1);
+  }
+  return n;
+}
+
 static void put_plan(sink *s, const pgg_plan *plan, const pgg_plan_source *source) {
-  put_u64(s, source->gguf_size);
-  put_u64(s, source->header_size);
-  put_u64(s, fnv1a(source->gguf, source->header_size));
+  put_u32(s, source->n_part);
+  for (int i = 0; i < source->n_part; i++) {
+    const pgg_plan_part *part = &source->parts[i];
+    put_u64(s, part->size);
+    put_u64(s, part->header_size);
+    put_u64(s, fnv1a(part->header, part->header_size));
+  }
   put_u32(s, plan->limits.n_batch);
   put_u32(s, plan->limits.n_ctx);
   put_u32(s, plan->limits.keep_all);
@@ -87,30 +108,48 @@ static void put_plan(sink *s, const pgg_plan *plan, const pgg_plan_source *sourc
     put_u32(s, w->type);
     put_u64(s, (uint64_t)w->rows);
     put_u64(s, (uint64_t)w->cols);
+    put_u32(s, source->part_of[i]);
     put_u64(s, source->offsets[i]);
   }
   put_u32(s, plan->n_op);
   for (int i = 0; i < plan->n_op; i++) put_op(s, &plan->ops[i].op);
   put_u32(s, plan->n_output);
   for (int i = 0; i < plan->n_output; i++) put_u32(s, plan->outputs[i]);
+  put_u32(s, put_runs(NULL, plan));
+  put_runs(s, plan);
 }
 
 static bool fits(uint64_t offset, uint64_t bytes, uint64_t size) { return offset <= size && bytes <= size - offset; }
 
-pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size) {
-  if (!plan || !source || !size || !source->gguf || (plan->n_weight && !source->offsets) ||
-      (source->n_end && !source->ends))
-    return pgg_fail(PGG_EINVAL, "save: plan, source, its gguf, offsets or ends, or size is NULL");
-  if (!plan->frozen) return pgg_fail(PGG_EINVAL, "save: the plan is not frozen");
-  if (source->header_size > source->gguf_size || source->n_end < 0)
-    return pgg_fail(PGG_EINVAL, "save: a header of %llu bytes in a file of %llu",
-                    (unsigned long long)source->header_size, (unsigned long long)source->gguf_size);
+static pgg_status judge_source(const pgg_plan *plan, const pgg_plan_source *source) {
+  if (source->n_part < 1 || source->n_end < 0)
+    return pgg_fail(PGG_EINVAL, "save: %d files and %d ends, expected at least 1 and 0", source->n_part, source->n_end);
+  for (int i = 0; i < source->n_part; i++) {
+    const pgg_plan_part *part = &source->parts[i];
+    if (!part->header) return pgg_fail(PGG_EINVAL, "save: the header of file %d is NULL", i);
+    if (part->header_size > part->size)
+      return pgg_fail(PGG_EINVAL, "save: a header of %llu bytes in a file of %llu",
+                      (unsigned long long)part->header_size, (unsigned long long)part->size);
+  }
   for (int i = 0; i < plan->n_weight; i++) {
     const pgg_weight *w = &plan->weights[i];
-    if (!fits(source->offsets[i], (uint64_t)w->rows * w->row_bytes, source->gguf_size))
+    const int in = source->part_of[i];
+    if (in < 0 || in >= source->n_part)
+      return pgg_fail(PGG_EINVAL, "save: weight %s lies in file %d of %d", w->name, in, source->n_part);
+    if (!fits(source->offsets[i], (uint64_t)w->rows * w->row_bytes, source->parts[in].size))
       return pgg_fail(PGG_EINVAL, "save: weight %s at %llu lies outside the file", w->name,
                       (unsigned long long)source->offsets[i]);
   }
+  return PGG_OK;
+}
+
+pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size) {
+  if (!plan || !source || !size || !source->parts || (plan->n_weight && !(source->part_of && source->offsets)) ||
+      (source->n_end && !source->ends))
+    return pgg_fail(PGG_EINVAL, "save: plan, source, its parts, part_of, offsets or ends, or size is NULL");
+  if (!plan->frozen) return pgg_fail(PGG_EINVAL, "save: the plan is not frozen");
+  pgg_status status = judge_source(plan, source);
+  if (status) return status;
   sink s = {.bytes = bytes, .room = bytes ? *size : 0};
   put(&s, magic, sizeof magic);
   put_u32(&s, VERSION);
@@ -180,7 +219,8 @@ static pgg_status cut(const source *s) {
   return pgg_fail(PGG_EFORMAT, "the plan is cut or broken near byte %zu of %zu; export it again", s->at, s->size);
 }
 
-static pgg_status read_head(source *s, const void *gguf, size_t gguf_size) {
+/* Up to the list of files, of which there are *n. */
+static pgg_status read_head(source *s, uint32_t *n) {
   if (s->size < CHECKED_FROM || memcmp(s->bytes, magic, sizeof magic) != 0)
     return pgg_fail(PGG_EFORMAT, "no plan: it does not begin with PGGPLAN");
   s->at = sizeof magic;
@@ -191,32 +231,45 @@ static pgg_status read_head(source *s, const void *gguf, size_t gguf_size) {
   if (get_u32(s) != 0) return pgg_fail(PGG_EFORMAT, "the plan is broken: its head holds what no version writes");
   if (get_u64(s) != fnv1a(s->bytes + CHECKED_FROM, s->size - CHECKED_FROM))
     return pgg_fail(PGG_EFORMAT, "the plan is cut or was altered: its check does not fit; export it again");
-  const uint64_t size = get_u64(s), header = get_u64(s), hash = get_u64(s);
-  if (s->cut) return cut(s);
-  if (size != gguf_size)
-    return pgg_fail(PGG_EFORMAT, "the plan is for a GGUF file of %llu bytes, this one has %llu",
-                    (unsigned long long)size, (unsigned long long)gguf_size);
-  if (header > size || hash != fnv1a(gguf, header))
-    return pgg_fail(PGG_EFORMAT, "the plan is for another GGUF file: the headers differ; export it again");
+  *n = get_count(s, PART);
+  return s->cut || *n < 1 || *n > INT32_MAX ? cut(s) : PGG_OK;
+}
+
+/* Whether the files are those that the plan was saved for. */
+static pgg_status judge_parts(source *s, const pgg_file *parts, int n_part) {
+  for (int i = 0; i < n_part; i++) {
+    const pgg_file *part = &parts[i];
+    const uint64_t size = get_u64(s), header = get_u64(s), hash = get_u64(s);
+    if (size != part->size)
+      return pgg_fail(PGG_EFORMAT, "%s: the plan is for a GGUF file of %llu bytes, this one has %zu; export it again",
+                      part->path, (unsigned long long)size, part->size);
+    if (header > size || hash != fnv1a(part->bytes, header))
+      return pgg_fail(PGG_EFORMAT, "%s: the plan is for another GGUF file: the headers differ; export it again",
+                      part->path);
+  }
   return PGG_OK;
 }
 
-static pgg_status read_weights(source *s, pgg_plan *plan, const char *gguf, size_t gguf_size) {
+static pgg_status read_weights(source *s, pgg_plan *plan, const pgg_file *parts, uint32_t n_part) {
   const uint32_t n = get_count(s, LEAST_WEIGHT);
   for (uint32_t i = 0; i < n; i++) {
     const char *name = get_text(s, 0);
     const uint32_t type = get_u32(s);
-    const uint64_t rows = get_u64(s), cols = get_u64(s), offset = get_u64(s);
+    const uint64_t rows = get_u64(s), cols = get_u64(s);
+    const uint32_t in = get_u32(s);
+    const uint64_t offset = get_u64(s);
     size_t bytes;
     int index;
-    if (s->cut || type >= PGG_TYPE_LIMIT || rows > INT64_MAX || cols > INT64_MAX) return cut(s);
+    if (s->cut || type >= PGG_TYPE_LIMIT || rows > INT64_MAX || cols > INT64_MAX || in >= n_part) return cut(s);
+    const pgg_file *part = &parts[in];
     const size_t row = pgg_row_bytes((int)type, (int64_t)cols);
-    if (!row || !pgg_mul_size((int64_t)rows, (int64_t)row, &bytes) || !fits(offset, bytes, gguf_size))
-      return pgg_fail(PGG_EFORMAT, "plan: weight %s lies outside the GGUF file", name);
+    if (!row || !pgg_mul_size((int64_t)rows, (int64_t)row, &bytes) || !fits(offset, bytes, part->size))
+      return pgg_fail(PGG_EFORMAT, "plan: weight %s lies outside the GGUF file %s", name, part->path);
     if (offset % PGG_PLAN_ALIGN)
       return pgg_fail(PGG_EFORMAT, "plan: weight %s lies at byte %llu, no multiple of %d", name,
                       (unsigned long long)offset, PGG_PLAN_ALIGN);
-    pgg_status status = pgg_plan_weight(plan, name, (int)type, gguf + offset, (int64_t)rows, (int64_t)cols, &index);
+    const char *data = (const char *)part->bytes + offset;
+    pgg_status status = pgg_plan_weight(plan, name, (int)type, data, (int64_t)rows, (int64_t)cols, &index);
     if (status) return status;
   }
   return s->cut ? cut(s) : PGG_OK;
@@ -257,6 +310,24 @@ static pgg_status read_op(source *s, pgg_plan *plan) {
   return pgg_plan_op(plan, &op, &node);
 }
 
+static pgg_status read_runs(source *s, pgg_plan *plan) {
+  const uint32_t n = get_count(s, LEAST_RUN);
+  for (uint32_t i = 0; i < n; i++) {
+    const char *id = get_text(s, 0);
+    const uint32_t first = get_u32(s), last = get_u32(s);
+    if (s->cut || first > last || last >= (uint32_t)plan->n_op) return cut(s);
+    const int device = pgg_device_find(id);
+    if (device < 0)
+      return pgg_fail(PGG_EUNSUPPORTED,
+                      "plan: %s and %u ops behind it are placed on device %s, which is not here: "
+                      "export the plan where it shall run",
+                      plan->ops[first].op.name, last - first, id);
+    pgg_status status = pgg_plan_place(plan, (int)first, (int)last, device);
+    if (status) return status;
+  }
+  return s->cut ? cut(s) : PGG_OK;
+}
+
 static pgg_status read_ends(source *s, pgg_plan_ends *ends) {
   const uint32_t n = get_count(s, 4);
   if (s->cut) return cut(s);
@@ -266,12 +337,16 @@ static pgg_status read_ends(source *s, pgg_plan_ends *ends) {
   return PGG_OK;
 }
 
-static pgg_status read_plan(source *s, const void *gguf, size_t gguf_size, pgg_plan *plan, pgg_plan_ends *ends) {
-  pgg_status status = read_head(s, gguf, gguf_size);
+static pgg_status read_plan(source *s, const pgg_file *parts, int n_part, pgg_plan *plan, pgg_plan_ends *ends) {
+  uint32_t n_file;
+  pgg_status status = read_head(s, &n_file);
   if (status) return status;
+  if ((int)n_file != n_part)
+    return pgg_fail(PGG_EFORMAT, "the plan is for a GGUF file in %u parts, not in %d", n_file, n_part);
+  if ((status = judge_parts(s, parts, n_part))) return status;
   const uint32_t n_batch = get_u32(s), n_ctx = get_u32(s), keep_all = get_u32(s);
   if (s->cut || n_batch > INT32_MAX || n_ctx > INT32_MAX || keep_all > 1) return cut(s);
-  if ((status = read_ends(s, ends)) || (status = read_weights(s, plan, gguf, gguf_size))) return status;
+  if ((status = read_ends(s, ends)) || (status = read_weights(s, plan, parts, n_file))) return status;
   const uint32_t n = get_count(s, LEAST_OP);
   for (uint32_t i = 0; i < n; i++)
     if ((status = read_op(s, plan))) return status;
@@ -281,22 +356,40 @@ static pgg_status read_plan(source *s, const void *gguf, size_t gguf_size, pgg_p
     if (s->cut || output > INT32_MAX) return cut(s);
     if ((status = pgg_plan_output(plan, (int)output))) return status;
   }
-  if (s->cut || s->at != s->size) return cut(s);
+  if ((status = read_runs(s, plan))) return status;
+  if (s->at != s->size) return cut(s);
   const pgg_limits limits = {(int)n_batch, (int)n_ctx, (int)keep_all};
   return pgg_plan_freeze(plan, &limits);
 }
 
-pgg_status pgg_plan_read(const void *bytes, size_t size, const void *gguf, size_t gguf_size, pgg_plan **out,
+static pgg_status begin(const void *bytes, size_t size, source **s) {
+  if (!(*s = calloc(1, sizeof **s))) return pgg_fail(PGG_ENOMEM, "no memory to read a plan");
+  (*s)->bytes = bytes;
+  (*s)->size = size;
+  return PGG_OK;
+}
+
+pgg_status pgg_plan_part_count(const void *bytes, size_t size, int *n_part) {
+  source *s;
+  uint32_t n = 0;
+  pgg_status status = begin(bytes, size, &s);
+  if (status) return status;
+  status = read_head(s, &n);
+  *n_part = (int)n;
+  free(s);
+  return status;
+}
+
+pgg_status pgg_plan_read(const void *bytes, size_t size, const pgg_file *parts, int n_part, pgg_plan **out,
                          pgg_plan_ends *ends) {
   *out = NULL;
   *ends = (pgg_plan_ends){NULL, 0};
-  source *s = calloc(1, sizeof *s);
-  if (!s) return pgg_fail(PGG_ENOMEM, "no memory to read a plan");
-  s->bytes = bytes;
-  s->size = size;
+  source *s;
+  pgg_status begun = begin(bytes, size, &s);
+  if (begun) return begun;
   pgg_plan *plan;
   pgg_status status = pgg_plan_new(&plan);
-  if (!status && (status = read_plan(s, gguf, gguf_size, plan, ends))) {
+  if (!status && (status = read_plan(s, parts, n_part, plan, ends))) {
     pgg_plan_free(plan);
     free(ends->ids);
     *ends = (pgg_plan_ends){NULL, 0};

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PGG_ABI 3 /* grows with every incompatible change of this header */
+#define PGG_ABI 4 /* grows with every incompatible change of this header */
 
 #if defined(_WIN32)
 #define PGG_API
@@ -371,27 +371,37 @@ PGG_API pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, p
 PGG_API int pgg_plan_weight_count(const pgg_plan *plan);
 PGG_API const char *pgg_plan_weight_name(const pgg_plan *plan, int index); /* NULL if there is none */
 
+/* A file that weights lie in: the GGUF file, or one of the parts that it was split into. */
+typedef struct pgg_plan_part {
+  const void *header; /* header_size bytes: what lies before its tensors */
+  uint64_t header_size, size;
+} pgg_plan_part;
+
 typedef struct pgg_plan_source {
-  const void *gguf; /* its header, header_size bytes */
-  uint64_t header_size, gguf_size;
-  const uint64_t *offsets; /* (weights of the plan) where each lies in the file */
+  const pgg_plan_part *parts; /* (n_part), in their order */
+  int n_part;
+  const int32_t *part_of;  /* (weights of the plan) the part that each lies in, from 0 */
+  const uint64_t *offsets; /* (weights of the plan) where it lies there */
   const int32_t *ends;     /* (n_end) ids that end a text */
   int n_end;
 } pgg_plan_source;
 
-/* A frozen plan as bytes, for the GGUF file that its weights lie in: that file's size and a hash of its header are
- * kept with it. bytes NULL: only sets *size. Otherwise *size is the room, and then what was written. */
+/* A frozen plan as bytes, for the GGUF file that its weights lie in: its size and a hash of its header are kept with
+ * it, those of each part where it is split; so are the ids of devices that ops were placed on. bytes NULL: only sets
+ * *size. Otherwise *size is the room, and then what was written. */
 PGG_API pgg_status pgg_plan_save(const pgg_plan *plan, const pgg_plan_source *source, void *bytes, size_t *size);
 
-/* A GGUF file, mapped, and the plan that was saved for it (Python: Model.export_plan). A plan that is cut or altered,
- * or of another file, is PGG_EFORMAT, one of another version PGG_EUNSUPPORTED. */
+/* A GGUF file, mapped, and the plan that was saved for it (Python: Model.export_plan). Of a split one gguf is any part
+ * (NAME-00001-of-00003.gguf), the others lie beside it. A plan that is cut or altered, or of another file, a part that
+ * is missing or altered, are PGG_EFORMAT, a plan of another version or on a device that is not here PGG_EUNSUPPORTED;
+ * the message names the file or the device. */
 typedef struct pgg_model pgg_model;
 PGG_API pgg_status pgg_model_open(const char *gguf, const char *plan, pgg_model **model);
 PGG_API void pgg_model_close(pgg_model *model);                   /* after its sessions; NULL is fine */
 PGG_API pgg_plan *pgg_model_plan(const pgg_model *model);         /* borrowed: make sessions of it */
 PGG_API int pgg_model_is_end(const pgg_model *model, int32_t id); /* 1 if the token ends a text */
-/* PGG_EFORMAT if the GGUF file was cut or rewritten since. Steps do not look: a map of a file that was cut ends the
- * process, so ask before a step where somebody may do that. */
+/* PGG_EFORMAT if the GGUF file, or a part of it, was cut or rewritten since. Steps do not look: a map of a file that
+ * was cut ends the process, so ask before a step where somebody may do that. */
 PGG_API pgg_status pgg_model_unchanged(const pgg_model *model);
 
 /* ---- GGUF leaf ----------------------------------------------------------------------------------------- */

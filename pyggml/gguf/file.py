@@ -165,15 +165,25 @@ class GGUFFile(Held):
         return tuple(file.path for file in self._files)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every part's bytes."""
+        return tuple(file.size for file in self._files)
+
+    @property
     def size(self) -> int:
         """Bytes of all parts."""
-        return sum(file.size for file in self._files)
+        return sum(self.sizes)
 
-    def header(self) -> bytes:
-        """The bytes of the first part that lie before its tensors."""
-        made = bytearray(min((info.offset for info in self.tensors.values() if info.part == 0), default=self.size))
+    def header(self, part: int = 0) -> bytes:
+        """The bytes of a part (of the first by default) that lie before its tensors.
+
+        Raises ArgumentError for a part that there is not, GGUFError when a file was changed or closed.
+        """
+        file = self._files[whole("part", part, 0, len(self._files) - 1)]
+        begins = (info.offset for info in self.tensors.values() if info.part == part)
+        made = bytearray(min(begins, default=file.size))
         self.check_unchanged()
-        self._files[0].read_into(0, memoryview(made))
+        file.read_into(0, memoryview(made))
         return bytes(made)
 
     @property

@@ -117,6 +117,18 @@ def test_c_program_continues_as_python_does(compiler: str, tmp_path: Path) -> No
             want = m.generate(ids, max_tokens=48, temperature=0, seed=1).tokens
         got = run(program, model, plan, "48", *map(str, ids))
         assert [int(word) for word in got.split()] == want, kind
+    first, *rest = pyggml.split_file(model, tmp_path / "x", max_size=500_000, metadata_alone=True)
+    with pyggml.load(first) as m:
+        m.export_plan(plan)
+    for part in (first, rest[-1]):
+        got = run(program, part, plan, "48", *map(str, ids))
+        assert [int(word) for word in got.split()] == want, part
+    os.rename(rest[0], tmp_path / "away")
+    missing = subprocess.run([program, first, plan, "4", "1"], capture_output=True, text=True, timeout=60)
+    assert missing.returncode == 1
+    assert f"{rest[0]} cannot be opened" in missing.stderr, missing.stderr
+    with pyggml.load(model) as m:
+        m.export_plan(plan)
     other = subprocess.run([program, BUNDLED, plan, "4", "1"], capture_output=True, text=True, timeout=60)
     assert other.returncode == 1
     assert "the plan is for a GGUF file of" in other.stderr, other.stderr

@@ -5,7 +5,7 @@
 
 #include "backends/mirror/mirror.h"
 #include "base/base.h"
-#include "tiny_plan.h"
+#include "fake_gguf.h"
 
 enum { V = 67, CTX = 64, BATCH = 16, STEPS = 9, MIRROR = 1, SECOND = 2 };
 static const int64_t counts[STEPS] = {20, 1, 1, 5, 1, 16, 2, 1, 1}; /* the first is two pieces */
@@ -233,6 +233,56 @@ static void test_cancel(void) {
   tiny_free(&t);
 }
 
+/* A plan file keeps where ops run: by the names of devices, so that none is taken for another. */
+static void test_plan_file(void) {
+  static answers want;
+  tiny t = tiny_make(PGG_Q8_0, 64, 4, 2, 32, 96, V);
+  fake *f = fake_of(&t, 2);
+  const int n = n_ops(&t);
+  pgg_plan *plan = tiny_plan(&t, BATCH, CTX, 0), *again = NULL;
+  pgg_plan_ends got;
+  size_t size = 0, plain = 0;
+  ask(plan, 1, &want);
+  free(fake_save(plan, f, &plain));
+  pgg_plan_free(plan);
+  plan = tiny_plan_open(&t);
+  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, at / 3 % 3));
+  CHECK_OK(freeze(plan, 0));
+  unsigned char *bytes = fake_save(plan, f, &size);
+  CHECK(size > plain, "%zu bytes with places, %zu without", size, plain);
+  CHECK_OK(pgg_plan_read(bytes, size, f->files, 2, &again, &got));
+  for (int at = 0; at < n; at++)
+    CHECK(again->ops[at].device == at / 3 % 3, "op %d is read for device %d", at, again->ops[at].device);
+  same_answers(&want, again, "as a file", 0);
+  pgg_plan_free(plan), pgg_plan_free(again);
+  free(got.ids);
+  mirror_fails = MIRROR_OPEN, mirror_after = 0;
+  CHECK_FAILS(PGG_EBACKEND, "told to fail", pgg_plan_read(bytes, size, f->files, 2, &again, &got));
+  mirror_fails = MIRROR_NONE;
+  size_t at = plain;
+  while (at < size && memcmp(bytes + at, "mirror:1", 8)) at++;
+  CHECK(at + 16 <= size, "no second mirror");
+  const unsigned char last[4] = {bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]};
+  bytes[at + 12] = (unsigned char)n, bytes[at + 13] = bytes[at + 14] = bytes[at + 15] = 0;
+  fake_seal(bytes, size);
+  CHECK_FAILS(PGG_EFORMAT, "cut or broken", pgg_plan_read(bytes, size, f->files, 2, &again, &got));
+  memcpy(bytes + at + 12, last, 4);
+  bytes[at + 7] = '2';
+  fake_seal(bytes, size);
+  CHECK_FAILS(PGG_EUNSUPPORTED, "device mirror:2, which is not here",
+              pgg_plan_read(bytes, size, f->files, 2, &again, &got));
+  bytes[at + 7] = '1';
+  for (at = plain - 4; at < size; at++) { /* whatever stands there, it is a plan or a status, and nothing is kept */
+    bytes[at] ^= 0x41;
+    fake_seal(bytes, size);
+    if (!pgg_plan_read(bytes, size, f->files, 2, &again, &got)) pgg_plan_free(again), free(got.ids);
+    bytes[at] ^= 0x41;
+  }
+  free(bytes), fake_free(f);
+  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  tiny_free(&t);
+}
+
 typedef struct walker {
   pgg_plan *plan;
   answers got;
@@ -280,6 +330,7 @@ int main(void) {
   test_nodes();
   test_refusals();
   test_cancel();
+  test_plan_file();
   test_threads();
   return check_done("test_place");
 }
