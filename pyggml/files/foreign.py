@@ -35,8 +35,10 @@ def reading(path: PathLike, what: str, error: type[PyggmlError] = GGUFError) -> 
     name = name_of(path)
     try:
         yield
-    except FileError:  # names its path
-        raise
+    except FileError as e:  # names its path, which may be that of another file that this one asks for
+        if e.filename is None or e.filename == os.fsdecode(os.fspath(path)):
+            raise
+        raise type(e)(_cut(f"{name}: {e}"), e.errno, e.strerror, e.filename) from None
     except PyggmlError as e:
         text = str(e)
         named = name[1:-1] in text

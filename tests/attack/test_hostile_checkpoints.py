@@ -299,6 +299,11 @@ def test_onnx_that_reaches_outside_or_was_cut(src, tmp_path):
         (src / "model.onnx").write_bytes(checkpoint.field(7, checkpoint.field(5, tensor)))
         refused(src, tmp_path, "own folder")
     checkpoint.onnx(src / "model.onnx", checkpoint.tensors())
+    (src / "weights.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model.onnx'.*weights.bin' does not exist") as e:  # both by name
+        pyggml.convert(src, tmp_path / "y.gguf")
+    assert e.value.filename == str(src / "weights.bin")
+    checkpoint.onnx(src / "model.onnx", checkpoint.tensors())
     data = (src / "model.onnx").read_bytes()
     for length in (0, 1, 5, len(data) // 2, len(data) - 1):
         (src / "model.onnx").write_bytes(data[:length])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -80,7 +81,7 @@ def of_json(data: bytes, rng: random.Random) -> bytes:
             )
             place[key] = text.decode("utf-8", "replace")
         else:
-            place[key] = rng.choice(VALUES)
+            place[key] = copy.deepcopy(rng.choice(VALUES))
         if place is root and way == 0:
             break
     return json.dumps(root[0]).encode("utf-8", "surrogatepass")
