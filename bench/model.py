@@ -23,6 +23,7 @@ class Pyggml(worker.Engine):
         self.path = path
         self.options: dict[str, Any] = dict(n_threads=threads, n_ctx=n_ctx, kv_type=kv, mmap=mmap)
         self.last: int = 0
+        self.fed: list[int] = []
 
     def load(self) -> None:
         from pyggml.engine.sampling import Sampling
@@ -36,18 +37,27 @@ class Pyggml(worker.Engine):
 
     def prefill(self, ids: list[int]) -> None:
         self.session.reset()
+        self.fed = []
         self.feed(ids)
 
     def feed(self, ids: list[int]) -> None:
         self.last = self.session.next(self.sampler, ids)
+        self.fed += ids
 
     def truncate(self, n: int) -> None:
-        self.session.truncate(n)
+        """Behind a window, and in recurrent layers, nothing leads back: from where it can, ids are fed again."""
+        back, fed = self.session.back(n), self.fed
+        self.session.truncate(back)
+        self.fed = fed[:back]
+        if back < n:
+            self.feed(fed[back:n])
+        if n < len(fed):
+            self.last = fed[n]  # every round continues with the same token
 
     def decode(self, n: int) -> list[int]:
         tokens = []
         for _ in range(n):
-            self.last = self.session.next(self.sampler, [self.last])
+            self.feed([self.last])
             tokens.append(self.last)
         return tokens
 

@@ -49,7 +49,7 @@ class Engine:
         self.feed(ids)
 
     def truncate(self, n: int) -> None:
-        """Forgets everything from position n on."""
+        """Forgets everything from position n on; not timed, so an engine that cannot go there may feed n ids again."""
         raise NotImplementedError
 
     def decode(self, n: int) -> Any:

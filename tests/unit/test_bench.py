@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model import tiny
 
 NAMES = ("records", "limits", "goals", "report", "card", "synthetic", "worker", "runner")
 
@@ -210,3 +211,25 @@ def test_an_engine_answers_and_says_what_it_lacks(bench, tmp_path):
     script.write_text("raise SystemExit(3)\n", encoding="ascii")
     with pytest.raises(worker.Missing, match="status 3"):
         worker.Worker(script, n=3)
+
+
+def test_an_engine_stands_where_a_window_has_passed(bench, repo_root, tmp_path):
+    made = tiny.write(tmp_path / "w.gguf", window=16, n_ctx=2048)
+    ids = [i * 7 % 250 for i in range(300)]
+    spec = importlib.util.spec_from_file_location("bench_model", repo_root / "bench" / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)  # by its path: "model" is a folder of tests
+    engine = module.Pyggml(str(made.path), threads=1, n_ctx=2048)
+    engine.load()
+    with engine.model:
+        engine.prefill(ids)
+        said = engine.decode(900)
+        assert engine.session.back(300) == 0, "the window must have passed it"
+        for _ in range(2):
+            engine.truncate(300)
+            assert engine.session.n_past == 300
+            assert engine.decode(4) == said[:4]
+        engine.truncate(302)
+        engine.feed(ids[:5])
+        assert engine.fed == [*ids, *engine.fed[300:302], *ids[:5]]
+        assert len(engine.fed) == engine.session.n_past == 307

@@ -97,16 +97,10 @@ static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n
   some_columns(run, rec, c0 * each, c1 * each);
 }
 
-static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
-  return pgg_cpu_column_units(plan->nodes[rec->node].cols);
-}
-
 static pgg_status judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, conv, w)];
-  if (kernels->decode[w->type]) return PGG_OK;
-  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no decode", op->name, w->name,
-                  pgg_type_get(w->type)->name, kernels->isa);
+  return pgg_cpu_judge_weight(op, w, kernels, "decode", kernels->decode[w->type] != NULL);
 }
 
 const pgg_cpu_kind pgg_cpu_kind_conv = {
-    .share = share, .stage = stage_of, .units = units, .columns = columns, .judge = judge};
+    .share = share, .stage = stage_of, .units = pgg_cpu_column_units, .columns = columns, .judge = judge};

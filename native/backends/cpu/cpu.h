@@ -145,6 +145,9 @@ typedef struct pgg_cpu_kind {
 } pgg_cpu_kind;
 
 const pgg_cpu_kind *pgg_cpu_kind_of(int kind); /* NULL if this backend has none */
+/* For judges: refused by name unless the kernels have what the op needs for the type of its weight. */
+pgg_status pgg_cpu_judge_weight(const pgg_op *op, const pgg_weight *w, const pgg_kernels *kernels, const char *what,
+                                bool has);
 
 /* Each is defined beside its op; kinds.c lists those that are. */
 #define OP(NAME, name, fields) extern const pgg_cpu_kind pgg_cpu_kind_##name;
@@ -157,7 +160,8 @@ int64_t pgg_cpu_rope_stride(const pgg_op *op); /* floats of a position's cos and
 /* ---- rows of stages that go along with each other (fusion.c) ---------------------------------------------- */
 
 void pgg_cpu_find_rows(pgg_segment *segment, pgg_cpu_op *ops);
-int64_t pgg_cpu_column_units(int64_t cols); /* of a node whose columns may be cut anywhere; 0: it cannot be cut */
+/* The units of an op whose columns may be cut anywhere; 0: there are too odd a number of them. */
+int64_t pgg_cpu_column_units(const pgg_plan *plan, const pgg_plan_op_rec *rec);
 /* How a stage is shared that may be cut into so many chunks; SKIP: not cut this time. */
 pgg_share pgg_cpu_cut(const pgg_run *run, int chunks, bool along);
 

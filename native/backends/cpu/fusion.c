@@ -15,7 +15,10 @@ static int64_t common(int64_t a, int64_t b) {
   return a;
 }
 
-int64_t pgg_cpu_column_units(int64_t cols) { return cols % PGG_CPU_COLUMNS ? 0 : cols / PGG_CPU_COLUMNS; }
+int64_t pgg_cpu_column_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
+  const int64_t cols = plan->nodes[rec->node].cols;
+  return cols % PGG_CPU_COLUMNS ? 0 : cols / PGG_CPU_COLUMNS;
+}
 
 /* Into how many equal chunks of columns the op can be cut at most; 0 or 1: it cannot. */
 static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {

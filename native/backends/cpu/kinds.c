@@ -26,3 +26,10 @@ static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
 };
 
 const pgg_cpu_kind *pgg_cpu_kind_of(int kind) { return kinds[kind]; }
+
+pgg_status pgg_cpu_judge_weight(const pgg_op *op, const pgg_weight *w, const pgg_kernels *kernels, const char *what,
+                                bool has) {
+  if (has) return PGG_OK;
+  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no %s", op->name, w->name,
+                  pgg_type_get(w->type)->name, kernels->isa, what);
+}

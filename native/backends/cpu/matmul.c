@@ -110,15 +110,9 @@ static void columns(const pgg_run *run, int op, int stage, int c0, int c1, int n
     pgg_cpu_multiply_rows(&job, scratch_of(run), c0 * (job.m / n), c1 * (job.m / n));
 }
 
-static int64_t units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
-  return pgg_cpu_column_units(plan->nodes[rec->node].cols);
-}
-
 static pgg_status judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, matmul, w)];
-  if (kernels->gemv[w->type]) return PGG_OK;
-  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no product", op->name, w->name,
-                  pgg_type_get(w->type)->name, kernels->isa);
+  return pgg_cpu_judge_weight(op, w, kernels, "product", kernels->gemv[w->type] != NULL);
 }
 
 static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kernels, pgg_cpu_needs *needs) {
@@ -135,5 +129,9 @@ static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kerne
   pgg_cpu_need(&needs->own, pgg_cpu_gemm_scratch(kernels, w->type, w->cols));
 }
 
-const pgg_cpu_kind pgg_cpu_kind_matmul = {
-    .share = share, .stage = stage_of, .units = units, .columns = columns, .judge = judge, .scratch = scratch};
+const pgg_cpu_kind pgg_cpu_kind_matmul = {.share = share,
+                                          .stage = stage_of,
+                                          .units = pgg_cpu_column_units,
+                                          .columns = columns,
+                                          .judge = judge,
+                                          .scratch = scratch};

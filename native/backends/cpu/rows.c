@@ -78,10 +78,6 @@ static void element_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
                  row_of(run, second(&rec->op), r), y, cols_of(run, rec->node));
 }
 
-static int64_t element_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
-  return pgg_cpu_column_units(plan->nodes[rec->node].cols);
-}
-
 #define ELEMENTS(op, call)                                                                                         \
   static void op##_elements(const pgg_kernels *kernels, const pgg_op *o, const float *a, const float *b, float *y, \
                             int64_t n) {                                                                           \
@@ -90,7 +86,7 @@ static int64_t element_units(const pgg_plan *plan, const pgg_plan_op_rec *rec) {
   }                                                                                                                \
   const pgg_cpu_kind pgg_cpu_kind_##op = {.share = share,                                                          \
                                           .stage = stage_of,                                                       \
-                                          .units = element_units,                                                  \
+                                          .units = pgg_cpu_column_units,                                           \
                                           .columns = element_columns,                                              \
                                           .own = true,                                                             \
                                           .row = element_row,                                                      \
@@ -152,9 +148,7 @@ const pgg_cpu_kind pgg_cpu_kind_layer_norm = {
 
 static pgg_status embed_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
   const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, embed, table)];
-  if (kernels->decode[w->type]) return PGG_OK;
-  return pgg_fail(PGG_EUNSUPPORTED, "%s: weight %s is %s, for which the %s kernels have no decode", op->name, w->name,
-                  pgg_type_get(w->type)->name, kernels->isa);
+  return pgg_cpu_judge_weight(op, w, kernels, "decode", kernels->decode[w->type] != NULL);
 }
 
 static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
