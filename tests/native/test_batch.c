@@ -145,7 +145,7 @@ static void test_attention(int n_session, const int64_t *counts, int window, int
 /* ---- refusals -------------------------------------------------------------------------------------------- */
 
 static void test_refusals(void) {
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   pgg_plan *plan = tiny_plan(&t, 8, MOST, 0), *other = tiny_plan(&t, 8, MOST, 0), *kept = tiny_plan(&t, 8, MOST, 1);
   pgg_session *s[3], *strange = NULL, *k[2];
   int64_t counts[3] = {4, 20, 2}, wanted[3] = {1, 0, 2};
@@ -194,10 +194,10 @@ static void test_refusals(void) {
 }
 
 static void test_next(void) {
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   ((float *)t.raw[T_EMBD])[3 * 64] = NAN; /* whoever reads token 3 is lost; so is its logit in everybody's row */
   pgg_plan *sick = tiny_plan(&t, 8, MOST, 0);
-  tiny sound = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny sound = tiny_small(V);
   pgg_plan *plan = tiny_plan(&sound, 8, MOST, 0);
   pgg_sampling how = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
   pgg_session *s[3], *alone[3], *lost[3];

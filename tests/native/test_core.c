@@ -9,8 +9,7 @@
 
 static void logits_of(pgg_plan *plan, int kv, const int32_t *ids, int n, const int *pieces, int threads, float *out,
                       int n_vocab) {
-  pgg_session *s = NULL;
-  CHECK_OK(pgg_session_new(plan, 64, kv, &s));
+  pgg_session *s = tiny_session(plan, 64, kv);
   for (int at = 0, p = 0; at < n; p++) {
     int len = pieces ? pieces[p] : n;
     if (len > n - at) len = n - at;
@@ -67,13 +66,13 @@ static void test_reference(int share, int type, int n_embd, int n_ff, int n_voca
 /* More keys than a span holds: partial results are merged. */
 static void test_spans(void) {
   enum { LONG = 1300, V = 67 };
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   static int32_t ids[LONG];
   tiny_ids(ids, LONG, V, 5);
   pgg_plan *plan = tiny_plan(&t, 64, LONG, 0);
   pgg_session *s = NULL;
   float whole[4 * V], steps[4 * V], threads[4 * V];
-  CHECK_OK(pgg_session_new(plan, LONG, PGG_F32, &s));
+  s = tiny_session(plan, LONG, PGG_F32);
   CHECK_OK(pgg_session_step(s, ids, NULL, LONG, 4, whole, 2));
   for (int th = 1; th <= 3; th++) {
     CHECK_OK(pgg_session_truncate(s, LONG - 4));
@@ -83,14 +82,12 @@ static void test_spans(void) {
   }
   double d = distance_f(steps, whole, 4 * V);
   CHECK(d < 1e-5, "spans differ by %g", d);
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
 }
 
 static void test_encoder(void) {
   enum { V = 67 };
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   t.causal = 0;
   int32_t ids[N];
   tiny_ids(ids, N, V, 9);
@@ -98,23 +95,20 @@ static void test_encoder(void) {
   float *got = malloc(N * V * sizeof *got);
   tiny_reference(&t, ids, N, want);
   pgg_plan *plan = tiny_plan(&t, N, 64, 0);
-  pgg_session *s = NULL;
-  CHECK_OK(pgg_session_new(plan, 64, PGG_F32, &s));
+  pgg_session *s = tiny_session(plan, 64, PGG_F32);
   CHECK_OK(pgg_session_step(s, ids, NULL, N, N, got, 2));
   double d = distance(got, want, N * V);
   CHECK(d < 1e-5, "encoder differs by %g", d);
   CHECK_OK(pgg_session_truncate(s, 0));
   int32_t many[N + 1] = {0};
   CHECK_FAILS(PGG_EINVAL, "n_batch is 29", pgg_session_step(s, many, NULL, N + 1, 1, got, 1));
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
   free(want), free(got);
 }
 
 static void test_session(void) {
   enum { V = 67 };
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   int32_t ids[N], bad[3] = {1, 2, V};
   tiny_ids(ids, N, V, 3);
   pgg_plan *plan = tiny_plan(&t, 8, 40, 0);
@@ -122,7 +116,7 @@ static void test_session(void) {
   float a[V], b[V];
   CHECK_FAILS(PGG_EINVAL, "expected 1 to 40", pgg_session_new(plan, 41, PGG_F32, &s));
   CHECK_FAILS(PGG_ETYPE, "cannot be q4_k", pgg_session_new(plan, 40, PGG_Q4_K, &s));
-  CHECK_OK(pgg_session_new(plan, 40, PGG_F16, &s));
+  s = tiny_session(plan, 40, PGG_F16);
   CHECK_OK(pgg_session_step(s, ids, NULL, 12, 1, a, 1));
   CHECK_FAILS(PGG_EINVAL, "position 2 is 67, expected 0 to 66", pgg_session_step(s, bad, NULL, 3, 1, b, 1));
   bad[2] = -1;
@@ -155,22 +149,20 @@ static void test_session(void) {
   CHECK(pgg_plan_kv_bytes(plan, PGG_F32, INT64_MAX / 2) == SIZE_MAX / 4, "kv overflow");
   CHECK(pgg_plan_arena_bytes(plan) > 0, "arena");
   CHECK_OK(pgg_plan_profile(plan, 1));
-  CHECK_OK(pgg_session_new(plan, 40, PGG_F32, &s));
+  s = tiny_session(plan, 40, PGG_F32);
   CHECK_OK(pgg_session_step(s, ids, NULL, 20, 1, b, 2));
   pgg_op_time times[64];
   int n = pgg_plan_times(plan, times, 64);
   CHECK(n == 34 && !strcmp(times[1].kind, "rms_norm") && times[1].calls == 3, "%d ops, %s, %lld calls", n,
         times[1].kind, (long long)times[1].calls);
   CHECK(times[n - 1].calls == 1, "head ran %lld times", (long long)times[n - 1].calls);
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
 }
 
 /* Damaged numbers end as an error, and the position is what it was. */
 static void test_numbers(void) {
   enum { V = 67 };
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   ((float *)t.raw[T_LAYER + T_UP])[5] = NAN;
   pgg_plan *plan = tiny_plan(&t, 8, 40, 0);
   pgg_session *s = NULL;
@@ -178,7 +170,7 @@ static void test_numbers(void) {
   pgg_sampling how = {.top_p = 1, .repeat_penalty = 1};
   int32_t ids[3] = {1, 2, 3}, id;
   float out[V];
-  CHECK_OK(pgg_session_new(plan, 40, PGG_F32, &s));
+  s = tiny_session(plan, 40, PGG_F32);
   CHECK_OK(pgg_sampler_new(&how, V, &sampler));
   CHECK_FAILS(PGG_ENUMERIC, "damaged", pgg_session_step(s, ids, NULL, 3, 1, out, 1));
   CHECK_FAILS(PGG_ENUMERIC, "damaged", pgg_session_next(s, sampler, ids, 3, 1, &id));
@@ -187,19 +179,17 @@ static void test_numbers(void) {
   CHECK_OK(pgg_sampler_new(&how, V + 1, &sampler));
   CHECK_FAILS(PGG_ESHAPE, "68 tokens", pgg_session_next(s, sampler, ids, 3, 1, &id));
   pgg_sampler_free(sampler);
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
 }
 
 static void test_nodes(void) {
   enum { V = 67 };
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   pgg_plan *plan = tiny_plan(&t, 8, 40, 1);
   pgg_session *s = NULL;
   int32_t ids[5] = {4, 9, 1, 0, 66};
   float out[2 * V], node[5 * 64], last[2 * V];
-  CHECK_OK(pgg_session_new(plan, 40, PGG_F32, &s));
+  s = tiny_session(plan, 40, PGG_F32);
   CHECK_FAILS(PGG_EINVAL, "has not made a step", pgg_session_node(s, 0, node, 5 * 64));
   CHECK_OK(pgg_session_step(s, ids, NULL, 5, 2, out, 2));
   CHECK_OK(pgg_session_node(s, 0, node, 5 * 64));
@@ -209,9 +199,7 @@ static void test_nodes(void) {
   CHECK(!memcmp(last, out, sizeof last), "output node");
   CHECK_FAILS(PGG_ESHAPE, "(5, 64)", pgg_session_node(s, 0, node, 4 * 64));
   CHECK_FAILS(PGG_EINVAL, "no node 99", pgg_session_node(s, 99, node, 1));
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
 }
 
 static void test_shapes(void) {
@@ -300,35 +288,37 @@ static void test_shapes(void) {
   CHECK_FAILS(PGG_EINVAL, "frozen", pgg_plan_op(plan, &op, &bad));
   pgg_session *s = NULL;
   CHECK_FAILS(PGG_ETYPE, "cached as q8_0, which needs multiples of 32", pgg_session_new(plan, 8, PGG_Q8_0, &s));
-  CHECK_OK(pgg_session_new(plan, 8, PGG_F32, &s));
+  s = tiny_session(plan, 8, PGG_F32);
   pgg_session_free(s);
   pgg_plan_free(plan);
   pgg_plan_free(NULL);
   pgg_session_free(NULL);
 }
 
-/* Rows in, tokens out: a plan of softmax and sums fed with rows. */
-static void test_input(void) {
+/* A plan that is fed with rows of 3 (*x) and doubles them (*y). */
+static pgg_plan *input_plan(int *x, int *y) {
   pgg_plan *plan = NULL;
-  int x, y;
-  float in[6] = {1, 2, 3, -1, 0, 5}, out[6];
   CHECK_OK(pgg_plan_new(&plan));
   pgg_op op = op_of(PGG_OP_INPUT, "input", -1, -1);
   PGG_INT(&op, input, cols) = 3;
-  CHECK_OK(pgg_plan_op(plan, &op, &x));
-  op = op_of(PGG_OP_SCALE, "scale", x, -1);
+  *x = add_op(plan, op);
+  op = op_of(PGG_OP_SCALE, "scale", *x, -1);
   PGG_FLOAT(&op, scale, factor) = 2;
-  CHECK_OK(pgg_plan_op(plan, &op, &y));
-  op = op_of(PGG_OP_MUL, "mul", x, y);
-  CHECK_OK(pgg_plan_op(plan, &op, &y));
-  op = op_of(PGG_OP_SOFTMAX, "softmax", y, -1);
-  CHECK_OK(pgg_plan_op(plan, &op, &y));
-  CHECK_OK(pgg_plan_output(plan, y));
+  *y = add_op(plan, op);
+  return plan;
+}
+
+/* Rows in, tokens out: a plan of softmax and sums fed with rows. */
+static void test_input(void) {
+  int x, y;
+  float in[6] = {1, 2, 3, -1, 0, 5}, out[6];
+  pgg_plan *plan = input_plan(&x, &y);
+  y = add_op(plan, op_of(PGG_OP_MUL, "mul", x, y));
+  CHECK_OK(pgg_plan_output(plan, add_op(plan, op_of(PGG_OP_SOFTMAX, "softmax", y, -1))));
   pgg_limits limits = {4, 8, 0};
   CHECK_OK(pgg_plan_freeze(plan, &limits));
   CHECK(pgg_plan_input_cols(plan) == 3 && pgg_plan_output_cols(plan) == 3, "columns");
-  pgg_session *s = NULL;
-  CHECK_OK(pgg_session_new(plan, 8, PGG_F32, &s));
+  pgg_session *s = tiny_session(plan, 8, PGG_F32);
   CHECK_OK(pgg_session_step(s, NULL, in, 2, 2, out, 1));
   for (int r = 0; r < 2; r++) {
     double sum = 0, want[3];
@@ -344,28 +334,19 @@ static void test_input(void) {
 
 /* Two outputs of one plan: a session returns the one that it was told. */
 static void test_outputs(void) {
-  pgg_plan *plan = NULL;
-  int x, y, z;
+  int x, y;
   const float in[6] = {1, 2, 3, -1, 0, 5};
   float out[6];
-  CHECK_OK(pgg_plan_new(&plan));
-  pgg_op op = op_of(PGG_OP_INPUT, "input", -1, -1);
-  PGG_INT(&op, input, cols) = 3;
-  CHECK_OK(pgg_plan_op(plan, &op, &x));
-  op = op_of(PGG_OP_SCALE, "scale", x, -1);
-  PGG_FLOAT(&op, scale, factor) = 2;
-  CHECK_OK(pgg_plan_op(plan, &op, &y));
-  op = op_of(PGG_OP_CONCAT, "concat", y, x);
+  pgg_plan *plan = input_plan(&x, &y);
+  pgg_op op = op_of(PGG_OP_CONCAT, "concat", y, x);
   PGG_INT(&op, concat, a_seg) = PGG_INT(&op, concat, b_seg) = 3;
-  CHECK_OK(pgg_plan_op(plan, &op, &z));
-  CHECK_OK(pgg_plan_output(plan, z));
+  CHECK_OK(pgg_plan_output(plan, add_op(plan, op)));
   CHECK_OK(pgg_plan_output(plan, y));
   for (int i = 2; i < PGG_MAX_OUTPUTS; i++) CHECK_OK(pgg_plan_output(plan, x));
   CHECK_FAILS(PGG_EINVAL, "a plan has at most 8", pgg_plan_output(plan, x));
   pgg_limits limits = {4, 8, 0};
   CHECK_OK(pgg_plan_freeze(plan, &limits));
-  pgg_session *s = NULL;
-  CHECK_OK(pgg_session_new(plan, 8, PGG_F32, &s));
+  pgg_session *s = tiny_session(plan, 8, PGG_F32);
   CHECK(pgg_plan_output_cols(plan) == 6 && pgg_session_output_cols(s) == 6, "columns of the first output");
   CHECK_OK(pgg_session_step(s, NULL, in, 2, 1, out, 1));
   for (int c = 0; c < 6; c++) CHECK(out[c] == (c < 3 ? 2 * in[3 + c] : in[c]), "first output, column %d", c);

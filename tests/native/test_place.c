@@ -25,7 +25,7 @@ static void ask(pgg_plan *plan, int threads, answers *a) {
   int32_t ids[CTX];
   const int64_t n[3] = {3, 1, 7}, wanted[3] = {1, 1, 1};
   memset(a, 0, sizeof *a);
-  for (int i = 0; i < 3; i++) CHECK_OK(pgg_session_new(plan, CTX, PGG_F16, &s[i]));
+  for (int i = 0; i < 3; i++) s[i] = tiny_session(plan, CTX, PGG_F16);
   for (int i = 0; i < STEPS; i++) {
     tiny_ids(ids, (int)counts[i], V, (uint64_t)i + 1);
     CHECK_OK(pgg_session_step(s[0], ids, NULL, counts[i], 1, a->rows[i], threads));
@@ -40,6 +40,14 @@ static int n_ops(const tiny *t) {
   const int n = pgg_plan_times(plan, NULL, 0);
   pgg_plan_free(plan);
   return n;
+}
+
+/* A plan whose ops run on a device after the other, each ops at a time, from the first device on; not frozen. */
+static pgg_plan *open_placed(const tiny *t, int each, int first) {
+  pgg_plan *plan = tiny_plan_open(t);
+  const int n = pgg_plan_times(plan, NULL, 0);
+  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, first + at / each % (3 - first)));
+  return plan;
 }
 
 static void same_answers(const answers *want, pgg_plan *plan, const char *what, int at) {
@@ -71,13 +79,12 @@ static void test_cuts(int type) {
     same_answers(&want, plan, "up to op", at);
     pgg_plan_free(plan);
   }
-  plan = tiny_plan_open(&t); /* ops in turn: everything is carried, and back again */
-  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, at % 3));
+  plan = open_placed(&t, 1, 0); /* ops in turn: everything is carried, and back again */
   CHECK_OK(freeze(plan, 0));
   same_answers(&want, plan, "in turn", 0);
   CHECK(pgg_plan_arena_bytes(plan) > 0, "no scratch");
   pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "type %d: %d things were not given back", type, mirror_held);
+  CHECK_GIVEN_BACK();
   tiny_free(&t);
 }
 
@@ -85,15 +92,12 @@ static void test_cuts(int type) {
 static void test_nodes(void) {
   tiny t = tiny_make(PGG_Q4_0, 256, 8, 4, 32, 512, V);
   const int n = n_ops(&t);
-  pgg_plan *plain = tiny_plan(&t, BATCH, CTX, 1), *placed = tiny_plan_open(&t);
-  pgg_session *a, *b;
+  pgg_plan *plain = tiny_plan(&t, BATCH, CTX, 1), *placed = open_placed(&t, 3, 0);
   int32_t ids[5];
   static float want[5 * 512], got[5 * 512];
   tiny_ids(ids, 5, V, 3);
-  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(placed, at, at, at / 3 % 3));
   CHECK_OK(freeze(placed, 1));
-  CHECK_OK(pgg_session_new(plain, CTX, PGG_F32, &a));
-  CHECK_OK(pgg_session_new(placed, CTX, PGG_F32, &b));
+  pgg_session *a = tiny_session(plain, CTX, PGG_F32), *b = tiny_session(placed, CTX, PGG_F32);
   CHECK_FAILS(PGG_EINVAL, "has not made a step", pgg_session_node(b, 0, got, 5));
   CHECK_OK(pgg_session_step(a, ids, NULL, 5, 2, want, 1));
   CHECK_OK(pgg_session_step(b, ids, NULL, 5, 2, got, 2));
@@ -108,7 +112,7 @@ static void test_nodes(void) {
   }
   pgg_session_free(a), pgg_session_free(b);
   pgg_plan_free(plain), pgg_plan_free(placed);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  CHECK_GIVEN_BACK();
   tiny_free(&t);
 }
 
@@ -138,7 +142,7 @@ static pgg_status live(pgg_plan *plan, const int32_t *ids, float *out) {
 }
 
 static void test_refusals(void) {
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   const int n = n_ops(&t);
   float want[V], got[V];
   int32_t ids[5];
@@ -152,8 +156,7 @@ static void test_refusals(void) {
     int failed = 0;
     for (int after = 0;; after++) {
       char text[100];
-      plan = tiny_plan_open(&t);
-      for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, at / 5 % 3));
+      plan = open_placed(&t, 5, 0);
       mirror_fails = call;
       mirror_after = after;
       const pgg_status status = live(plan, ids, got);
@@ -162,9 +165,8 @@ static void test_refusals(void) {
       failed += status != PGG_OK;
       if (status && mirror_fails) { /* at freeze or at the session's beginning: once more */
         mirror_fails = MIRROR_NONE;
-        pgg_session *session;
         if (call == MIRROR_OPEN || call == MIRROR_WEIGHT || call == MIRROR_COMPILE) CHECK_OK(freeze(plan, 0));
-        CHECK_OK(pgg_session_new(plan, CTX, PGG_F32, &session));
+        pgg_session *session = tiny_session(plan, CTX, PGG_F32);
         CHECK_OK(pgg_session_step(session, ids, NULL, 5, 1, got, 1));
         pgg_session_free(session);
       }
@@ -198,39 +200,33 @@ static void test_devices(void) {
   CHECK_FAILS(PGG_EINVAL, "about is NULL", pgg_device_about(0, NULL));
 }
 
-static pgg_session *g_session;
 static int g_watched;
-static void cancel_now(void) { pgg_session_cancel(g_session, 1); }
 static int watcher(void) { return ++g_watched > 0; }
 
 /* Between segments: the ones behind do not run, and the session is as before. */
 static void test_cancel(void) {
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
-  const int n = n_ops(&t);
+  tiny t = tiny_small(V);
   float want[V], got[V];
   int32_t ids[5];
   tiny_ids(ids, 5, V, 3);
-  pgg_plan *plan = tiny_plan_open(&t);
-  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, 1 + at / 4 % 2));
+  pgg_plan *plan = open_placed(&t, 4, MIRROR);
   CHECK_OK(freeze(plan, 0));
-  CHECK_OK(pgg_session_new(plan, CTX, PGG_F32, &g_session));
-  CHECK_OK(pgg_session_step(g_session, ids, NULL, 5, 1, want, 1));
+  pgg_session *s = tiny_session(plan, CTX, PGG_F32);
+  CHECK_OK(pgg_session_step(s, ids, NULL, 5, 1, want, 1));
   mirror_calls[MIRROR_RUN] = 0;
-  mirror_on_run = cancel_now;
-  CHECK_FAILS(PGG_ECANCELLED, "cancelled", pgg_session_step(g_session, ids, NULL, 5, 1, got, 1));
-  mirror_on_run = NULL;
+  mirror_cancel(s, 1);
+  CHECK_FAILS(PGG_ECANCELLED, "cancelled", pgg_session_step(s, ids, NULL, 5, 1, got, 1));
+  mirror_cancel(NULL, 0);
   CHECK(mirror_calls[MIRROR_RUN] == 1, "%d segments ran", mirror_calls[MIRROR_RUN]);
   mirror_calls[MIRROR_RUN] = 0;
   pgg_watch(watcher);
-  for (int i = 0; i < 50 && !g_watched; i++) (void)pgg_session_step(g_session, ids, NULL, 1, 1, got, 1);
+  for (int i = 0; i < 50 && !g_watched; i++) (void)pgg_session_step(s, ids, NULL, 1, 1, got, 1);
   pgg_watch(NULL);
-  CHECK_OK(pgg_session_truncate(g_session, 0));
-  CHECK_OK(pgg_session_step(g_session, ids, NULL, 5, 1, got, 1));
+  CHECK_OK(pgg_session_truncate(s, 0));
+  CHECK_OK(pgg_session_step(s, ids, NULL, 5, 1, got, 1));
   CHECK(!memcmp(got, want, sizeof got), "a cancelled step left a trace");
-  pgg_session_free(g_session);
-  pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
-  tiny_free(&t);
+  tiny_end(s, plan, &t);
+  CHECK_GIVEN_BACK();
 }
 
 /* A plan file keeps where ops run: by the names of devices, so that none is taken for another. */
@@ -245,8 +241,7 @@ static void test_plan_file(void) {
   ask(plan, 1, &want);
   free(fake_save(plan, f, &plain));
   pgg_plan_free(plan);
-  plan = tiny_plan_open(&t);
-  for (int at = 0; at < n; at++) CHECK_OK(pgg_plan_place(plan, at, at, at / 3 % 3));
+  plan = open_placed(&t, 3, 0);
   CHECK_OK(freeze(plan, 0));
   unsigned char *bytes = fake_save(plan, f, &size);
   CHECK(size > plain, "%zu bytes with places, %zu without", size, plain);
@@ -264,22 +259,22 @@ static void test_plan_file(void) {
   CHECK(at + 16 <= size, "no second mirror");
   const unsigned char last[4] = {bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]};
   bytes[at + 12] = (unsigned char)n, bytes[at + 13] = bytes[at + 14] = bytes[at + 15] = 0;
-  fake_seal(bytes, size);
+  seal(bytes, size);
   CHECK_FAILS(PGG_EFORMAT, "cut or broken", pgg_plan_read(bytes, size, f->files, 2, &again, &got));
   memcpy(bytes + at + 12, last, 4);
   bytes[at + 7] = '2';
-  fake_seal(bytes, size);
+  seal(bytes, size);
   CHECK_FAILS(PGG_EUNSUPPORTED, "device mirror:2, which is not here",
               pgg_plan_read(bytes, size, f->files, 2, &again, &got));
   bytes[at + 7] = '1';
   for (at = plain - 4; at < size; at++) { /* whatever stands there, it is a plan or a status, and nothing is kept */
     bytes[at] ^= 0x41;
-    fake_seal(bytes, size);
+    seal(bytes, size);
     if (!pgg_plan_read(bytes, size, f->files, 2, &again, &got)) pgg_plan_free(again), free(got.ids);
     bytes[at] ^= 0x41;
   }
   free(bytes), fake_free(f);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  CHECK_GIVEN_BACK();
   tiny_free(&t);
 }
 
@@ -299,7 +294,7 @@ static void test_threads(void) {
   static walker walkers[3];
   static answers want;
   pthread_t threads[3];
-  tiny t = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny t = tiny_small(V);
   const int n = n_ops(&t);
   for (int whole = 0; whole < 2; whole++) {
     pgg_plan *plan = tiny_plan(&t, BATCH, CTX, 0);
@@ -319,7 +314,7 @@ static void test_threads(void) {
     CHECK(pgg_plan_close(plan) == 1, "not closed");
     pgg_plan_free(plan);
   }
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  CHECK_GIVEN_BACK();
   tiny_free(&t);
 }
 

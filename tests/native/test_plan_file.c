@@ -36,7 +36,7 @@ static void test_alterations(const unsigned char *good, size_t size, const fake 
     memcpy(cut, good, n);
     CHECK(try_read(cut, n, f) == PGG_EFORMAT, "a plan cut to %zu of %zu bytes was read", n, size);
     if (n >= CHECKED_FROM) {
-      fake_seal(cut, n);
+      seal(cut, n);
       CHECK(try_read(cut, n, f) != PGG_OK, "a plan cut to %zu of %zu bytes and sealed was read", n, size);
     }
     free(cut);
@@ -54,7 +54,7 @@ static void test_alterations(const unsigned char *good, size_t size, const fake 
       const unsigned char value = values[(int)((check_random(&seed) + 1) * 2.49f)];
       memset(bytes + at, value, i % 4 == 0 ? 8 : i % 4 == 1 ? 4 : 1);
     }
-    fake_seal(bytes, size);
+    seal(bytes, size);
     try_read(bytes, size, f);
   }
   free(bytes);

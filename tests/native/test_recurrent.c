@@ -3,6 +3,7 @@
 #include "backends/mirror/mirror.h"
 #include "core/session.h"
 #include "fork_race.h"
+#include "seal.h"
 #include "tiny_plan.h"
 
 enum { V = 67, D = 96, TAPS_1 = 3, TAPS_2 = 4, CTX = 2048, BATCH = 48, MIRROR = 1, HEADS = 3, DIM = 32 };
@@ -62,6 +63,13 @@ static void reference(const int32_t *ids, int n, double *y) {
   free(square);
 }
 
+/* Nobody has a session any more: nothing is held. */
+static void end(pgg_plan *plan) {
+  CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));
+  pgg_plan_close(plan), pgg_plan_free(plan);
+  CHECK_GIVEN_BACK();
+}
+
 static void test_bits(void) {
   enum { N = 300, MANY = 5 };
   static double want[N * D];
@@ -70,8 +78,7 @@ static void test_bits(void) {
   static const int batches[] = {512, 48, 1};
   for (int b = 0; b < 3; b++) {
     pgg_plan *plan = bare_plan(batches[b]);
-    pgg_session *s = NULL;
-    CHECK_OK(pgg_session_new(plan, CTX, PGG_F16, &s));
+    pgg_session *s = tiny_session(plan, CTX, PGG_F16);
     for (int threads = 1; threads <= 3; threads++) {
       uint64_t seed = (uint64_t)threads;
       for (int way = 0; way < 3; way++) { /* whole, one by one, in pieces of any length */
@@ -91,7 +98,7 @@ static void test_bits(void) {
     pgg_session *many[MANY];
     int64_t counts[MANY], n = 0;
     for (int i = 0; i < MANY; i++) {
-      CHECK_OK(pgg_session_new(plan, CTX, PGG_F16, &many[i]));
+      many[i] = tiny_session(plan, CTX, PGG_F16);
       if (i) CHECK_OK(pgg_session_step(many[i], g_ids, NULL, 17 * i, 0, NULL, 1));
       counts[i] = 1 + 30 * i;
     }
@@ -103,8 +110,7 @@ static void test_bits(void) {
             "n_batch %d, sequence %d: other bits together", batches[b], i);
     for (int i = 0; i < MANY; i++) pgg_session_free(many[i]);
     pgg_session_free(s);
-    CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));
-    pgg_plan_free(plan);
+    end(plan);
   }
 }
 
@@ -146,11 +152,7 @@ static pgg_plan *mixed_plan(int device) {
   return plan;
 }
 
-static pgg_session *new_session(pgg_plan *plan) {
-  pgg_session *session = NULL;
-  CHECK_OK(pgg_session_new(plan, CTX, PGG_F32, &session));
-  return session;
-}
+static pgg_session *new_session(pgg_plan *plan) { return tiny_session(plan, CTX, PGG_F32); }
 
 static void step(pgg_session *session, int64_t at, int64_t n, float *out) {
   CHECK_OK(pgg_session_step(session, g_ids + at, NULL, n, out ? 1 : 0, out, 2));
@@ -165,12 +167,6 @@ static void same_next(pgg_session *a, pgg_session *b, const char *what) {
   }
 }
 
-static pgg_session *g_session;
-static int g_runs;
-static void cancel_late(void) {
-  if (--g_runs == 0) pgg_session_cancel(g_session, 1);
-}
-
 /* A step of one piece or many that is cancelled, or whose memory is refused, has changed nothing. */
 static void test_rollback(void) {
   pgg_plan *plan = mixed_plan(MIRROR);
@@ -178,10 +174,9 @@ static void test_rollback(void) {
   float got[V];
   for (int64_t at = 0; at < 600; at += 120) {
     for (int runs = 1; runs < 12; runs += 3) {
-      g_session = s, g_runs = runs;
-      mirror_on_run = cancel_late;
+      mirror_cancel(s, runs);
       CHECK_FAILS(PGG_ECANCELLED, "cancelled", pgg_session_step(s, g_ids + at, NULL, 700, 1, got, 2));
-      mirror_on_run = NULL;
+      mirror_cancel(NULL, 0);
       CHECK(pgg_session_n_past(s) == at, "at %lld", (long long)pgg_session_n_past(s));
     }
     step(s, at, 120, NULL);
@@ -195,9 +190,7 @@ static void test_rollback(void) {
   CHECK(pgg_session_n_past(fork) == 600, "moved");
   same_next(calm, fork, "after a refusal");
   pgg_session_free(s), pgg_session_free(calm), pgg_session_free(fork);
-  CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));
-  pgg_plan_close(plan), pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  end(plan);
 }
 
 /* Marks are the places to go back to. */
@@ -250,30 +243,24 @@ static void test_marks(int device) {
   CHECK(pgg_session_reach(fork) == 64 + 801, "reach %lld", (long long)pgg_session_reach(fork));
   CHECK_FAILS(PGG_EUNSUPPORTED, "which a window has passed", pgg_session_truncate(fork, 20));
   pgg_session_free(fork), pgg_session_free(at_40), pgg_session_free(at_100);
-  CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));
   CHECK_FAILS(PGG_EINVAL, "NULL", pgg_session_mark(NULL));
   CHECK_FAILS(PGG_EINVAL, "NULL", pgg_session_unmark(NULL, 0));
-  pgg_plan_close(plan), pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  end(plan);
 }
 
 static void test_files(int device) {
   pgg_plan *plan = mixed_plan(device);
   pgg_session *a = new_session(plan), *b = new_session(plan);
-  size_t size = 0, empty = 0;
-  CHECK_OK(pgg_session_save(a, NULL, &empty));
-  unsigned char *bytes = malloc(empty);
-  CHECK_OK(pgg_session_save(a, bytes, &empty));
+  size_t size;
+  unsigned char *bytes = tiny_saved(a, &size);
   step(b, 0, 9, NULL);
-  CHECK_OK(pgg_session_load(b, bytes, empty));
+  CHECK_OK(pgg_session_load(b, bytes, size));
   CHECK(pgg_session_n_past(b) == 0, "an empty one");
   free(bytes);
   step(a, 0, 500, NULL);
   CHECK_OK(pgg_session_mark(a));
   step(a, 500, 100, NULL);
-  CHECK_OK(pgg_session_save(a, NULL, &size));
-  bytes = malloc(size);
-  CHECK_OK(pgg_session_save(a, bytes, &size));
+  bytes = tiny_saved(a, &size);
   step(b, 0, 77, NULL);
   for (size_t cut = 0; cut < size; cut += cut < 200 ? 1 : 997)
     CHECK_FAILS(PGG_EFORMAT, "load: ", pgg_session_load(b, bytes, cut));
@@ -300,8 +287,7 @@ static void test_files(int device) {
   CHECK_FAILS(PGG_EUNSUPPORTED, "shift: c1 remembers all positions in one state", pgg_session_shift(b, 1, 2));
   pgg_session_free(a), pgg_session_free(b);
   free(bytes);
-  pgg_plan_close(plan), pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  end(plan);
 }
 
 /* Where a mark's place in a saved state is no place. */
@@ -312,18 +298,14 @@ static void test_bad_marks(void) {
     step(a, 0, 10, NULL);
     CHECK_OK(pgg_session_mark(a));
   }
-  size_t size = 0;
-  CHECK_OK(pgg_session_save(a, NULL, &size));
-  unsigned char *bytes = malloc(size);
-  CHECK_OK(pgg_session_save(a, bytes, &size));
+  size_t size;
+  unsigned char *bytes = tiny_saved(a, &size);
   const size_t first = 44 + 8 * (size_t)plan->n_group + 4; /* behind head, positions, groups, count */
   CHECK(bytes[first] == 10 && bytes[first + 8] == 20, "the form is another");
   static const unsigned char bad[][2] = {{0, 20}, {20, 20}, {20, 10}, {10, 21}};
   for (int i = 0; i < 4; i++) {
     bytes[first] = bad[i][0], bytes[first + 8] = bad[i][1];
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t j = 24; j < size; j++) hash = (hash ^ bytes[j]) * 0x100000001b3u;
-    for (int j = 0; j < 8; j++) bytes[16 + j] = (unsigned char)(hash >> 8 * j);
+    seal(bytes, size);
     CHECK_FAILS(PGG_EFORMAT, "cut or altered", pgg_session_load(a, bytes, size));
   }
   free(bytes);
@@ -372,7 +354,7 @@ static void test_memory(void) {
   CHECK(pgg_session_back(s, 5) == 0 && pgg_session_reach(s) == 0, "a closed one");
   CHECK_FAILS(PGG_EINVAL, "closed", pgg_session_mark(s));
   pgg_session_free(s);
-  pgg_plan_close(plan), pgg_plan_free(plan);
+  end(plan);
 }
 
 static void mark_and_go_back(pgg_session *it) {
@@ -389,8 +371,7 @@ static void test_threads(void) {
   race_forks(root, g_ids, V, mark_and_go_back);
   same_next(calm, root, "others left a trace");
   pgg_session_free(root), pgg_session_free(calm);
-  CHECK(pgg_plan_cache_bytes(plan) == 0, "%zu bytes were not given back", pgg_plan_cache_bytes(plan));
-  pgg_plan_free(plan);
+  end(plan);
 }
 
 static void test_refusals(void) {

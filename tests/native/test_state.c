@@ -19,12 +19,6 @@ static pgg_plan *open_plan(int full, int mirrored) {
   return plan;
 }
 
-static pgg_session *new_session(pgg_plan *plan, int type) {
-  pgg_session *session = NULL;
-  CHECK_OK(pgg_session_new(plan, CTX, type, &session));
-  return session;
-}
-
 static void step(pgg_session *session, int64_t at, int64_t n, float *out) {
   CHECK_OK(pgg_session_step(session, g_ids + at, NULL, n, out ? 1 : 0, out, 1));
 }
@@ -33,7 +27,7 @@ static size_t held(pgg_plan *plan) { return pgg_plan_cache_bytes(plan); }
 
 static void test_follows_use(void) {
   pgg_plan *plan = open_plan(1, 0);
-  pgg_session *s = new_session(plan, PGG_F16);
+  pgg_session *s = tiny_session(plan, CTX, PGG_F16);
   const size_t span = (size_t)2 * PGG_SPAN * 2 * 2 * 32 * sizeof(uint16_t); /* layers, positions, heads, k and v, f16 */
   size_t of_session = 1;
   CHECK(held(plan) == 0, "an empty session holds %zu bytes", held(plan));
@@ -60,7 +54,7 @@ static void test_windows(int type) {
   static const int64_t cuts[] = {1, 47, 48, 49, 300, 1, 1, 700, 2, 350};
   float want[V], got[V];
   pgg_plan *full = open_plan(1, 0), *ring = open_plan(0, 0);
-  pgg_session *a = new_session(full, type), *b = new_session(ring, type);
+  pgg_session *a = tiny_session(full, CTX, type), *b = tiny_session(ring, CTX, type);
   int64_t at = 0;
   size_t most = 0;
   for (int i = 0; i < 10; at += cuts[i++]) {
@@ -93,24 +87,16 @@ static void test_windows(int type) {
   pgg_plan_free(full), pgg_plan_free(ring);
 }
 
-static pgg_session *g_session;
-static int g_runs;
-static void cancel_late(void) {
-  if (--g_runs == 0) pgg_session_cancel(g_session, 1);
-}
-
 /* A step of many pieces that ends in the middle: all states are as before it. */
 static void test_rollback(int64_t until) {
   float want[V], got[V];
   pgg_plan *plan = open_plan(0, 1);
-  pgg_session *s = new_session(plan, PGG_F32), *calm = new_session(plan, PGG_F32);
+  pgg_session *s = tiny_session(plan, CTX, PGG_F32), *calm = tiny_session(plan, CTX, PGG_F32);
   for (int64_t at = 0; at < until; at += 300) {
-    g_session = s;
     for (int runs = 1; runs < 20; runs += 9) {
-      g_runs = runs;
-      mirror_on_run = cancel_late;
+      mirror_cancel(s, runs);
       CHECK_FAILS(PGG_ECANCELLED, "cancelled", pgg_session_step(s, g_ids + at, NULL, 1200, 1, got, 1));
-      mirror_on_run = NULL;
+      mirror_cancel(NULL, 0);
       CHECK(pgg_session_n_past(s) == at, "at %lld", (long long)pgg_session_n_past(s));
     }
     step(s, at, 300, got);
@@ -126,7 +112,7 @@ static void test_forks(int mirrored) {
   enum { PREFIX = 2000, MANY = 30 };
   static float want[MANY][V], got[V], after[V];
   pgg_plan *plan = open_plan(1, mirrored);
-  pgg_session *root = new_session(plan, PGG_F16), *forks[MANY], *other = NULL;
+  pgg_session *root = tiny_session(plan, CTX, PGG_F16), *forks[MANY], *other = NULL;
   step(root, 0, PREFIX, NULL);
   const size_t one = held(plan), span = one / 8;
   for (int i = 0; i < MANY; i++) {
@@ -137,7 +123,7 @@ static void test_forks(int mirrored) {
   for (int i = 0; i < MANY; i++) step(forks[i], i, 9, want[i]);
   CHECK(held(plan) == one + MANY * span, "after a step: %zu, expected %zu", held(plan), one + MANY * span);
   step(root, 100, 1, after);
-  pgg_session *lone = new_session(plan, PGG_F16);
+  pgg_session *lone = tiny_session(plan, CTX, PGG_F16);
   step(lone, 0, PREFIX, NULL);
   step(lone, 100, 1, got);
   CHECK(!memcmp(got, after, sizeof got), "the root: other bits");
@@ -172,14 +158,14 @@ static void test_forks(int mirrored) {
   CHECK_FAILS(PGG_EINVAL, "NULL", pgg_session_fork(NULL, &other));
   pgg_plan_close(plan);
   pgg_plan_free(plan);
-  CHECK(mirror_held == 0, "%d things were not given back", mirror_held);
+  CHECK_GIVEN_BACK();
 }
 
 /* Saved and loaded, in a window that has forgotten much, on both devices. */
 static void test_files(int type, int mirrored) {
   float want[V], got[V];
   pgg_plan *plan = open_plan(0, mirrored), *small = NULL;
-  pgg_session *a = new_session(plan, type), *b = new_session(plan, type), *tight = NULL;
+  pgg_session *a = tiny_session(plan, CTX, type), *b = tiny_session(plan, CTX, type), *tight = NULL;
   size_t size = 0, empty = 0;
   CHECK_OK(pgg_session_save(a, NULL, &empty));
   step(a, 0, 1000, NULL);
@@ -212,20 +198,18 @@ static void test_files(int type, int mirrored) {
     step(b, 1000 + 50 * i, 50, got);
     CHECK(!memcmp(got, want, sizeof got), "type %d, loaded: other bits", type);
   }
-  CHECK_OK(pgg_session_new(plan, 999, type, &tight));
+  tight = tiny_session(plan, 999, type);
   CHECK_FAILS(PGG_EINVAL, "has 1000 positions, the session holds 999", pgg_session_load(tight, bytes, size));
   pgg_session_free(tight);
-  tight = new_session(plan, type == PGG_F16 ? PGG_F32 : PGG_F16);
+  tight = tiny_session(plan, CTX, type == PGG_F16 ? PGG_F32 : PGG_F16);
   CHECK_FAILS(PGG_EINVAL, "load: the state's cache is", pgg_session_load(tight, bytes, size));
   pgg_session_free(tight);
-  tiny strange = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny strange = tiny_small(V);
   small = tiny_plan(&strange, BATCH, CTX, 0);
   ((float *)strange.raw[T_Q])[0] += 1; /* the same in all but a weight */
-  tight = new_session(small, type);
+  tight = tiny_session(small, CTX, type);
   CHECK_FAILS(PGG_EINVAL, "of another model", pgg_session_load(tight, bytes, size));
-  pgg_session_free(tight);
-  pgg_plan_free(small);
-  tiny_free(&strange);
+  tiny_end(tight, small, &strange);
   pgg_session_free(a), pgg_session_free(b);
   pgg_plan_free(plan);
   free(bytes);
@@ -234,7 +218,7 @@ static void test_files(int type, int mirrored) {
 /* Keys of the first layer depend on their token and position alone, so they tell whether a shift turned them right. */
 static void test_shift(int type, double bound) {
   pgg_plan *plan = open_plan(0, 0);
-  pgg_session *s = new_session(plan, type), *shorter = new_session(plan, type);
+  pgg_session *s = tiny_session(plan, CTX, type), *shorter = tiny_session(plan, CTX, type);
   const int64_t first = 100, last = 417, n = 700;
   float out[V];
   step(s, 0, n, NULL);
@@ -277,7 +261,7 @@ static void test_shift(int type, double bound) {
   step(s, 3, 1, out);
   free(a), free(b), free(old);
   pgg_session_free(s);
-  s = new_session(plan, PGG_Q4_0);
+  s = tiny_session(plan, CTX, PGG_Q4_0);
   step(s, 0, 9, NULL);
   CHECK_FAILS(PGG_EUNSUPPORTED, "q4_0", pgg_session_shift(s, 1, 2));
   pgg_session_free(s), pgg_session_free(shorter);
@@ -287,27 +271,25 @@ static void test_shift(int type, double bound) {
 /* What cannot be shifted is said by name, and stays. */
 static void test_shift_refusals(void) {
   pgg_plan *plan = open_plan(0, 0);
-  pgg_session *s = new_session(plan, PGG_F16);
+  pgg_session *s = tiny_session(plan, CTX, PGG_F16);
   step(s, 0, 1200, NULL);
   CHECK_OK(pgg_session_shift(s, 10, 20)); /* before what the window holds */
   CHECK_FAILS(PGG_EUNSUPPORTED, "which are forgotten", pgg_session_shift(s, 700, 1189));
   CHECK(pgg_session_n_past(s) == 1190, "moved");
   pgg_session_free(s);
   pgg_plan_free(plan);
-  tiny ahead = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  tiny ahead = tiny_small(V);
   ahead.causal = 0;
   plan = tiny_plan(&ahead, BATCH, CTX, 0);
-  s = new_session(plan, PGG_F32);
+  s = tiny_session(plan, CTX, PGG_F32);
   step(s, 0, 20, NULL);
   CHECK_FAILS(PGG_EUNSUPPORTED, "attention looks ahead", pgg_session_shift(s, 1, 2));
-  pgg_session_free(s);
-  pgg_plan_free(plan);
-  tiny_free(&ahead);
+  tiny_end(s, plan, &ahead);
 }
 
 static void test_threads(void) {
   pgg_plan *plan = open_plan(0, 0);
-  pgg_session *root = new_session(plan, PGG_F16);
+  pgg_session *root = tiny_session(plan, CTX, PGG_F16);
   float want[V], got[V];
   step(root, 0, 500, NULL);
   pgg_session *calm;
@@ -324,7 +306,7 @@ static void test_threads(void) {
 /* With "once" every test runs in one of its settings: under emulation all of them take minutes. */
 int main(int argc, char **argv) {
   const int once = argc > 1 && !strcmp(argv[1], "once");
-  g_tiny = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  g_tiny = tiny_small(V);
   tiny_ids(g_ids, CTX, V, 11);
   test_follows_use();
   static const int types[] = {PGG_F16, PGG_F32, PGG_BF16, PGG_Q8_0, PGG_Q4_0};

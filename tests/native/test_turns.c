@@ -301,7 +301,7 @@ static void test_fork(void) {
 }
 
 int main(void) {
-  model = tiny_make(PGG_F32, 64, 4, 2, 32, 96, V);
+  model = tiny_small(V);
   tiny_ids(ids, LONG, V, 3);
   test_cancel();
   test_shortening();

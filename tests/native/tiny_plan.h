@@ -189,6 +189,31 @@ static inline pgg_plan *tiny_plan(const tiny *t, int n_batch, int n_ctx, int kee
   return plan;
 }
 
+/* The decoder of tests that want no more than one. */
+static inline tiny tiny_small(int n_vocab) { return tiny_make(PGG_F32, 64, 4, 2, 32, 96, n_vocab); }
+
+static inline pgg_session *tiny_session(pgg_plan *plan, int64_t n_ctx, int kv_type) {
+  pgg_session *session = NULL;
+  CHECK_OK(pgg_session_new(plan, n_ctx, kv_type, &session));
+  return session;
+}
+
+/* A session's state as bytes; the caller frees them. */
+static inline unsigned char *tiny_saved(pgg_session *session, size_t *size) {
+  *size = 0;
+  CHECK_OK(pgg_session_save(session, NULL, size));
+  unsigned char *bytes = malloc(*size);
+  CHECK_OK(pgg_session_save(session, bytes, size));
+  return bytes;
+}
+
+/* The end of a session, its plan and the decoder. */
+static inline void tiny_end(pgg_session *session, pgg_plan *plan, tiny *t) {
+  pgg_session_free(session);
+  pgg_plan_free(plan);
+  tiny_free(t);
+}
+
 /* ---- in plain C ---------------------------------------------------------------------------------------- */
 
 static inline void ref_norm(const double *x, const float *w, double *y, int n) {

@@ -17,7 +17,8 @@ int mirror_calls[MIRROR_CALLS];
 mirror_call mirror_fails;
 int mirror_after;
 atomic_int mirror_held;
-void (*mirror_on_run)(void);
+static pgg_session *cancelled;
+static int cancel_after;
 
 struct pgg_device {
   int index;
@@ -30,6 +31,11 @@ static pgg_status called(mirror_call call, const char *name) {
   if (mirror_fails != call || mirror_after-- > 0) return PGG_OK;
   mirror_after = 0;
   return pgg_fail(PGG_EBACKEND, "mirror: %s was told to fail", name);
+}
+
+void mirror_cancel(pgg_session *session, int runs) {
+  cancelled = session;
+  cancel_after = runs;
 }
 
 static char *truth(const pgg_mem *mem) { return (char *)((uintptr_t)mem->p - FAR); }
@@ -188,7 +194,7 @@ static size_t scratch(const pgg_segment *segment) {
 static pgg_status run(pgg_segment *segment, const pgg_piece *piece) {
   pgg_device *device = segment->plan->places[segment->place].device;
   pgg_status status = called(MIRROR_RUN, "run");
-  if (mirror_on_run) mirror_on_run();
+  if (cancelled && --cancel_after == 0) pgg_session_cancel(cancelled, 1);
   if (status) return status;
   device->segment = segment;
   device->piece = *piece;
