@@ -179,6 +179,7 @@ class Graph:
         keys: int | None = None,
         values: int | None = None,
         v_dim: int | None = None,
+        sinks: Weight | None = None,
         name: str = "",
     ) -> Node:
         """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
@@ -186,7 +187,10 @@ class Graph:
         causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
         k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the
         first v_dim columns of its keys where it stored none; both are this layer unless they are said.
+        sinks (1, n_head): one more score for each head, neither scaled nor capped, whose weight goes to no value.
         """
+        if sinks is not None:
+            _expect(sinks, 1, n_head)
         keys, values = layer if keys is None else keys, layer if values is None else values
         k_dim = (q.cols // max(n_head, 1)) if k is None else k.cols // max(n_head_kv, 1)
         if v is not None:
@@ -197,6 +201,7 @@ class Graph:
             q=q,
             k=k,
             v=v,
+            sinks=sinks,
             keys=keys,
             values=values,
             n_head=n_head,

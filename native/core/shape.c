@@ -168,6 +168,7 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
   if ((status = has_cols(plan, op, PGG_SRC(op, attention, q), n_head, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, k), n_head_kv, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, v), n_head_kv, v_dim)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, attention, sinks), n_head, false)) ||
       (status = pgg_states_judge(plan, op)))
     return status;
   out->cols = n_head * v_dim;

@@ -3,6 +3,8 @@
  * Pointers are 64-byte aligned only where a line says so. */
 #ifndef PGG_KERNELS_H
 #define PGG_KERNELS_H
+#include <math.h>
+
 #include "base/base.h"
 #include "quant/quant.h"
 
@@ -55,6 +57,15 @@ typedef struct pgg_attn {
   /* For attention.inc alone: where reading ahead leaves the span, and how far it is from there to the next. */
   uintptr_t k_edge, v_edge, k_jump, v_jump;
 } pgg_attn;
+
+/* What a query's partials of all its keys are multiplied by: 1 over the sum of weights, 0 where nothing was seen. sink:
+ * one more score that has a weight and no value, or NULL; it comes in last and once, however the keys were cut. */
+static inline float pgg_attn_share(float top, float sum, const float *sink) {
+  if (sum == 0.0f) return 0.0f;
+  if (!sink) return 1.0f / sum;
+  const float most = *sink > top ? *sink : top, keys = expf(top - most);
+  return keys / (keys * sum + expf(*sink - most));
+}
 
 enum { PGG_TOPS_BLOCK = 64, PGG_SUMS_BLOCK = 256, PGG_GRADE_BINS = 2048 };
 

@@ -86,11 +86,9 @@ def attend(
     """Attention in a cache -> (tokens, heads.n * heads.v), before the output matrix.
 
     scale 0: 1 / sqrt(heads.k). window 0: all positions. layer: whose cache it is, the layer's own unless it is said:
-    without k and v that of another one. k without v: values are the first heads.v columns of keys. sinks: one more
-    score for each head, that of nothing at all. source: rows to attend to instead of those of the text.
+    without k and v that of another one. k without v: values are the first heads.v columns of keys. sinks (1, heads.n):
+    one more score for each query head, that of nothing at all. source: rows to attend to instead of those of the text.
     """
-    if sinks is not None:
-        raise UnsupportedError(f"{sinks.name}: attention with sinks cannot be run yet")
     if source is not None:
         raise UnsupportedError(f"blk.{blk.index}: attention to rows of another text cannot be run yet")
     return g.attention(
@@ -107,6 +105,7 @@ def attend(
         window=window,
         softcap=softcap,
         causal=causal,
+        sinks=sinks,
     )
 
 

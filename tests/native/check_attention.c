@@ -116,6 +116,10 @@ static void scene_free(scene *s) {
   for (int i = 0; i < 9; i++) test_unguard(*all[i]);
 }
 
+/* Scores without a value, against the largest of the keys: one that weighs nothing, and ones that weigh all. */
+static const float sinks[] = {-1e4f, -3, 0, 2, 30, 1e4f};
+enum { N_SINKS = sizeof sinks / sizeof sinks[0] };
+
 static void check_scene(const char *what, const scene *s, double bound) {
   const pgg_attn *a = &s->job;
   const pgg_quant *fmt = pgg_quant_get(s->type);
@@ -152,6 +156,13 @@ static void check_scene(const char *what, const scene *s, double bound) {
       close_to("attention sum", s->type, s->nq, i, a->sum[i], total * exp(top - a->top[i]), total * bound);
     for (int64_t d = 0; d < s->v_dim; d++)
       close_to(what, s->type, s->k1, d, a->o[i * s->v_dim + d] / a->sum[i], sum[d] / total, bound);
+    same_bytes("attention: share", i, &(float){pgg_attn_share(a->top[i], a->sum[i], NULL)}, &(float){1 / a->sum[i]}, 4);
+    for (int n = 0; n < N_SINKS && fabs(top) < 1e3; n++) {
+      const float sink = (float)top + sinks[n], share = pgg_attn_share(a->top[i], a->sum[i], &sink);
+      for (int64_t d = 0; d < s->v_dim; d++) /* an error of the top moves the sink against all keys */
+        close_to("attention, sink", s->type, s->k1, d, a->o[i * s->v_dim + d] * share,
+                 sum[d] / (total + exp(sink - top)), 2 * bound + 1e-6 * fabs(top));
+    }
   }
   free(score), free(sum), free(row);
 }

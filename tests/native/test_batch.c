@@ -72,9 +72,9 @@ static void test_logits(int type, int n_embd, int n_ff, double bound) {
 enum { DIM = 16, HEADS = 8, HEADS_KV = 2, LONG = 1300 };
 
 /* Tables for q, k and v and nothing else, so that every bit is attention's. The output has all tokens' rows. */
-static pgg_plan *attention_plan(const float *data, int n_batch, int window, int causal) {
+static pgg_plan *attention_plan(const float *data, int n_batch, int window, int causal, bool sinks) {
   pgg_plan *plan = NULL;
-  int w[3], src[3];
+  int w[3], src[3], sink = -1;
   CHECK_OK(pgg_plan_new(&plan));
   const int64_t cols[3] = {HEADS * DIM, HEADS_KV * DIM, HEADS_KV * DIM};
   for (int i = 0; i < 3; i++) {
@@ -84,7 +84,9 @@ static pgg_plan *attention_plan(const float *data, int n_batch, int window, int 
     src[i] = add_op(plan, embed);
   }
   pgg_op op = op_of(PGG_OP_ATTENTION, "attention", src[0], src[1]);
+  if (sinks) CHECK_OK(pgg_plan_weight(plan, "sinks", PGG_F32, data, 1, HEADS, &sink));
   PGG_SRC(&op, attention, v) = src[2];
+  PGG_WEIGHT(&op, attention, sinks) = sink;
   PGG_INT(&op, attention, n_head) = HEADS;
   PGG_INT(&op, attention, n_head_kv) = HEADS_KV;
   PGG_INT(&op, attention, k_dim) = PGG_INT(&op, attention, v_dim) = DIM;
@@ -98,14 +100,14 @@ static pgg_plan *attention_plan(const float *data, int n_batch, int window, int 
 }
 
 /* n_session sequences of odd lengths, then counts more tokens each, alone and together. */
-static void test_attention(int n_session, const int64_t *counts, int window, int causal) {
+static void test_attention(int n_session, const int64_t *counts, int window, int causal, bool sinks) {
   enum { COLS = HEADS * DIM, CAP = 50 };
   static float data[2000 + V * COLS], alone[CAP * COLS * 2], together[CAP * COLS * 2];
   static int32_t before[LONG];
   uint64_t seed = 11;
   for (size_t i = 0; i < sizeof data / sizeof *data; i++) data[i] = check_random(&seed);
   tiny_ids(before, LONG, V, 4);
-  pgg_plan *plan = attention_plan(data, causal ? 128 : LONG, window, causal);
+  pgg_plan *plan = attention_plan(data, causal ? 128 : LONG, window, causal, sinks);
   pgg_session *sessions[CAP];
   int32_t ids[2 * CAP];
   int64_t n = 0;
@@ -124,8 +126,8 @@ static void test_attention(int n_session, const int64_t *counts, int window, int
     memset(together, 0, sizeof together);
     CHECK_OK(pgg_plan_step(plan, sessions, counts, n_session, ids, counts, together, threads));
     CHECK(!memcmp(alone, together, (size_t)(n * COLS) * sizeof(float)),
-          "%d sequences, window %d, causal %d, %d threads: attention has other bits", n_session, window, causal,
-          threads);
+          "%d sequences, window %d, causal %d, sinks %d, %d threads: attention has other bits", n_session, window,
+          causal, sinks, threads);
     for (int i = 0; i < n_session; i++)
       CHECK_OK(pgg_session_truncate(sessions[i], pgg_session_n_past(sessions[i]) - counts[i]));
   }
@@ -247,12 +249,14 @@ int main(void) {
   test_logits(PGG_F32, 256, 512, 1e-5);
   test_logits(PGG_Q4_0, 256, 512, 3e-2);
   test_logits(PGG_Q5_0, 256, 512, 3e-2);
-  test_attention(2, short_ones, 0, 1); /* spans fit the shared room */
-  test_attention(5, ragged, 0, 1);
-  test_attention(5, ragged, 300, 1);
-  test_attention(50, ones, 0, 1); /* they do not */
-  test_attention(50, ones, 700, 1);
-  test_attention(2, short_ones, 0, 0);
+  for (int sinks = 0; sinks < 2; sinks++) {
+    test_attention(2, short_ones, 0, 1, sinks); /* spans fit the shared room */
+    test_attention(5, ragged, 0, 1, sinks);
+    test_attention(5, ragged, 300, 1, sinks);
+    test_attention(50, ones, 0, 1, sinks); /* they do not */
+    test_attention(50, ones, 700, 1, sinks);
+    test_attention(2, short_ones, 0, 0, sinks);
+  }
   test_refusals();
   test_next();
   return check_done("test_batch");

@@ -1,5 +1,6 @@
 /* A small decoder made by hand, as a plan and as the plainest possible C over whole sequences in double. Two layers:
- * the first rotates neighbours and caps its scores, the second rotates halves by given factors and sees a window. */
+ * the first rotates neighbours and caps its scores, the second rotates halves by given factors, sees a window and has
+ * sinks. */
 #ifndef PGG_TINY_PLAN_H
 #define PGG_TINY_PLAN_H
 #include <math.h>
@@ -12,7 +13,7 @@ typedef struct tiny {
   int n_embd, n_head, n_head_kv, dim, n_ff, n_vocab, type;
   int causal, window;
   int share; /* what the second layer takes of the first one's cache, or both of their keys */
-  /* Per layer: norm, q, k, v, o, ffn norm, gate, up, down; then embedding, final norm, bias of q, factors. */
+  /* Per layer: norm, q, k, v, o, ffn norm, gate, up, down; then embedding, final norm, bias of q, factors, sinks. */
   float *f32[24];
   void *raw[24];
   int64_t rows[24], cols[24];
@@ -35,6 +36,7 @@ enum {
   T_OUT_NORM,
   T_BIAS,
   T_FACTORS,
+  T_SINKS,
   T_COUNT
 };
 #define TINY_EPS 1e-5f
@@ -72,6 +74,7 @@ static inline tiny tiny_make(int type, int n_embd, int n_head, int n_head_kv, in
   tiny_weight(&t, T_OUT_NORM, 1, n_embd, 0.3f, 1, &seed);
   tiny_weight(&t, T_BIAS, 1, n_head * dim, 0.5f, 0, &seed);
   tiny_weight(&t, T_FACTORS, 1, dim / 2, 0.5f, 1.6f, &seed);
+  tiny_weight(&t, T_SINKS, 1, n_head, 2, 0, &seed);
   return t;
 }
 
@@ -124,9 +127,11 @@ static inline int add_rope(pgg_plan *plan, const tiny *t, const char *name, int 
   return add_op(plan, op);
 }
 
-static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer) {
+static inline int add_attention(pgg_plan *plan, const tiny *t, const char *name, int q, int k, int v, int layer,
+                                int sinks) {
   pgg_op op = op_of(PGG_OP_ATTENTION, name, q, k);
   PGG_SRC(&op, attention, v) = v;
+  PGG_WEIGHT(&op, attention, sinks) = sinks;
   PGG_INT(&op, attention, keys) = k < 0 ? 0 : layer;
   PGG_INT(&op, attention, values) = v < 0 && t->share != VALUES_IN_KEYS ? 0 : layer;
   PGG_INT(&op, attention, n_head) = t->n_head;
@@ -168,7 +173,8 @@ static inline pgg_plan *tiny_plan_open(const tiny *t) {
     int v = tiny_has_v(t, l) ? add_matmul(plan, "v", h, w[b + T_V], -1) : -1;
     q = add_rope(plan, t, "rope_q", q, t->n_head, l, l ? factors : -1);
     if (k >= 0) k = add_rope(plan, t, "rope_k", k, t->n_head_kv, l, l ? factors : -1);
-    int o = add_matmul(plan, "o", add_attention(plan, t, "attention", q, k, v, l), w[b + T_O], -1);
+    const int seen = add_attention(plan, t, "attention", q, k, v, l, l ? w[T_SINKS] : -1);
+    const int o = add_matmul(plan, "o", seen, w[b + T_O], -1);
     x = add_op(plan, op_of(PGG_OP_ADD, "add", x, o));
     h = add_norm(plan, "ffn_norm", x, w[b + T_FFN], t->n_embd);
     int gate = add_matmul(plan, "gate", h, w[b + T_GATE], -1), up = add_matmul(plan, "up", h, w[b + T_UP], -1);
@@ -289,7 +295,9 @@ static inline void tiny_reference(const tiny *t, const int32_t *ids, int n, doub
           if (!l) s[j] = TINY_CAP * tanh(s[j] / TINY_CAP);
           if (s[j] > top) top = s[j];
         }
+        if (l && t->f32[T_SINKS][hd] > top) top = t->f32[T_SINKS][hd];
         for (int j = from; j < to; j++) sum += s[j] = exp(s[j] - top);
+        if (l) sum += exp(t->f32[T_SINKS][hd] - top);
         for (int d = 0; d < t->dim; d++) {
           double y = 0;
           for (int j = from; j < to; j++) y += s[j] / sum * v[j * nk + hd / group * t->dim + d];

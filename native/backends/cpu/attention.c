@@ -248,8 +248,14 @@ static float *partials_of(const pgg_run *run, const walk *w, int64_t h, int64_t 
   return all + w->floats + (h * w->c.blocks + block) * w->c.spans * w->c.each;
 }
 
+/* The sink of query i of a block, NULL without any. */
+static const float *sink_of(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t i) {
+  const float *sinks = pgg_plan_vec(run->plan, PGG_WEIGHT(op, attention, sinks));
+  return sinks ? sinks + h * c->group + i % c->group : NULL;
+}
+
 /* One query's spans, in order: row i of rows. */
-static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, float *y) {
+static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, const float *sink, float *y) {
   float top = 0, sum = 0;
   bool any = false;
   for (int64_t s = 0; s < c->spans; s++) {
@@ -266,7 +272,7 @@ static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, 
     sum += weight * sums[i];
     for (int64_t d = 0; d < c->v_dim; d++) y[d] += weight * o[i * c->v_dim + d];
   }
-  const float scale = any ? 1.0f / sum : 0.0f;
+  const float scale = pgg_attn_share(top, sum, sink);
   for (int64_t d = 0; d < c->v_dim; d++) y[d] *= scale;
 }
 
@@ -345,11 +351,12 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   if (partials && w->way == TOGETHER) return; /* the next stage merges */
   for (int64_t i = 0; i < rows; i++) {
     float *y = result_of(run, rec, c, h, part->first + b0, i);
+    const float *sink = sink_of(run, op, c, h, i);
     if (partials) {
-      merge(c, partials, i, rows, y);
+      merge(c, partials, i, rows, sink, y);
       continue;
     }
-    const float scale = job.sum[i] > 0 || job.sum[i] != job.sum[i] ? 1.0f / job.sum[i] : 0.0f;
+    const float scale = pgg_attn_share(job.top[i], job.sum[i], sink);
     for (int64_t d = 0; d < c->v_dim; d++) y[d] = job.o[i * c->v_dim + d] * scale;
   }
 }
@@ -396,7 +403,8 @@ static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
     const int64_t t = at / n_head - c->part->first, h = at % n_head / c->group, block = t / c->tokens;
     const int64_t rows = pgg_min_i64(c->tokens, c->part->n - block * c->tokens) * c->group;
     const int64_t i = (t - block * c->tokens) * c->group + at % c->group;
-    merge(c, partials_of(run, &w, h, block), i, rows, result_of(run, rec, c, h, c->part->first + block * c->tokens, i));
+    merge(c, partials_of(run, &w, h, block), i, rows, sink_of(run, &rec->op, c, h, i),
+          result_of(run, rec, c, h, c->part->first + block * c->tokens, i));
   }
 }
 
