@@ -13,6 +13,7 @@ from typing import Any
 
 from pyggml import _native
 from pyggml.errors import ShapeError, UnsupportedError
+from pyggml.quant.types import QuantType, QuantTypeLike
 
 _ROPE_STYLES = {"norm": 0, "neox": 1}
 _ACTIVATIONS = {name: i for i, name in enumerate(_native.activations())}
@@ -214,14 +215,25 @@ class Graph:
             softcap=softcap,
         )
 
-    def conv(self, x: Node, w: Weight, *, layer: int, bias: Weight | None = None, name: str = "") -> Node:
+    def conv(
+        self,
+        x: Node,
+        w: Weight,
+        *,
+        layer: int,
+        bias: Weight | None = None,
+        type: QuantTypeLike = "f32",
+        name: str = "",
+    ) -> Node:
         """Each column of x (tokens, c) over the last taps positions, the token's own last, by w (c, taps), plus bias.
 
-        Before the text there is nothing. What the next step needs is kept as the state of layer.
+        Before the text there is nothing. What the next step needs is kept as the state of layer, in rows of type: f32,
+        f16 or bf16. x is rounded to it before it is multiplied, so that pieces of a text and the whole agree.
         """
         if w.n_stack != 1 or w.rows != x.cols:
             raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({x.cols}, taps)")
-        return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer)
+        kept = QuantType.parse(type, "type").id
+        return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
 
     def activate(self, x: Node, act: str, name: str = "") -> Node:
         """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function."""

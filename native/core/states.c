@@ -79,9 +79,18 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op) {
   return state->v_dim ? has_width(plan, op, "v_dim", v_dim, state, state->v_dim) : within_keys(op, v_dim, state->k_dim);
 }
 
+/* What a state of rows can be: a float for each value. */
+static pgg_status keeps_rows(const pgg_op *op, int64_t type) {
+  const pgg_type_info *info = pgg_type_get((int)type);
+  if (type == PGG_F32 || type == PGG_F16 || type == PGG_BF16) return PGG_OK;
+  return pgg_fail(PGG_ETYPE, "%s: a state of rows cannot be %s; f32, f16 and bf16 can", op->name,
+                  info ? info->name : "of an unknown type");
+}
+
 pgg_status pgg_states_judge(const pgg_plan *plan, const pgg_op *op) {
   if (op->kind == PGG_OP_ATTENTION) return judge_attention(plan, op);
-  return is_new(plan, op, PGG_INT(op, conv, state));
+  const pgg_status status = keeps_rows(op, PGG_INT(op, conv, type));
+  return status ? status : is_new(plan, op, PGG_INT(op, conv, state));
 }
 
 /* ---- noting ---------------------------------------------------------------------------------------------- */
@@ -122,7 +131,7 @@ void pgg_states_note(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *rec) {
                                                 .maker = plan->n_op,
                                                 .rows = w->cols - 1,
                                                 .cols = w->rows,
-                                                .type = PGG_F32};
+                                                .type = (int)PGG_INT(op, conv, type)};
   }
 }
 
