@@ -113,8 +113,8 @@ def text(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
     hint = ""
-    if isinstance(value, bytes | bytearray | memoryview):
-        hint = "decode it first: value.decode()"
+    if is_bytes(value):
+        hint = "decode it first: bytes(value).decode()"
     elif isinstance(value, os.PathLike):
         hint = "read the file first: path.read_text()"
     raise wrong_type(name, "text (str)", value, hint)
@@ -123,6 +123,20 @@ def text(name: str, value: object) -> str:
 def text_or_none(name: str, value: object) -> str | None:
     """text(), or None."""
     return None if value is None else text(name, value)
+
+
+def is_bytes(value: object) -> bool:
+    """Raw bytes, whatever holds them: bytes, bytearray, memoryview, mmap, array.array("B"); an array of numpy is none.
+
+    >>> is_bytes(memoryview(b"ab")), is_bytes(np.array([1, 2], np.uint8)), is_bytes([1, 2])
+    (True, False, False)
+    """
+    if isinstance(value, bytes | bytearray):
+        return True
+    try:  # what has a dtype says what its elements are
+        return not hasattr(value, "dtype") and memoryview(value).itemsize == 1  # type: ignore[arg-type]
+    except Exception:  # no buffer, a stranger's __getattr__
+        return False
 
 
 def list_of(name: str, value: object, expected: str = "a list") -> list[Any]:
@@ -210,8 +224,8 @@ def mapping(name: str, value: object, *, keys: type = str) -> dict[Any, Any]:
 
 def _array(name: str, value: object, expected: str) -> NDArray[Any]:
     """A numpy array of whatever holds numbers; a torch tensor leaves its graph and its device, and bf16 becomes f32."""
-    bad: tuple[type, ...] = (str, bytes, bytearray, Mapping, set, frozenset)
-    if value is None or isinstance(value, bad):
+    bad: tuple[type, ...] = (str, Mapping, set, frozenset)
+    if value is None or isinstance(value, bad) or is_bytes(value):
         raise wrong_type(name, expected, value)
     if hasattr(value, "__next__"):
         value = list_of(name, value, expected)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, display, gguf, keywords
-from pyggml.arguments import MAX_THREADS, PathLike, flag, function, text, whole, whole_or_none
+from pyggml.arguments import MAX_THREADS, PathLike, flag, function, text, whole_or_none
 from pyggml.arguments import ids as read_ids
 from pyggml.chat.render import Messages, render
 from pyggml.completion import Completion
@@ -266,16 +266,16 @@ class Model(Held):
         """
         return scoring.score(self._engine, self._ids("text", text_of(text) if is_text(text) else text))
 
-    def perplexity(self, text: Text | Prompt, n_ctx: int = 512, progress: Progress | None = None) -> float:
+    def perplexity(self, text: Text | Prompt, n_ctx: int | None = None, progress: Progress | None = None) -> float:
         """Perplexity over chunks of n_ctx tokens, the second half of each scored (as llama.cpp counts it).
 
-        text: a str is the text, a pathlib.Path a file of it; or ids. Raises ArgumentError for fewer than n_ctx tokens.
+        text: a str is the text, a pathlib.Path a file of it; or ids. n_ctx None: 512, or the context where that is
+        less. Raises ArgumentError for fewer than n_ctx tokens, and for an n_ctx beyond the context.
         """
-        n_ctx, progress = whole("n_ctx", n_ctx, 4), function("progress", progress)
+        n_ctx, progress = scoring.chunk(n_ctx, self.n_ctx), function("progress", progress)
         if isinstance(text, str):
             check_no_name("perplexity", text)
         ids = self._ids("text", text_of(text) if is_text(text) else text, fits=False)
-        n_ctx = min(n_ctx, self.n_ctx)
         if len(ids) < n_ctx:
             raise too_short(f"perplexity in chunks of n_ctx = {n_ctx}", text, len(ids), n_ctx)
         return scoring.perplexity(self._engine, ids, n_ctx, progress)

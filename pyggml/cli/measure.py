@@ -16,6 +16,7 @@ from pyggml.cli import options, show, table
 from pyggml.cli.files import check_output
 from pyggml.cli.models import checked, model_of, only_model
 from pyggml.cli.usage import Usage
+from pyggml.engine import scoring
 
 
 def perplexity(
@@ -24,8 +25,15 @@ def perplexity(
     model: options.ModelOpt = None,
     text: options.Text = None,
     ctx: Annotated[
-        int, typer.Option("--ctx", "-c", "--ctx-size", "--n-ctx", help="Tokens in a chunk; the second half is scored.")
-    ] = 512,
+        int | None,
+        typer.Option(
+            "--ctx",
+            "-c",
+            "--ctx-size",
+            "--n-ctx",
+            help="Tokens in a chunk, whose second half is scored; default: 512, or what the model was trained for.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     kv_type: options.KvType = "f16",
     as_json: options.AsJson = False,
@@ -43,6 +51,7 @@ def perplexity(
         pyggml.load(path, n_threads=threads or None, kv_type=kv_type) as loaded,
         show.progress("scoring") as progress,
     ):
+        ctx = scoring.chunk(ctx, loaded.n_ctx)
         value = loaded.perplexity(words, n_ctx=ctx, progress=progress)
     print(show.dumps({"perplexity": value, "n_ctx": ctx}) if as_json else f"perplexity {value:.4f}")
 

@@ -107,7 +107,7 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         config["query_pre_attn_scalar"] = scalar(Config(config, "the file's metadata"), file.arch)
     _check_said(file, Config(config, "the file's metadata"))
     for key in ("bos", "eos", "pad"):  # a default of the model_type may lie outside of this vocabulary
-        config[f"{key}_token_id"] = file.metadata.get(f"tokenizer.ggml.{'padding' if key == 'pad' else key}_token_id")
+        config[f"{key}_token_id"] = _token(file, "padding" if key == "pad" else key, config.get("vocab_size", 0))
     config |= _windows(file, config) | _experts(file)
     pooling = _number(file, "pooling_type")
     config |= {key: True for key, value in POOLING.items() if value == pooling}
@@ -117,6 +117,13 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         scaling = _scaling(file, config)
         config |= {"rope_scaling": scaling} if scaling else {}
     return config
+
+
+def _token(file: GGUFFile, word: str, n_vocab: int) -> int | None:
+    """A special id; None where the file has none, or says so by an id that is no token (-1 as u32)."""
+    token = file.metadata.get(f"tokenizer.ggml.{word}_token_id")
+    known = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < n_vocab
+    return token if known else None  # type: ignore[return-value]
 
 
 def _biases(file: GGUFFile, model_type: str) -> dict[str, bool]:

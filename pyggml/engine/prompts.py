@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.arguments import ids, list_of, wrong_type
+from pyggml.arguments import ids, is_bytes, list_of, wrong_type
 from pyggml.completion import Completion
 from pyggml.errors import ArgumentTypeError, ContextFull
 
@@ -61,8 +61,8 @@ def _begins_many(item: object) -> bool:
 
 def _refuse(name: str, value: object, expected: str) -> None:
     """What would pass for a list and is none."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise wrong_type(name, expected, value, "bytes are decoded first: value.decode()")
+    if is_bytes(value):
+        raise wrong_type(name, expected, value, "bytes are decoded first: bytes(value).decode()")
     if isinstance(value, os.PathLike):
         raise wrong_type(name, expected, value, "read the file first: path.read_text()")
     if isinstance(value, Mapping):

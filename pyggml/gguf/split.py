@@ -115,7 +115,7 @@ def _groups(file: gguf.GGUFFile, max_tensors: int | None, max_size: int | None) 
 
 def _add(out: gguf.Writer, tensors: list[gguf.TensorInfo], counter: _Counter) -> None:
     for info in tensors:
-        out.add_tensor(info.name, info.shape, info.type, lambda t=info: counter.pieces(t))  # type: ignore[misc]
+        out.add_tensor(info.name, info.shape, info.type, lambda t=info: counter.pieces(t))
 
 
 class _Counter:

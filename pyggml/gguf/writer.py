@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyggml.arguments import buffer, flag, instance, list_of, text, texts, wrong_type
+from pyggml.arguments import buffer, flag, instance, is_bytes, list_of, text, texts, wrong_type
 from pyggml.arguments import path as read_path
 from pyggml.arguments import shape as read_shape
 from pyggml.errors import ArgumentError, GGUFError, ShapeError
@@ -40,6 +40,7 @@ from pyggml.gguf.format import (
 )
 from pyggml.gguf.metadata import Cursor, Metadata, walk_value
 from pyggml.pickling import Held
+from pyggml.quant.tensor import Tensor
 from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import clip
 
@@ -167,10 +168,12 @@ class Writer(Held):
             if key not in left_out:
                 self.copy(metadata, key)
 
-    def add_tensor(self, name: str, shape: Iterable[int], type: QuantTypeLike, data: TensorData) -> None:  # noqa: A002
+    def add_tensor(self, name: str, shape: Iterable[int], type: QuantTypeLike, data: TensorData | Tensor) -> None:  # noqa: A002
         """Adds a tensor of row-major shape, stored as type, whose bytes data holds or yields.
 
-        Raises GGUFError for an illegal name or shape, ShapeError where data has another size or element type.
+        data: an array of the type's elements (of that shape, or flat), bytes, a Tensor of that type and shape, or a
+        function that yields pieces of the bytes when the file is written. Raises GGUFError for an illegal name or
+        shape, ShapeError where data has another size, shape or element type.
         """
         self._check_open()
         dims = read_shape("shape", shape)
@@ -186,15 +189,18 @@ class Writer(Held):
         if len(self._tensors) == MAX_TENSORS:
             raise GGUFError(f"a file holds at most {MAX_TENSORS} tensors")
         nbytes = n_elements // kind.elems * kind.bytes
-        if not callable(data):
-            _check_data(name, kind, nbytes, data)
+        if isinstance(data, Tensor):
+            data = _stored(name, kind, dims, data)
+        elif not callable(data):
+            _check_data(name, kind, dims, nbytes, data)
         self._tensors[name] = _Tensor(name, dims, kind, nbytes, data)
 
     def close(self) -> None:
         """Writes the file, flushes it to the disk and renames it to path; a second call does nothing.
 
         Raises GGUFError: the target is no regular file, cannot be written, or is an open file that values come from;
-        ShapeError: a callable yielded another number of bytes than its tensor has. In both cases no trace is left.
+        ShapeError: a callable yielded another number of bytes than its tensor has; ArgumentTypeError: what is no
+        bytes. In all cases no trace is left.
         """
         if self._done:
             return
@@ -284,13 +290,28 @@ class Writer(Held):
             offset = align_up(offset + tensor.nbytes, self.alignment)
 
 
-def _check_data(name: str, kind: QuantType, nbytes: int, data: Any) -> None:
+def _stored(name: str, kind: QuantType, dims: tuple[int, ...], data: Tensor) -> Callable[[], Iterable[Any]]:
+    """The bytes of a Tensor, read when the file is written."""
+    if data.type != kind or data.shape != dims:
+        raise ShapeError(
+            f"tensor {clip(name)} of type {kind} and shape {dims} is given a Tensor of type {data.type} and shape "
+            f"{data.shape}; add it as what it is"
+        )
+    return lambda: (data.raw,)
+
+
+def _check_data(name: str, kind: QuantType, dims: tuple[int, ...], nbytes: int, data: Any) -> None:
     if isinstance(data, np.ndarray):
         expected = _TENSOR_DTYPES.get(kind.name)
         got = data.dtype.str.lstrip("<|=")
         if data.dtype != np.uint8 and expected != got:
             want = f"{np.dtype(expected)} or uint8" if expected else "uint8"
             raise ShapeError(f"tensor {clip(name)} of type {kind} needs an array of {want}, got {data.dtype}")
+        if data.dtype != np.uint8 and data.ndim != 1 and data.shape != dims:
+            raise ShapeError(
+                f"tensor {clip(name)} has shape {dims}, outermost first, its array {data.shape}: give that shape, or "
+                "reshape the array"
+            )
         got_bytes = data.nbytes
     else:
         got_bytes = buffer("data", data).nbytes
@@ -298,12 +319,25 @@ def _check_data(name: str, kind: QuantType, nbytes: int, data: Any) -> None:
         raise ShapeError(f"tensor {clip(name)} of type {kind} needs {nbytes} bytes, got {got_bytes}")
 
 
+def _pieces(tensor: _Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor, piece by piece. Raises ArgumentTypeError where a callable gives anything else."""
+    said = f"what data of {clip(tensor.name)} "
+    made = tensor.data() if callable(tensor.data) else (tensor.data,)
+    if isinstance(made, str) or is_bytes(made) or not isinstance(made, Iterable):
+        raise wrong_type(
+            f"{said}returns", "an iterable of arrays or bytes", made, "make it a generator: yield each piece"
+        )
+    for piece in made:
+        flat = np.ascontiguousarray(piece) if isinstance(piece, np.ndarray) else piece
+        try:
+            yield memoryview(flat).cast("B")  # type: ignore[arg-type]
+        except (TypeError, ValueError, BufferError):  # no buffer, or not one of adjacent bytes
+            raise wrong_type(f"{said}yields", "an array or bytes", piece) from None
+
+
 def _write_tensor(write: Callable[[Any], object], tensor: _Tensor) -> None:
-    chunks = tensor.data() if callable(tensor.data) else (tensor.data,)
     written = 0
-    for chunk in chunks:
-        flat = np.ascontiguousarray(chunk) if isinstance(chunk, np.ndarray) else chunk
-        view = memoryview(flat).cast("B")  # type: ignore[arg-type]
+    for view in _pieces(tensor):
         written += view.nbytes
         if written > tensor.nbytes:
             break

@@ -153,7 +153,7 @@ def quantize_file(
             for name, info in file.tensors.items():
                 kind = chosen[name].type
                 pieces = encoded(info, kind, columns.get(name), n_threads)
-                out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))  # type: ignore[misc]
+                out.add_tensor(name, info.shape, kind, lambda p=pieces: counted(p))
     return changes
 
 

@@ -39,6 +39,16 @@ def there_and_back(src, tmp_path, **changes):
     return arch_keys(tmp_path / "x.gguf"), config, arch_keys(tmp_path / "again.gguf")
 
 
+@pytest.mark.parametrize(("token", "said"), [(2**32 - 1, None), (3, 3)])
+def test_an_id_that_is_no_token_is_not_said(token, said, src, tmp_path):
+    """Some files say that there is no padding by -1 as u32: a reader of config.json would take it as an id."""
+    pyggml.convert(src, tmp_path / "x.gguf", metadata={"tokenizer.ggml.padding_token_id": token})
+    pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["pad_token_id"] == said
+    assert 2**32 - 1 not in json.loads((tmp_path / "back" / "generation_config.json").read_text()).values()
+
+
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 
 

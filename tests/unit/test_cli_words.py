@@ -103,6 +103,9 @@ def test_measuring_takes_model_and_text_either_way(path: Path, call: Any) -> Non
         done = call("perplexity", *args, "-c", 32, "--json")
         assert json.loads(done.out) == {"perplexity": want, "n_ctx": 32}, args
     assert call("tokenize", path, "-f", text, "--ids").out == call("tokenize", "-m", path, "-p", TEXT, "--json").out
+    assert json.loads(call("perplexity", path, text, "--json").out)["n_ctx"] == 128  # all that the model has
+    with pytest.raises(pyggml.ArgumentError, match=r"n_ctx is 4096: .* the model's context of 128"):
+        call("perplexity", path, text, "-c", 4096)
     assert call("imatrix", "-m", path, "-f", text, "-c", 32, "-o", path.parent / "im.gguf").status == 0
     assert call("bench", "-m", path, "-p", 8, "-n", 2, "-r", 1).status == 0
     assert json.loads(call("estimate", path, "-c", 64, "--json").out)["n_ctx"] == 64

@@ -13,7 +13,8 @@ import pytest
 from attack import build as b
 
 import pyggml.gguf as gguf
-from pyggml.errors import ArgumentError, GGUFError, ShapeError
+from pyggml import quantize
+from pyggml.errors import ArgumentError, ArgumentTypeError, GGUFError, ShapeError
 
 
 def one(path: Path, value: object, kind: str | None = None) -> tuple[object, str]:
@@ -315,3 +316,48 @@ def test_never_replaces_what_is_no_file(tmp_path: Path) -> None:
     for target in (tmp_path / "absent" / "x", tmp_path / ("n" * 300) / "x", "a\0b"):
         with pytest.raises(GGUFError, match=r"cannot be written|is no path"):
             gguf.Writer(target).close()
+
+
+def test_an_array_has_the_shape_of_its_tensor(tmp_path):
+    x = np.arange(64, dtype=np.float32)
+    with gguf.Writer(tmp_path / "x.gguf") as out:
+        out.add("general.architecture", "llama")
+        for bad in (x.reshape(32, 2), x.reshape(1, 2, 32)):
+            with pytest.raises(ShapeError, match=r"tensor 't' has shape \(2, 32\), outermost first, its array \("):
+                out.add_tensor("t", (2, 32), "f32", bad)
+        out.add_tensor("whole", (2, 32), "f32", x.reshape(2, 32))
+        out.add_tensor("flat", (2, 32), "f32", x)
+        out.add_tensor("raw", (2, 32), "f32", x.view(np.uint8).reshape(1, -1))
+    with gguf.open(tmp_path / "x.gguf") as file:
+        assert [info.data.tobytes() for info in file.tensors.values()] == [x.tobytes()] * 3
+
+
+def test_a_tensor_is_taken_as_what_it_is(tmp_path):
+    made = quantize(np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32), "q8_0")
+    with gguf.Writer(tmp_path / "x.gguf") as out:
+        out.add("general.architecture", "llama")
+        for shape, kind in (((32, 2), "f32"), ((1, 64), "q8_0"), ((2, 32), "q4_0")):
+            with pytest.raises(ShapeError, match=r"a Tensor of type q8_0 and shape \(2, 32\); add it as what it is"):
+                out.add_tensor("t", shape, kind, made)
+        out.add_tensor("t", made.shape, made.type, made)
+    with gguf.open(tmp_path / "x.gguf") as file:
+        assert file.tensors["t"].data.tobytes() == made.raw.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lambda: None, "returns must be an iterable of arrays or bytes, got None"),
+        (lambda: b"1234", "returns must be an iterable"),
+        (lambda: "1234", "returns must be an iterable"),
+        (lambda: [1, 2], "yields must be an array or bytes, got 1"),
+        (lambda: [None], "yields must be an array or bytes, got None"),
+        (lambda: [memoryview(bytes(8))[::2]], "yields must be an array or bytes"),
+    ],
+)
+def test_what_a_function_gives_is_named(data, said, tmp_path):
+    out = gguf.Writer(tmp_path / "x.gguf")
+    out.add_tensor("t", (1,), "f32", data)
+    with pytest.raises(ArgumentTypeError, match=f"what data of 't' {said}"):
+        out.close()
+    assert not list(tmp_path.iterdir())
