@@ -12,7 +12,7 @@ import typer
 import pyggml
 from pyggml.cli import facts, files, measure, options, show, talk, usage
 from pyggml.cli.converting import convert
-from pyggml.cli.models import checked, model_and_prompt
+from pyggml.cli.models import checked, model_and_prompt, one_model
 from pyggml.cli.streams import text_of_argument
 from pyggml.errors import ArgumentError
 
@@ -103,7 +103,7 @@ def chat(
 
     pyggml chat model.gguf --system "Answer in one sentence."
     """
-    path = model or argument
+    path = one_model(model, argument)
     if path is None:
         raise ArgumentError(
             "the bundled model is a story teller without a chat template; give a .gguf file to chat with"
@@ -142,7 +142,7 @@ def bench(
     """
     from pyggml.cli import bench as page
 
-    path = model or argument
+    path = one_model(model, argument)
     with _load(None if path is None else checked(path), None, threads, kv_type, no_mmap) as loaded:
         page.show(loaded, prompt, generate, repeat, profile, as_json, depth, batch)
 

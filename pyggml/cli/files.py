@@ -13,6 +13,7 @@ import typer
 import pyggml
 from pyggml.cli import options, show, table
 from pyggml.cli.models import checked
+from pyggml.cli.usage import Usage
 from pyggml.errors import ArgumentError, PyggmlError
 from pyggml.files.atomic_file import check_writable, replacing
 
@@ -78,7 +79,9 @@ def quantize(
         str | None, typer.Option("--strategy", help="mobile, server, research or max-quality, in place of TYPE.")
     ] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="What a strategy may fill 3/4 of, e.g. 4GiB.")] = None,
-    hardware: Annotated[str, typer.Option("--hardware", help="What a strategy is for: cpu, arm or gpu.")] = "cpu",
+    hardware: Annotated[
+        str | None, typer.Option("--hardware", help="What a strategy is for: cpu (the default), arm or gpu.")
+    ] = None,
     imatrix: Annotated[
         Path | None, typer.Option("--imatrix", help="Importance weights, as `pyggml imatrix` or llama.cpp writes them.")
     ] = None,
@@ -118,10 +121,13 @@ def quantize(
     recipe: Any = type or "Q4_K_M"
     if (recipe_file is not None) + (strategy is not None) + bool(type or pure) > 1:
         raise ArgumentError("give one of TYPE, --recipe and --strategy")
+    alone = [name for name, given in (("--memory", memory), ("--hardware", hardware)) if given is not None]
+    if strategy is None and alone:
+        raise Usage(f"{alone[0]} tells a strategy what there is; give --strategy too, or leave it out")
     if recipe_file is not None:
         recipe = pyggml.load_recipe(recipe_file)
     elif strategy is not None:
-        recipe = pyggml.strategy(strategy, memory, hardware)
+        recipe = pyggml.strategy(strategy, memory, "cpu" if hardware is None else hardware)
     elif pure:
         recipe = as_pure(recipe)
     rules = _patterns([*(tensor_type or ()), *_lines(tensor_type_file)], "--tensor-type")

@@ -35,10 +35,14 @@ def model_of(option: Path | None, *arguments: Path | None) -> tuple[Path, list[P
 
 def only_model(option: Path | None, argument: Path | None) -> Path:
     """The one model of a command that takes nothing else."""
-    model, rest = model_of(option, argument)
-    if rest:
-        raise Usage(f"two models: {option} and {rest[0]}; give one")
-    return model
+    return model_of(one_model(option, argument))[0]
+
+
+def one_model(option: Path | None, argument: Path | None) -> Path | None:
+    """The one of both that is given, as it is; None for none. Raises Usage for two."""
+    if option is not None and argument is not None:
+        raise Usage(f"two models: {option} and {argument}; give one")
+    return argument if option is None else option
 
 
 def checked(path: Path) -> Path:
@@ -64,6 +68,8 @@ def model_and_prompt(args: Sequence[str], model: Path | None, prompt: str | None
     if prompt is None and words:
         prompt = words.pop(0)
         if "\n" not in prompt and len(prompt) < 4096 and os.path.isfile(prompt):
+            if model is not None and is_gguf(Path(prompt)):
+                raise Usage(f"two models: {model} and {prompt}; give one, and the prompt with -p")
             print(f"the prompt is the text {prompt!r}; -f {shlex.quote(prompt)} reads the file", file=sys.stderr)
     if words:
         raise Usage(f"{len(args)} arguments, and {words[0]!r} is one too many: a model and a prompt; quote the prompt")

@@ -26,6 +26,7 @@ from pyggml.keywords import known_only
 from pyggml.numeric.notation import notation
 from pyggml.quant.names import is_notation
 from pyggml.quant.types import QuantType
+from pyggml.recipes import overrides
 from pyggml.recipes.choose import Choice, Numbers, choose, file_type, parse, quantizable
 from pyggml.recipes.costs import Sensitivity
 from pyggml.recipes.encode import columns_of, encoded
@@ -88,9 +89,9 @@ def quantize_file(
     weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (a str,
     the pathlib.Path of a text file, or ids; None: text the model writes itself), or takes a sensitivity made before or
     its file, and uses the imatrix it found.
-    metadata: {key: value} to set, None removes a key. allow_requantize: accept blocks that are quantized again
-    (quality suffers twice); back to floats needs no leave, f32 loses nothing. dry_run: only report.
-    progress(bytes_done, bytes_total).
+    metadata: {key: value} to set, None removes a key; what would keep a model from loading is refused.
+    allow_requantize: accept blocks that are quantized again (quality suffers twice); back to floats needs no leave, f32
+    loses nothing. dry_run: only report. progress(bytes_done, bytes_total).
 
     Raises GGUFError for a broken source, ArgumentError for a recipe that makes no sense, UnsupportedError for a type
     that cannot be written, NumericError for NaN, infinity or numbers beyond a type in the source. An existing dst is
@@ -141,6 +142,7 @@ def quantize_file(
         how, chosen = _fit(how, file, bool(weights))
         changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
         _judge(file.tensors, changes, allow_requantize, dry_run)
+        overrides.check(file, metadata)
         columns = _columns(weights, file.tensors)
         _warn(changes, weights, how)
         if dry_run:

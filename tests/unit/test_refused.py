@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import mmap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import pyggml
 from pyggml.errors import ArgumentError, ArgumentTypeError
+from pyggml.model import BUNDLED
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +45,31 @@ def test_a_chunk_that_the_context_cannot_hold_is_refused(m: Any) -> None:
         with pytest.raises(ArgumentError, match=rf"n_ctx is {n_ctx}: .* the model's context of 64"):
             m.perplexity(ids, n_ctx)
     assert m.perplexity(ids) == m.perplexity(ids, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"general.architecture": None}, "general.architecture is missing"),
+        ({"llama.block_count": 2}, "belongs to layer 2, but the model has 2 layers"),
+        ({"general.name": "x", "tokenizer.ggml.tokens": None}, "the file holds no vocabulary"),
+        ({"tokenizer.ggml.tokens": ["a", "b"]}, "tokenizer.ggml"),
+        ({"tokenizer.ggml.bos_token_id": 10**6}, "tokenizer.ggml.bos_token_id is 1000000, the vocabulary has"),
+    ],
+)
+def test_metadata_that_would_keep_a_model_from_loading_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match=f"^metadata: with .* changed, the file would not load: .*{said}"):
+        pyggml.quantize_file(BUNDLED, tmp_path / "x.gguf", "COPY", metadata=changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_of_a_file_that_does_not_load_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pyggml.gguf.Writer(tmp_path / "a.gguf") as out:
+        out.add("general.architecture", "nothing")
+        out.add_tensor("t", (1, 4), "f32", np.zeros(4, np.float32))
+    pyggml.quantize_file(tmp_path / "a.gguf", tmp_path / "b.gguf", "COPY", metadata={"x.y": 1, "nonesuch": None})
+    assert "metadata: 'nonesuch' is to be removed, and the file has no such key" in caplog.text
+    with pyggml.gguf.open(tmp_path / "b.gguf") as file:
+        assert file.metadata["x.y"] == 1
