@@ -7,6 +7,7 @@ left is filled by single exchanges. Knows costs and bytes, not how they were mea
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter
@@ -19,8 +20,13 @@ from pyggml.gguf import GGUFFile
 from pyggml.gguf.format import align_up
 from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import Numbers, choose, quantizable
-from pyggml.recipes.costs import CANDIDATES, Sensitivity, TensorCost
+from pyggml.recipes.costs import Sensitivity, TensorCost, candidates
 from pyggml.recipes.recipe import Recipe, Rule
+
+log = logging.getLogger("pyggml")
+
+_HALVINGS = 60  # of the span of bits, until no byte differs
+_UNUSED = 0.02  # of the room, above which it is said
 
 
 class Option(NamedTuple):
@@ -102,17 +108,25 @@ def recipe_for(
     target_bpw: float | None = None,
     target_size: int | None = None,
 ) -> Recipe:
-    """A recipe with a rule for each measured tensor: a file of target_bpw bits per weight or target_size bytes.
+    """A recipe with a rule for each matrix: a file of target_bpw bits per weight or target_size bytes.
 
-    What the given recipe's rules, keeps and types name stays theirs; its base serves tensors that were not measured.
-    Raises ArgumentError where the target is out of reach or the costs belong to another model.
+    What the given recipe's rules, keeps and types name stays theirs; tensors without costs, and those whose rows fit no
+    type that was measured, get what its base gives them. Raises ArgumentError where the target is out of reach or the
+    costs belong to another model.
     """
-    free, limit = _free(file, costs, recipe, target_bpw, target_size)
-    kinds = solve(free, limit)
-    rules = [Rule(f"^{re.escape(name)}$", kind) for name, kind in kinds.items()]
+    room = _room_for(file, costs, recipe, target_bpw, target_size)
+    largest = {name: max(option.nbytes for option in each) for name, each in room.free.items()}
+    unused = 1 - sum(largest.values()) / room.limit
+    if unused > _UNUSED and any(nbytes < file.tensors[name].nbytes for name, nbytes in largest.items()):
+        log.warning(
+            "the largest types that were measured leave %.0f%% of the room unused; measure larger ones too",
+            100 * unused,
+        )
+    kinds = solve(room.free, room.limit)
     shares: Counter[str] = Counter()
     for name, kind in kinds.items():
         shares[kind] += file.tensors[name].n_elements
+    rules = [Rule(f"^{re.escape(name)}$", kind) for name, kind in (kinds | room.based).items()]
     return replace(
         recipe, base=f"pure:{shares.most_common(1)[0][0]}", rules=[*recipe.rules, *rules], max_size=None, smaller=[],
         note=f"chosen for {f'{target_size} bytes' if target_size is not None else f'{target_bpw} bits per weight'}",
@@ -122,45 +136,65 @@ def recipe_for(
 def bits_left(file: GGUFFile, recipe: Recipe, target_bpw: float | None, target_size: int | None) -> float:
     """Bits per weight that a target leaves for the tensors whose type is to be chosen, before anything is measured.
 
-    Raises ArgumentError where the target is out of reach.
+    Where some cannot be so small, for the others. Raises ArgumentError where the target is out of reach.
     """
-    kinds = [QuantType.parse(kind) for kind in CANDIDATES]
     possible = {
-        name: TensorCost(
-            name, info.shape, info.type.name,
-            {kind.name: 0.0 for kind in kinds if kind.encodes and info.shape[-1] % kind.elems == 0},
-        )
+        name: TensorCost(name, info.shape, info.type.name, {kind.name: 0.0 for kind in candidates(info)})
         for name, info in file.tensors.items() if quantizable(info)
     }  # fmt: skip
-    free, limit = _free(file, Sensitivity(possible), recipe, target_bpw, target_size)
-    return 8 * limit / sum(file.tensors[name].n_elements for name in free)
+    room = _room_for(file, Sensitivity(possible), recipe, target_bpw, target_size)
+    sizes = []
+    for name, each in room.free.items():
+        kinds = [QuantType.parse(option.kind).bits_per_weight for option in each]
+        sizes.append((file.tensors[name].n_elements, min(kinds), max(kinds)))
+    low, high = min(least for _, least, _ in sizes), max(most for _, _, most in sizes)
+    for _ in range(_HALVINGS):
+        bits = (low + high) / 2
+        need = sum(_room(int(n * min(max(bits, least), most) / 8), file, target_size) for n, least, most in sizes)
+        low, high = (bits, high) if need <= room.limit else (low, bits)
+    return low
 
 
-def _free(
+class _Room(NamedTuple):
+    """What a target leaves: the options of each tensor that may be chosen, the types that the recipe's base gives to
+    matrices nobody measured, and the bytes there are for the options."""
+
+    free: dict[str, list[Option]]
+    based: dict[str, str]
+    limit: int
+
+
+def _room_for(
     file: GGUFFile, costs: Sensitivity, recipe: Recipe, target_bpw: float | None, target_size: int | None
-) -> tuple[dict[str, list[Option]], int]:
-    """The options of each tensor that may be chosen, and the bytes there are for them."""
+) -> _Room:
     numbers = Numbers.from_metadata(file.metadata)
     asked = choose(recipe, file.tensors.values(), numbers)
     matchers = [rule.matcher(numbers.n_layer) for rule in (*recipe.keep, *recipe.rules)]
     forced = {"output.weight": recipe.output_type, "token_embd.weight": recipe.embedding_type}
     if "output.weight" not in file.tensors:
         forced["token_embd.weight"] = recipe.embedding_type or recipe.output_type
-    free, fixed = {}, 0
+    free: dict[str, list[Option]] = {}
+    based: dict[str, str] = {}
+    fixed = 0
     for name, info in file.tensors.items():
         cost = costs.tensors.get(name)
-        if cost is None or forced.get(name) or any(matches(name) for matches in matchers):
-            fixed += _room(
-                info.n_elements // info.shape[-1] * asked[name].type.row_bytes(info.shape[-1]), file, target_size
-            )
-            continue
-        if tuple(cost.shape) != info.shape:
+        theirs = forced.get(name) or any(matches(name) for matches in matchers)
+        if cost is not None and not theirs and tuple(cost.shape) != info.shape:
             raise ArgumentError(
                 f"{name} is {info.shape}, but was measured as {tuple(cost.shape)}: another model's costs"
             )
+        if cost is None or theirs or not cost.error:
+            kind = asked[name].type
+            fixed += _room(info.n_elements // info.shape[-1] * kind.row_bytes(info.shape[-1]), file, target_size)
+            if not theirs and quantizable(info):
+                based[name] = kind.name
+            continue
         free[name] = [Option(_room(cost.nbytes(kind), file, target_size), cost.cost(kind), kind) for kind in cost.error]
     if not free:
-        raise ArgumentError("there is no tensor to choose a type for: the costs are another model's")
+        raise ArgumentError(
+            "there is no tensor to choose a type for: the rules name all, the costs are another model's, or rows fit "
+            "no type that was measured"
+        )
     if target_size is not None:
         limit = target_size - _overhead(file)
     elif target_bpw is not None and target_bpw > 0:
@@ -168,7 +202,7 @@ def _free(
     else:
         raise ArgumentError(f"a target is bits per weight above 0 or bytes, got {target_bpw}")
     _check_reach(file, free, fixed, target_bpw, target_size)
-    return free, limit - fixed
+    return _Room(free, based, limit - fixed)
 
 
 def _check_reach(
@@ -181,16 +215,20 @@ def _check_reach(
         head = _overhead(file)
         if not low + head <= target_size < file.size:
             whole = f"; the source has {file.size:,}" if target_size >= file.size else ""
-            raise ArgumentError(
-                f"a file of {target_size:,} bytes is out of reach: between {low + head:,} and {high + head:,}{whole}"
-            )
+            span = _span(f"{low + head:,}", f"{min(high + head, file.size):,}", low < high)
+            raise ArgumentError(f"a file of {target_size:,} bytes is out of reach: {span}{whole}")
     elif target_bpw is not None:
         count = sum(t.n_elements for t in file.tensors.values())
         bits = 8 * sum(t.nbytes for t in file.tensors.values()) / count
         if not low <= target_bpw * count / 8 <= bits * count / 8:
             whole = f"; the source has {bits:.4g}" if target_bpw > bits else ""
-            span = f"{math.ceil(800 * low / count) / 100:.2f} and {math.floor(800 * high / count) / 100:.2f}"
-            raise ArgumentError(f"{target_bpw:g} bits per weight are out of reach: between {span}{whole}")
+            least, most = math.ceil(800 * low / count) / 100, math.floor(100 * min(8 * high / count, bits)) / 100
+            span = _span(f"{least:.2f}", f"{most:.2f}", least < most)
+            raise ArgumentError(f"{target_bpw:g} bits per weight are out of reach: {span}{whole}")
+
+
+def _span(low: str, high: str, wide: bool) -> str:
+    return f"between {low} and {high}" if wide else f"the types that may be chosen make {low}"
 
 
 def _room(nbytes: int, file: GGUFFile, target_size: int | None) -> int:

@@ -29,7 +29,7 @@ from pyggml.keywords import known_only
 from pyggml.model import Model
 from pyggml.quant.tensor import naming
 from pyggml.quant.types import QuantType
-from pyggml.recipes.choose import quantizable
+from pyggml.recipes.choose import Named, quantizable
 from pyggml.recipes.comparison import kl
 from pyggml.recipes.encode import columns_of, encoded
 from pyggml.recipes.importance import Imatrix
@@ -40,7 +40,7 @@ from pyggml.sizes import bits_per_weight
 
 CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
-    "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16",
+    "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16", "f32",
 )  # fmt: skip
 _MAX_FILE, _MAX_VALUES = 64 << 20, 1 << 21  # of what save() writes
 _SAMPLE = 2 << 20  # values of a tensor that errors are measured on
@@ -138,7 +138,8 @@ def sensitivity(
 
     model: a Model, or the path of a GGUF file. text: what the model should keep doing well, a str or the pathlib.Path
     of a file, or ids; None: text it writes itself. near: bits per weight that matter most: there KL is measured, for
-    n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates; None: the writable ones around near.
+    n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates, where rows fit them; None: the writable
+    ones around near, and the next below and above it that the rows of a tensor fit.
     imatrix: the columns' importance, else collected from the text.
     progress(done, of_so_many): chunks read for the imatrix, then tensors. Raises ArgumentError for a text of fewer than
     8 tokens.
@@ -154,7 +155,7 @@ def sensitivity(
     imatrix = None if imatrix is None else mapping("imatrix", imatrix) if not isinstance(imatrix, Imatrix) else imatrix
     progress = function("progress", progress)
     bits = bits_per_weight(near, "near")
-    kinds = candidates(bits, types)
+    kinds = None if types is None else writable(types)
     words = None if text is None else words_of("sensitivity: text", text)
     with opened("sensitivity: model", model, n_threads) as used:
         made = _measure(used, words, bits, kinds, n_kl, imatrix, n_ctx, n_chunk, n_threads, progress)
@@ -166,7 +167,7 @@ def _measure(
     model: Model,
     text: str | list[int] | None,
     near: float,
-    kinds: Sequence[QuantType],
+    kinds: Sequence[QuantType] | None,
     n_kl: int,
     imatrix: Mapping[str, NDArray[np.float32]] | None,
     n_ctx: int,
@@ -185,27 +186,41 @@ def _measure(
     made = {}
     for number, info in enumerate(infos):
         importance = columns_of(weights.get(info.name), info)
-        fitting = [kind for kind in kinds if info.shape[-1] % kind.elems == 0]
+        fitting = candidates(info, near) if kinds is None else [k for k in kinds if info.shape[-1] % k.elems == 0]
         cost = TensorCost(info.name, info.shape, info.type.name, _errors(info, fitting, importance, n_threads))
-        for kind in anchors([kind for kind in fitting if kind.name in cost.error], near, n_kl):
-            if kind != info.type:
-                pieces = np.concatenate(list(encoded(info, kind, importance, n_threads)))
-                cost.kl[kind.name] = judge.kl({info.name: Stored(info.name, kind, info.shape, pieces)})
+        changed = [kind for kind in fitting if kind.name in cost.error and kind != info.type]
+        for kind in anchors(changed, near, n_kl):
+            pieces = np.concatenate(list(encoded(info, kind, importance, n_threads)))
+            cost.kl[kind.name] = judge.kl({info.name: Stored(info.name, kind, info.shape, pieces)})
         made[info.name] = cost
         if progress is not None:
             progress(number + 1, len(infos))
     return Sensitivity(made, sources=tuple(model._loaded.file.paths))
 
 
-def candidates(near: float, types: Sequence[str] | None = None) -> list[QuantType]:
-    """The types to choose from, coarse first. Raises ArgumentError or UnsupportedError for types that are none."""
-    near = bits_per_weight(near, "near")
-    kinds = [QuantType.parse(t, "types") for t in (CANDIDATES if types is None else list_of("types", types))]
-    if types is None:
-        kinds = [k for k in kinds if k.encodes and min(near, 16.0) - 2 <= k.bits_per_weight <= max(near + 4.1, 8.5)]
-    elif not kinds or not all(k.encodes and k.is_weight for k in kinds):
+def candidates(info: Named, near: float | None = None) -> list[QuantType]:
+    """The types for a tensor, coarse first: what its rows fit of CANDIDATES below its own type, and that type.
+
+    near: only those around so many bits, among them the next below and the next above where there are any.
+    """
+    k, own = info.shape[-1], info.type
+    known = [kind for kind in map(QuantType.parse, CANDIDATES) if kind.encodes and k % kind.elems == 0]
+    kinds = [*(kind for kind in known if kind.bits_per_weight < own.bits_per_weight), own]
+    if near is not None:
+        bits = [kind.bits_per_weight for kind in kinds]
+        low = max((b for b in bits if b <= near), default=min(bits))
+        high = min((b for b in bits if b >= near), default=max(bits))
+        low, high = min(min(near, 16.0) - 2, low), max(near + 4.1, 8.5, high)
+        kinds = [kind for kind in kinds if low <= kind.bits_per_weight <= high]
+    return sorted(kinds, key=lambda kind: kind.bits_per_weight)
+
+
+def writable(types: Sequence[str]) -> list[QuantType]:
+    """The types that a caller lists, coarse first. Raises ArgumentError or UnsupportedError for those that are none."""
+    kinds = [QuantType.parse(t, "types") for t in list_of("types", types)]
+    if not kinds or not all(kind.encodes and kind.is_weight for kind in kinds):
         raise ArgumentError(f"candidate types must be writable, got {', '.join(k.name for k in kinds) or 'none'}")
-    return sorted(kinds, key=lambda k: k.bits_per_weight)
+    return sorted(kinds, key=lambda kind: kind.bits_per_weight)
 
 
 def anchors(kinds: Sequence[QuantType], near: float, count: int) -> list[QuantType]:
@@ -262,6 +277,9 @@ def _errors(
     found = {}
     refused: NumericError | None = None
     for kind in kinds:
+        if kind == info.type:
+            found[kind.name] = 0.0  # copied, not rounded
+            continue
         try:
             with naming(info.name, info.type.name):
                 q = _native.quantize(kind.id, x, columns, n_threads)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 import pyggml
 from pyggml.cli.app import app
 from pyggml.recipes.budget import Option, hull, solve
-from pyggml.recipes.costs import Sensitivity, TensorCost, anchors, candidates, own_text
+from pyggml.recipes.costs import Sensitivity, TensorCost, anchors, candidates, own_text, writable
 
 
 def random_options(rng, n, kinds=4):
@@ -56,19 +57,51 @@ def test_costs_follow_the_nearest_measured_type():
     assert cost.nbytes("q4_k") == 4 * 144
 
 
+@dataclass
+class Matrix:
+    """What is asked of a tensor."""
+
+    shape: tuple[int, ...]
+    type: pyggml.QuantType
+    name: str = "w"
+
+
+def of_rows(k, kind="f32"):
+    return Matrix((4, k), pyggml.QuantType.parse(kind))
+
+
 def test_candidates_and_anchors():
-    kinds = candidates(4.5)
+    kinds = candidates(of_rows(256), 4.5)
     assert all(k.encodes and 2.5 <= k.bits_per_weight <= 8.6 for k in kinds)
     near = anchors(kinds, 4.5, 2)
     assert near[0].bits_per_weight == 4.5
     assert abs(near[1].bits_per_weight - 4.5) >= 0.9
     for bad in (["q8_k"], [], ["i32"]):
         with pytest.raises((pyggml.ArgumentError, pyggml.UnsupportedError)):
-            candidates(4.5, bad)
+            writable(bad)
     for near in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(pyggml.ArgumentError, match="above 0"):
-            candidates(near)
-    assert [k.name for k in candidates(30.0)] == ["f16"]
+            pyggml.sensitivity("", near=near)
+
+
+@pytest.mark.parametrize(
+    ("k", "own", "near", "names"),
+    [
+        (256, "f32", 10.0, "q8_0 f16"),  # the next below and the next above
+        (256, "f32", 12.0, "q8_0 f16"),
+        (256, "f32", 16.0, "f16"),
+        (256, "f32", 24.0, "f16 f32"),
+        (256, "f32", 90.0, "f16 f32"),
+        (256, "f16", 12.0, "q8_0 f16"),
+        (256, "bf16", 12.0, "q8_0 bf16"),  # what it has, none as large
+        (172, "f32", 4.5, "f16"),  # rows that no block divides
+        (172, "f32", 20.0, "f16 f32"),
+        (256, "q4_0", 9.0, "q4_0"),  # no type is better than what it has
+        (32, "f32", 1.0, "q4_0 iq4_nl q4_1 q5_0 q5_1 q8_0"),
+    ],
+)
+def test_the_types_around_a_target_hold_it_between_them(k, own, near, names):
+    assert [kind.name for kind in candidates(of_rows(k, own), near)] == names.split()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +159,7 @@ def test_rules_and_types_stay_the_users(src, costs, tmp_path):
     assert kinds["output.weight"] == "f16"
     for told in (costs, None):
         for target, say in (
-            ({"target_bpw": 1.0}, r"1 bits per weight are out of reach: between [123]\.\d\d and (8\.5|16|15)"),
+            ({"target_bpw": 1.0}, r"1 bits per weight are out of reach: between [123]\.\d\d and (8\.[45]|32)"),
             ({"target_bpw": 40}, "the source has 32"),
             ({"target_size": "1KiB"}, r"1,024 bytes is out of reach: between \d"),
             ({"target_size": "4GiB"}, "the source has"),
@@ -137,6 +170,45 @@ def test_rules_and_types_stay_the_users(src, costs, tmp_path):
         pyggml.quantize_file(src, "", target_bpw=4.0, target_size=9, sensitivity=costs, dry_run=True)
     with pytest.raises(pyggml.ArgumentError, match="above 0"):
         pyggml.quantize_file(src, "", target_bpw=0.0, sensitivity=costs, dry_run=True)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A model in which the rows of ffn_down fit no block."""
+    return tiny.write(tmp_path_factory.mktemp("odd") / "x.gguf", n_embd=64, n_head=4, head_dim=16, n_ff=172).path
+
+
+TEXT = "the king and the fox and a hen " * 8
+
+
+@pytest.mark.parametrize("bpw", [9.0, 12.0, 15.0, 20.0])
+def test_any_target_below_the_source_is_reached(odd, bpw):
+    rows = pyggml.quantize_file(odd, "", target_bpw=bpw, text=TEXT, dry_run=True)
+    with pyggml.gguf.open(odd) as file:
+        got = 8 * sum(r.nbytes for r in rows) / sum(t.n_elements for t in file.tensors.values())
+    assert 0.9 * bpw < got <= bpw
+    kinds = {r.new for r in rows if "ffn_down" in r.name}
+    assert kinds == {"f16"} if bpw < 16 else kinds <= {"f16", "f32"}
+
+
+def test_rows_that_fit_nothing_measured_keep_the_type_of_the_base(odd, tmp_path, caplog):
+    costs = pyggml.sensitivity(odd, TEXT, types=["q4_0", "q8_0"], n_ctx=32, n_chunk=1, n_kl=1)
+    costs.save(tmp_path / "c.json")
+    assert costs.tensors["blk.0.ffn_down.weight"].error == {}
+    for base, kind in (("Q4_K_M", "f16"), ("F32", "f32")):
+        rows = pyggml.quantize_file(odd, tmp_path / "y.gguf", base, target_bpw=16.0, sensitivity=tmp_path / "c.json")
+        assert {r.new for r in rows if "ffn_down" in r.name} == {kind}
+        assert {r.new for r in rows if "ffn_up" in r.name} == {"q8_0"}
+        assert "of the room unused" in caplog.text
+        caplog.clear()
+
+
+def test_one_type_for_each_tensor_makes_one_size(odd):
+    costs = pyggml.sensitivity(odd, TEXT, types=["f16"], n_ctx=32, n_chunk=1, n_kl=0)
+    with pytest.raises(
+        pyggml.ArgumentError, match=r"9 bits per weight are out of reach: the types that .* make 16\.\d\d$"
+    ):
+        pyggml.quantize_file(odd, "", target_bpw=9.0, sensitivity=costs, dry_run=True)
 
 
 def test_costs_of_another_model(src, costs, tmp_path):
