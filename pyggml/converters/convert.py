@@ -263,7 +263,7 @@ def _write(
             out.add_tensor(each.name, each.shape, each.type, partial(_call, data_of(each, c, done)))
         out.write(new.out)
         new.out.flush()
-        why_not = verify.tensors(new.part, made)
+        why_not = verify.tensors(new.part, made, c.where)
         if quantize is None:
             new.put()
         else:

@@ -3,17 +3,21 @@ that fails never reaches its name. The tokenizer is compared before anything is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pyggml import arch, gguf
 from pyggml.converters.write import Made
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
+from pyggml.files.foreign import name_of
 from pyggml.model import load
 from pyggml.shown import clip
 
 
-def tensors(path: str, made: Sequence[Made]) -> str:
+def tensors(path: str, made: Sequence[Made], config: str) -> str:
     """Raises GGUFError where the written file lacks a tensor or holds it in another shape or type.
+
+    config: what messages call the source's config.json; of the file they speak without its name, which is one for now.
 
     Where the architecture can be run, the model is built over the file too: every shape is judged against the config.
     Returns why it cannot be run here, "" where it can.
@@ -30,7 +34,20 @@ def tensors(path: str, made: Sequence[Made]) -> str:
         arch.find(name)
         load(path, n_ctx=1).close()
     except UnsupportedError as e:
-        return str(e).replace(f"{clip(path)}: ", "")
+        return _told(e, path)
     except PyggmlError as e:
-        raise GGUFError(f"config and weights do not fit together: {e}") from e
+        told = _told(e, path)
+        raise GGUFError(f"{config} and the weights do not fit together: {told}{_sources(told, made)}") from None
     return ""
+
+
+def _told(error: PyggmlError, path: str) -> str:
+    """What an error says, without the name of a file that will not stay."""
+    return str(error).replace(f"{name_of(path)}: ", "").replace(name_of(path), "the new file")
+
+
+def _sources(told: str, made: Sequence[Made]) -> str:
+    """The names that tensors of a message have in the source."""
+    words = set(re.findall(r"[\w.]+", told))
+    found = [each for each in made if each.name in words]
+    return "".join(f"; {each.name} is made of {clip(each.parts[0].name)}" for each in found[:2])

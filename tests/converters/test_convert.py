@@ -281,3 +281,25 @@ def test_conformance(name, shared, tmp_path):
         tok = from_metadata(ours.metadata)
     for entry in json.loads((folder / "tokenization.json").read_text(encoding="utf-8"))["strings"]:
         assert tok.encode(entry["text"]) in (entry["ids"], entry.get("llamacpp_ids")), entry["text"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_key_value_heads": 4}, "blk.0.attn_k.weight is (32, 64), expected (64, 64); blk.0.attn_k.weight is made "
+                                     "of 'model.layers.0.self_attn.k_proj.weight'"),
+        ({"num_hidden_layers": 4}, "tensor blk.2.attn_norm.weight is missing from the file"),
+        ({"rms_norm_eps": 0}, "llama.attention.layer_norm_rms_epsilon is 0.0, expected a finite number above 0"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("quantize", [None, "Q8_0"])
+def test_what_does_not_fit_is_said_of_the_source(changes, said, quantize, tmp_path):
+    """The file that is looked at has no name yet: messages speak of config.json and of the checkpoint's tensors."""
+    path = checkpoint.folder(tmp_path / "src")
+    checkpoint.safetensors(path / "model.safetensors", checkpoint.tensors())
+    (path / "config.json").write_text(json.dumps({**checkpoint.CONFIG, **changes}))
+    with pytest.raises(pyggml.GGUFError, match=re.escape(said)) as caught:
+        pyggml.convert(path, tmp_path / "x.gguf", quantize=quantize)
+    assert f"{path}/config.json' and the weights do not fit together: " in str(caught.value)
+    assert ".part" not in str(caught.value)
+    assert ".pyggml-" not in str(caught.value)
