@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 import pyggml
-from pyggml.cli import show
+from pyggml.cli import options, show
 
 
 def convert(
     src: Annotated[Path, typer.Argument(help="A model directory, a weight file beside its config.json, or a .gguf.")],
-    dst: Annotated[Path, typer.Argument(help="The .gguf to write; for a .gguf source the directory to fill.")],
+    dst: Annotated[
+        Path,
+        typer.Argument(help="The .gguf to write; for a .gguf source the directory to fill.", callback=options.output),
+    ],
     dtype: Annotated[str, typer.Option("--dtype", help="auto, f32, f16, bf16 or q8_0.")] = "auto",
     quantize: Annotated[str | None, typer.Option("--quantize", help='A recipe, e.g. "Q4_K_M".')] = None,
     name: Annotated[str | None, typer.Option("--name", help="general.name of the new file.")] = None,

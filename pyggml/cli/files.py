@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pyggml.recipes import Change
 
 Src = Annotated[Path, typer.Argument(help="A GGUF file; any part of a split one.")]
-Dst = Annotated[Path, typer.Argument(help="The file to write; it appears when it is complete.")]
+Dst = Annotated[
+    Path, typer.Argument(help="The file to write; it appears when it is complete.", callback=options.output)
+]
 
 _QUANTIZE_HELP = """Write a model with its weights in other types.
 
@@ -99,7 +101,8 @@ def quantize(
         Path | None, typer.Option("--sensitivity", help="What `pyggml sensitivity` measured, in place of measuring.")
     ] = None,
     save_recipe: Annotated[
-        Path | None, typer.Option("--save-recipe", help="Write what was chosen as a recipe file.")
+        Path | None,
+        typer.Option("--save-recipe", help="Write what was chosen as a recipe file.", callback=options.output),
     ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="The mix's own type everywhere.")] = False,
     override_kv: Annotated[
@@ -164,7 +167,7 @@ def quantize(
 
 def split(
     src: Src,
-    prefix: Annotated[str, typer.Argument(help="Parts are named PREFIX-00001-of-0000N.gguf.")],
+    prefix: Annotated[str, typer.Argument(help="Parts are named PREFIX-00001-of-0000N.gguf.", callback=options.output)],
     max_size: Annotated[
         str | None, typer.Option("--max-size", "--split-max-size", help="Of a part: 2G, 500M, 1.5GiB.")
     ] = None,

@@ -60,7 +60,9 @@ def imatrix(
     argument: options.ModelArg = None,
     model: options.ModelOpt = None,
     text: options.Text = None,
-    out: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("imatrix.gguf"),
+    out: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", callback=options.output)] = Path(
+        "imatrix.gguf"
+    ),
     ctx: options.Chunk = 512,
     chunks: options.Chunks = None,
     threads: options.Threads = None,
@@ -119,7 +121,8 @@ def sensitivity(
     near: Annotated[str, typer.Option("--near", help="Bits per weight that matter most.")] = "4.5",
     types: Annotated[str | None, typer.Option("--types", help="Candidates, e.g. q3_k,q4_k,q6_k.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Keep the result for quantize --sensitivity.")
+        Path | None,
+        typer.Option("--output", "-o", help="Keep the result for quantize --sensitivity.", callback=options.output),
     ] = None,
     chunks: Annotated[int, typer.Option("--chunks", help="Chunks of text to run each tensor on.")] = 4,
     ctx: options.Chunk = 512,
@@ -158,7 +161,9 @@ def report(
     argument: options.ModelArg = None,
     model: options.ModelOpt = None,
     text: options.Text = None,
-    out: Annotated[Path, typer.Option("--output", "-o", help=".html, .png, .svg or .pdf.")] = Path("report.html"),
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help=".html, .png, .svg or .pdf.", callback=options.output)
+    ] = Path("report.html"),
     recipes: Annotated[
         str | None, typer.Option("--recipes", help="Mixes or pure:TYPE, joined by commas; default: all.")
     ] = None,

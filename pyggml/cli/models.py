@@ -48,11 +48,11 @@ def one_model(option: Path | None, argument: Path | None) -> Path | None:
 def checked(path: Path) -> Path:
     """path, `~` expanded. Raises ArgumentError with the way out for other weights; opening says what else is wrong."""
     path = _home(path)
+    if path == Path():  # what an empty argument becomes: a shell's variable that is not set
+        raise Usage("the model's name is empty, or the folder we are in: give a GGUF file")
     cure = _cure(path)
     if cure:
         raise ArgumentError(f"{path} {cure}")
-    if path == Path():  # what an empty argument becomes: a shell's variable that is not set
-        raise Usage("the model's name is empty, or the folder we are in: give a GGUF file")
     return path
 
 

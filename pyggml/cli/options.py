@@ -41,9 +41,19 @@ Stats = Annotated[bool, typer.Option("--stats", "--verbose", help="Tokens per se
 Text = Annotated[Path | None, typer.Option("--text", "-f", "--file", help="A text file; - is stdin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
+T = TypeVar("T", Path, Path | None, str)
+
 _STDIN = Path("-")
 _KINDS = {"stop": list[str] | None}  # where the command line's type is another than Python's
 _NOT_HERE = ("logprobs",)  # run and chat print text
+
+
+def output(path: T) -> T:
+    """The callback of what is written. Raises Usage for -: files are renamed into place, a pipe cannot be."""
+    if str(path) == str(_STDIN):
+        raise Usage("- is no output here: name a file, which appears when it is complete")
+    return path
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

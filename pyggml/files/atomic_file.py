@@ -245,7 +245,7 @@ def _target(name: str, error: type[PyggmlError], sources: Iterable[PathLike] = (
         raise error(f"{clip(name)} is no path: it contains a NUL character")
     refuse_sources(name, sources, error)
     _judge(name, error)
-    if name.endswith(("/", os.sep)):
+    if os.path.basename(name) in ("", ".", ".."):
         raise error(f"{clip(name)} names a folder, expected the name of a file")
     target = _real(name)
     _judge(target, error)

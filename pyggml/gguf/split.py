@@ -60,7 +60,7 @@ def split_file(
         groups = [[], *groups] if metadata_alone else groups or [[]]
         if len(groups) > MAX_SPLITS:
             raise ArgumentError(f"split: {len(groups)} parts, at most {MAX_SPLITS} are allowed; use larger ones")
-        folder, stem = os.path.split(prefix)
+        folder, stem = _split_prefix(prefix)
         names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.gguf" for i in range(len(groups))]
         counter = _Counter(sum(t.nbytes for t in file.tensors.values()), progress)
         with together(folder, ArgumentError, replace=False, sources=file.paths) as files:
@@ -94,6 +94,16 @@ def merge_file(src: PathLike, dst: PathLike, *, progress: Progress | None = None
             out.add_metadata(file.metadata)
             _add(out, list(file.tensors.values()), counter)
     return dst
+
+
+def _split_prefix(prefix: str) -> tuple[str, str]:
+    """Folder and stem of the parts. Raises ArgumentError for a prefix that names a folder or a device."""
+    folder, stem = os.path.split(prefix)
+    if stem in ("", ".", ".."):
+        raise ArgumentError(f"prefix {clip(prefix)} names a folder, expected what the parts' names begin with")
+    if os.path.exists(prefix) and not (os.path.isfile(prefix) or os.path.isdir(prefix)):
+        raise ArgumentError(f"prefix {clip(prefix)} is a device, expected what the parts' names begin with")
+    return folder, stem
 
 
 def _groups(file: gguf.GGUFFile, max_tensors: int | None, max_size: int | None) -> Iterator[list[gguf.TensorInfo]]:

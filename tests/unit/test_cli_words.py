@@ -135,6 +135,10 @@ def test_measuring_takes_model_and_text_either_way(path: Path, call: Any) -> Non
         (["inspect", "a", "-m", "b"], "two models"),
         (["perplexity", "x"], "no text: give a file with -f"),
         (["perplexity", "x", "a", "-f", "b"], "two texts"),
+        *((words.split(), "- is no output here: name a file") for words in (
+            "imatrix x -f t -o -", "convert x -", "quantize x -", "merge x -", "split x -", "sensitivity x -o -",
+            "report x -f t -o -", "quantize x y --save-recipe -",
+        )),
         (["chat", "x", "-m", "y"], "two models: y and x; give one"),
         (["bench", "x", "-m", "y"], "two models: y and x; give one"),
         (["quantize", "x", "y", "Q8_0", "--memory", "4GiB"], "--memory tells a strategy what there is"),
@@ -370,3 +374,9 @@ def test_chat_on_a_terminal(path: Path) -> None:
     shown, status = on_a_terminal(path, [(b"> ", b"\x03")])
     assert status == 130, shown
     assert "Traceback" not in shown
+
+
+def test_an_empty_model_is_said_where_other_models_lie(path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    done = call("run", "", "hi")
+    assert (done.status, "the model's name is empty" in done.err) == (2, True)

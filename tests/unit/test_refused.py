@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import pyggml
-from pyggml.errors import ArgumentError, ArgumentTypeError
+from pyggml.errors import ArgumentError, ArgumentTypeError, PyggmlError
 from pyggml.model import BUNDLED
 
 
@@ -73,3 +74,15 @@ def test_metadata_of_a_file_that_does_not_load_is_free(tmp_path: Path, caplog: p
     assert "metadata: 'nonesuch' is to be removed, and the file has no such key" in caplog.text
     with pyggml.gguf.open(tmp_path / "b.gguf") as file:
         assert file.metadata["x.y"] == 1
+
+
+def test_a_name_that_is_a_folders_is_no_file(m: Any, tmp_path: Path) -> None:
+    session = m.session()
+    for name in ("x.state/.", "x.state/", "x.state/.."):
+        with pytest.raises(PyggmlError, match=r"names a folder|is a directory"):
+            session.save(os.path.join(tmp_path, name))
+    for prefix, said in ((f"{tmp_path}/v/", "names a folder"), (f"{tmp_path}/v/.", "names a folder"),
+                         (os.devnull, "is a device")):  # fmt: skip
+        with pytest.raises(ArgumentError, match=f"^prefix .* {said}, expected what the parts' names begin with"):
+            pyggml.split_file(BUNDLED, prefix)
+    assert not list(tmp_path.iterdir())
