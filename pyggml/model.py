@@ -123,11 +123,14 @@ class Model(Held):
         """Built beside loading; first use waits. GGUFError or UnsupportedError if the file has no usable one."""
         return self._loaded.tokenizer
 
-    def tokenize(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens."""
+    def tokenize(self, text: str | Completion, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens.
+
+        A Completion stands for its text. Half surrogates are read as U+FFFD.
+        """
         self._loaded.check_open()
         special = flag("add_special", add_special), flag("parse_special", parse_special)
-        return self.tokenizer.encode(text, *special)
+        return self.tokenizer.encode(text.text if isinstance(text, Completion) else text, *special)
 
     def detokenize(self, ids: Ids, skip_special: bool = False) -> str:
         """The inverse of tokenize(..., add_special=False)."""

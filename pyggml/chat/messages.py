@@ -16,6 +16,29 @@ from pyggml.shown import shown
 _EXAMPLE = '[{"role": "user", "content": "..."}]'
 
 
+def items_of(messages: object) -> list[Any]:
+    """The messages as a list, from any iterable of them. Raises TemplateError for what is none."""
+    try:
+        return list_of("messages", messages)
+    except ArgumentTypeError:
+        raise TemplateError(f"messages must be a list of dicts like {_EXAMPLE}, got {shown(messages)}") from None
+
+
+def lacking(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the first message lacks that nearly every template reads; "" where nothing is missing.
+
+    >>> lacking([{"role": "user", "content": "hi"}, {"role": "user"}])
+    'messages[1] has no content, expected a dict like {"role": "user", "content": "..."}'
+    """
+    for i, message in enumerate(messages):
+        missing = [key for key in ("role", "content") if key not in message]
+        if message.get("tool_calls"):
+            missing = [key for key in missing if key != "content"]
+        if missing:
+            return f"messages[{i}] has no {' and no '.join(missing)}, expected a dict like {_EXAMPLE[1:-1]}"
+    return ""
+
+
 def readable(messages: object, reads_parts: Callable[[], bool]) -> list[dict[str, Any]]:
     """A list of dicts whose contents are text where they can be.
 
@@ -25,12 +48,8 @@ def readable(messages: object, reads_parts: Callable[[], bool]) -> list[dict[str
     >>> readable([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], lambda: False)
     [{'role': 'user', 'content': 'hi'}]
     """
-    try:
-        items = list_of("messages", messages)
-    except ArgumentTypeError:
-        raise TemplateError(f"messages must be a list of dicts like {_EXAMPLE}, got {shown(messages)}") from None
     made = []
-    for i, message in enumerate(items):
+    for i, message in enumerate(items_of(messages)):
         if not isinstance(message, Mapping):
             raise TemplateError(
                 f"messages[{i}] is {type(message).__name__}, expected a dict with role and content: {shown(message)}"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pyggml import keywords, leaving
 from pyggml.arguments import list_of, mapping, text_or_none
 from pyggml.chat import named
-from pyggml.errors import ArgumentError
+from pyggml.chat.messages import items_of
+from pyggml.errors import ArgumentError, TemplateError
 
 if TYPE_CHECKING:
     from pyggml.chat.template import ChatTemplate
@@ -32,6 +33,9 @@ def render(
 
     variables must be what the template reads, template_args need not. Raises TemplateError, ArgumentError.
     """
+    messages = items_of(messages)
+    if call == "chat" and not messages:
+        raise TemplateError("messages is empty: there is nothing to answer; a conversation has a message at least")
     given = {} if template_args is None else mapping("template_args", template_args)
     if "messages" in given:
         raise ArgumentError("template_args must not hold messages: they are the first argument")
@@ -47,7 +51,7 @@ def render(
     if strange:
         known = [*own, "template", "template_args", *sorted(read - {"messages", *ids})]
         raise keywords.unknown(call, strange, known, "nor does the chat template read it")
-    return made.render(messages, **{**marks, **given, **variables})  # type: ignore[arg-type] # judged there
+    return made.render(messages, **{**marks, **given, **variables})
 
 
 # It imports what it needs and is called whole: a child forked meanwhile would wait for the locks of modules that a

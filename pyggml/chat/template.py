@@ -23,7 +23,7 @@ from jinja2.visitor import NodeTransformer
 
 from pyggml.chat.filters import GLOBALS, METHODS, f_concat, filters, format_method
 from pyggml.chat.guard import BINARY, MAX_CALL_DEPTH, RefusedError, as_text, concat, guard, guarded, plain
-from pyggml.chat.messages import readable
+from pyggml.chat.messages import lacking, readable
 from pyggml.errors import TemplateError
 
 MAX_SOURCE = 1 << 18  # characters; the longest published templates have about 30,000
@@ -82,7 +82,14 @@ class ChatTemplate:
         tools: JSON schemas. kwargs reach the template
         (enable_thinking=False, documents=[...]). Raises TemplateError, also with the text of `raise_exception`.
         """
-        return self._render(readable(messages, self._reads_parts), add_generation_prompt, tools, kwargs)
+        found = readable(messages, self._reads_parts)
+        try:
+            return self._render(found, add_generation_prompt, tools, kwargs)
+        except TemplateError as error:
+            missing = lacking(found)
+            if not missing:
+                raise
+            raise TemplateError(f"{missing}; {error}") from None
 
     def variables(self) -> frozenset[str]:
         """The names that the template reads from what render() is given."""

@@ -13,6 +13,8 @@ from pyggml.cli import options, show, table
 from pyggml.cli.models import model_of, only_model
 from pyggml.cli.usage import Usage
 from pyggml.errors import ArgumentError
+from pyggml.files.foreign import reading
+from pyggml.tokenizer import from_metadata
 
 
 def inspect(
@@ -100,14 +102,15 @@ def tokenize(
         raise Usage(f"{words[-1]!r} is one argument too many: a model and a text; quote the text")
     given = prompt if prompt is not None else words[0] if words else None
     text = options.exact_text(given, file)
-    with pyggml.load(path) as loaded:
-        ids = loaded.tokenize(text, add_special=not no_special, parse_special=not no_special)
-        if as_json:
-            print(show.dumps(ids))
-            return
-        for token in ids:
-            print(f"{token:>8}  {show.token(loaded.tokenizer, token)}")
-        print(f"{len(ids)} tokens")
+    with pyggml.gguf.open(path) as opened, reading(opened.path, "tokenizer"):  # a file of a vocabulary alone too
+        known = from_metadata(opened.metadata)
+    ids = known.encode(text, add_special=not no_special, parse_special=not no_special)
+    if as_json:
+        print(show.dumps(ids))
+        return
+    for token in ids:
+        print(f"{token:>8}  {show.token(known, token)}")
+    print(f"{len(ids)} tokens")
 
 
 def register(app: typer.Typer) -> None:

@@ -144,6 +144,7 @@ class Session(Held):
 
         In a model with recurrent layers the first mark, or n_past where there is none.
         """
+        _ = self.n_past  # raises when closed
         return self._native.reach
 
     def back(self, n_past: int) -> int:
@@ -156,7 +157,9 @@ class Session(Held):
         ...     s.back(2), s.back(100) == s.n_past
         (2, True)
         """
-        return self._native.back(whole("n_past", n_past, 0))
+        n_past = whole("n_past", n_past, 0)
+        _ = self.n_past  # raises when closed
+        return self._native.back(n_past)
 
     def mark(self) -> None:
         """Keeps what recurrent layers remember here, so that truncate() can come back to this position.

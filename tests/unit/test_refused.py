@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pyggml
+from pyggml.cli.app import invoke
 from pyggml.errors import ArgumentError, ArgumentTypeError, PyggmlError
 from pyggml.model import BUNDLED
 
@@ -86,3 +87,42 @@ def test_a_name_that_is_a_folders_is_no_file(m: Any, tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=f"^prefix .* {said}, expected what the parts' names begin with"):
             pyggml.split_file(BUNDLED, prefix)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_conversation_has_a_message_and_a_message_its_content(m: Any) -> None:
+    template = "{% for m in messages %}{{ m.role + m.content }}{% endfor %}."
+    for empty in ([], (), iter([])):
+        with pytest.raises(pyggml.TemplateError, match="messages is empty: there is nothing to answer"):
+            m.chat(empty, template=template)
+    assert m.render_chat([], template=template) == "."
+    with pytest.raises(pyggml.TemplateError, match=r"^messages\[1\] has no content, expected a dict like .*line 1"):
+        m.chat([{"role": "user", "content": "a"}, {"role": "user"}], template=template)
+    with pytest.raises(pyggml.TemplateError, match=r"^messages\[0\] has no role and no content"):
+        m.chat([{}], template=template)
+    assert (
+        m.render_chat([{"role": "a"}], template="{{ messages[0].role }}") == "a"
+    )  # a template of its own wants no more
+
+
+def test_a_closed_session_answers_nothing(m: Any) -> None:
+    session = m.session()
+    session.step([1, 2, 3])
+    assert (session.reach, session.back(2), session.back(9)) == (0, 2, 3)
+    session.close()
+    for ask in (lambda: session.reach, lambda: session.back(1), lambda: session.n_past):
+        with pytest.raises(ArgumentError, match="this session is closed"):
+            ask()
+
+
+def test_a_completion_is_its_text(m: Any) -> None:
+    made = m.generate("Once", max_tokens=5, temperature=0)
+    assert m.tokenize(made) == m.tokenize(made.text)
+
+
+def test_a_vocabulary_alone_makes_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pyggml.gguf.open(BUNDLED) as file, pyggml.gguf.Writer(tmp_path / "v.gguf") as out:
+        out.add_metadata(file.metadata)
+    assert invoke(["tokenize", str(tmp_path / "v.gguf"), "Once upon", "--json"]) == 0
+    alone = capsys.readouterr().out
+    assert invoke(["tokenize", str(BUNDLED), "Once upon", "--json"]) == 0
+    assert capsys.readouterr().out == alone
