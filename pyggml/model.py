@@ -265,8 +265,11 @@ class Model(Held):
     def score(self, text: Text | Prompt) -> NDArray[np.float32]:
         """Natural log-probability of every token but the first, given those before it: -> (n - 1,) float32.
 
-        text: a str is the text, a pathlib.Path a file of it; or ids.
+        text: a str is the text, a pathlib.Path a file of it; or ids. Raises ArgumentError for a str that is the name of
+        a file.
         """
+        if isinstance(text, str):
+            check_no_name("score", text)
         return scoring.score(self._engine, self._ids("text", text_of(text) if is_text(text) else text))
 
     def perplexity(self, text: Text | Prompt, n_ctx: int | None = None, progress: Progress | None = None) -> float:

@@ -36,6 +36,8 @@ def invoke(args: Sequence[str]) -> int:
     except Exception as e:
         status = usage.status_of(e, args)
         if status is None:
+            if isinstance(e, ArgumentError):
+                usage.as_typed(e, parser.commands.get(args[0]), args)
             raise
         return status
     return 0

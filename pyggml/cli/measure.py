@@ -124,7 +124,7 @@ def sensitivity(
         Path | None,
         typer.Option("--output", "-o", help="Keep the result for quantize --sensitivity.", callback=options.output),
     ] = None,
-    chunks: Annotated[int, typer.Option("--chunks", help="Chunks of text to run each tensor on.")] = 4,
+    chunks: Annotated[int, typer.Option("--chunks", "--n-chunk", help="Chunks of text to run each tensor on.")] = 4,
     ctx: options.Chunk = 512,
     threads: options.Threads = None,
     as_json: options.AsJson = False,

@@ -32,7 +32,7 @@ Context = Annotated[
     ),
 ]
 Chunk = Annotated[int, typer.Option("--ctx", "-c", "--ctx-size", "--n-ctx", help="Tokens in a chunk.")]
-Chunks = Annotated[int | None, typer.Option("--chunks", help="At most so many chunks.")]
+Chunks = Annotated[int | None, typer.Option("--chunks", "--n-chunk", help="At most so many chunks.")]
 KvType = Annotated[
     str, typer.Option("--kv-type", "--cache-type", help=f"Type of the key/value cache: {', '.join(CACHE_TYPES)}.")
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, ArgumentTypeError
 
 MISUSED = 2
 
@@ -38,6 +39,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
+_PARAMETER = re.compile(r"(\w+)(?= must be | is -?\d)")
+
+
 class Usage(ArgumentError):
     """Options or arguments that do not go together; status 2."""
 
@@ -59,6 +63,17 @@ def status_of(error: Exception, args: Sequence[str]) -> int | None:
     where = context.command_path if context is not None else _command(args)
     _print(_told(error, context, args), where)
     return MISUSED
+
+
+def as_typed(error: ArgumentError, command: Any, args: Sequence[str]) -> None:
+    """Puts an option, as it was typed, in the place of Python's parameter at the head of the message."""
+    head = _PARAMETER.match(str(error)) if type(error) in (ArgumentError, ArgumentTypeError) else None
+    for option in getattr(command, "params", ()) if head else ():
+        names = [name for name in option.opts if name.startswith("-")]
+        if head and head[1] in [name.lstrip("-").replace("-", "_") for name in names]:
+            typed = _typed(names, _before_end(args))
+            error.args = (f"{typed[0] if typed else names[0]}{str(error)[head.end(1) :]}",)
+            return
 
 
 def _print(line: str, command: str) -> None:

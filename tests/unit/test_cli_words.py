@@ -104,7 +104,7 @@ def test_measuring_takes_model_and_text_either_way(path: Path, call: Any) -> Non
         assert json.loads(done.out) == {"perplexity": want, "n_ctx": 32}, args
     assert call("tokenize", path, "-f", text, "--ids").out == call("tokenize", "-m", path, "-p", TEXT, "--json").out
     assert json.loads(call("perplexity", path, text, "--json").out)["n_ctx"] == 128  # all that the model has
-    with pytest.raises(pyggml.ArgumentError, match=r"n_ctx is 4096: .* the model's context of 128"):
+    with pytest.raises(pyggml.ArgumentError, match=r"-c is 4096: .* the model's context of 128"):
         call("perplexity", path, text, "-c", 4096)
     assert call("imatrix", "-m", path, "-f", text, "-c", 32, "-o", path.parent / "im.gguf").status == 0
     assert call("bench", "-m", path, "-p", 8, "-n", 2, "-r", 1).status == 0
@@ -374,6 +374,27 @@ def test_chat_on_a_terminal(path: Path) -> None:
     shown, status = on_a_terminal(path, [(b"> ", b"\x03")])
     assert status == 130, shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run x.gguf a -n -5", "-n must be a whole number"),
+        ("run x.gguf a --num-predict=-5", "--num-predict must be a whole number"),
+        ("run x.gguf a --temp -1", "--temp must be a number from 0"),
+        ("run x.gguf a --n-ctx -3", "--n-ctx must be a whole number"),
+        ("perplexity x.gguf t.txt -c 0", "-c must be a whole number"),
+        ("perplexity x.gguf t.txt -c 4096", "-c is 4096: "),
+        ("imatrix x.gguf -f t.txt --chunks 0 -o y", "--chunks must be a whole number"),
+    ],
+)
+def test_messages_name_options_as_they_were_typed(
+    words: str, said: str, path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(pyggml.PyggmlError) as caught:
+        call(*words.split())
+    assert str(caught.value).startswith(said)
 
 
 def test_an_empty_model_is_said_where_other_models_lie(path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:

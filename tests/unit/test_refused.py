@@ -41,6 +41,15 @@ def test_bytes_are_no_ids(m: Any, raw: Any) -> None:
         assert m.detokenize(ids) == m.detokenize([1, 2])
 
 
+def test_the_name_of_a_file_is_no_text_to_measure(m: Any, tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("Once upon a time there was a king. " * 4)
+    for measure in (m.score, lambda text: m.perplexity(text, 8)):
+        for name in (str(tmp_path / "t"), "gone.txt"):
+            with pytest.raises(ArgumentError, match=r"a str is taken as text, and here it is .*pass pathlib\.Path"):
+                measure(name)
+        assert np.isfinite(measure(tmp_path / "t")).all()
+
+
 def test_a_chunk_that_the_context_cannot_hold_is_refused(m: Any) -> None:
     ids = [1, 2, 3, 4] * 40
     for n_ctx in (65, 2**40):
