@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +101,9 @@ def quantize(
     ] = None,
     save_recipe: Annotated[
         Path | None,
-        typer.Option("--save-recipe", help="Write what was chosen as a recipe file.", callback=options.output),
+        typer.Option(
+            "--save-recipe", help="Write what was chosen, matrix by matrix, as a recipe file.", callback=options.output
+        ),
     ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="The mix's own type everywhere.")] = False,
     override_kv: Annotated[
@@ -154,9 +155,8 @@ def quantize(
             n_threads=threads if n_threads is None else n_threads, progress=progress,
         )  # fmt: skip
     if save_recipe is not None:
-        rules = [pyggml.Rule(f"^{re.escape(row.name)}$", row.new) for row in rows if row.new != row.old]
         with replacing(save_recipe, ArgumentError) as out:
-            out.write(pyggml.Recipe(str(type or "Q4_K_M"), rules).to_toml().encode())
+            out.write(rows.recipe.to_toml().encode())
     if as_json:
         print(show.dumps([dataclasses.asdict(row) for row in rows]))
         return

@@ -5,7 +5,7 @@ from pyggml.recipes.costs import Sensitivity, sensitivity
 from pyggml.recipes.files import load_recipe, parse_recipe
 from pyggml.recipes.importance import Imatrix, imatrix
 from pyggml.recipes.recipe import Recipe, Rule
-from pyggml.recipes.rewrite import Change, quantize_file
+from pyggml.recipes.rewrite import Change, Changes, quantize_file
 from pyggml.recipes.strategies import strategy
 
 
@@ -16,6 +16,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Change",
+    "Changes",
     "Comparison",
     "Imatrix",
     "Recipe",

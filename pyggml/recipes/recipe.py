@@ -131,7 +131,8 @@ class Recipe:
     same, but also for vectors and before all others; a Rule without a type keeps what is there. output_type and
     embedding_type: of the output matrix and the token embedding (a tied embedding is both;
     the latter wins). note: why it is so. max_size: most bytes of the tensors; where base makes more, the first of
-    smaller that fits is taken instead, without rules and output types. path: the file it was read from, if any.
+    smaller that fits is taken instead, with keep but without rules and output types of the recipe; those given to
+    quantize_file hold. path: the file it was read from, if any.
 
     >>> r = Recipe("Q4_K_M", rules=[Rule("attention_value", "q6_k", layers="first 4")])
     >>> r.output_type = "q8_0"

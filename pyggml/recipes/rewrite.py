@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from pyggml.recipes.encode import columns_of, encoded
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.measured import measured
 from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
-from pyggml.recipes.recipe import LAYER_NAMES, Recipe, RulesLike, as_rules
+from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, RulesLike, as_rules
 from pyggml.recipes.watch import TextOrIds, words_of
 from pyggml.sizes import bits_per_weight, byte_size
 
@@ -53,6 +54,28 @@ class Change:
     new: str
     nbytes: int
     why: str = ""
+
+
+class Changes(list[Change]):
+    """What became of each tensor, in the order of the file, and the recipe that was taken in the end."""
+
+    def __init__(self, rows: Iterable[Change], taken: Recipe, free: Collection[str]) -> None:
+        super().__init__(rows)
+        self._taken, self._free = taken, free
+
+    @property
+    def recipe(self) -> Recipe:
+        """The same choice as a recipe that names each matrix: from the same source it makes the same file.
+
+        An imatrix and metadata that were given are no part of it. Raises ArgumentError for names too long for rules.
+        """
+        rules, keep = [], []
+        for row in self:
+            if row.name in self._free:
+                rules.append(Rule(f"^{re.escape(row.name)}$", row.new))
+            elif row.new != row.old:
+                keep.append(Rule(f"^{re.escape(row.name)}$", row.new))
+        return Recipe(self._taken.base, rules, keep, note=self._taken.note)
 
 
 @known_only
@@ -75,15 +98,17 @@ def quantize_file(
     dry_run: bool = False,
     n_threads: int = 0,
     progress: Progress | None = None,
-) -> list[Change]:
+) -> Changes:
     """Writes src to dst with its matrices in other types and returns what became of each tensor.
+
+    The list that is returned has a recipe, too: the choice with each matrix named, to save or to use again.
 
     recipe: a mix in any case ("Q4_K_M", "iq4_xs"): norms, routers, vectors and other small things stay, the rest gets
     the types that llama.cpp gives it; "W4A8" or "W4A16" is the mix of so many bits; "pure:Q4_K" puts every matrix into
     one type; "COPY" leaves the types; or a Recipe. A row that does not fit a type's block gets the next that does.
     rules: {name or regex: type}, the first that matches a tensor's name wins over the recipe; keep: the same for
     vectors too, a type of "" leaves what is there; both before the recipe's own. output_type, embedding_type: of the
-    output matrix and the token embedding.
+    output matrix and the token embedding. All four also hold where a recipe with max_size falls back to a smaller mix.
     imatrix: {tensor name: importance of each column, k or n_expert * k values >= 0}, or a file of them.
     target_bpw, target_size ("4GiB"): choose a type for every matrix so that the whole predicts best in so many bits per
     weight, or bytes of the file; the recipe's base is then not used. This measures what each type costs on text (a str,
@@ -111,13 +136,13 @@ def quantize_file(
     check_settable(metadata)
     how = Recipe(recipe) if isinstance(recipe, str) else replace(instance("recipe", recipe, Recipe, _RECIPE))
     how.check()
-    how.rules = [*as_rules(rules, "rules"), *how.rules]
+    own_rules = as_rules(rules, "rules")
+    how.rules = [*own_rules, *how.rules]
     how.keep = [*as_rules(keep, "keep"), *how.keep]
-    if output_type is not None:
-        how.output_type = QuantType.parse(output_type, "output_type").name
-    how.embedding_type = (
-        how.embedding_type if embedding_type is None else QuantType.parse(embedding_type, "embedding_type").name
-    )
+    own_output = None if output_type is None else QuantType.parse(output_type, "output_type").name
+    own_embedding = None if embedding_type is None else QuantType.parse(embedding_type, "embedding_type").name
+    smaller = [Recipe(base, [*own_rules], how.keep, own_output, own_embedding) for base in how.smaller]
+    how.output_type, how.embedding_type = own_output or how.output_type, own_embedding or how.embedding_type
     bits_wanted = None if target_bpw is None else bits_per_weight(target_bpw, "target_bpw")
     bytes_wanted = None if target_size is None else byte_size(target_size, "target_size")
     words = None if text is None else words_of("quantize_file: text", text)
@@ -139,8 +164,9 @@ def quantize_file(
                     raise _again(info.name, info.type.name)
         how, weights = measured(src, how, bits_wanted, bytes_wanted, words, sensitivity, weights, n_threads, progress)
     with gguf.open(src) as file:
-        how, chosen = _fit(how, file, bool(weights))
-        changes = [_change(info, chosen[name]) for name, info in file.tensors.items()]
+        how, chosen = _fit(how, smaller, file, bool(weights))
+        free = {name for name, info in file.tensors.items() if quantizable(info)}
+        changes = Changes((_change(info, chosen[name]) for name, info in file.tensors.items()), how, free)
         _judge(file.tensors, changes, allow_requantize, dry_run)
         overrides.check(file, metadata)
         columns = _columns(weights, file.tensors)
@@ -172,17 +198,26 @@ def _weights(imatrix: Mapping[str, Any] | PathLike | None) -> Mapping[str, Any]:
     return Imatrix.load(read_path("imatrix", imatrix))
 
 
-def _fit(how: Recipe, file: gguf.GGUFFile, has_imatrix: bool) -> tuple[Recipe, dict[str, Choice]]:
-    """The recipe, or the first of its smaller mixes that stays below its max_size, and what it chooses."""
+def _fit(
+    how: Recipe, smaller: list[Recipe], file: gguf.GGUFFile, has_imatrix: bool
+) -> tuple[Recipe, dict[str, Choice]]:
+    """The recipe, or the first of the smaller ones that stays below its max_size, and what it chooses."""
     numbers = Numbers.from_metadata(file.metadata)
     chosen = choose(how, file.tensors.values(), numbers, has_imatrix)
     if how.max_size is None:
         return how, chosen
     sizes = []
-    for recipe in (how, *(Recipe(base, keep=how.keep) for base in how.smaller)):
+    for recipe in (how, *smaller):
         chosen = choose(recipe, file.tensors.values(), numbers, has_imatrix)
         sizes.append(sum(_change(info, chosen[name]).nbytes for name, info in file.tensors.items()))
         if sizes[-1] <= how.max_size:
+            if recipe is not how and (len(how.rules), how.output_type, how.embedding_type) != (
+                len(recipe.rules), recipe.output_type, recipe.embedding_type,
+            ):  # fmt: skip
+                log.warning(
+                    "%s needs %s bytes, more than max_size: %s is taken, without the recipe's own rules and types",
+                    how.base, f"{sizes[0]:,}", recipe.base,
+                )  # fmt: skip
             return recipe, chosen
     raise ArgumentError(
         f"no mix of this recipe fits {how.max_size:,} bytes: {how.base} needs {sizes[0]:,}, the smallest {min(sizes):,}"

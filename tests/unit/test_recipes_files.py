@@ -4,8 +4,10 @@ import sys
 
 import pytest
 from model import tiny
+from typer.testing import CliRunner
 
 import pyggml
+from pyggml.cli.app import app
 from pyggml.recipes import Recipe, Rule, parse_recipe
 from pyggml.recipes.recipe import LAYER_NAMES, layer_numbers
 
@@ -160,3 +162,60 @@ def test_a_file_that_says_nothing_is_no_recipe(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(pyggml.ArgumentError, match=rf"{name}.*(says nothing; .* a line like|expected lines like) base"):
         pyggml.load_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [
+        ("Q8_0", dict(keep=[Rule("ffn_down")])),
+        ("Q4_K_M", dict(keep=[Rule("output")], output_type="q8_0")),
+        ("Q4_0", dict(keep={"norm": "f16"}, rules={"router": "q8_0"})),
+        ("pure:q5_0", dict(rules={"attention_key": "f16"})),
+        ("COPY", dict(rules={"ffn_up": "q8_0"}, embedding_type="q6_k")),
+        (Recipe("Q8_0", [Rule("ffn_up", "f16")], max_size=1_000_000, smaller=["Q4_K_S", "Q2_K"]), {}),
+        ("F16", {}),
+    ],
+)
+def test_the_recipe_of_what_was_chosen_makes_the_same_file(recipe, more, tmp_path):
+    src = tiny.write(
+        tmp_path / "x.gguf", "qwen2moe", n_embd=256, n_head=8, head_dim=32, n_ff=64, n_expert=3, n_expert_used=2,
+        n_ff_shared=256,
+    ).path  # fmt: skip
+    rows = pyggml.quantize_file(src, tmp_path / "a.gguf", recipe, **more)
+    assert any(r.new != r.old for r in rows)
+    (tmp_path / "r.toml").write_text(rows.recipe.to_toml())
+    again = pyggml.quantize_file(src, tmp_path / "b.gguf", pyggml.load_recipe(tmp_path / "r.toml"))
+    assert [(r.name, r.new) for r in again] == [(r.name, r.new) for r in rows]
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("options", ["Q8_0 --keep ffn_down", "--leave-output-tensor", "--keep-norm f16", "q4_0 --pure"])
+def test_the_command_saves_what_was_chosen(options, tmp_path):
+    src = tiny.write(tmp_path / "x.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256).path
+    for command in (f"{tmp_path}/a.gguf {options} --save-recipe {tmp_path}/r.toml",
+                    f"{tmp_path}/b.gguf --recipe {tmp_path}/r.toml"):  # fmt: skip
+        done = CliRunner().invoke(app, ["quantize", str(src), *command.split()], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+def test_what_the_call_says_holds_in_a_smaller_mix(tmp_path, caplog):
+    src = tiny.write(tmp_path / "x.gguf", n_embd=256, n_head=8, head_dim=32, n_ff=256, n_layer=2).path
+    own = dict(rules={"ffn_down": "f32"}, keep={"attention_key": "f16"}, output_type="q5_1", embedding_type="q8_0")
+    big, small = (
+        sum(r.nbytes for r in pyggml.quantize_file(src, "", base, **own, dry_run=True)) for base in ("Q8_0", "Q2_K")
+    )
+    recipe = Recipe("Q8_0", [Rule("ffn_up", "f32")], max_size=(big + small) // 2, smaller=["Q6_K", "Q2_K"])
+    rows = pyggml.quantize_file(src, "", recipe, **own, dry_run=True)
+    assert sum(r.nbytes for r in rows) <= recipe.max_size
+    kinds = {r.name: r.new for r in rows}
+    assert kinds["blk.1.ffn_down.weight"] == "f32"
+    assert kinds["blk.1.attn_k.weight"] == "f16"
+    assert kinds["output.weight"] == "q5_1"
+    assert kinds["token_embd.weight"] == "q8_0"
+    assert kinds["blk.1.ffn_up.weight"] != "f32"
+    assert "without the recipe's own rules" in caplog.text
+    caplog.clear()
+    recipe.rules = []
+    assert {r.name: r.new for r in pyggml.quantize_file(src, "", recipe, **own, dry_run=True)} == kinds
+    assert caplog.text == ""
