@@ -224,7 +224,7 @@ def test_a_mix_with_options(src, tmp_path):
     dst = tmp_path / "d.gguf"
     rows = pyggml.quantize_file(
         src.path, dst, "q4_k_m", output_type="Q8_0", keep={"layer_norm": "F16"}, rules={"attention_key": "q5_0"},
-        metadata={"general.name": "other", "llama.rope.freq_base": 20000.0, "tokenizer.ggml.merges": None},
+        metadata={"general.name": "other", "llama.rope.freq_base": 20000.0, "tokenizer.ggml.add_bos_token": None},
     )  # fmt: skip
     kinds = {r.name: r.new for r in rows}
     assert kinds["token_embd.weight"] == "q8_0"  # tied: the embedding is the output
@@ -238,7 +238,7 @@ def test_a_mix_with_options(src, tmp_path):
         assert file.metadata["general.name"] == "other"
         assert file.metadata.type_of("llama.rope.freq_base") == "f32"
         assert file.metadata["llama.rope.freq_base"] == 20000.0
-        assert "tokenizer.ggml.merges" not in file.metadata
+        assert "tokenizer.ggml.add_bos_token" not in file.metadata
 
 
 def test_importance_is_per_column_and_per_expert(tmp_path):
