@@ -51,27 +51,39 @@ class _Changed(Mapping[str, Any]):
 
 
 def check(file: gguf.GGUFFile, changes: Mapping[str, Any]) -> None:
-    """Raises ArgumentError where the file can be run and, with the changes, no more; warns of a key that is not there.
+    """Raises ArgumentError where the file can be run and, with the changes, no more.
 
-    changes: key -> value, None removes it.
+    changes: key -> value, None removes it. Warns of one that is not there, and where only the tokenizer is lost: token
+    ids still run.
     """
     for key, value in changes.items():
         if value is None and key not in file.metadata:
             log.warning("metadata: %s is to be removed, and the file has no such key", clip(key))
-    if not changes or _why_not(file, file.metadata, changes):
+    if not changes:
         return
-    why = _why_not(file, _Changed(file.metadata, changes), changes)
+    names, changed = ", ".join(map(clip, changes)), _Changed(file.metadata, changes)
+    why = "" if _no_model(file, file.metadata) else _no_model(file, changed)
     if why:
-        raise ArgumentError(f"metadata: with {', '.join(map(clip, changes))} changed, the file would not load: {why}")
+        raise ArgumentError(f"metadata: with {names} changed, the file would not load: {why}")
+    if any(key.startswith(_TOKENIZER) for key in changes) and not _no_tokenizer(file.metadata):
+        why = _no_tokenizer(changed)
+        if why:
+            log.warning("metadata: with %s changed, the file takes token ids only: %s", names, why)
 
 
-def _why_not(file: gguf.GGUFFile, metadata: Any, changes: Mapping[str, Any]) -> str:
-    """What a file with such metadata lacks to be run, "" for nothing; the tokenizer is judged if a change is of it."""
+def _no_model(file: gguf.GGUFFile, metadata: Any) -> str:
+    """What a file with such metadata lacks to be run; "" where nothing."""
     try:
-        made = build(file, arch.config(metadata))
-        check_vocab(metadata, made.n_vocab)
-        if any(key.startswith(_TOKENIZER) for key in changes):
-            tokenizer.from_metadata(metadata)
+        check_vocab(metadata, build(file, arch.config(metadata)).n_vocab)
+    except PyggmlError as error:
+        return str(error)
+    return ""
+
+
+def _no_tokenizer(metadata: Any) -> str:
+    """What such metadata lacks to make tokens of texts; "" where nothing."""
+    try:
+        tokenizer.from_metadata(metadata)
     except PyggmlError as error:
         return str(error)
     return ""

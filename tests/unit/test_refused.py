@@ -63,9 +63,7 @@ def test_a_chunk_that_the_context_cannot_hold_is_refused(m: Any) -> None:
     [
         ({"general.architecture": None}, "general.architecture is missing"),
         ({"llama.block_count": 2}, "belongs to layer 2, but the model has 2 layers"),
-        ({"general.name": "x", "tokenizer.ggml.tokens": None}, "the file holds no vocabulary"),
-        ({"tokenizer.ggml.tokens": ["a", "b"]}, "tokenizer.ggml"),
-        ({"tokenizer.ggml.bos_token_id": 10**6}, "tokenizer.ggml.bos_token_id is 1000000, the vocabulary has"),
+        ({"general.name": "x", "llama.attention.head_count": 7}, "llama.attention.head_count is 7"),
     ],
 )
 def test_metadata_that_would_keep_a_model_from_loading_is_refused(
@@ -74,6 +72,23 @@ def test_metadata_that_would_keep_a_model_from_loading_is_refused(
     with pytest.raises(ArgumentError, match=f"^metadata: with .* changed, the file would not load: .*{said}"):
         pyggml.quantize_file(BUNDLED, tmp_path / "x.gguf", "COPY", metadata=changes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tokenizer.ggml.tokens": None}, "the file holds no vocabulary"),
+        ({"tokenizer.ggml.bos_token_id": 10**6}, "tokenizer.ggml.bos_token_id is 1000000, the vocabulary has"),
+    ],
+)
+def test_metadata_that_costs_the_tokenizer_is_told(
+    changes: dict[str, Any], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pyggml.quantize_file(BUNDLED, tmp_path / "x.gguf", "COPY", metadata=changes)
+    assert "changed, the file takes token ids only: " in caplog.text
+    assert said in caplog.text
+    with pyggml.load(tmp_path / "x.gguf") as model:
+        assert np.isfinite(model.logits([1, 2])).all()
 
 
 def test_metadata_of_a_file_that_does_not_load_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
