@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from pyggml.errors import UnsupportedError
+from pyggml.keywords import known_only
 
 __all__ = ["cflags", "cmake_dir", "get_include", "libs"]
 
@@ -49,6 +50,7 @@ def _expand(text: str, variables: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+)\}", lambda match: variables[match.group(1)], text)
 
 
+@known_only
 def get_include() -> str:
     """The folder of pgg.h, for include_dirs; `from pyggml._native cimport ...` needs it too.
 

@@ -22,6 +22,7 @@ from pyggml.engine.build import N_BATCH, build, check_vocab
 from pyggml.engine.cache_type import cache_type
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.regular_file import PathLike
+from pyggml.keywords import known_only
 from pyggml.quant.types import QuantType, QuantTypeLike
 
 #: The parts parameters and bytes are counted in.
@@ -72,6 +73,7 @@ class Estimate:
         return display.facts(title, shown | {f"total as {k}": v for k, v in self.memory_at.items()})
 
 
+@known_only
 def estimate(path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: QuantTypeLike = "f16") -> Estimate:
     """What a model would take in memory with a context of n_ctx tokens (the trained length by default).
 

@@ -8,10 +8,12 @@ import sys
 from typing import Any
 
 from pyggml import _native, arch
+from pyggml.keywords import known_only
 
 _OTHERS = ("numpy", "jinja2", "tokenizers", "sentencepiece", "typer", "rich")
 
 
+@known_only
 def info() -> dict[str, Any]:
     """Versions, CPU level and why, threads, types, architectures, devices. Plain data, ready for JSON.
 

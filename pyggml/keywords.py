@@ -1,6 +1,7 @@
 """Keywords that a public call does not have: the error names what is meant, also by the names of other libraries.
 
-`known_only` puts it in front of a function; the table of other libraries' names is here and nowhere else.
+`known_only` puts it in front of a function, `methods_known_only` of a class's methods;
+the table of other libraries' names is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pyggml.errors import ArgumentTypeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+_ANY = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 _NO_GPU = "everything is computed on the CPU; leave it out"
 _BATCH = "how many tokens a step takes is chosen here; leave it out"
@@ -50,7 +54,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("embedding embeddings embedding_only pooling", "", _NOT_HERE),
     ("torch_dtype load_in_4bit load_in_8bit quantization_config trust_remote_code", "dtype",
      "a file's types are what they are; pyggml.quantize_file changes them"),
-    ("dtype", "kv_type", "a file's types are what they are; pyggml.quantize_file changes them"),
+    ("dtype", "kv_type type recipe", "a file's types are what they are; pyggml.quantize_file changes them"),
     ("max_new_tokens max_length max_gen_len max_token max_completion_tokens num_predict n_predict n_tokens",
      "max_tokens", "it is an argument of m.generate"),
     ("min_new_tokens min_length min_tokens ignore_eos", "", _NOT_HERE),
@@ -144,7 +148,7 @@ def hint(name: str, known: Collection[str]) -> str:
     if advice:
         return advice
     near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'nothing'}"
 
 
 def unknown(call: str, names: Iterable[str], known: Collection[str], more: str = "") -> ArgumentTypeError:
@@ -155,27 +159,51 @@ def unknown(call: str, names: Iterable[str], known: Collection[str], more: str =
     )
 
 
-def known_only(call: Callable[P, R]) -> Callable[P, R]:
-    """call, which answers unknown keywords and too many positions with ArgumentTypeError and a hint.
+def known_only(call: Callable[P, R], name: str = "") -> Callable[P, R]:
+    """call, which answers arguments that do not fit its signature with ArgumentTypeError and a hint.
 
-    What it takes is read from inspect.signature, so a `__signature__` set before counts.
+    Unknown keywords, too many positions, missing values, and those given twice. What it takes is read from
+    inspect.signature, so a `__signature__` set before counts. name: what messages call it, in place of its own.
     """
     parameters = list(inspect.signature(call).parameters.values())
-    most = sum(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in parameters)
-    names = [p.name for p in parameters if p.name != "self"]
-    own = int(parameters[0].name == "self")  # of the values without a name: one that nobody wrote
-    known = frozenset(names)
+    own = int(bool(parameters) and parameters[0].name in ("self", "cls"))  # of the values without a name: not written
+    ordered = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    most, names = len(ordered), [p.name for p in parameters[own:]]
+    known, needed = frozenset(names), [p.name for p in parameters[own:] if p.default is inspect.Parameter.empty]
+    said = name or call.__name__
 
     @functools.wraps(call)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if not kwargs.keys() <= known:
-            raise unknown(call.__name__, [name for name in kwargs if name not in known], names)
+            raise unknown(said, [name for name in kwargs if name not in known], names)
         if len(args) > most:
-            example = (names[most - own :] or names)[0]
             raise ArgumentTypeError(
-                f"{call.__name__}() got {len(args) - own} values without a name, it takes {most - own}; "
-                f"name the others: {call.__name__}(..., {example}=...)"
+                f"{said}() got {len(args) - own} values without a name, it takes {most - own}"
+                + (f"; name the others: {said}(..., {(names[most - own :] or names)[0]}=...)" if names else "")
             )
+        given = ordered[own : len(args)]
+        twice = [name for name in given if name in kwargs]
+        if twice:
+            raise ArgumentTypeError(f"{said}() got {twice[0]} twice, as value {given.index(twice[0]) + 1} and by name")
+        missing = [name for name in needed if name not in kwargs and name not in given]
+        if missing:
+            raise ArgumentTypeError(f"{said}() needs {' and '.join(missing)}: {said}({', '.join(needed)})")
         return call(*args, **kwargs)
 
     return checked
+
+
+def methods_known_only(kind: type[T]) -> type[T]:
+    """A class whose public methods are known_only, and its making too.
+
+    Those that take any keyword judge them themselves.
+    """
+    for name, held in list(vars(kind).items()):
+        call = held.__func__ if isinstance(held, classmethod | staticmethod) else held
+        if not inspect.isfunction(call) or (name[:1] == "_" and name != "__init__") or hasattr(call, "__wrapped__"):
+            continue
+        if any(p.kind in _ANY for p in inspect.signature(call).parameters.values()):
+            continue
+        made = known_only(call, kind.__name__ if name == "__init__" else "")
+        setattr(kind, name, made if call is held else type(held)(made))
+    return kind

@@ -86,6 +86,7 @@ def load(
     return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress, prefix_reuse)
 
 
+@keywords.methods_known_only
 class Model(Held):
     """Weights and plan of a file, shared by any number of threads. Made by `pyggml.load`; a context manager."""
 

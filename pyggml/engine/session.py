@@ -23,6 +23,7 @@ from pyggml.engine.prompts import Ids
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.atomic_file import replacing
 from pyggml.files.regular_file import RegularFile
+from pyggml.keywords import methods_known_only
 from pyggml.pickling import Held
 from pyggml.quant.types import QuantTypeLike
 from pyggml.shown import clip
@@ -39,6 +40,7 @@ class HasLoaded(Protocol):
     _loaded: Loaded
 
 
+@methods_known_only
 class Session(Held):
     """The state of one sequence. Use one session from one thread at a time; a model may have many.
 

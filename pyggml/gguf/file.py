@@ -39,6 +39,7 @@ from pyggml.gguf.format import (
     check_tensor_name,
 )
 from pyggml.gguf.metadata import Cursor, Metadata, read_entries
+from pyggml.keywords import known_only, methods_known_only
 from pyggml.pickling import Held
 from pyggml.quant.types import QuantType
 from pyggml.shown import clip
@@ -47,6 +48,7 @@ _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, one character, n_dims, one 
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
+@methods_known_only
 class TensorInfo(Held):
     """One tensor of a file: where it lies and what it is.
 
@@ -136,6 +138,7 @@ class TensorInfo(Held):
         return f"<TensorInfo {clip(self.name)} {self.type} {self.shape}, {self.nbytes} bytes>"
 
 
+@methods_known_only
 class GGUFFile(Held):
     """An open GGUF file; all parts of it where it is split.
 
@@ -246,6 +249,7 @@ class _Part:
         file.check_unchanged()
 
 
+@known_only
 def open(path: PathLike) -> GGUFFile:  # noqa: A001 - the module is the namespace: gguf.open
     """Opens a GGUF file of version 2 or 3; any part of a split one opens all parts.
 

@@ -79,6 +79,7 @@ def split_file(
     return [os.path.join(folder, name) for name in names]
 
 
+@known_only
 def merge_file(src: PathLike, dst: PathLike, *, progress: Progress | None = None) -> str:
     """Writes the split file that src is a part of (any part) as one file dst, and returns its path.
 

@@ -39,6 +39,7 @@ from pyggml.gguf.format import (
     check_tensor_name,
 )
 from pyggml.gguf.metadata import Cursor, Metadata, walk_value
+from pyggml.keywords import methods_known_only
 from pyggml.pickling import Held
 from pyggml.quant.tensor import Tensor
 from pyggml.quant.types import QuantType, QuantTypeLike
@@ -85,6 +86,7 @@ class _Tensor(NamedTuple):
     data: TensorData
 
 
+@methods_known_only
 class Writer(Held):
     """Collects metadata and tensors; close() writes them to a new file beside path and renames it over path.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pyggml import _native
+from pyggml.keywords import known_only
 from pyggml.numeric import minifloat
 from pyggml.quant.names import WIDTHS
 from pyggml.quant.types import QuantType
@@ -45,6 +46,7 @@ class Formats(list[Format]):
         return "\n".join(rows)
 
 
+@known_only
 def formats() -> Formats:
     """Every number format: GGUF's types, small floats, codebooks and integers.
 

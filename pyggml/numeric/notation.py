@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pyggml.arguments import text as read_text
 from pyggml.errors import ArgumentError
+from pyggml.keywords import known_only
 from pyggml.numeric.catalogue import code_bits
 from pyggml.quant.names import NOTATION, recipe_of_bits
 from pyggml.quant.types import QuantType, QuantTypeLike
@@ -36,6 +37,7 @@ class Notation:
         return QuantType.parse(self.recipe.removesuffix("_M"))
 
 
+@known_only
 def notation(text: str) -> Notation:
     """Reads W4A8 or W4A16G128, in any case. Raises ArgumentError.
 
@@ -49,6 +51,7 @@ def notation(text: str) -> Notation:
     return Notation(int(weight), int(activation), int(group) if group else None)
 
 
+@known_only
 def notation_of(kind: QuantTypeLike) -> Notation:
     """How a product with weights of a type is computed: block types with 8-bit activations, bf16 with 16, others 32.
 

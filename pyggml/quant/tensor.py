@@ -18,6 +18,7 @@ from pyggml import _native, display
 from pyggml.arguments import buffer, choice, floats, threads, whole, wrong_type
 from pyggml.arguments import shape as read_shape
 from pyggml.errors import ArgumentError, ArgumentIndexError, NumericError, ShapeError
+from pyggml.keywords import known_only, methods_known_only
 from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import clip, shown
 
@@ -28,6 +29,7 @@ _PLAIN: dict[str, np.dtype[Any]] = {
 """Types that numpy knows: shown as arrays without a copy."""
 
 
+@methods_known_only
 class Tensor:
     """shape (..., k) in type, over a buffer of exactly nbytes.
 
@@ -202,6 +204,7 @@ def as_float32(x: ArrayLike) -> NDArray[np.float32]:
     return cast(np.asarray(x), np.dtype(np.float32))
 
 
+@known_only
 def quantize(
     x: ArrayLike,
     type: QuantTypeLike,
@@ -237,6 +240,7 @@ def quantize(
     return Tensor(raw, kind, values.shape)
 
 
+@known_only
 def dequantize(raw: Any, type: QuantTypeLike, shape: Iterable[int]) -> NDArray[np.float32]:
     """Stored bytes -> float32 of shape.
 

@@ -25,7 +25,7 @@ from pyggml.files.atomic_file import replacing
 from pyggml.files.foreign import name_of, parse_json, read_bytes, reading, said
 from pyggml.files.texts import files_of
 from pyggml.gguf import TensorInfo
-from pyggml.keywords import known_only
+from pyggml.keywords import known_only, methods_known_only
 from pyggml.model import Model
 from pyggml.quant.tensor import naming
 from pyggml.quant.types import QuantType
@@ -79,6 +79,7 @@ class TensorCost:
         return math.prod(self.shape[:-1]) * QuantType.parse(kind).row_bytes(self.shape[-1])
 
 
+@methods_known_only
 @dataclass(slots=True)
 class Sensitivity:
     """Costs of all tensors that a recipe may change, by name; save() and load() keep them for later choices."""

@@ -32,6 +32,7 @@ from pyggml.arguments import text as is_text
 from pyggml.errors import ArgumentError, FileError, GGUFError, UnsupportedError
 from pyggml.files.foreign import name_of, read_bytes, reading, said
 from pyggml.files.texts import decode
+from pyggml.keywords import known_only
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
 from pyggml.shown import clip
 from pyggml.sizes import byte_size
@@ -44,6 +45,7 @@ _MAX_RULES = 4096
 _SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "embedding_type", "type": "base"}
 
 
+@known_only
 def load_recipe(path: PathLike) -> Recipe:
     """The recipe of a TOML file, or of the same tables as .yaml or .yml (which needs the pyyaml package).
 
@@ -67,6 +69,7 @@ def load_recipe(path: PathLike) -> Recipe:
         return made
 
 
+@known_only
 def parse_recipe(text: str) -> Recipe:
     """The recipe of TOML text.
 

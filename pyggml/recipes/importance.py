@@ -19,7 +19,7 @@ from pyggml.errors import ArgumentError, GGUFError
 from pyggml.files.foreign import name_of, reading
 from pyggml.files.regular_file import RegularFile
 from pyggml.files.texts import files_of
-from pyggml.keywords import known_only
+from pyggml.keywords import known_only, methods_known_only
 from pyggml.model import Model
 from pyggml.recipes.opened import ModelOrPath, opened
 from pyggml.recipes.watch import TextOrIds, Trial, chunking, chunks_of, words_of
@@ -34,6 +34,7 @@ _MAX_NAME = 4096
 Progress = Callable[[int, int], None]
 
 
+@methods_known_only
 class Imatrix(Mapping[str, NDArray[np.float32]]):
     """Tensor name -> importance of its columns, float32 (k,) or, for stacked experts, (n_expert * k,).
 
@@ -110,6 +111,7 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
             return made
 
 
+@known_only
 @known_only
 def imatrix(
     model: ModelOrPath,

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyggml.arguments import instance, list_of, mapping, text, texts, whole, whole_or_none, wrong_type
 from pyggml.errors import ArgumentError
+from pyggml.keywords import methods_known_only
 from pyggml.quant.types import QuantType
 from pyggml.recipes.patterns import compiled
 from pyggml.shown import clip, shown
@@ -40,6 +41,7 @@ VECTOR_NAMES = frozenset({"norm", "norms", "layer_norm", "bias"})
 """Those of them that speak of vectors, which other rules leave alone."""
 
 
+@methods_known_only
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Tensors and the type they get.
@@ -123,6 +125,7 @@ def _name(kind: Any, name: str) -> str:
     return "" if empty else QuantType.parse(kind, f"each type in {name}").name
 
 
+@methods_known_only
 @dataclass(slots=True)
 class Recipe:
     """What becomes of each tensor of a file.

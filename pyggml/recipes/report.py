@@ -19,6 +19,7 @@ from pyggml.arguments import PathLike, instance, list_of, text, text_or_none
 from pyggml.arguments import path as read_path
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.files.atomic_file import replacing
+from pyggml.keywords import known_only
 from pyggml.quant.types import QuantType
 from pyggml.recipes.survey import Surveyed, layers_of
 from pyggml.shown import clip
@@ -26,6 +27,7 @@ from pyggml.shown import clip
 PICTURES = (".png", ".svg", ".pdf")
 
 
+@known_only
 def write_report(rows: Sequence[Surveyed], path: PathLike, *, shown: str | None = None, title: str = "model") -> None:
     """Draws rows of survey() into an .html page, or a .png, .svg or .pdf picture, by the name of path.
 

@@ -8,6 +8,7 @@ and the first and last layers suffer most. Where a text of the user's domain is 
 from __future__ import annotations
 
 from pyggml.arguments import choice, text
+from pyggml.keywords import known_only
 from pyggml.recipes.recipe import Recipe, Rule
 from pyggml.sizes import byte_size
 
@@ -19,6 +20,7 @@ _SHARE = 0.75  # of the memory; the rest is for the cache, the arena and the sys
 USES = ("mobile", "server", "research", "max-quality")
 
 
+@known_only
 def strategy(use: str = "server", memory: str | int | None = None, hardware: str = "cpu") -> Recipe:
     """A readable, changeable Recipe for a use: "mobile", "server", "research" or "max-quality".
 

@@ -273,6 +273,21 @@ def test_every_public_call_is_met_here() -> None:
     assert sorted(set(CALLS) - set(found)) == [], "these are gone"
 
 
+OWN_KEYWORDS = ("numeric.encode", "Model.chat", "Model.render_chat")  # take any keyword, and judge it
+PLAIN = ("Completion", "QuantType", "Tensor.__")  # made by the package; Python's protocols
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CALLS if not name.startswith((*OWN_KEYWORDS, *PLAIN))))
+def test_a_misspelt_keyword_is_an_error_of_the_package(name: str) -> None:
+    held = found_calls()[name]
+    with pytest.raises(ArgumentTypeError, match=r"\w+\(\) has no argument 'nonesuch': (it takes|did you mean)"):
+        held(nonesuch=1)
+    needed = [p.name for p in parameters(name, held) if p.default is inspect.Parameter.empty]
+    if needed and inspect.isclass(held):
+        with pytest.raises(ArgumentTypeError, match=rf"needs {needed[0]}"):
+            held()
+
+
 def parameters(name: str, held: Any) -> list[inspect.Parameter]:
     fixed = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     every = inspect.signature(held).parameters.values()
