@@ -7,14 +7,21 @@ Nothing here knows files or architectures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyggml import _native
-from pyggml.errors import ShapeError, UnsupportedError
-from pyggml.quant.types import QuantType, QuantTypeLike
+import numpy as np
 
+from pyggml import _native
+from pyggml.arguments import buffer, flag, instance, list_of, number, text, whole
+from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
+from pyggml.quant.types import QuantType, QuantTypeLike
+from pyggml.shown import shown
+
+_FIELDS = {kind: {field.name: field for field in fields} for kind, fields in _native.op_table().items()}
+_MOST_BATCH, _MOST_CONTEXT = 1 << 20, 1 << 30  # of pgg_plan_freeze
+_MOST_FLOAT = float(np.finfo(np.float32).max)
 _ROPE_STYLES = {"norm": 0, "neox": 1}
 _ACTIVATIONS = {name: i for i, name in enumerate(_native.activations())}
 _GATINGS = {"softmax": 0, "sigmoid": 1, "softmax_chosen": 2}
@@ -55,6 +62,9 @@ class Rope:
     beta_slow: float = 1.0
     factors: Weight | None = None
 
+    def __post_init__(self) -> None:
+        _word("kind of rope", self.kind, _ROPE_STYLES)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -77,27 +87,53 @@ class Graph:
 
     def __init__(self) -> None:
         self.plan = _native.Plan()
-        self._weights: dict[str, int] = {}
+        self._weights: dict[str, tuple[int, Weight]] = {}
         self._n_ops = 0
 
     def _weight(self, w: Weight) -> int:
-        index = self._weights.get(w.name)
+        """Its number in the plan. Raises ArgumentError where another weight has its name."""
+        index, first = self._weights.get(w.name, (None, w))
         if index is None:
-            index = self._weights[w.name] = self.plan.weight(w.name, w.type_id, w.data, w.rows * w.n_stack, w.cols)
+            index = self.plan.weight(w.name, w.type_id, w.data, w.rows * w.n_stack, w.cols)
+            self._weights[w.name] = index, w
+        elif first is not w and not _same(first, w):
+            raise ArgumentError(
+                f"{w.name} is already the name of another weight of this graph, {_stored(first)}; this one is "
+                f"{_stored(w)}: give each a name of its own"
+            )
         return index
 
     def _op(self, kind: str, name: str, **fields: Node | Weight | float | None) -> Node:
         """Appends an op by the names of its fields in native/core/ops.def."""
-        values = {key: self._number(value) for key, value in fields.items()}
-        index = self.plan.op(kind, name or f"{kind}.{self._n_ops}", **values)
+        name = text("name", name) or f"{kind}.{self._n_ops}"
+        values = {key: self._value(name, _FIELDS[kind][key], value) for key, value in fields.items()}
+        index = self.plan.op(kind, name, **values)
         self._n_ops += 1
         rows, cols = self.plan.node_shape(index)
         return Node(self, index, rows, cols)
 
-    def _number(self, value: Node | Weight | float | None) -> float | None:
-        if isinstance(value, Node):
-            return value.index
-        return self._weight(value) if isinstance(value, Weight) else value
+    def _value(self, name: str, field: _native.OpField, value: Any) -> float | None:
+        """A field as the plan takes it; its range and whether it may be absent are judged there."""
+        label = f"{name}: {field.name}"
+        if value is None:
+            return None
+        if field.kind == "node":
+            return self._index(label, value)
+        if field.kind == "weight":
+            return self._weight(instance(label, value, Weight, "a Weight"))
+        if field.kind == "float":
+            return value if type(value) is float else number(label, value, -_MOST_FLOAT, _MOST_FLOAT)
+        if (field.low, field.high) == (0, 1):
+            return flag(label, value)
+        fits = -(2**31) <= whole(label, value, -(2**63)) < 2**31
+        return whole(label, value, -(2**31) if fits else field.low, 2**31 - 1 if fits else field.high)
+
+    def _index(self, label: str, node: Any) -> int:
+        """The number of a node of this graph."""
+        found = instance(label, node, Node, "a Node")
+        if found.graph is not self:
+            raise ArgumentError(f"{label} is a node of another Graph; build it in this one")
+        return found.index
 
     def embed(self, table: Weight, n_embd: int, name: str = "embed") -> Node:
         """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd); zeros for -1 in a plan with an input too."""
@@ -110,14 +146,14 @@ class Graph:
 
     def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
         """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg)."""
-        _expect(w, 1, x.cols if seg is None else seg)
+        _expect(w, 1, _cols("x", x) if seg is None else seg)
         return self._op("rms_norm", name or _stem(w), x=x, w=w, seg=w.cols, eps=eps)
 
     def layer_norm(
         self, x: Node, w: Weight | None, bias: Weight | None, eps: float, seg: int | None = None, name: str = ""
     ) -> Node:
         """(x - mean) / sqrt(variance + eps) * w + bias over whole rows, or over each run of seg values of a row."""
-        run = x.cols if seg is None else seg
+        run = _cols("x", x) if seg is None else seg
         for each in (w, bias):
             if each is not None:
                 _expect(each, 1, run)
@@ -125,7 +161,7 @@ class Graph:
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
         """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
-        _expect(w, m, x.cols)
+        _expect(w, m, _cols("x", x))
         return self._op("matmul", name or _stem(w), x=x, w=w, bias=bias)
 
     def add(self, a: Node, b: Node, name: str = "") -> Node:
@@ -146,6 +182,7 @@ class Graph:
 
     def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
         """Turns the first n_rot values of every head of x (tokens, n_head * head_dim) by its position."""
+        how = instance("how", how, Rope, "a Rope")
         return self._op(
             "rope",
             name,
@@ -192,10 +229,11 @@ class Graph:
         """
         if sinks is not None:
             _expect(sinks, 1, n_head)
+        n_head, n_head_kv = (whole(n, v, -(2**31)) for n, v in (("n_head", n_head), ("n_head_kv", n_head_kv)))
         keys, values = layer if keys is None else keys, layer if values is None else values
-        k_dim = (q.cols // max(n_head, 1)) if k is None else k.cols // max(n_head_kv, 1)
+        k_dim = (_cols("q", q) // max(n_head, 1)) if k is None else _cols("k", k) // max(n_head_kv, 1)
         if v is not None:
-            v_dim = v.cols // max(n_head_kv, 1)
+            v_dim = _cols("v", v) // max(n_head_kv, 1)
         return self._op(
             "attention",
             name or f"blk.{layer}.attention",
@@ -230,8 +268,8 @@ class Graph:
         Before the text there is nothing. What the next step needs is kept as the state of layer, in rows of type: f32,
         f16 or bf16. x is rounded to it before it is multiplied, so that pieces of a text and the whole agree.
         """
-        if w.n_stack != 1 or w.rows != x.cols:
-            raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({x.cols}, taps)")
+        if instance("w", w, Weight, "a Weight").n_stack != 1 or w.rows != _cols("x", x):
+            raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({_cols('x', x)}, taps)")
         kept = QuantType.parse(type, "type").id
         return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
 
@@ -245,12 +283,17 @@ class Graph:
 
     def cols(self, x: Node, start: int, n: int, seg: int | None = None, name: str = "") -> Node:
         """Columns [start, start + n) of x, or of each run of seg columns -> (rows, n for each run)."""
-        return self._op("cols", name, x=x, seg=x.cols if seg is None else seg, start=start, n=n)
+        return self._op("cols", name, x=x, seg=_cols("x", x) if seg is None else seg, start=start, n=n)
 
     def concat(self, a: Node, b: Node, a_seg: int | None = None, b_seg: int | None = None, name: str = "") -> Node:
         """a and b side by side, or run by run: a_seg columns of a, b_seg of b, and so on; one run of b serves all."""
         return self._op(
-            "concat", name, a=a, b=b, a_seg=a.cols if a_seg is None else a_seg, b_seg=b.cols if b_seg is None else b_seg
+            "concat",
+            name,
+            a=a,
+            b=b,
+            a_seg=_cols("a", a) if a_seg is None else a_seg,
+            b_seg=_cols("b", b) if b_seg is None else b_seg,
         )
 
     def softmax(self, x: Node, name: str = "") -> Node:
@@ -274,7 +317,14 @@ class Graph:
         a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone.
         """
         return self._op(
-            "route", name, logits=logits, bias=bias, n_used=n_used, gating=_GATINGS[gating], norm=norm, scale=scale
+            "route",
+            name,
+            logits=logits,
+            bias=bias,
+            n_used=n_used,
+            gating=_word("gating", gating, _GATINGS),
+            norm=norm,
+            scale=scale,
         )
 
     def experts(
@@ -285,7 +335,13 @@ class Graph:
         gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); routing is what route()
         made.
         """
-        for w, rows, cols in ((gate, gate.rows, x.cols), (up, gate.rows, x.cols), (down, down.rows, gate.rows)):
+        for part, given in (("gate", gate), ("up", up), ("down", down)):
+            instance(part, given, Weight, "a Weight")
+        for w, rows, cols in (
+            (gate, gate.rows, _cols("x", x)),
+            (up, gate.rows, _cols("x", x)),
+            (down, down.rows, gate.rows),
+        ):
             if (w.n_stack, w.rows, w.cols) != (gate.n_stack, rows, cols):
                 raise ShapeError(
                     f"{w.name} is ({w.n_stack}, {w.rows}, {w.cols}), expected ({gate.n_stack}, {rows}, {cols})"
@@ -308,24 +364,52 @@ class Graph:
 
         out: the node that steps return, or several: a session returns the first, or the one whose number it was given.
         """
-        for node in (out,) if isinstance(out, Node) else out:
-            self.plan.output(node.index)
+        outputs = [out] if isinstance(out, Node) else list_of("out", out, "a Node or a list of them")
+        indices = [self._index("out", node) for node in outputs]
+        n_batch, n_ctx = whole("n_batch", n_batch, 1, _MOST_BATCH), whole("n_ctx", n_ctx, 1, _MOST_CONTEXT)
+        keep_all = flag("keep_all", keep_all)
+        for index in indices:
+            self.plan.output(index)
         self.plan.freeze(n_batch, n_ctx, keep_all)
+        self._weights.clear()  # the plan holds what it needs
         return self.plan
+
+
+def _cols(label: str, node: Node) -> int:
+    return instance(label, node, Node, "a Node").cols
+
+
+def _same(a: Weight, b: Weight) -> bool:
+    """Whether two weights have the same type, shape and bytes."""
+    if (a.type_id, a.rows * a.n_stack, a.cols) != (b.type_id, b.rows * b.n_stack, b.cols):
+        return False
+    if a.data is b.data:
+        return True
+    x, y = buffer(a.name, a.data), buffer(b.name, b.data)
+    return (x.ctypes.data, x.size) == (y.ctypes.data, y.size) or np.array_equal(x, y)
+
+
+def _stored(w: Weight) -> str:
+    return f"{QuantType.parse(w.type_id).name} ({w.rows * w.n_stack}, {w.cols})"
 
 
 def _expect(w: Weight, rows: int | None, cols: int) -> None:
     """Where the model's own numbers say what a matrix must be, the message should name the matrix."""
-    if w.n_stack != 1:
+    if instance("a weight", w, Weight, "a Weight").n_stack != 1:
         raise ShapeError(f"{w.name} is a stack of {w.n_stack} matrices, expected one")
     if w.cols != cols or (rows is not None and w.rows != rows):
         raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({'m' if rows is None else rows}, {cols})")
 
 
 def _activation(name: str) -> int:
-    if name not in _ACTIVATIONS:
-        raise UnsupportedError(f"there is no activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name]
+    return _word("activation", name, _ACTIVATIONS)
+
+
+def _word(what: str, name: str, known: Mapping[str, int]) -> int:
+    """The number of a word."""
+    if not isinstance(name, str) or name not in known:
+        raise UnsupportedError(f"there is no {what} {shown(name)}; known: {', '.join(known)}")
+    return known[name]
 
 
 def _stem(w: Weight) -> str:

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.errors import ArgumentError, ShapeError
-from pyggml.graph import Graph, Node, Weight
+from pyggml.errors import ArgumentError, PyggmlError, ShapeError
+from pyggml.graph import Graph, Node, Rope, Weight
 
 F32 = NDArray[np.float32]
 RNG = np.random.default_rng(11)
@@ -132,3 +132,65 @@ def test_what_does_not_fit_is_refused() -> None:
         g.layer_norm(x, weight("w", np.ones((1, 5), np.float32)), None, 1e-5)
     with pytest.raises(ArgumentError, match="cap is 0, expected a finite number > 0"):
         g.softcap(x, 0.0)
+
+
+def square(values: F32) -> Weight:
+    return Weight("a", 0, len(values), len(values), np.ascontiguousarray(values, np.float32))
+
+
+def test_a_name_is_of_one_weight() -> None:
+    eye = np.eye(4, dtype=np.float32)
+    g = Graph()
+    x = g.input(4)
+    first = g.matmul(square(eye), x)
+    with pytest.raises(
+        ArgumentError, match=r"a is already the name of another weight .*, f32 \(4, 4\); this one is f32"
+    ):
+        g.matmul(square(2 * eye), x)
+    with pytest.raises(ArgumentError, match=r"this one is f32 \(1, 4\)"):
+        g.rms_norm(x, weight("a", np.ones((1, 4), np.float32)), 1e-5)
+    plan = g.finish(g.add(first, g.matmul(square(eye.copy()), x)), 8, 64)  # the same bytes are the same weight
+    session = _native.Session(plan, 64, 0)
+    rows = RNG.normal(0, 1, (3, 4)).astype(np.float32)
+    assert np.array_equal(session.step(None, 3, 1, rows=rows), 2 * rows)
+    session.close()
+
+
+def test_nodes_are_of_one_graph() -> None:
+    g, other = Graph(), Graph()
+    x, y = g.input(4), other.input(4)
+    for make in (lambda: g.add(x, y), lambda: x + y, lambda: y * x, lambda: g.concat(y, x), lambda: g.finish(y, 8, 64)):
+        with pytest.raises(ArgumentError, match="is a node of another Graph"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("make", "say"),
+    [
+        (lambda g, x, w: g.conv(x, w, layer=1.5), r"a: state must be a whole number.*, got 1\.5"),
+        (lambda g, x, w: g.conv(x, w, layer=True), "a: state must be a whole number.*, got True"),
+        (lambda g, x, w: g.conv(x, w, layer=2**40), "a: state must be a whole number from 0 to 65535"),
+        (lambda g, x, w: g.cols(x, "0", 1), "start must be a whole number"),
+        (lambda g, x, w: g.attention(x, x, x, layer=0, n_head=1.0, n_head_kv=1, scale=1.0), "n_head must be a whole"),
+        (lambda g, x, w: g.attention(x, x, x, layer=0, n_head=1, n_head_kv=1, scale="1"), "scale must be a number"),
+        (lambda g, x, w: g.attention(x, x, x, layer=0, n_head=1, n_head_kv=1, scale=1.0, causal=2), "True or False"),
+        (lambda g, x, w: g.scale(x, 10**400), "factor must be a number"),
+        (lambda g, x, w: g.matmul(x, x), "must be a Weight"),
+        (lambda g, x, w: g.matmul(w, w), "x must be a Node"),
+        (lambda g, x, w: g.add(x, 3), "b must be a Node"),
+        (lambda g, x, w: g.rope(x, Rope("nonesuch", 4), 1, 4), "no kind of rope 'nonesuch'; known: norm, neox"),
+        (lambda g, x, w: g.rope(x, "norm", 1, 4), "how must be a Rope"),
+        (lambda g, x, w: g.route(x, 1, gating="x"), "no gating 'x'; known: softmax, sigmoid"),
+        (lambda g, x, w: g.activate(x, ["silu"]), "no activation"),
+        (lambda g, x, w: g.scale(x, 2.0, name=3), "name must be text"),
+        (lambda g, x, w: g.finish(x, 8, 2**40), "n_ctx must be a whole number from 1 to 1073741824"),
+        (lambda g, x, w: g.finish(x, 8.0, 64), "n_batch must be a whole number"),
+        (lambda g, x, w: g.finish(3, 8, 64), "out must be a Node or a list of them"),
+        (lambda g, x, w: g.finish([x, 3], 8, 64), "out must be a Node"),
+        (lambda g, x, w: g.finish([], 8, 64), "output"),
+    ],
+)
+def test_what_is_no_number_node_or_word_is_refused(make: Callable[[Graph, Node, Weight], Node], say: str) -> None:
+    g = Graph()
+    with pytest.raises(PyggmlError, match=say):
+        make(g, g.input(4), square(np.eye(4, dtype=np.float32)))
