@@ -24,16 +24,7 @@ def perplexity(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A text file; - is stdin.")] = None,
     model: options.ModelOpt = None,
     text: options.Text = None,
-    ctx: Annotated[
-        int | None,
-        typer.Option(
-            "--ctx",
-            "-c",
-            "--ctx-size",
-            "--n-ctx",
-            help="Tokens in a chunk, whose second half is scored; default: 512, or what the model was trained for.",
-        ),
-    ] = None,
+    ctx: options.ScoredChunk = None,
     threads: options.Threads = None,
     kv_type: options.KvType = "f16",
     as_json: options.AsJson = False,

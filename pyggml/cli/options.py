@@ -20,18 +20,18 @@ ModelOpt = Annotated[Path | None, typer.Option("--model", "-m", help="The model,
 Threads = Annotated[
     int | None, typer.Option("--threads", "-t", help="Threads; default: the cores this process may use.", min=0)
 ]
+_CTX = ("--ctx", "-c", "--ctx-size", "--n-ctx")
 Context = Annotated[
     int | None,
+    typer.Option(*_CTX, "--num-ctx", help="Context in tokens; 0 and default: what the model was trained for."),
+]
+Chunk = Annotated[int, typer.Option(*_CTX, help="Tokens in a chunk.")]
+ScoredChunk = Annotated[
+    int | None,
     typer.Option(
-        "--ctx",
-        "-c",
-        "--ctx-size",
-        "--n-ctx",
-        "--num-ctx",
-        help="Context in tokens; 0 and default: what the model was trained for.",
+        *_CTX, help="Tokens in a chunk, whose second half is scored; default: 512, or what the model was trained for."
     ),
 ]
-Chunk = Annotated[int, typer.Option("--ctx", "-c", "--ctx-size", "--n-ctx", help="Tokens in a chunk.")]
 Chunks = Annotated[int | None, typer.Option("--chunks", "--n-chunk", help="At most so many chunks.")]
 KvType = Annotated[
     str, typer.Option("--kv-type", "--cache-type", help=f"Type of the key/value cache: {', '.join(CACHE_TYPES)}.")
