@@ -84,6 +84,23 @@ def repo_root() -> Path:
     return ROOT
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        from pyggml import _native
+
+        metafunc.parametrize("isa", _native.isa_levels(), indirect=True)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each CPU level of this machine in turn, forced while the test runs."""
+    from pyggml import _native
+
+    _native.isa_force(request.param)
+    yield request.param
+    _native.isa_force(None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,6 @@ from pyggml.graph import Graph, Node, Weight
 IDS = np.array([256, *range(40)], np.int32)
 LOGITS, EMBEDDING = 0, 1
 F32 = 0  # as a type of caches
-
-
-@pytest.fixture(params=_native.isa_levels())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _native.isa_force(request.param)
-    yield request.param
-    _native.isa_force(None)
 
 
 def planned(path: Path, several: bool, n_batch: int = 64, keep_all: bool = False) -> _native.Plan:

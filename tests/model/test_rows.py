@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,6 @@ N, COLS, TAPS = 40, 200, 4
 RNG = np.random.default_rng(8)
 X = RNG.normal(0, 1, (N, COLS)).astype(np.float32)
 W = RNG.normal(0, 1, (COLS, TAPS)).astype(np.float32)
-
-
-@pytest.fixture(params=_native.isa_levels())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _native.isa_force(request.param)
-    yield request.param
-    _native.isa_force(None)
 
 
 def plan_of(type: str, n_batch: int = 512) -> _native.Plan:

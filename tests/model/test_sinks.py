@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,6 @@ COLS = HEADS * K + HEADS_KV * (K + V)
 RNG = np.random.default_rng(3)
 SINKS = RNG.normal(0, 3, (1, HEADS)).astype(np.float32)
 CACHES = {"f32": (0, 1e-5), "f16": (1, 4e-3), "bf16": (30, 2e-2), "q8_0": (8, 3e-2), "q4_0": (2, 0.4)}
-
-
-@pytest.fixture(params=_native.isa_levels())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _native.isa_force(request.param)
-    yield request.param
-    _native.isa_force(None)
 
 
 def sinks_of(values: NDArray[Any] = SINKS) -> Weight:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,13 +14,6 @@ from pyggml.graph import Graph, Node, Rope, Weight
 
 F32 = NDArray[np.float32]
 RNG = np.random.default_rng(11)
-
-
-@pytest.fixture(params=_native.isa_levels())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _native.isa_force(request.param)
-    yield request.param
-    _native.isa_force(None)
 
 
 def weight(name: str, values: F32) -> Weight:
