@@ -21,6 +21,7 @@ from pyggml.gguf.format import align_up
 from pyggml.quant.types import QuantType
 from pyggml.recipes.choose import Numbers, choose, quantizable
 from pyggml.recipes.costs import Sensitivity, TensorCost, candidates
+from pyggml.recipes.matching import Rules
 from pyggml.recipes.recipe import Recipe, Rule
 
 log = logging.getLogger("pyggml")
@@ -169,7 +170,7 @@ def _room_for(
 ) -> _Room:
     numbers = Numbers.from_metadata(file.metadata)
     asked = choose(recipe, file.tensors.values(), numbers)
-    matchers = [rule.matcher(numbers.n_layer) for rule in (*recipe.keep, *recipe.rules)]
+    rules = Rules((*recipe.keep, *recipe.rules), numbers.n_layer)
     forced = {"output.weight": recipe.output_type, "token_embd.weight": recipe.embedding_type}
     if "output.weight" not in file.tensors:
         forced["token_embd.weight"] = recipe.embedding_type or recipe.output_type
@@ -178,7 +179,7 @@ def _room_for(
     fixed = 0
     for name, info in file.tensors.items():
         cost = costs.tensors.get(name)
-        theirs = forced.get(name) or any(matches(name) for matches in matchers)
+        theirs = forced.get(name) or rules.first(name) is not None
         if cost is not None and not theirs and tuple(cost.shape) != info.shape:
             raise ArgumentError(
                 f"{name} is {info.shape}, but was measured as {tuple(cost.shape)}: another model's costs"

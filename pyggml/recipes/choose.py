@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.numeric.notation import notation
 from pyggml.quant.names import is_format, is_notation
 from pyggml.quant.types import QuantType
+from pyggml.recipes.matching import Rules
 from pyggml.recipes.mixes import ALIASES, COPY, FALLBACK, FLOATS, MIXES, ROWS
 from pyggml.recipes.recipe import VECTOR_NAMES, Recipe, Rule
 
@@ -148,18 +149,17 @@ def choose(recipe: Recipe, tensors: Iterable[Named], numbers: Numbers, has_imatr
     }
     if all(t.name != "output.weight" for t in every):
         forced["token_embd.weight"] = forced["token_embd.weight"] or forced["output.weight"]
-    keep = [(rule.matcher(numbers.n_layer), rule) for rule in recipe.keep]
-    rules = [(rule.matcher(numbers.n_layer), rule) for rule in recipe.rules]
+    keep, rules = Rules(recipe.keep, numbers.n_layer), Rules(recipe.rules, numbers.n_layer)
     made = {}
     for t in every:
-        kept, rule = _first(keep, t.name), _first(rules, t.name)
+        kept, rule = keep.first(t.name), rules.first(t.name)
         if kept is not None:
             made[t.name] = _kept(t, kept)
         elif not _is_matrix(t):
             named = rule is not None and rule.match.strip().lower() in VECTOR_NAMES
             made[t.name] = _kept(t, rule) if rule is not None and named else Choice(t.type)
         elif rule is not None:
-            made[t.name] = fitting(QuantType.parse(rule.type), t.shape[-1])
+            made[t.name] = fitting(QuantType.parse(rule.type), t.shape[-1]) if rule.type else Choice(t.type, "kept")
         elif _KEPT.search(t.name):
             made[t.name] = Choice(t.type)
         else:
@@ -193,10 +193,6 @@ def _kept(t: Named, rule: Rule) -> Choice:
     if kind.is_block and not _is_matrix(t):
         return Choice(t.type, f"a vector stays {t.type.name}")
     return fitting(kind, t.shape[-1])
-
-
-def _first(rules: Sequence[tuple[Callable[[str], bool], Rule]], name: str) -> Rule | None:
-    return next((rule for matches, rule in rules if matches(name)), None)
 
 
 def _layer(name: str) -> int:

@@ -42,7 +42,7 @@ CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
     "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16", "f32",
 )  # fmt: skip
-_MAX_FILE, _MAX_VALUES = 64 << 20, 1 << 21  # of what save() writes
+_MAX_FILE, _MAX_VALUES = 256 << 20, 1 << 23  # of what save() writes: all types of as many tensors as a file has
 _SAMPLE = 2 << 20  # values of a tensor that errors are measured on
 _KEPT_LOGITS = 64 << 20  # values of the reference's distributions kept at once
 
@@ -89,10 +89,15 @@ class Sensitivity:
     sources: tuple[str, ...] = field(default=(), repr=False, compare=False)  # files of model, text, imatrix
 
     def save(self, path: PathLike) -> None:
-        """Writes JSON. Raises ArgumentError where path is one of the files that were read or cannot be written."""
-        text = json.dumps([asdict(t) for t in self.tensors.values()], indent=1)
+        """Writes JSON. Raises ArgumentError where path is one of the files that were read or cannot be written, and for
+        costs that load() would refuse."""
+        raw = json.dumps([asdict(t) for t in self.tensors.values()], indent=1).encode() + b"\n"
+        try:
+            _read(raw)
+        except _UNREADABLE as e:
+            raise ArgumentError(f"these costs cannot be saved, they could not be read again: {said(e)}") from None
         with replacing(path, ArgumentError, self.sources) as out:
-            out.write(text.encode() + b"\n")
+            out.write(raw)
 
     @staticmethod
     def load(path: PathLike) -> Sensitivity:
@@ -100,13 +105,21 @@ class Sensitivity:
         path = read_path("path", path)
         with reading(path, "sensitivity file", ArgumentError):
             try:
-                rows = parse_json(read_bytes(path, _MAX_FILE, "a sensitivity file"), _MAX_VALUES)
-                made = {row["name"]: _cost(row) for row in rows}
+                made = _read(read_bytes(path, _MAX_FILE, "a sensitivity file"))
             except FileError:
                 raise
-            except (GGUFError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as e:
+            except _UNREADABLE as e:
                 raise ArgumentError(f"{name_of(path)} is no sensitivity file: {said(e)}") from None
         return Sensitivity(made, path)
+
+
+_UNREADABLE = (GGUFError, AttributeError, ValueError, KeyError, TypeError, RecursionError)
+
+
+def _read(raw: bytes) -> dict[str, TensorCost]:
+    if len(raw) > _MAX_FILE:
+        raise GGUFError(f"it has {len(raw)} bytes, a sensitivity file has at most {_MAX_FILE}")
+    return {row["name"]: _cost(row) for row in parse_json(raw, _MAX_VALUES)}
 
 
 def _cost(row: Mapping[str, Any]) -> TensorCost:

@@ -24,6 +24,7 @@ import difflib
 import importlib
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pyggml.arguments import PathLike
@@ -33,15 +34,15 @@ from pyggml.errors import ArgumentError, FileError, GGUFError, UnsupportedError
 from pyggml.files.foreign import name_of, read_bytes, reading, said
 from pyggml.files.texts import decode
 from pyggml.keywords import known_only
-from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, as_rules
+from pyggml.recipes.recipe import LAYER_NAMES, MAX_RULES, MAX_TOML, Recipe, Rule, as_rules, check_count
 from pyggml.shown import clip
 from pyggml.sizes import byte_size
 
 _TEXTS = ("base", "output_type", "embedding_type", "note")
 _KEYS = (*_TEXTS, "types", "rules", "keep", "max_size", "smaller")
-_MAX_TOML, _MAX_YAML = 1 << 18, 1 << 15  # characters; the reader of YAML is slow
+_MAX_YAML = 1 << 15  # characters; the reader of YAML is slow
 _MAX_FLOW, _MAX_DEPTH = 64, 16
-_MAX_RULES = 4096
+_MAX_DOTS, _MAX_LINES = 4096, 8 * MAX_RULES
 _SPELLINGS = {"output": "output_type", "lm_head": "output_type", "embedding": "embedding_type", "type": "base"}
 
 
@@ -54,7 +55,7 @@ def load_recipe(path: PathLike) -> Recipe:
     path = read_path("path", path)
     with reading(path, "recipe", ArgumentError):
         try:
-            raw = read_bytes(path, _MAX_TOML, "a recipe")
+            raw = read_bytes(path, MAX_TOML, "a recipe")
         except FileError:
             raise
         except GGUFError as e:
@@ -101,8 +102,7 @@ def recipe_of(told: dict[str, Any]) -> Recipe:
         raise ArgumentError('types must be a table of lines like attention_value = "q6_k"')
     if not isinstance(smaller, list) or not all(isinstance(base, str) for base in smaller):
         raise ArgumentError('smaller must be a list of mixes like ["Q4_K_S", "Q3_K_M"]')
-    if len(types) + sum(len(told[key]) for key in ("rules", "keep") if isinstance(told.get(key), list)) > _MAX_RULES:
-        raise ArgumentError(f"a recipe has at most {_MAX_RULES} rules")
+    check_count([*types, *_matches(told.get("rules")), *_matches(told.get("keep"))])
     made = Recipe(
         told.get("base", "Q4_K_M"), [*_rules(told.get("rules", []), "rules"), *as_rules(types)],
         _keep(told.get("keep", [])), told.get("output_type"), told.get("embedding_type"), told.get("note", ""),
@@ -110,6 +110,13 @@ def recipe_of(told: dict[str, Any]) -> Recipe:
     )  # fmt: skip
     made.check()
     return made
+
+
+def _matches(told: Any) -> list[str]:
+    """What the rows of [[rules]], or what keep holds in any of its forms, say of names; "" for nonsense."""
+    rows = told if isinstance(told, list | dict) else ()
+    found = (row.get("match", row.get("name")) if isinstance(row, dict) else row for row in rows)
+    return [each if isinstance(each, str) else "" for each in found]
 
 
 def _keep(told: Any) -> list[Rule]:
@@ -157,6 +164,8 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 _OPENINGS = re.compile(r"\"\"\"|\'\'\'|[\"\'#]")
+_MAX_WORD = 1 << 16
+_LONG = re.compile(rf"[^=,\[\]{{}}\n]{{{_MAX_WORD}}}")
 _DOTTED = re.compile(r"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){9}")
 
 
@@ -183,16 +192,29 @@ def _string_end(text: str, at: int, quote: str) -> int:
 
 def _check_size(text: str) -> None:
     """Raises ArgumentError for TOML whose reader would take time or memory without bound: too long or too deep."""
-    if len(text) > _MAX_TOML:
-        raise ArgumentError(f"a recipe of {len(text)} characters; at most {_MAX_TOML}")
+    if len(text) > MAX_TOML:
+        raise ArgumentError(f"a recipe of {len(text)} characters; at most {MAX_TOML}")
+    _check_counts(text, (("lines", "\n", _MAX_LINES), ("quotes and comments", "\"'#", 2 * _MAX_LINES)))
     bare = _bare(text)
     if _DOTTED.search(bare):
         raise ArgumentError("a key is nested deeper than 8")
+    _check_counts(bare, (("dots outside of texts", ".", _MAX_DOTS), ("values", "=,", _MAX_LINES),
+                         ("tables", "[{", 3 * MAX_RULES)))  # fmt: skip
+    if _LONG.search(bare):
+        raise ArgumentError(f"a word is longer than the {_MAX_WORD} characters that it has at most outside of texts")
     depth = 0
     for bracket in re.findall(r"[\[\]{}]", bare):
         depth = max(depth + (1 if bracket in "[{" else -1), 0)
         if depth > _MAX_DEPTH:
             raise ArgumentError(f"a value is nested deeper than {_MAX_DEPTH}")
+
+
+def _check_counts(text: str, kinds: Iterable[tuple[str, str, int]]) -> None:
+    """Raises ArgumentError for more characters of a kind than a recipe has."""
+    for what, characters, most in kinds:
+        n = sum(map(text.count, characters))
+        if n > most:
+            raise ArgumentError(f"{n:,} {what}; a recipe has at most {most:,}")
 
 
 def _yaml(text: str) -> dict[str, Any]:

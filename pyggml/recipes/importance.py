@@ -30,6 +30,7 @@ _MAX_ENTRIES = 1 << 17
 _MAX_VALUES = 1 << 26
 _MAX_TOTAL = 1 << 29  # values of all entries: 2 GiB; the largest models have a fifth of that
 _MAX_NAME = 4096
+_MAX_CHUNKS = 2**31 - 1  # and tokens of one
 
 Progress = Callable[[int, int], None]
 
@@ -60,8 +61,14 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         for name, each in self.sums.items():
             if each.ndim != 2 or name not in self.counts or self.counts[name].size != len(each):
                 raise ArgumentError(f"sums[{name!r}] must be (n, k) with n counts of the same name, got {each.shape}")
+            for what, values in (("sums", each), ("counts", self.counts[name])):
+                if not np.isfinite(values).all() or (values < 0).any():
+                    raise ArgumentError(f"{what}[{name!r}] must be finite and not negative")
+            if not _has_means(each, self.counts[name]):
+                raise ArgumentError(f"sums[{name!r}] are too large for their counts")
         self.datasets = texts("datasets", datasets)
-        self.n_chunk, self.chunk_size = whole("n_chunk", n_chunk, 0), whole("chunk_size", chunk_size, 0)
+        self.n_chunk = whole("n_chunk", n_chunk, 0, _MAX_CHUNKS)
+        self.chunk_size = whole("chunk_size", chunk_size, 0, _MAX_CHUNKS)
         self.path = ""  # where load() read it
         self.sources: tuple[str, ...] = ()  # files of the model it was collected from, and of the text
 
@@ -83,8 +90,12 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
         """Writes llama.cpp's GGUF form. An existing file is replaced when all is written, but never the model's own or
         that of the text.
 
-        Raises GGUFError where path is that or cannot be written.
+        Raises GGUFError where path is that or cannot be written, ArgumentError for what load() would refuse: no tensors
+        at all, or more than 2^29 columns.
         """
+        n = sum(each.size for each in self.sums.values())
+        if not 0 < n <= _MAX_TOTAL:
+            raise ArgumentError(f"an importance matrix of {n} columns cannot be saved, expected 1 to {_MAX_TOTAL}")
         with gguf.Writer(path, sources=self.sources) as out:
             out.add("general.type", "imatrix")
             out.add("imatrix.datasets", self.datasets or ["unknown"], "str")
@@ -202,17 +213,23 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             sums[name], counts[name] = _floats(info), _floats(count).reshape(-1)
             if len(counts[name]) != len(sums[name]):
                 raise GGUFError(f"{file.path}: {name} has {len(sums[name])} sums, but {len(counts[name])} counts")
-            with np.errstate(over="ignore"):
-                means = sums[name] / np.maximum(counts[name], 1e-30)[:, None]
-            if not np.isfinite(means[counts[name] > 0]).all():
+            if not _has_means(sums[name], counts[name]):
                 raise GGUFError(f"{file.path}: {name} has sums that are too large for its counts")
         if not sums:
             raise GGUFError(f"{clip(file.path)} holds no {_SUM} tensors: it is no importance matrix")
         datasets = meta.get("imatrix.datasets", [])
         numbers = [meta.get(f"imatrix.{key}", 0) for key in ("chunk_count", "chunk_size")]
-        whole = [n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in numbers]
+        whole = [n if isinstance(n, int) and 0 <= n <= _MAX_CHUNKS else 0 for n in numbers]
         names = datasets if isinstance(datasets, list) and all(isinstance(d, str) for d in datasets) else []
         return Imatrix(sums, counts, names, whole[0], whole[1])
+
+
+def _has_means(sums: NDArray[np.float32], counts: NDArray[np.float32]) -> bool:
+    """Whether the mean squares of all that met a token are finite."""
+    counts = counts.reshape(-1)
+    with np.errstate(over="ignore"):
+        means = sums / np.maximum(counts, 1e-30)[:, None]
+    return bool(np.isfinite(means[counts > 0]).all())
 
 
 def _floats(info: gguf.TensorInfo) -> NDArray[np.float32]:
@@ -258,7 +275,7 @@ def _from_dat(file: RegularFile) -> Imatrix:
         sums[name], counts[name] = found[None], np.array([max(calls, 1)], np.float32)
     if not sums:
         raise GGUFError(f"{where} holds no entries: no importance matrix")
-    n_chunk = number("the number of chunks", (1 << 31) - 1) if at + 4 <= file.size else 0
+    n_chunk = number("the number of chunks", _MAX_CHUNKS) if at + 4 <= file.size else 0
     size = number("the dataset's name", _MAX_NAME) if at + 4 <= file.size else 0
     dataset = take(min(size, file.size - at), "the dataset's name").decode("utf-8", "replace")
     return Imatrix(sums, counts, [dataset] if size else [], n_chunk)

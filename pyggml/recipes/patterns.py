@@ -60,6 +60,16 @@ def compiled(text: str) -> Pattern:
     return Pattern(text)
 
 
+def whole_name(text: str) -> str | None:
+    r"""The one name that an expression of the form ^...$ stands for, each character as re.escape writes it; else None.
+
+    >>> whole_name(r"^blk\.0\.attn_q\.weight$"), whole_name("^blk.0$")
+    ('blk.0.attn_q.weight', None)
+    """
+    name = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    return name if text == f"^{re.escape(name)}$" else None
+
+
 class _Program:
     """The states of an expression or of a part that is looked at ahead or behind."""
 

@@ -7,7 +7,7 @@ names. Nothing here knows models or files of weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyggml.arguments import instance, list_of, mapping, text, texts, whole, who
 from pyggml.errors import ArgumentError
 from pyggml.keywords import methods_known_only
 from pyggml.quant.types import QuantType
-from pyggml.recipes.patterns import compiled
+from pyggml.recipes.patterns import compiled, whole_name
 from pyggml.shown import clip, shown
 
 LAYER_NAMES = {
@@ -35,6 +35,8 @@ LAYER_NAMES = {
 """Names that people use -> regular expressions over GGUF's names."""
 
 MAX_LAYERS = 1 << 16
+MAX_RULES, MAX_PATTERNS = 1 << 17, 1 << 12  # as many as a file has tensors; those that do not name one tensor whole
+MAX_TOML = 1 << 24  # bytes of a recipe's file
 _MAX_TEXT = 1 << 14
 
 VECTOR_NAMES = frozenset({"norm", "norms", "layer_norm", "bias"})
@@ -66,9 +68,11 @@ class Rule:
     def matcher(self, n_layer: int) -> Callable[[str], bool]:
         """Whether a tensor name is meant, for a model of n_layer layers. Raises ArgumentError for a bad expression."""
         n_layer = whole("n_layer", n_layer, 0)
-        known = LAYER_NAMES.get(self.match.strip().lower())
+        known, whole_one = LAYER_NAMES.get(self.match.strip().lower()), whole_name(self.match)
         if known is not None:
             found: Callable[[str], object] = re.compile(known).search
+        elif whole_one is not None:
+            found = frozenset({whole_one, f"{whole_one}\n"}).__contains__  # $ is also before a last line end
         else:
             try:
                 found = compiled(self.match).search
@@ -166,13 +170,18 @@ class Recipe:
             text(name, getattr(self, name))
         for name in ("output_type", "embedding_type"):
             if getattr(self, name) is not None:
-                QuantType.parse(getattr(self, name), name)
+                setattr(self, name, QuantType.parse(getattr(self, name), name).name)
         self.rules, self.keep = list(as_rules(self.rules, "rules")), list(as_rules(self.keep, "keep"))
         self.max_size = whole_or_none("max_size", self.max_size, 1)
         self.smaller = texts("smaller", self.smaller)
 
     def to_toml(self) -> str:
-        """The recipe as a file that load() reads."""
+        """The recipe as a file that load_recipe() reads.
+
+        Raises what check() raises, and ArgumentError for a text that is none (half a character) and for more than can
+        be read again: 131,072 rules, 4,096 of them that do not name one tensor whole, or 16 MiB.
+        """
+        self.check()
         lines = [f"base = {_quoted(self.base)}"]
         for key in ("output_type", "embedding_type", "note"):
             value = getattr(self, key)
@@ -185,9 +194,29 @@ class Recipe:
         for key, rules in (("rules", self.rules), ("keep", self.keep)):
             for rule in rules:
                 lines += ["", f"[[{key}]]", f"match = {_quoted(rule.match)}"]
-                lines += [f"type = {_quoted(rule.type)}"] if rule.type else []
+                lines += [f"type = {_quoted(rule.type)}"] if rule.type or key == "rules" else []
                 lines += [f"layers = {_quoted(rule.layers)}"] if rule.layers else []
-        return "\n".join(lines) + "\n"
+        check_count([rule.match for rule in (*self.rules, *self.keep)])
+        made = "\n".join(lines) + "\n"
+        try:
+            size = len(made.encode())
+        except UnicodeEncodeError as e:
+            raise ArgumentError(f"a recipe holds {made[e.start]!a}, which is no character") from None
+        if size > MAX_TOML:
+            raise ArgumentError(f"a recipe of {size:,} bytes, at most {MAX_TOML:,}: let rules name several tensors")
+        return made
+
+
+def check_count(matches: Sequence[str]) -> None:
+    """Raises ArgumentError where a file of rules with these expressions would be too much to read."""
+    if len(matches) > MAX_RULES:
+        raise ArgumentError(f"{len(matches):,} rules, at most {MAX_RULES:,}: let rules name several tensors")
+    n = sum(whole_name(match) is None for match in matches)
+    if n > MAX_PATTERNS:
+        raise ArgumentError(
+            f"a recipe has at most {MAX_PATTERNS} rules that do not name one tensor whole, like "
+            rf"^blk\.0\.ffn_up\.weight$; this one has {n:,}"
+        )
 
 
 def _quoted(text: str) -> str:
@@ -197,4 +226,4 @@ def _quoted(text: str) -> str:
 
 
 def _escape(c: str) -> str:
-    return f"\\{c}" if c in '\\"' else c if c.isprintable() else f"\\U{ord(c):08x}"
+    return f"\\{c}" if c in '\\"' else c if c.isprintable() or "\ud800" <= c <= "\udfff" else f"\\U{ord(c):08x}"

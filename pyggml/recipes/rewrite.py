@@ -34,6 +34,7 @@ from pyggml.recipes.encode import columns_of, encoded
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.measured import measured
 from pyggml.recipes.mixes import COPY, WANTS_IMATRIX
+from pyggml.recipes.patterns import whole_name
 from pyggml.recipes.recipe import LAYER_NAMES, Recipe, Rule, RulesLike, as_rules
 from pyggml.recipes.watch import TextOrIds, words_of
 from pyggml.sizes import bits_per_weight, byte_size
@@ -67,7 +68,7 @@ class Changes(list[Change]):
     def recipe(self) -> Recipe:
         """The same choice as a recipe that names each matrix: from the same source it makes the same file.
 
-        An imatrix and metadata that were given are no part of it. Raises ArgumentError for names too long for rules.
+        An imatrix and metadata that were given are no part of it.
         """
         rules, keep = [], []
         for row in self:
@@ -170,7 +171,7 @@ def quantize_file(
         _judge(file.tensors, changes, allow_requantize, dry_run)
         overrides.check(file, metadata)
         columns = _columns(weights, file.tensors)
-        _warn(changes, weights, how)
+        _warn(changes, weights, how, Numbers.from_metadata(file.metadata).n_layer)
         if dry_run:
             return changes
         counted = _Counter(sum(c.nbytes for c in changes), progress)
@@ -255,10 +256,14 @@ def _columns(weights: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> d
     return {name: columns_of(weights[name], info) for name, info in tensors.items() if name in weights}
 
 
-def _warn(changes: list[Change], weights: Mapping[str, Any], how: Recipe) -> None:
+def _warn(changes: list[Change], weights: Mapping[str, Any], how: Recipe, n_layer: int) -> None:
+    names = {change.name for change in changes}
     for rule in (*how.keep, *how.rules):
-        matches = rule.matcher(1 << 12)
-        if rule.match.strip().lower() not in LAYER_NAMES and not any(matches(c.name) for c in changes):
+        if whole_name(rule.match) in names or any(map(rule.matcher(n_layer), names)):
+            continue
+        if rule.layers and any(map(Rule(rule.match).matcher(n_layer), names)):
+            log.warning("the rule for %r in layers %s meets nothing: %d layers", rule.match, rule.layers, n_layer)
+        elif rule.match.strip().lower() not in LAYER_NAMES:
             log.warning("the pattern %r is found in no tensor's name", rule.match)
     bits = notation(how.base) if is_notation(how.base) else None
     if bits is not None and bits.weight <= 8 < bits.activation:

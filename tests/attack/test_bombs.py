@@ -216,7 +216,13 @@ def test_recipes(tmp_path):
         ("max_size = 0x" + "f" * 50_000, "integer of"),
         ("max_size = " + "9" * 50_000, "no TOML"),
         ("[[rules]]\n" * 9000, "at most 4096 rules"),
+        ("[[rules]]\n" * 600_000, "tables; a recipe has at most"),
+        ("#\n" * 4_000_000, "lines; a recipe has at most"),
+        ("''" * 4_000_000, "quotes and comments; a recipe has at most"),
+        ("a=" + "9" * 9_000_000, "at most outside of texts"),
+        ("a=[" + "1," * 4_000_000, "values; a recipe has at most"),
         ("x" * (1 << 19), "at most"),
+        ("x" * (1 << 25), "at most"),
         ("[types]\n" + "'" + "(" * 900 + "' = 'q4_0'", "nested too deeply|no regular"),
     ):
         bomb("toml", text.encode(), tmp_path, match)
