@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from pyggml import ArgumentError, Model, _native
+from pyggml.arguments import whole
 from pyggml.cli.show import dumps, progress
 from pyggml.engine.sampling import Sampling
 from pyggml.quant.types import QuantType
+
+_BEHIND, _MOST_TOGETHER = 16, 64  # tokens before each sequence of a batch; sequences of a batch
 
 
 def measure(
@@ -27,12 +30,19 @@ def measure(
     """Tokens per second of every repetition, after one that warms up.
 
     The prompt stands behind depth positions, and the generation behind both. batch > 1: so many sequences in one step,
-    each behind 16 tokens; the rate is of all together. progress(turns_done, turns) is called between timings.
+    each behind 16 tokens; the rate is of all together. progress(turns_done, turns) is called between timings. Raises
+    ArgumentError for numbers out of range, and for tokens that do not fit the context.
     """
-    if n_prompt < 1 or n_gen < 1 or repeat < 1 or depth < 0 or not 1 <= batch <= 64:
-        raise ArgumentError("bench: prompt, generate and repeat must be at least 1, depth 0, batch from 1 to 64")
-    if depth + n_prompt + n_gen > model.n_ctx:
-        raise ArgumentError(f"bench: {depth + n_prompt + n_gen} tokens do not fit the context of {model.n_ctx}")
+    for name, value, least in (("prompt", n_prompt, 1), ("generate", n_gen, 1), ("repeat", repeat, 1),
+                               ("depth", depth, 0)):  # fmt: skip
+        whole(name, value, least)
+    whole("batch", batch, 1, _MOST_TOGETHER)
+    for said, n in (
+        (f"depth of {depth}, prompt of {n_prompt} and generate of {n_gen}", depth + n_prompt + n_gen),
+        (f"batch of {batch}: {_BEHIND} tokens and generate of {n_gen} in each", _BEHIND + n_gen if batch > 1 else 0),
+    ):
+        if n > model.n_ctx:
+            raise ArgumentError(f"{said}: {n} tokens do not fit the context of {model.n_ctx}")
     ids = [int(i) for i in np.random.default_rng(0).integers(0, model.n_vocab, depth + n_prompt)]
     root = model.session()
     if depth:
@@ -67,10 +77,9 @@ def measure(
 def _together(model: Model, batch: int, n_gen: int) -> float:
     """Tokens per second of all sequences of a batch."""
     kind = QuantType.parse(model.kv_type).id
-    n_gen = min(n_gen, model.n_ctx - 16)
     sessions = [_native.Session(model._engine.plan, model.n_ctx, kind) for _ in range(batch)]
     samplers = [Sampling(temperature=0).sampler(model.n_vocab) for _ in range(batch)]
-    prompts = [np.random.default_rng(i).integers(0, model.n_vocab, 16).astype(np.int32) for i in range(batch)]
+    prompts = [np.random.default_rng(i).integers(0, model.n_vocab, _BEHIND).astype(np.int32) for i in range(batch)]
     chosen = model._engine.plan.next(sessions, samplers, prompts, model.n_threads)
     start = time.perf_counter()
     for _ in range(n_gen):
@@ -95,7 +104,7 @@ def show(
         result = measure(model, n_prompt, n_gen, repeat, depth, batch, bar)
     if profile:
         model._engine.plan.profile(True)
-        measure(model, result["prompt_tokens"], n_gen, 1)
+        measure(model, result["prompt_tokens"], n_gen, 1, depth, batch)
         result["ops"] = [
             dict(zip(("name", "kind", "calls", "ns"), row, strict=True)) for row in model._engine.plan.times()
         ]

@@ -125,6 +125,8 @@ def quantize(
     recipe: Any = type or "Q4_K_M"
     if (recipe_file is not None) + (strategy is not None) + bool(type or pure) > 1:
         raise ArgumentError("give one of TYPE, --recipe and --strategy")
+    if n_threads is not None and threads:
+        raise Usage(f"threads are given twice: {n_threads} as an argument, {threads} with --threads")
     alone = [name for name, given in (("--memory", memory), ("--hardware", hardware)) if given is not None]
     if strategy is None and alone:
         raise Usage(f"{alone[0]} tells a strategy what there is; give --strategy too, or leave it out")
@@ -256,7 +258,7 @@ def _patterns(texts: Sequence[str], option: str, bare: bool = False) -> list[pyg
     rules = []
     for text in texts:
         match, equals, kind = text.rpartition("=")
-        if not equals and not bare:
+        if not bare and not (equals and kind.strip()):
             raise ArgumentError(f"{option} {text!r}: expected PATTERN=TYPE, e.g. ffn_down=q6_k")
         if not (match if equals else kind).strip():
             raise ArgumentError(f"{option} {text!r}: the pattern is empty")

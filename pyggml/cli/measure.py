@@ -54,7 +54,7 @@ def imatrix(
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", callback=options.output)] = Path(
         "imatrix.gguf"
     ),
-    ctx: options.Chunk = 512,
+    ctx: options.Chunk = None,
     chunks: options.Chunks = None,
     threads: options.Threads = None,
 ) -> None:
@@ -75,7 +75,7 @@ def compare(
     a: Annotated[Path, typer.Argument(help="The reference, a GGUF file.")],
     b: Annotated[Path, typer.Argument(help="The file to judge.")],
     text: options.Text = None,
-    ctx: options.Chunk = 512,
+    ctx: options.Chunk = None,
     chunks: options.Chunks = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
@@ -115,8 +115,13 @@ def sensitivity(
         Path | None,
         typer.Option("--output", "-o", help="Keep the result for quantize --sensitivity.", callback=options.output),
     ] = None,
-    chunks: Annotated[int, typer.Option("--chunks", "--n-chunk", help="Chunks of text to run each tensor on.")] = 4,
-    ctx: options.Chunk = 512,
+    chunks: Annotated[
+        int | None,
+        typer.Option(
+            "--chunks", "--n-chunk", help="Run each tensor on at most so many chunks; default: 4, or as fit memory."
+        ),
+    ] = None,
+    ctx: options.Chunk = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -162,7 +167,7 @@ def report(
         Path | None, typer.Option("--importance", help="Another text; every recipe is made with and without it.")
     ] = None,
     shown: Annotated[str | None, typer.Option("--show", help="The recipe whose tensors are drawn.")] = None,
-    ctx: options.Chunk = 512,
+    ctx: options.Chunk = None,
     chunks: options.Chunks = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,

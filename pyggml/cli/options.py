@@ -25,12 +25,10 @@ Context = Annotated[
     int | None,
     typer.Option(*_CTX, "--num-ctx", help="Context in tokens; 0 and default: what the model was trained for."),
 ]
-Chunk = Annotated[int, typer.Option(*_CTX, help="Tokens in a chunk.")]
+_CHUNK_DEFAULT = "default: 512, or what the model was trained for."
+Chunk = Annotated[int | None, typer.Option(*_CTX, help=f"Tokens in a chunk; {_CHUNK_DEFAULT}")]
 ScoredChunk = Annotated[
-    int | None,
-    typer.Option(
-        *_CTX, help="Tokens in a chunk, whose second half is scored; default: 512, or what the model was trained for."
-    ),
+    int | None, typer.Option(*_CTX, help=f"Tokens in a chunk, whose second half is scored; {_CHUNK_DEFAULT}")
 ]
 Chunks = Annotated[int | None, typer.Option("--chunks", "--n-chunk", help="At most so many chunks.")]
 KvType = Annotated[

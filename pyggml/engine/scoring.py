@@ -12,19 +12,29 @@ from pyggml.arguments import whole_or_none
 from pyggml.engine.engine import Engine
 from pyggml.errors import ArgumentError
 
-_LEAST, _CHUNK = 4, 512  # tokens of a chunk whose second half is scored
+LEAST, _CHUNK = 4, 512  # tokens of a chunk whose second half is scored
 _PIECE = 128  # positions whose logits are held at once
 
 
 def chunk(n_ctx: int | None, most: int) -> int:
     """Tokens of a chunk: n_ctx, or 512 if the model's context, most, has room for them.
 
+    Raises ArgumentError for more than most, and where most holds no chunk at all.
+
     >>> chunk(None, 2048), chunk(None, 128), chunk(64, 128)
     (512, 128, 64)
     """
-    n = whole_or_none("n_ctx", n_ctx, _LEAST)
+    n = whole_or_none("n_ctx", n_ctx, LEAST)
     if n is not None and n > most:
-        raise ArgumentError(f"n_ctx is {n}: chunks of so many tokens do not fit the model's context of {most}")
+        raise ArgumentError(
+            f"n_ctx is {n}: chunks of so many tokens do not fit the model's context of {most}; take at most {most}, or "
+            "a model with a longer context"
+        )
+    if most < LEAST:
+        raise ArgumentError(
+            f"the model's context of {most} is too short to measure on: {LEAST} positions are needed; load it with "
+            "a longer one"
+        )
     return min(_CHUNK, most) if n is None else n
 
 

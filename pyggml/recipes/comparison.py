@@ -39,14 +39,16 @@ def compare(
     b: ModelOrPath,
     text: TextOrIds,
     *,
-    n_ctx: int = 512,
+    n_ctx: int | None = None,
     n_chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Both models read text in chunks of n_ctx tokens; the second half of each chunk is scored, as perplexity does.
 
-    a, b: models, or paths of GGUF files. text: a str is the text, a pathlib.Path a file of it; or ids. Caches are f32.
-    Raises ArgumentError where the vocabularies differ or the text is too short.
+    a, b: models, or paths of GGUF files. text: a str is the text, a pathlib.Path a file of it; or ids. n_ctx None: 512,
+    or the shorter of their contexts where that is less; a text that is shorter is one chunk. n_chunk: at most so many
+    chunks. Caches are f32. Raises ArgumentError where the models cut text into different tokens, where the text is too
+    short, and for an n_ctx beyond a context.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -64,14 +66,15 @@ def _compare(
     a: Model,
     b: Model,
     text: str | list[int],
-    n_ctx: int,
+    n_ctx: int | None,
     n_chunk: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Comparison:
     if a.n_vocab != b.n_vocab:
         raise ArgumentError(f"models of {a.n_vocab} and {b.n_vocab} tokens cannot be compared")
-    chunks = chunks_of(a, text, min(n_ctx, b.n_ctx), n_chunk)
-    if isinstance(text, str) and b.tokenize(text[:2000]) != a.tokenize(text[:2000]):
+    most = min(a.n_ctx, b.n_ctx)
+    chunks = chunks_of(a, text, n_ctx, n_chunk, most)
+    if isinstance(text, str) and b is not a and chunks_of(b, text, n_ctx, n_chunk, most) != chunks:
         raise ArgumentError("the models cut text into different tokens; they cannot be compared")
     kls, tops, change, score_a, score_b = [], 0, 0.0, 0.0, 0.0
     half = len(chunks[0]) // 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pyggml import _native
 from pyggml.arguments import PathLike, function, list_of, mapping, threads, whole
 from pyggml.arguments import path as read_path
+from pyggml.engine import scoring
 from pyggml.errors import ArgumentError, FileError, GGUFError, NumericError
 from pyggml.files.atomic_file import replacing
 from pyggml.files.foreign import name_of, parse_json, read_bytes, reading, said
@@ -42,6 +43,7 @@ CANDIDATES = (
     "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_0",
     "iq4_nl", "q4_1", "q5_k", "q5_0", "q5_1", "q6_k", "q8_0", "f16", "f32",
 )  # fmt: skip
+CHUNKS = 4  # of text, where nothing else is said
 _MAX_FILE, _MAX_VALUES = 256 << 20, 1 << 23  # of what save() writes: all types of as many tensors as a file has
 _SAMPLE = 2 << 20  # values of a tensor that errors are measured on
 _KEPT_LOGITS = 64 << 20  # values of the reference's distributions kept at once
@@ -143,8 +145,8 @@ def sensitivity(
     types: Sequence[str] | None = None,
     n_kl: int = 2,
     imatrix: Mapping[str, NDArray[np.float32]] | None = None,
-    n_ctx: int = 512,
-    n_chunk: int = 4,
+    n_ctx: int | None = None,
+    n_chunk: int | None = None,
     n_threads: int = 0,
     progress: Progress | None = None,
 ) -> Sensitivity:
@@ -152,11 +154,13 @@ def sensitivity(
 
     model: a Model, or the path of a GGUF file. text: what the model should keep doing well, a str or the pathlib.Path
     of a file, or ids; None: text it writes itself. near: bits per weight that matter most: there KL is measured, for
-    n_kl types a tensor, on n_chunk chunks of n_ctx tokens. types: candidates, where rows fit them; None: the writable
+    at most n_kl types a tensor, on at most n_chunk chunks of n_ctx tokens. n_ctx None: 512, or the context where that
+    is less; a text that is shorter is one chunk. n_chunk None: 4, or as many as 256 MiB of predictions are, one at
+    least; with more, the model runs twice on those beyond. types: candidates, where rows fit them; None: the writable
     ones around near, and the next below and above it that the rows of a tensor fit.
     imatrix: the columns' importance, else collected from the text.
     progress(done, of_so_many): chunks read for the imatrix, then tensors. Raises ArgumentError for a text of fewer than
-    8 tokens.
+    8 tokens, and for an n_ctx beyond the context.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -164,8 +168,8 @@ def sensitivity(
     >>> 0.0 < s.tensors["blk.0.ffn_up.weight"].error["q4_0"] < 0.02
     True
     """
-    n_ctx, _ = chunking(n_ctx, None)
-    n_chunk, n_kl, n_threads = whole("n_chunk", n_chunk, 1), whole("n_kl", n_kl, 0), threads(n_threads)
+    n_ctx, n_chunk = chunking(n_ctx, n_chunk)
+    n_kl, n_threads = whole("n_kl", n_kl, 0), threads(n_threads)
     imatrix = None if imatrix is None else mapping("imatrix", imatrix) if not isinstance(imatrix, Imatrix) else imatrix
     progress = function("progress", progress)
     bits = bits_per_weight(near, "near")
@@ -184,18 +188,19 @@ def _measure(
     kinds: Sequence[QuantType] | None,
     n_kl: int,
     imatrix: Mapping[str, NDArray[np.float32]] | None,
-    n_ctx: int,
-    n_chunk: int,
+    n_ctx: int | None,
+    n_chunk: int | None,
     n_threads: int,
     progress: Progress | None,
 ) -> Sensitivity:
-    words = own_text(model, n_ctx * n_chunk) if text is None else text
-    chunks = chunks_of(model, words, n_ctx, n_chunk)
-    most = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
+    n_ctx, most = scoring.chunk(n_ctx, model.n_ctx), n_chunk or CHUNKS
+    words = own_text(model, n_ctx * most) if text is None else text
+    judge = _Judge(model, chunks_of(model, words, n_ctx, most))
+    if n_chunk is None:
+        judge.chunks = judge.chunks[: judge.n_kept]
     weights = imatrix
     if weights is None:
-        weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * n_chunk, progress=progress)
-    judge = _Judge(model, chunks[:most])
+        weights = collect(model, words, n_ctx=n_ctx, n_chunk=4 * most, progress=progress)
     infos = [info for info in model._loaded.file.tensors.values() if quantizable(info)]
     made = {}
     for number, info in enumerate(infos):
@@ -249,8 +254,8 @@ def anchors(kinds: Sequence[QuantType], near: float, count: int) -> list[QuantTy
 def own_text(model: Model, count: int) -> list[int]:
     """About count tokens that the model writes itself, unbiased: calibration without any text."""
     ids: list[int] = []
-    for seed in range(64):
-        most = min(count, model.n_ctx - 2)
+    most = min(count, model.n_ctx - 2)
+    for seed in range(64 * -(-count // most)):  # it may end each at once
         made = model.generate("", max_tokens=most, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
         start = model.tokenizer.bos_id if model.tokenizer.bos_id is not None else model.tokenizer.eos_id
         ids += [*([] if start is None else [start]), *made.tokens]
@@ -260,21 +265,40 @@ def own_text(model: Model, count: int) -> list[int]:
 
 
 class _Judge:
-    """KL of the model's predictions with some tensors replaced, against those it makes as it is."""
+    """KL of the model's predictions with some tensors replaced, against those it makes as it is.
+
+    These are kept for the first n_kept chunks, and made again for others.
+    """
 
     def __init__(self, model: Model, chunks: list[list[int]]) -> None:
         self.model, self.chunks = model, chunks
-        self.want = list(self._run({}))
+        self.n_kept = max(1, _KEPT_LOGITS // (model.n_vocab * len(chunks[0])))
+        self._kept: dict[int, list[NDArray[np.float32]]] = {}
 
-    def _run(self, replaced: Mapping[str, Stored]) -> list[NDArray[np.float32]]:
-        with Trial(self.model, len(self.chunks[0]), replaced) as trial:
-            return [log_softmax(x).astype(np.float32) for chunk in self.chunks for x in trial.steps(chunk)]
+    def _trial(self, replaced: Mapping[str, Stored] | None = None) -> Trial:
+        return Trial(self.model, len(self.chunks[0]), replaced)
+
+    def _want(self, number: int) -> Iterable[NDArray[np.float32]]:
+        if number in self._kept:
+            return self._kept[number]
+        with self._trial() as trial:
+            made = list(_predictions(trial, self.chunks[number]))
+        if number < self.n_kept:
+            self._kept[number] = made
+        return made
 
     def kl(self, replaced: Mapping[str, Stored]) -> float:
         """Mean over all positions, in nats."""
-        got = self._run(replaced)
-        parts = [kl(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(self.want, got, strict=True)]
+        parts = []
+        with self._trial(replaced) as trial:
+            for number, chunk in enumerate(self.chunks):
+                for a, b in zip(self._want(number), _predictions(trial, chunk), strict=True):
+                    parts.append(kl(a.astype(np.float64), b.astype(np.float64)))
         return float(np.concatenate(parts).mean())
+
+
+def _predictions(trial: Trial, chunk: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    return (log_softmax(logits).astype(np.float32) for logits in trial.steps(chunk))
 
 
 def _errors(

@@ -123,12 +123,11 @@ class Imatrix(Mapping[str, NDArray[np.float32]]):
 
 
 @known_only
-@known_only
 def imatrix(
     model: ModelOrPath,
     text: TextOrIds,
     *,
-    n_ctx: int = 512,
+    n_ctx: int | None = None,
     n_chunk: int | None = None,
     dataset: str | None = None,
     progress: Progress | None = None,
@@ -136,9 +135,11 @@ def imatrix(
     """Collects the importance of every matrix's columns while the model reads text, in chunks of n_ctx tokens.
 
     model: a Model, or the path of a GGUF file. text: a str is the text, a pathlib.Path a file of it; or ids.
-    n_chunk: at most so many chunks. dataset: what the file calls the text; None: the name of its file, or "text".
+    n_ctx None: 512, or the context where that is less; a text that is shorter is one chunk. n_chunk: at most so many
+    chunks. dataset: what the file calls the text; None: the name of its file, or "text".
     The output matrix is measured too. Best with a model in f32, f16 or bf16 and a text like what it will meet.
-    progress(chunks_done, chunks). Raises ArgumentError for a text of fewer than 8 tokens.
+    progress(chunks_done, chunks). Raises ArgumentError for a text of fewer than 8 tokens, and for an n_ctx
+    beyond the context.
 
     >>> import pyggml
     >>> with pyggml.load() as m:

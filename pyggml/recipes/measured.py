@@ -7,13 +7,12 @@ from typing import Any
 
 from pyggml import gguf, model
 from pyggml.arguments import PathLike
+from pyggml.engine import scoring
 from pyggml.errors import ArgumentError
 from pyggml.recipes.budget import bits_left, recipe_for
-from pyggml.recipes.costs import Sensitivity, own_text, sensitivity
+from pyggml.recipes.costs import CHUNKS, Sensitivity, own_text, sensitivity
 from pyggml.recipes.importance import imatrix as collect
 from pyggml.recipes.recipe import Recipe
-
-_CHUNKS, _CONTEXT = 4, 512
 
 
 def measured(
@@ -36,11 +35,8 @@ def measured(
         with gguf.open(src) as file:
             near = bits_left(file, recipe, target_bpw, target_size)
         with model.load(src, n_threads=n_threads or None) as loaded:
-            words = own_text(loaded, _CHUNKS * _CONTEXT) if text is None else text
-            weights = weights or collect(loaded, words, n_ctx=_CONTEXT, n_chunk=4 * _CHUNKS, progress=progress)
-            known = sensitivity(
-                loaded, words, near=near, imatrix=weights, n_ctx=_CONTEXT, n_chunk=_CHUNKS,
-                n_threads=n_threads, progress=progress,
-            )  # fmt: skip
+            words = own_text(loaded, CHUNKS * scoring.chunk(None, loaded.n_ctx)) if text is None else text
+            weights = weights or collect(loaded, words, n_chunk=4 * CHUNKS, progress=progress)
+            known = sensitivity(loaded, words, near=near, imatrix=weights, n_threads=n_threads, progress=progress)
     with gguf.open(src) as file:
         return recipe_for(file, known, recipe, target_bpw=target_bpw, target_size=target_size), weights

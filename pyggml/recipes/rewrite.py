@@ -151,6 +151,8 @@ def quantize_file(
         for unused, given in (("text", text), ("sensitivity", sensitivity)):
             if given is not None:
                 log.warning("%s is not used: only target_bpw and target_size choose by it", unused)
+    elif text is not None and sensitivity is not None:
+        log.warning("text is not used: sensitivity says what each type costs")
     weights = _weights(imatrix)
     with gguf.open(src) as file:
         sources = [*file.paths, *_files("text", text), *_files("recipe", recipe)]

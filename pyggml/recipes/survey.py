@@ -16,6 +16,7 @@ import numpy as np
 from pyggml import _native, gguf
 from pyggml.arguments import PathLike, function, texts, threads
 from pyggml.arguments import path as read_path
+from pyggml.engine import scoring
 from pyggml.errors import ArgumentError
 from pyggml.files.atomic_file import scratch
 from pyggml.files.texts import files_of
@@ -63,7 +64,7 @@ def survey(
     recipes: Sequence[str] | None = None,
     *,
     importance: TextOrIds | None = None,
-    n_ctx: int = 512,
+    n_ctx: int | None = None,
     n_chunk: int | None = None,
     n_threads: int = 0,
     progress: Progress | None = None,
@@ -72,7 +73,8 @@ def survey(
 
     text: a str is the text, a pathlib.Path a file of it; or ids.
     recipes: mixes or pure:TYPE; None: every mix but floats. importance: another text; with it every recipe is also
-    written with the importance of columns it gives. progress(files_done, files). Raises what quantize_file and compare
+    written with the importance of columns it gives. n_ctx, n_chunk: as compare takes them; the other text is read in
+    chunks of n_ctx, too. progress(files_done, files). Raises what quantize_file and compare
     raise.
 
     >>> from pyggml.model import BUNDLED
@@ -91,6 +93,7 @@ def survey(
         raise ArgumentError("a survey needs at least one recipe")
     made = []
     with scratch() as path, load(source, n_threads=n_threads or None) as model:
+        scoring.chunk(n_ctx, model.n_ctx)  # before anything is written
         ways: list[Any] = [None]
         if other_words is not None:
             ways.append(collect(model, other_words, n_ctx=n_ctx))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.arguments import ids as read_ids
-from pyggml.arguments import whole, whole_or_none, wrong_type
+from pyggml.arguments import whole_or_none, wrong_type
+from pyggml.engine import scoring
 from pyggml.engine.build import N_BATCH, build
 from pyggml.errors import ArgumentError
 from pyggml.files.texts import Text, check_no_name, is_text, text_of, too_short
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TextOrIds = Text | Iterable[int]
 
 _KEPT_BYTES = 256 << 20  # of nodes kept to be read: bounds the tokens of a step
-_LEAST_TEXT, _LEAST_IDS = 8, 4  # tokens; a shorter text is mostly the name of a file
+_LEAST_TEXT = 8  # tokens; a shorter one is mostly the name of a file
 _KV_TYPE = QuantType.F32.id  # so that the cache adds no error of its own
 
 
@@ -194,25 +195,29 @@ def words_of(what: str, text: TextOrIds) -> str | list[int]:
     return found
 
 
-def chunking(n_ctx: int, n_chunk: int | None) -> tuple[int, int | None]:
+def chunking(n_ctx: int | None, n_chunk: int | None) -> tuple[int | None, int | None]:
     """Tokens of a chunk and the most chunks, judged; a call says so before it loads anything."""
-    return whole("n_ctx", n_ctx, _LEAST_IDS), whole_or_none("n_chunk", n_chunk, 1)
+    return whole_or_none("n_ctx", n_ctx, scoring.LEAST), whole_or_none("n_chunk", n_chunk, 1)
 
 
-def chunks_of(model: Model, text: str | Sequence[int], n_ctx: int, limit: int | None = None) -> list[list[int]]:
+def chunks_of(
+    model: Model, text: str | Sequence[int], n_ctx: int | None, limit: int | None = None, most: int | None = None
+) -> list[list[int]]:
     """Text or ids as chunks of n_ctx ids, each begun by BOS where the model wants one; what is left over is dropped.
 
-    A text shorter than n_ctx is one chunk. Raises ArgumentError for a text of fewer than 8 tokens or 4 ids.
+    n_ctx None: 512, or the context where that is less. A text shorter than that is one chunk. most: the context, where
+    it is another than the model's. Raises ArgumentError for an n_ctx beyond the context, and for a text of fewer than
+    8 tokens or 4 ids.
     """
-    n_ctx, limit = chunking(n_ctx, limit)
+    n_ctx = scoring.chunk(n_ctx, model.n_ctx if most is None else most)
     ids = model.tokenize(text) if isinstance(text, str) else list(text)
-    least = _LEAST_TEXT if isinstance(text, str) else _LEAST_IDS
+    least = _LEAST_TEXT if isinstance(text, str) else scoring.LEAST
     if len(ids) < least:
         raise too_short("measuring", text, len(ids), least)
     bad = np.flatnonzero((np.array(ids) < 0) | (np.array(ids) >= model.n_vocab))
     if bad.size:
         raise ArgumentError(f"text: id {ids[bad[0]]} at {bad[0]} is outside the vocabulary of {model.n_vocab}")
-    n_ctx = min(n_ctx, model.n_ctx, len(ids))
+    n_ctx = min(n_ctx, len(ids))
     chunks = [ids[at : at + n_ctx] for at in range(0, len(ids) - n_ctx + 1, n_ctx)][:limit]
     tok = model.tokenizer
     if isinstance(text, str) and tok.add_bos and tok.bos_id is not None:

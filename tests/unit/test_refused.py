@@ -50,14 +50,6 @@ def test_the_name_of_a_file_is_no_text_to_measure(m: Any, tmp_path: Path) -> Non
         assert np.isfinite(measure(tmp_path / "t")).all()
 
 
-def test_a_chunk_that_the_context_cannot_hold_is_refused(m: Any) -> None:
-    ids = [1, 2, 3, 4] * 40
-    for n_ctx in (65, 2**40):
-        with pytest.raises(ArgumentError, match=rf"n_ctx is {n_ctx}: .* the model's context of 64"):
-            m.perplexity(ids, n_ctx)
-    assert m.perplexity(ids) == m.perplexity(ids, 64)
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
