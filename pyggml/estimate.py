@@ -214,9 +214,7 @@ def _unfit(c: Config, kind: QuantType) -> ArgumentError:
 
 
 def _cache(c: Config, n_ctx: int, kind: QuantType) -> int:
-    """Keys and values of every position in every layer; encoders keep none."""
-    if not c.causal:
-        return 0
+    """Keys and values of every position in every layer."""
     if not kind.is_weight or c.heads.k % kind.elems or c.heads.v % kind.elems:
         raise _unfit(c, kind)
     row = kind.row_bytes(c.heads.n_kv * c.heads.k) + kind.row_bytes(c.heads.n_kv * c.heads.v)

@@ -83,9 +83,13 @@ class Node:
 
 
 class Graph:
-    """Appends ops to a plan. Names given by `name=` appear in messages and in the profile."""
+    """Appends ops to a plan. Names given by `name=` appear in messages and in the profile.
+
+    n_positions: rows of the smallest table of positions, which a context cannot exceed; 0 without any.
+    """
 
     def __init__(self) -> None:
+        self.n_positions = 0
         self.plan = _native.Plan()
         self._weights: dict[str, tuple[int, Weight]] = {}
         self._n_ops = 0
@@ -139,6 +143,17 @@ class Graph:
         """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd); zeros for -1 in a plan with an input too."""
         _expect(table, None, n_embd)
         return self._op("embed", name, table=table)
+
+    def positions(self, table: Weight, n_embd: int, name: str = "") -> Node:
+        """Rows of table (n, n_embd) by position -> (tokens, n_embd). A context cannot be longer than n."""
+        _expect(table, None, n_embd)
+        self.n_positions = min(self.n_positions or table.rows, table.rows)
+        return self._op("positions", name or _stem(table), table=table)
+
+    def row(self, table: Weight, index: int, n_embd: int, name: str = "") -> Node:
+        """The same row of table (n, n_embd) for every token -> (tokens, n_embd)."""
+        _expect(table, None, n_embd)
+        return self._op("row", name or _stem(table), table=table, index=index)
 
     def input(self, cols: int, name: str = "input") -> Node:
         """Rows handed to the step by the caller -> (tokens, cols); zeros where a step of a plan with ids has none."""
@@ -386,7 +401,8 @@ def _same(a: Weight, b: Weight) -> bool:
     if a.data is b.data:
         return True
     x, y = buffer(a.name, a.data), buffer(b.name, b.data)
-    return (x.ctypes.data, x.size) == (y.ctypes.data, y.size) or np.array_equal(x, y)
+    # not by .ctypes, which is imported at its first use: too late while the interpreter ends
+    return (np.shares_memory(x[:1], y[:1]) and x.size == y.size) or np.array_equal(x, y)
 
 
 def _stored(w: Weight) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, display, gguf, keywords
-from pyggml.arguments import MAX_THREADS, PathLike, flag, function, text, whole_or_none
+from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole_or_none
 from pyggml.arguments import ids as read_ids
 from pyggml.chat.render import Messages, render
 from pyggml.completion import Completion
-from pyggml.engine import scoring
+from pyggml.engine import embedding, scoring
 from pyggml.engine.cache_type import cache_type
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
@@ -42,6 +42,7 @@ from pyggml.quant.types import QuantTypeLike
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyggml.engine.embedding import EmbedSettings
     from pyggml.engine.settings import ChatSettings, Settings
     from pyggml.tokenizer import Tokenizer
 
@@ -256,6 +257,69 @@ class Model(Held):
     def session(self, n_ctx: int | None = None, kv_type: QuantTypeLike | None = None) -> Session:
         """A sequence of its own: `.step(ids)` -> logits, `.n_past`, `.truncate(n)`, `.reset()`."""
         return Session(self, n_ctx, kv_type)
+
+    @overload
+    def embed(  # type: ignore[overload-overlap] # a str is an iterable of str
+        self, texts: Prompt, *, pooling: str | None = None, **settings: Unpack[EmbedSettings]
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def embed(  # type: ignore[overload-overlap] # "none" is a str
+        self, texts: Prompts, *, pooling: Literal["none"], **settings: Unpack[EmbedSettings]
+    ) -> list[NDArray[np.float32]]: ...
+
+    @overload
+    def embed(
+        self, texts: Prompts, *, pooling: str | None = None, **settings: Unpack[EmbedSettings]
+    ) -> NDArray[np.float32]: ...
+
+    def embed(
+        self,
+        texts: Prompt | Prompts,
+        *,
+        pooling: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str = "",
+        overflow: str = "error",
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """A vector for each text: (n, n_embd) float32, or (n_embd,) for a single text. Texts of a list run together.
+
+        texts: text, token ids (used as they are), or a list of either. pooling: "mean", "cls" (the first token),
+        "last", or "none", a vector for each token: (tokens, n_embd), in a list for a list of texts; None: what the file
+        says, else "last" in a model whose tokens see only those before them, "mean" in an encoder. normalize: to a
+        length of 1. dimensions: only so many first columns, for models that were trained to bear it. prompt: put before
+        each text ("search_query: "); models that need one say which in their description. A text longer than n_ctx
+        tokens raises ContextFull; overflow="truncate" reads its beginning, and a warning counts the texts. Any model
+        has vectors: those of a decoder are its last norm's. Raises NumericError when they are not finite.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     x = m.embed(["a cat", "a dog", "the moon"])
+        >>> x.shape == (3, m.config.n_embd), x.dtype
+        (True, dtype('float32'))
+        """
+        self._loaded.check_open()
+        self._loaded.output("embedding")
+        how = embedding.How(
+            embedding.pooling_of(self._engine, pooling),
+            flag("normalize", normalize),
+            embedding.check_dimensions(self._engine, dimensions),
+        )
+        overflow, prompt = choice("overflow", overflow, embedding.OVERFLOWS), text("prompt", prompt)
+        found, one = read_prompts("texts", texts)
+        if prompt and not all(isinstance(each, str) for each in found):
+            raise ArgumentError("prompt is put before texts, but texts holds token ids: put its ids before them")
+        ids = [
+            self._ids("texts", prompt + each if isinstance(each, str) else each, fits=overflow == "error")
+            for each in found
+        ]
+        vectors = embedding.embed(self._engine, embedding.fitted(self._engine, ids, overflow), how)
+        if one:
+            return vectors[0]
+        if how.pooling == "none":
+            return vectors
+        return np.stack(vectors) if vectors else np.zeros((0, how.dimensions or self.config.n_embd), np.float32)
 
     def logits(self, ids: Ids) -> NDArray[np.float32]:
         """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""

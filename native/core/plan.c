@@ -122,6 +122,11 @@ static void note_op(pgg_plan *plan, const pgg_op *op) {
       plan->n_vocab = plan->n_embed++ ? pgg_min_i64(plan->n_vocab, rows) : rows;
       break;
     }
+    case PGG_OP_POSITIONS: {
+      const int64_t rows = plan->weights[PGG_WEIGHT(op, positions, table)].rows;
+      plan->n_position = plan->n_position ? pgg_min_i64(plan->n_position, rows) : rows;
+      break;
+    }
     case PGG_OP_INPUT: plan->n_input = PGG_INT(op, input, cols); break;
     case PGG_OP_ATTENTION:
       if (!PGG_INT(op, attention, causal)) plan->any_order = true;
@@ -173,6 +178,9 @@ pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) {
     return pgg_fail(PGG_EINVAL, "n_batch is %d, expected 1 to %d", limits->n_batch, 1 << 20);
   if (limits->n_ctx < 1 || limits->n_ctx > 1 << 30)
     return pgg_fail(PGG_EINVAL, "n_ctx is %d, expected 1 to %d", limits->n_ctx, 1 << 30);
+  if (plan->n_position && limits->n_ctx > plan->n_position)
+    return pgg_fail(PGG_EINVAL, "n_ctx is %d, but the table of positions has %lld rows", limits->n_ctx,
+                    (long long)plan->n_position);
   if (!plan->n_output) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
   if ((status = pgg_init())) return status;
   plan->limits = *limits;

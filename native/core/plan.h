@@ -124,6 +124,7 @@ struct pgg_plan {
   int ahead;       /* what becomes the bound output in place, value by value, in the same buffer; else -1 */
   int n_embed;     /* embed ops */
   int64_t n_vocab; /* smallest table of the embed ops */
+  int64_t n_position; /* that of the positions ops; 0 without any */
   int64_t n_input; /* columns of the input op, 0 */
   bool recurrent;  /* a state of ROWS */
   bool any_order;  /* an attention op without causality */

@@ -74,6 +74,21 @@ static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *
   return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
 }
 
+static pgg_status judge_positions(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, positions, table));
+  out->rows = PGG_ROWS_TOKENS;
+  out->cols = w->cols;
+  return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
+}
+
+static pgg_status judge_row(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, row, table));
+  out->rows = PGG_ROWS_TOKENS;
+  out->cols = w->cols;
+  const pgg_status status = in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
+  return status ? status : in_range(op, "index", PGG_INT(op, row, index), 0, w->rows - 1);
+}
+
 static pgg_status judge_input(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   if (plan->n_input) return pgg_fail(PGG_EINVAL, "%s: the plan is fed by rows already", op->name);
   out->rows = PGG_ROWS_TOKENS;
@@ -252,6 +267,8 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
   }
   switch ((pgg_op_kind)op->kind) {
     case PGG_OP_EMBED: return judge_embed(plan, op, out);
+    case PGG_OP_POSITIONS: return judge_positions(plan, op, out);
+    case PGG_OP_ROW: return judge_row(plan, op, out);
     case PGG_OP_INPUT: return judge_input(plan, op, out);
     case PGG_OP_RMS_NORM: return judge_rms_norm(plan, op);
     case PGG_OP_LAYER_NORM: return judge_layer_norm(plan, op);

@@ -20,7 +20,7 @@ from pyggml.arch.needs import NEEDS
 from pyggml.arch.outputs import Outputs as Outputs
 from pyggml.config import Config, Reader
 from pyggml.errors import BackendError, UnsupportedError
-from pyggml.graph import Graph, Node
+from pyggml.graph import Graph
 
 if TYPE_CHECKING:
     from pyggml.engine.weights import Weights
@@ -84,11 +84,6 @@ class Built:
     outputs: Outputs
     n_ctx: int
 
-    @property
-    def out(self) -> Node:
-        """The node that a step returns unless it is asked for another: the logits of a decoder."""
-        return self.outputs.nodes[0]
-
 
 def build(g: Graph, c: Config, w: Weights) -> Built:
     """The forward pass of c, which config() made, with every tensor and every key that matters used.
@@ -98,7 +93,8 @@ def build(g: Graph, c: Config, w: Weights) -> Built:
     """
     outputs = find(c.arch).build(g, c, w)
     w.check_all_taken(c.arch)
-    return Built(outputs, _check_nothing_left(c))
+    bounds = (_check_nothing_left(c), g.n_positions)
+    return Built(outputs, min((each for each in bounds if each), default=0))
 
 
 def find(name: str) -> ModuleType:

@@ -39,14 +39,16 @@ BEHIND = POST._replace(attn="", ffn="")
 class Window(NamedTuple):
     """Layers that see the last attention.sliding_window tokens only: all, or with a period all but each period-th.
 
-    size: where the file does not say; 0: then there is no window. own_rope: these layers turn by rope.freq_base_swa
-    (base where the file does not say; 0: that of the model), and nothing is scaled there.
+    first: counted so that the first layer has none, else each period ends with one. size: where the file does not say;
+    0: then there is no window. own_rope: these layers turn by rope.freq_base_swa (base where the file does not say; 0:
+    that of the model), and nothing is scaled there.
     """
 
     period: int = 0
     size: int = 0
     own_rope: bool = False
     base: float = 0.0
+    first: bool = False
 
 
 class Router(NamedTuple):
@@ -63,11 +65,13 @@ class Decoder:
     rope: "norm" turns neighbouring pairs, "neox" halves; still: every still-th layer turns nothing (0: all turn);
     window_rope: where there are windows, only their layers turn. norms: their names; norm: "rms" or "layer". qk_norm:
     "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none; norm_turned: behind the
-    rope. parallel: attention and
-    feed-forward read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
+    rope. embed_norm: embeddings are normed, and not once more in the first layer. parallel: attention and feed-forward
+    read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
     window: None where no key says of which layers it is. experts: None for a dense model. wide: so many layers has the
     one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
-    sqrt(n_embd).
+    sqrt(n_embd). dense: matrices that the last rows pass, where the file has them.
+
+    Where attention.causal is false all tokens see each other, and there are embeddings only.
 
     Keys that are computed: embedding_scale, residual_scale; logit_scale "times" or "over" that value; logit_cap and
     attn_cap the soft caps where the file does not say (0: none), logit_cap None for a decoder without.
@@ -78,6 +82,7 @@ class Decoder:
     window_rope: bool = False
     norms: Norms = LLAMA
     norm: str = "rms"
+    embed_norm: bool = False
     qk_norm: str = "there"
     norm_turned: bool = False
     parallel: bool | str = False
@@ -92,6 +97,7 @@ class Decoder:
     logit_scale: str = ""
     logit_cap: float | None = None
     attn_cap: float = 0.0
+    dense: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +127,7 @@ class DecoderConfig(Config):
 def config(row: Decoder, r: Reader) -> DecoderConfig:
     """The numbers of a decoder; takes the keys that the row computes."""
     c = shared(r, varied=True)
+    r.take("attention.causal", "pooling_type")
     windows = _windows(row.window, r, c.n_layer)
     return c.with_own(
         DecoderConfig,
@@ -151,7 +158,8 @@ def _windows(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
         period = r.integer(key, n_layer + 1)
     else:
         told = r.flags(key, n_layer)
-    inside = told if told is not None else tuple((i + 1) % period != 0 for i in range(n_layer))
+    step = 0 if window.first else 1
+    inside = told if told is not None else tuple((i + step) % period != 0 for i in range(n_layer))
     return tuple(size if each else 0 for each in inside)
 
 
@@ -212,18 +220,35 @@ def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
     x = g.embed(w["token_embd.weight"], c.n_embd)
     if c.embedding_scale != 1.0:
         x = g.scale(x, c.embedding_scale, name="embed_scale")
+    if row.embed_norm:
+        x = layers.norm(g, c, w, "token_embd_norm", x, row.norm)
     for blk in w.blocks():
         x = _layer(row, g, c, blk, x, inside if c.windows[blk.index] else turn)
     x = layers.norm(g, c, w, "output_norm", g.wanted(x), row.norm)
+    if not c.causal:
+        if w.get("output.weight") is not None:
+            raise UnsupportedError(
+                f"{c.arch}.attention.causal is false, but the file has output.weight: architecture {c.arch} makes "
+                "embeddings then, not logits; the file is a variant that cannot be run yet"
+            )
+        return Outputs(embedding=_dense(row, g, w, x))
     y = layers.logits(g, w, x, c.logit_scale)
     if c.logit_cap:
         y = g.softcap(y, c.logit_cap, name="output_cap")
     return Outputs(logits=y, embedding=x)
 
 
+def _dense(row: Decoder, g: Graph, w: Weights, x: Node) -> Node:
+    """Behind pooling in the descriptions; sums of rows and matrices may change places."""
+    for name in row.dense:
+        matrix = w.get(f"{name}.weight")
+        x = x if matrix is None else g.matmul(matrix, x)
+    return x
+
+
 def _layer(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
     names = row.norms
-    h = _norm(row, g, c, blk, names.attn, x)
+    h = x if row.embed_norm and not blk.index else _norm(row, g, c, blk, names.attn, x)
     y = _joined(row, g, c, blk, x, _attention(row, g, c, blk, h, turn), names.attn_post)
     if not c.parallel:
         x = y
@@ -265,7 +290,7 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
     if normed and row.norm_turned:
         q, k = _norm_heads(row, g, c, blk, q, k)
     window = c.windows[blk.index]
-    y = layers.attend(g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=window)
+    y = layers.attend(g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=window, causal=c.causal)
     return layers.attn_output(g, c, blk, y)
 
 

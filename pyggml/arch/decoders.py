@@ -36,6 +36,11 @@ ROWS = {
         rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, wide=62, logit_cap=0.0,
         window=Window(period=6, own_rope=True, base=10000.0),
     ),
+    # arXiv 2509.20354: all tokens see each other
+    "gemma-embedding": Decoder(
+        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, dense=("dense_2", "dense_3"),
+        window=Window(period=6, own_rope=True, base=10000.0),
+    ),
     # arXiv 2405.04324
     "granite": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over"),
     # arXiv 2501.00656; OLMo 3 has windows
@@ -64,6 +69,12 @@ ROWS = {
     "gptneox": Decoder(rope="neox", norm="layer", qk_norm="", parallel="key", ffn="plain", act="gelu_erf"),
     # StableLM 2 and 3B; those that compute both parts of a layer from one norm say so, and are refused
     "stablelm": Decoder(rope="neox", norm="layer", qk_norm=""),
+    # encoders: arXiv 2503.05500, 2412.13663
+    "eurobert": Decoder(rope="neox", qk_norm=""),
+    "modern-bert": Decoder(
+        rope="neox", norm="layer", embed_norm=True, qk_norm="", ffn="fused", act="gelu_erf",
+        window=Window(period=3, own_rope=True, base=10000.0, first=True),
+    ),
     # arXiv 2409.02060
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
     "granitemoe": Decoder(

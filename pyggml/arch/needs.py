@@ -1,9 +1,6 @@
 """What known architectures that cannot be run yet need beyond a llama block: the text of an error, nothing else."""
 
 NEEDS = {
-    "bert": "layer norm, learned positions, token types, full attention, pooling",
-    "nomic-bert": "layer norm, full attention, pooling, gated GELU",
-    "modern-bert": "alternating local and global full attention, pooling",
     "deepseek2": "latent attention (MLA), mixture of experts with shared experts, YaRN magnitude scaling",
     "falcon": "layer norm, parallel attention and feed-forward",
     "gemma4": "per-layer embeddings, shared KV layers, mixed head sizes",

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from pyggml import _native, arch
+from pyggml.arch.outputs import Outputs
 from pyggml.config import MAX_VOCAB, Config
 from pyggml.engine.weights import Progress, Source, Weights
 from pyggml.errors import GGUFError
 from pyggml.gguf import GGUFFile
-from pyggml.graph import Graph, Node
+from pyggml.graph import Graph
 
 log = logging.getLogger("pyggml")
 
@@ -32,17 +33,24 @@ _TOKENS = "tokenizer.ggml.tokens"
 class Pass:
     """A forward pass that has no memory yet.
 
-    n_vocab: columns of the logits. n_ctx: the longest context that is computed as the file says; 0: any is.
+    outputs: the first is what steps return unless a session was made for another. n_vocab: columns of the logits, or
+    rows of the embeddings where there are none. n_ctx: the longest context that is computed as the file says; 0: any
+    is. causal: no token sees those behind it.
     """
 
     graph: Graph
-    out: Node
+    outputs: Outputs
     n_vocab: int
     n_ctx: int
+    causal: bool
 
     def freeze(self, n_batch: int, n_ctx: int, keep_all: bool = False) -> _native.Plan:
-        """The plan, laid out for steps of at most n_batch tokens and sessions of at most n_ctx positions."""
-        return self.graph.finish(self.out, min(n_batch, n_ctx), n_ctx, keep_all)
+        """The plan, laid out for pieces of at most n_batch tokens and sessions of at most n_ctx positions.
+
+        Where tokens see those behind them, a piece holds as many as a session.
+        """
+        n_batch = n_batch if self.causal else n_ctx
+        return self.graph.finish(self.outputs.nodes, min(n_batch, n_ctx), n_ctx, keep_all)
 
 
 def build(
@@ -64,7 +72,9 @@ def build(
     tensors = {**file.tensors, **replaced} if replaced else file.tensors
     weights = Weights(tensors, config.n_layer, copy=copy, progress=progress)
     built = arch.build(graph, config, weights)
-    return Pass(graph, built.out, built.out.cols, built.n_ctx)
+    logits = built.outputs.logits
+    n_vocab = weights["token_embd.weight"].rows if logits is None else logits.cols
+    return Pass(graph, built.outputs, n_vocab, built.n_ctx, config.causal)
 
 
 def check_vocab(metadata: Any, n_vocab: int) -> None:

@@ -23,11 +23,14 @@ def exact(config: Config, wanted: int | None, n_ctx: int) -> int:
     if not n_ctx or found <= n_ctx:
         return found
     keys = ", ".join(f"{each.key} = {each.shown}" for each in config.said if each.n_ctx == n_ctx)
+    if wanted is not None and not keys:
+        raise UnsupportedError(f"n_ctx {wanted}: the model has learned {n_ctx} positions and knows no others")
     if wanted is not None:
         raise UnsupportedError(
             f"n_ctx {wanted}: the file says {keys}, and architecture {config.arch} lets every token see all "
             f"before it; up to n_ctx={n_ctx} that is the same"
         )
+    keys = keys or "its table of positions"
     log.info("n_ctx is %d, because of %s", n_ctx, keys)
     return n_ctx
 

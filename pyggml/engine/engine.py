@@ -25,6 +25,7 @@ class Engine:
     def __init__(self, loaded: Loaded, prefix_reuse: bool = False) -> None:
         self.loaded = loaded
         self._pool = Pool(loaded, prefix_reuse)
+        self._readers = Pool(loaded, False, "embedding")
 
     @property
     def plan(self) -> _native.Plan:
@@ -34,12 +35,14 @@ class Engine:
     def submit(self, request: Request) -> Generation:
         """A ticket for a text. Raises ContextFull or ArgumentError where the prompt cannot be fed; does no work."""
         self.loaded.check_open()
+        self.loaded.output("logits")
         self.loaded.check_ids(request.ids, 0, self.loaded.n_ctx)
         return Generation(self.loaded, request)
 
     def run(self, tickets: Sequence[Ticket]) -> None:
-        """Runs tickets together, each to its end."""
-        loop.run(self._pool, tickets)
+        """Runs tickets together, each to its end. All want the same output."""
+        if tickets:
+            loop.run(self._pool if tickets[0].output == "logits" else self._readers, tickets)
 
     def read(
         self, ids: Sequence[int], use: Callable[[int, NDArray[np.float32]], None], first: int = 0, piece: int = 0
@@ -49,6 +52,7 @@ class Engine:
         Raises as submit() does.
         """
         self.loaded.check_open()
+        self.loaded.output("logits")
         self.loaded.check_ids(ids, 0, self.loaded.n_ctx)
         self.run([Reading(ids, use, first, piece)])
 
@@ -77,3 +81,4 @@ class Engine:
         """Frees everything at once; from any thread, any number of times."""
         self.loaded.close()
         self._pool.clear()
+        self._readers.clear()

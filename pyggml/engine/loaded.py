@@ -63,7 +63,7 @@ class Loaded:
                 self.config = leaving.whole(arch.config, metadata)
                 self._text = leaving.Made(partial(leaving.whole, _tokenizer, self.file.path, metadata))
                 made = build(self.file, self.config)
-                self.n_vocab = made.n_vocab
+                self.n_vocab, self.outputs = made.n_vocab, made.outputs.names
                 check_vocab(metadata, self.n_vocab)
             if self.config.unknown:
                 log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
@@ -92,6 +92,13 @@ class Loaded:
         self.plan.close()
         self._text.wait()
         self.file.close()
+
+    def output(self, name: str) -> int:
+        """The number of an output, for a session that returns it. Raises UnsupportedError where the model has none."""
+        if name in self.outputs:
+            return self.outputs.index(name)
+        cure = "m.embed(texts) makes embeddings" if name == "logits" else f"it has {', '.join(self.outputs)}"
+        raise UnsupportedError(f"this model ({self.config.arch}) makes no {name}: {cure}")
 
     def check_open(self) -> None:
         """Raises PyggmlError when closed."""

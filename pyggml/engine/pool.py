@@ -58,10 +58,14 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 class Pool:
-    """The idle sessions of a model. reuse: keep what they hold, and look there for the beginning of a prompt."""
+    """The idle sessions of a model, which return one of its outputs.
 
-    def __init__(self, loaded: Loaded, reuse: bool) -> None:
+    reuse: keep what they hold, and look there for the beginning of a prompt.
+    """
+
+    def __init__(self, loaded: Loaded, reuse: bool, output: str = "logits") -> None:
         self._loaded = loaded
+        self._output = output
         self._idle: list[Seat] = []  # the one that was used last is the last
         self._reuse = reuse
         self._marks = reuse and loaded.mark_bytes > 0
@@ -77,7 +81,7 @@ class Pool:
             seat = self._chosen(prefix)
             if seat is None:
                 try:
-                    return Seat(Session(self._loaded), self._marks)
+                    return Seat(Session(self._loaded, output=self._output), self._marks)
                 except OutOfMemory:
                     idle = tuple(self._idle)
                     if not idle:

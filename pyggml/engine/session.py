@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.arguments import instance, whole, whole_or_none, wrong_type
+from pyggml.arguments import choice, instance, whole, whole_or_none, wrong_type
 from pyggml.engine.cache_type import cache_type
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.prompts import Ids
@@ -59,7 +59,11 @@ class Session(Held):
     _instead = "pass its ids, and feed them to a session of the model that is loaded there"
 
     def __init__(
-        self, model: HasLoaded | Loaded, n_ctx: int | None = None, kv_type: QuantTypeLike | None = None
+        self,
+        model: HasLoaded | Loaded,
+        n_ctx: int | None = None,
+        kv_type: QuantTypeLike | None = None,
+        output: str | None = None,
     ) -> None:
         loaded = model if isinstance(model, Loaded) else getattr(model, "_loaded", None)
         if not isinstance(loaded, Loaded):
@@ -67,12 +71,13 @@ class Session(Held):
         loaded.check_open()
         kind = loaded.kv_type if kv_type is None else cache_type(kv_type)
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, loaded.n_ctx) or loaded.n_ctx
+        output = None if output is None else choice("output", output, loaded.outputs)
         self._loaded = loaded
         self._kv_type = kind
         self._kv_bytes = loaded.check_kv_type(kind, n_ctx)
         self._mark_bytes = loaded.mark_bytes
         try:
-            self._native = _native.Session(loaded.plan, n_ctx, kind.id)
+            self._native = _native.Session(loaded.plan, n_ctx, kind.id, loaded.outputs.index(output) if output else 0)
         except ArgumentError:
             loaded.check_open()  # closed meanwhile
             raise

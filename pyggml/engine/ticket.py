@@ -28,11 +28,13 @@ class Feed(NamedTuple):
 
 
 class Ticket:
-    """One sequence between its first step and its end.
+    """One sequence between its first step and its end. output: of the model, what read() gets rows of.
 
     The loop asks feed() and answers with take() or read(); where feed() says None, end() follows. prefix: the ids whose
     keys and values may be there already when it sits down; seat.ids are those that are.
     """
+
+    output = "logits"
 
     def __init__(self, prefix: Sequence[int]) -> None:
         self.prefix = prefix

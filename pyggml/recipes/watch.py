@@ -99,6 +99,7 @@ class Trial:
     ) -> None:
         loaded = model._loaded
         loaded.check_alive()
+        loaded.output("logits")
         self._loaded = loaded
         graph = _Noting()
         made = build(loaded.file, loaded.config, graph, replaced=replaced)

@@ -60,6 +60,11 @@ class Tokenizer:
         self.add_space_prefix: bool = rules["add_space_prefix"]
         self.eog_ids: frozenset[int] = end_of_generation(vocab) | ({self.eos_id} if self.eos_id is not None else set())
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The ids that encode() puts behind a text."""
+        return self._last
+
     def __repr__(self) -> str:
         pre = f", pre={self.pre!r}" if self.pre else ""
         return f"Tokenizer(model={self.model!r}{pre}, n_vocab={self.n_vocab}, bos={self.bos_id}, eos={self.eos_id})"

@@ -126,6 +126,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Model.stream": lambda w: (w.take_stream, {"prompt": "a", "max_tokens": 1}),
     "Model.chat": lambda w: (w.take_chat, {"messages": MESSAGES, "template": TEMPLATE, "max_tokens": 1}),
     "Model.session": lambda w: (w.model_session, {}),
+    "Model.embed": lambda w: (w.model.embed, {"texts": "abc", "pooling": "mean"}),
     "Model.logits": lambda w: (w.model.logits, {"ids": [1]}),
     "Model.score": lambda w: (w.model.score, {"text": "a"}),
     "Model.perplexity": lambda w: (w.model.perplexity, {"text": STORY, "n_ctx": 8}),

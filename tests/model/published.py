@@ -34,7 +34,8 @@ class Family:
     """arch: GGUF's name; config: the class of transformers' config, and what it is told beyond SIZES.
 
     names: stems of tensors where they differ; meta: other keys (None: none); turned: q, k are stored for neighbouring
-    pairs; one_more: norms are stored with their 1 added; change: (GGUF name, values) -> names and values.
+    pairs; one_more: norms are stored with their 1 added; encoder: its tokens see each other, and there are no logits;
+    change: (GGUF name, values) -> names and values.
     """
 
     arch: str
@@ -44,6 +45,7 @@ class Family:
     meta: dict[str, Any] = field(default_factory=dict)
     turned: bool = False
     one_more: bool = False
+    encoder: bool = False
     change: Callable[[str, np.ndarray], dict[str, np.ndarray]] | None = None
 
 
@@ -53,14 +55,15 @@ def neighbours(w: np.ndarray, n_head: int) -> np.ndarray:
 
 
 def make(family: Family, path: Path, ids: list[int], seed: int = 0) -> np.ndarray:
-    """Writes the GGUF of a random model -> what transformers says of ids: (len(ids), n_vocab)."""
+    """Writes the GGUF of a random model -> what transformers says of ids: (len(ids), n_vocab or n_embd)."""
     import torch
     import transformers
 
     torch.manual_seed(seed)
     kind = getattr(transformers, family.config)
     config = kind(**{**SIZES, **family.told}, attn_implementation="eager")
-    model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
+    loader = transformers.AutoModel if family.encoder else transformers.AutoModelForCausalLM
+    model = loader.from_config(config).eval().float()
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -69,29 +72,33 @@ def make(family: Family, path: Path, ids: list[int], seed: int = 0) -> np.ndarra
                 value.copy_(torch.from_numpy(rng.normal(around, 0.2, value.shape)))
             else:
                 value.copy_(torch.from_numpy(rng.normal(0, 1.2 / np.sqrt(value.shape[-1]), value.shape)))
-        logits: np.ndarray = model(torch.tensor([ids])).logits[0].numpy()
+        said = model(torch.tensor([ids]))
+    rows: np.ndarray = (said.last_hidden_state if family.encoder else said.logits)[0].numpy()
     write(family, path, {name: value.numpy() for name, value in model.state_dict().items()}, config)
-    return logits
+    return rows
 
 
 def write(family: Family, path: Path, state: dict[str, np.ndarray], config: Any) -> None:
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    n_kv = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    heads = {"attn_q": config.num_attention_heads, "attn_k": n_kv}
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     tied = config.tie_word_embeddings
     meta = {
         "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": n_kv,
         "attention.key_length": head_dim, "attention.value_length": head_dim, "rope.dimension_count": head_dim,
         "rope.freq_base": 10000.0, "attention.layer_norm_rms_epsilon": 1e-6,
     } | family.meta  # fmt: skip
+    if family.encoder:
+        meta["attention.causal"] = False
     with pyggml.gguf.Writer(path) as out:
         out.add("general.architecture", family.arch)
         for key, value in meta.items():
             if value is not None:
                 out.add(f"{family.arch}.{key}", value)
         for name, value in state.items():
-            if tied and name == "lm_head.weight":
+            if (tied and name == "lm_head.weight") or name.startswith("pooler."):
                 continue
             for target, values in (family.change or (lambda n, v: {n: v}))(named(family, name), value).items():
                 stem = target.split(".")[-2]
@@ -108,6 +115,7 @@ def named(family: Family, name: str) -> str:
     parts = name.split(".")
     end = parts.pop() if parts[-1] in ("weight", "bias") else "weight"
     parts = parts[1:] if parts[0] in ("model", "gpt_neox") else parts
+    parts = ["layers", *parts[2:]] if parts[:2] == ["encoder", "layer"] else parts
     names = {**NAMES, **family.names}
     if parts[0] == "layers":
         return f"blk.{parts[1]}.{names['.'.join(parts[2:])]}.{end}"

@@ -21,7 +21,6 @@ IDS = [256, *range(40)]
 REFUSED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "final_logit_softcapping": (30.0, (0.0, 0)),
     "attention.causal": (False, (True,)),
-    "pooling_type": (3, (0,)),
     "attention.clamp_kqv": (8.0, (0.0,)),
     "attention.max_alibi_bias": (8.0, (0.0,)),
     "attention.output_scale": (0.5, (1.0, 0.0)),
@@ -101,11 +100,18 @@ def test_what_holds_for_every_architecture(tmp_path: Path, key: str, value: Any)
 
 
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "qwen2moe"])
-@pytest.mark.parametrize("key", ["final_logit_softcapping", "attention.causal", "pooling_type", "logit_scale"])
+@pytest.mark.parametrize("key", ["final_logit_softcapping", "attention.causal", "logit_scale"])
 def test_every_architecture_refuses(tmp_path: Path, arch: str, key: str) -> None:
     experts = dict(n_expert=4, n_expert_used=2, n_ff_shared=32) if arch.endswith("moe") else {}
     with pytest.raises(UnsupportedError, match=rf"{arch}\.{key}.*architecture {arch}"):
         load(tmp_path, arch, extra={f"{arch}.{key}": REFUSED[key][0]}, **experts)
+
+
+def test_pooling_is_that_of_vectors_and_changes_no_logits(tmp_path: Path) -> None:
+    with load(tmp_path) as plain, load(tmp_path, extra={"llama.pooling_type": 1}) as m:
+        assert np.array_equal(m.logits(IDS), plain.logits(IDS))
+        assert np.array_equal(m.embed(IDS), plain.embed(IDS, pooling="mean"))
+        assert not np.allclose(m.embed(IDS), plain.embed(IDS), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ def planned(path: Path, several: bool, n_batch: int = 64, keep_all: bool = False
         g, c = Graph(), arch.config(file.metadata)
         built = arch.build(g, c, Weights(file.tensors, c.n_layer, copy=True))
         assert built.outputs.names == ("logits", "embedding")
-        assert built.out == built.outputs.logits
-        return g.finish(built.outputs.nodes if several else built.out, n_batch, 64, keep_all)
+        return g.finish(built.outputs.nodes[: None if several else 1], n_batch, 64, keep_all)
 
 
 def fed(plan: _native.Plan, output: int, sizes: tuple[int, ...], n_threads: int = 2) -> np.ndarray:

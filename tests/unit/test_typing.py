@@ -38,7 +38,9 @@ reveal_type(pyggml.gguf.open("x").metadata["k"])  # bool | int | float | str | n
 reveal_type(pyggml.quantize(np.zeros(32), "q8_0")[0])  # pyggml.quant.tensor.Tensor
 reveal_type(pyggml.compare("a", m, "text").kl_mean)  # float
 reveal_type(pyggml.convert("a", "b"))  # pyggml.converters.convert.Converted
-reveal_type(pyggml.quantize_file("a", "b"))  # list[pyggml.recipes.rewrite.Change]
+reveal_type(pyggml.quantize_file("a", "b"))  # pyggml.recipes.rewrite.Changes
+reveal_type(m.embed("a").ndim)  # int
+reveal_type(m.embed(["a"], pooling="none").count)  # def (numpy.ndarray
 reveal_type(pyggml.numeric.encode(np.zeros(32), "nf4"))  # pyggml.numeric.coded.Coded
 m.generate("a", max_token=5)  # error
 m.generate("a", temperature="hot")  # error

@@ -3,6 +3,8 @@
 
 static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
     [PGG_OP_EMBED] = &pgg_cpu_kind_embed,
+    [PGG_OP_POSITIONS] = &pgg_cpu_kind_positions,
+    [PGG_OP_ROW] = &pgg_cpu_kind_row,
     [PGG_OP_INPUT] = &pgg_cpu_kind_input,
     [PGG_OP_RMS_NORM] = &pgg_cpu_kind_rms_norm,
     [PGG_OP_LAYER_NORM] = &pgg_cpu_kind_layer_norm,

