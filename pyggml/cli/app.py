@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import pyggml
-from pyggml.cli import facts, files, measure, options, show, talk, usage
+from pyggml.cli import facts, files, measure, options, show, spelling, talk, usage
 from pyggml.cli.converting import convert
 from pyggml.cli.models import checked, model_and_prompt, one_model
 from pyggml.cli.streams import text_of_argument
@@ -31,13 +31,12 @@ def invoke(args: Sequence[str]) -> int:
     """Runs a command and returns its status. What is mistyped is said on stderr; what goes wrong in it is raised."""
     parser: Any = typer.main.get_command(app)  # typer's, or click's in its older versions
     try:
-        with parser.make_context("pyggml", list(args) or ["--help"]) as context:
+        command = parser.commands.get(args[0]) if args else None
+        with parser.make_context("pyggml", list(args) or ["--help"]) as context, spelling.speaking(command, args):
             parser.invoke(context)
     except Exception as e:
         status = usage.status_of(e, args)
         if status is None:
-            if isinstance(e, ArgumentError):
-                usage.as_typed(e, parser.commands.get(args[0]), args)
             raise
         return status
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyggml import Completion, Model, PyggmlError, TemplateError
 from pyggml.cli import show
+from pyggml.cli.spelling import as_typed
 from pyggml.cli.streams import read_line
 from pyggml.engine.stream import Stream
 
@@ -86,7 +87,7 @@ def chat(model: Model, system: str | None, stats: bool, **settings: Any) -> None
         except PyggmlError as error:
             if not terminal:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {as_typed(str(error))}", file=sys.stderr)
 
 
 class Talk:

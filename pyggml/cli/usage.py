@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pyggml.errors import ArgumentError, ArgumentTypeError
+from pyggml.errors import ArgumentError
 
 MISUSED = 2
 
@@ -39,9 +38,6 @@ COMMANDS = {
 }  # fmt: skip
 
 
-_PARAMETER = re.compile(r"(\w+)(?= must be | is -?\d)")
-
-
 class Usage(ArgumentError):
     """Options or arguments that do not go together; status 2."""
 
@@ -65,17 +61,6 @@ def status_of(error: Exception, args: Sequence[str]) -> int | None:
     return MISUSED
 
 
-def as_typed(error: ArgumentError, command: Any, args: Sequence[str]) -> None:
-    """Puts an option, as it was typed, in the place of Python's parameter at the head of the message."""
-    head = _PARAMETER.match(str(error)) if type(error) in (ArgumentError, ArgumentTypeError) else None
-    for option in getattr(command, "params", ()) if head else ():
-        names = [name for name in option.opts if name.startswith("-")]
-        if head and head[1] in [name.lstrip("-").replace("-", "_") for name in names]:
-            typed = _typed(names, _before_end(args))
-            error.args = (f"{typed[0] if typed else names[0]}{str(error)[head.end(1) :]}",)
-            return
-
-
 def _print(line: str, command: str) -> None:
     print(f"error: {line} (see {command} --help)", file=sys.stderr)
 
@@ -85,7 +70,7 @@ def _command(args: Sequence[str]) -> str:
 
 
 def _told(error: Any, context: Any, args: Sequence[str]) -> str:
-    foreign = next((arg for arg in _before_end(args) if arg.partition("=")[0] in OPTIONS), None)
+    foreign = next((arg for arg in before_end(args) if arg.partition("=")[0] in OPTIONS), None)
     option = getattr(error, "option_name", None)
     known = [name for p in (context.command.params if context is not None else ()) for name in p.opts]
     if foreign is not None and foreign.partition("=")[0] not in known:
@@ -96,20 +81,20 @@ def _told(error: Any, context: Any, args: Sequence[str]) -> str:
         plain = option.lower().replace("_", "-")
         near = [plain] if plain in known else difflib.get_close_matches(plain, known, 3, 0.6)
         return f"no option {option}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
-    told = _typed(getattr(getattr(error, "param", None), "opts", ()), _before_end(args))
-    if told and getattr(error, "message", None):
+    given = typed(getattr(getattr(error, "param", None), "opts", ()), before_end(args))
+    if given and getattr(error, "message", None):
         reason = " ".join(str(error.message).split()).rstrip(".").partition(", unable")[0]
-        return f"invalid value for {told[0]}: {ascii(told[1])[:60]}: {reason[:1].lower() + reason[1:]}"
+        return f"invalid value for {given[0]}: {ascii(given[1])[:60]}: {reason[:1].lower() + reason[1:]}"
     commands = getattr(getattr(context, "command", None), "commands", None)
     if commands and "o such command" in text:
         return _no_command(next((arg for arg in args if not arg.startswith("-")), ""), commands)
     return text[:1].lower() + text[1:]
 
 
-def _typed(names: Sequence[str], args: Sequence[str]) -> tuple[str, str] | None:
+def typed(names: Sequence[str], args: Sequence[str]) -> tuple[str, str] | None:
     """Which of an option's names was typed last, and its value.
 
-    >>> _typed(["--max-tokens", "-n"], ["run", "-n=3"]), _typed(["--ctx"], ["--ctx", "x"])
+    >>> typed(["--max-tokens", "-n"], ["run", "-n=3"]), typed(["--ctx"], ["--ctx", "x"])
     (('-n', '=3'), ('--ctx', 'x'))
     """
     for at in range(len(args) - 1, -1, -1):
@@ -122,7 +107,8 @@ def _typed(names: Sequence[str], args: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def _before_end(args: Sequence[str]) -> Sequence[str]:
+def before_end(args: Sequence[str]) -> Sequence[str]:
+    """The arguments that may be options: those before --."""
     return args[: list(args).index("--")] if "--" in args else args
 
 

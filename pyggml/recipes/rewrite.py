@@ -247,7 +247,7 @@ def _judge(tensors: Mapping[str, TensorInfo], changes: list[Change], allow_requa
 def _again(name: str, old: str) -> ArgumentError:
     return ArgumentError(
         f"tensor {name} is already {old}; quantizing it again loses quality twice "
-        "(allow_requantize=True, --allow-requantize, does it all the same)"
+        "(allow_requantize=True does it all the same)"
     )
 
 
