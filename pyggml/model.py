@@ -122,7 +122,10 @@ class Model(Held):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Built beside loading; first use waits. GGUFError or UnsupportedError if the file has no usable one."""
+        """Built beside loading; first use waits. GGUFError or UnsupportedError if the file has no usable one.
+
+        It needs the model no more, and stays when that is closed.
+        """
         return self._loaded.tokenizer
 
     def tokenize(self, text: str | Completion, add_special: bool = True, parse_special: bool = True) -> list[int]:
@@ -196,6 +199,7 @@ class Model(Held):
         >>> len(c.tokens), c.finish_reason, str(c) == c.text
         (5, 'length', True)
         """
+        self._loaded.check_open()
         prompts, one = read_prompts("prompt", prompt)
         how = read_settings(settings)
         done = self._complete([self._request(self._ids("prompt", each), how) for each in prompts])
@@ -369,7 +373,6 @@ class Model(Held):
         >>> held.total == held.weights + held.kv_cache + held.scratch, held.kv_cache
         (True, 0)
         """
-        self._loaded.check_open()
         return self._engine.memory()
 
     def export_plan(self, path: str | os.PathLike[str]) -> None:
@@ -394,11 +397,13 @@ class Model(Held):
     def close(self) -> None:
         """Frees everything at once; from any thread, any number of times. What uses the model later raises PyggmlError.
 
+        What describes it stays: config, n_ctx, n_vocab, n_threads, kv_type, tokenizer, and metadata but for arrays.
         Steps that run in other threads are cancelled and waited for; their callers see the same PyggmlError.
         """
         self._engine.close()
 
     def __enter__(self) -> Model:
+        self._loaded.check_open()
         return self
 
     def __exit__(

@@ -73,7 +73,8 @@ class Engine:
         return self.plan.caches()
 
     def memory(self) -> Memory:
-        """Bytes held now."""
+        """Bytes held now. Raises PyggmlError when closed."""
+        self.loaded.check_open()
         weights = sum(info.nbytes for info in self.loaded.file.tensors.values())
         return Memory(weights, self.plan.cache_bytes, self.plan.arena_bytes)
 

@@ -46,7 +46,8 @@ class Session(Held):
 
     While a step runs, another thread may cancel() and close(), which end it, and truncate() or reset(), which wait for
     its end; a second step is refused with ArgumentError. Ctrl-C ends a step of the main thread. However a step ends
-    but well, the session is as before it.
+    but well, the session is as before it. Of a closed one n_ctx stays and kv_bytes is 0; cancel() and close() do
+    nothing, and all else raises ArgumentError, or PyggmlError where the model is closed.
 
     >>> import pyggml
     >>> with pyggml.load() as m:
@@ -99,7 +100,7 @@ class Session(Held):
 
     @property
     def n_ctx(self) -> int:
-        """Most positions the cache can hold."""
+        """Most positions the cache can hold; of a closed session, could."""
         return self._native.n_ctx
 
     @property
@@ -235,6 +236,7 @@ class Session(Held):
         Raises GGUFError where the file is cut or altered, UnsupportedError for another version, ArgumentError for
         another model or kv_type, or more positions than n_ctx. On any failure the session is as before.
         """
+        _ = self.n_past  # raises when closed
         with contextlib.closing(RegularFile(path, "a saved session")) as file:
             if file.size > self._kv_bytes + _STATE_HEAD + _MOST_MARKS * self._mark_bytes:
                 raise GGUFError(f"{clip(file.path)} is no saved session of this model: {file.size} bytes are too many")
@@ -242,6 +244,7 @@ class Session(Held):
         try:
             self._checked(lambda: self._native.load(data))
         except PyggmlError as error:
+            _ = self.n_past  # closed meanwhile
             raise type(error)(f"{clip(file.path)}: {error}") from None
 
     def _checked(self, call: Callable[[], T]) -> T:

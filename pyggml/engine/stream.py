@@ -37,7 +37,7 @@ class Stream(Held):
 
     def __repr__(self) -> str:
         done, n = self.result, len(self._ticket.tokens)
-        return f"<pyggml.Stream {done.finish_reason if done else 'open'}, {n} tokens>"
+        return f"<pyggml.Stream {'open' if done is None else done.finish_reason}, {n} tokens>"
 
     def __iter__(self) -> Iterator[str]:
         return self

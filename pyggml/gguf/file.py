@@ -143,7 +143,8 @@ class GGUFFile(Held):
     """An open GGUF file; all parts of it where it is split.
 
     path, version, alignment, metadata (read-only mapping, arrays decoded on access), tensors (read-only mapping from
-    name to TensorInfo, in file order). Use as a context manager, or close(). Made by open().
+    name to TensorInfo, in file order). Use as a context manager, or close(). Made by open(). When closed, what the
+    header says stays, but for arrays in the metadata; what reads the file raises GGUFError.
     """
 
     def __init__(self, parts: list[_Part]) -> None:
@@ -209,6 +210,8 @@ class GGUFFile(Held):
             file.close()
 
     def __enter__(self) -> GGUFFile:
+        """Raises GGUFError when closed."""
+        self.check_unchanged()
         return self
 
     def __exit__(

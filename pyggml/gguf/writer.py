@@ -142,6 +142,7 @@ class Writer(Held):
 
         Raises GGUFError: a key that is illegal or there already, a value that does not fit its type.
         """
+        self._check_open()
         if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
         wanted = None if type is None else _value_type(type)
@@ -150,6 +151,7 @@ class Writer(Held):
 
     def add_raw(self, key: str, kind: ValueType, raw: bytes) -> None:
         """Adds a value in its encoded form, as Metadata.raw() gives it."""
+        self._check_open()
         kind, raw = instance("kind", kind, ValueType, "a ValueType"), buffer("raw", raw).tobytes()
         if text("key", key) == ALIGNMENT_KEY:
             raise GGUFError(f"{ALIGNMENT_KEY} is set by Writer(path, alignment=...)")
@@ -157,6 +159,7 @@ class Writer(Held):
 
     def copy(self, metadata: Metadata, key: str) -> None:
         """Adds a value of another file, byte for byte and with its stored type."""
+        self._check_open()
         source = instance("metadata", metadata, Metadata, "the metadata of an open file")
         if text("key", key) not in source:
             raise GGUFError(f"the file has no key {clip(key)} that could be copied")
@@ -165,6 +168,7 @@ class Writer(Held):
 
     def add_metadata(self, metadata: Metadata, skip: Iterable[str] = ()) -> None:
         """Copies all values of another file but its alignment, its split numbers and the keys in skip."""
+        self._check_open()
         left_out = {ALIGNMENT_KEY, *SPLIT_KEYS, *texts("skip", skip)}
         for key in instance("metadata", metadata, Metadata, "the metadata of an open file"):
             if key not in left_out:
@@ -239,7 +243,12 @@ class Writer(Held):
         self._tensors.clear()
 
     def __enter__(self) -> Writer:
+        self._check_open()
         return self
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._done else ""
+        return f"<pyggml.gguf.Writer {clip(self.path)}: {len(self._values)} keys, {len(self._tensors)} tensors{state}>"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
