@@ -117,6 +117,7 @@ cdef extern from "pgg.h" nogil:
         PGG_RULE_OPTIONAL
         PGG_RULE_FROM_ZERO
         PGG_RULE_POSITIVE
+        PGG_RULE_EITHER
 
     ctypedef struct pgg_op_field:
         const char *name
@@ -135,6 +136,7 @@ cdef extern from "pgg.h" nogil:
     enum:
         PGG_ROWS_TOKENS
         PGG_ROWS_WANTED
+        PGG_ROWS_SOURCE
 
     ctypedef enum pgg_device_kind:
         PGG_DEVICE_CPU
@@ -168,6 +170,7 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols) noexcept
     int64_t pgg_plan_output_cols(const pgg_plan *plan) noexcept
     int64_t pgg_plan_input_cols(const pgg_plan *plan) noexcept
+    int64_t pgg_plan_source_cols(const pgg_plan *plan) noexcept
     ctypedef struct pgg_plan_bytes:
         size_t weights
         size_t scratch
@@ -200,6 +203,10 @@ cdef extern from "pgg.h" nogil:
     int64_t pgg_session_reach(const pgg_session *session) noexcept
     int64_t pgg_session_back(const pgg_session *session, int64_t n_past) noexcept
     int PGG_MAX_MARKS
+    pgg_status pgg_session_reset(pgg_session *session) noexcept
+    pgg_status pgg_session_encode(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
+                                  int n_threads) noexcept
+    int64_t pgg_session_n_source(const pgg_session *session) noexcept
     pgg_status pgg_session_mark(pgg_session *session) noexcept
     pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past) noexcept
     pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork) noexcept

@@ -12,6 +12,7 @@ I32 = NDArray[np.int32]
 
 ROWS_TOKENS: int
 ROWS_WANTED: int
+ROWS_SOURCE: int
 
 def wait_empty(things: set[Any], seconds: float = -1.0, but: Any = None) -> bool:
     """Waits until nothing is in things, but perhaps `but`; no signal ends it. False when the seconds are over."""
@@ -166,7 +167,14 @@ class Session:
     @property
     def n_ctx(self) -> int: ...
     def truncate(self, n_past: int) -> None:
-        """Waits for a step in another thread."""
+        """Waits for a step in another thread. What was encoded stays."""
+
+    def reset(self) -> None:
+        """Forgets all positions and what was encoded."""
+
+    @property
+    def n_source(self) -> int:
+        """Rows that were encoded."""
 
     @property
     def reach(self) -> int:
@@ -192,6 +200,9 @@ class Session:
 
     def step(self, ids: I32 | None, n_wanted: int, n_threads: int = 0, rows: F32 | None = None) -> F32:
         """-> (n_wanted, columns of its output). ids and rows for a plan with both; an id of -1 is none."""
+
+    def encode(self, ids: I32 | None, n_threads: int = 0, rows: F32 | None = None) -> None:
+        """Reads the source that steps attend to; at position 0."""
 
     def next(self, sampler: Sampler, ids: I32, n_threads: int = 0) -> int: ...
     def node(self, node: int, rows: int) -> F32: ...

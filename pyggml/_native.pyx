@@ -19,6 +19,7 @@ from pyggml import errors as _errors
 
 ROWS_TOKENS = <int>PGG_ROWS_TOKENS
 ROWS_WANTED = <int>PGG_ROWS_WANTED
+ROWS_SOURCE = <int>PGG_ROWS_SOURCE
 
 _EXCEPTIONS = {
     <int>PGG_EINVAL: _errors.ArgumentError,
@@ -345,6 +346,32 @@ cdef class Sampler:
 MOST_MARKS = <int>PGG_MAX_MARKS
 
 
+cdef class _Fed:
+    """Ids and rows that a call feeds, and where they lie."""
+    cdef const int32_t[::1] tokens
+    cdef const float[:, ::1] values
+    cdef const int32_t *ids
+    cdef const float *rows
+    cdef int64_t n
+
+    def __cinit__(self, str who, ids, rows, int64_t cols):
+        self.ids, self.rows = NULL, NULL
+        if rows is not None:
+            self.values = rows
+            self.n = self.values.shape[0]
+            if self.n and self.values.shape[1] != cols:
+                raise _errors.ShapeError(f"{who}: rows have {self.values.shape[1]} columns, the plan's input has {cols}")
+            if self.n and cols:
+                self.rows = &self.values[0, 0]
+        if ids is not None or rows is None:
+            self.tokens = ids
+            if rows is not None and self.tokens.shape[0] != self.n:
+                raise _errors.ShapeError(f"{who}: {self.tokens.shape[0]} ids, but {self.n} rows")
+            self.n = self.tokens.shape[0]
+            if self.n:
+                self.ids = &self.tokens[0]
+
+
 cdef class Session:
     cdef pgg_session *p
     cdef Plan plan
@@ -381,6 +408,12 @@ cdef class Session:
         cdef pgg_status status
         with nogil:
             status = pgg_session_truncate(self.p, n_past)
+        check(status)
+
+    def reset(self):
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_reset(self.p)
         check(status)
 
     @property
@@ -438,36 +471,28 @@ cdef class Session:
         pgg_session_cancel(self.p, on)
 
     def step(self, ids, int64_t n_wanted, int n_threads=0, rows=None):
-        cdef const int32_t[::1] tokens
-        cdef const float[:, ::1] values
-        cdef const int32_t *id_p = NULL
-        cdef const float *row_p = NULL
-        cdef int64_t n
-        if rows is not None:
-            values = rows
-            n = values.shape[0]
-            if n and values.shape[1] != pgg_plan_input_cols(self.plan.p):
-                raise _errors.ShapeError(f"step: rows have {values.shape[1]} columns, the plan's input has "
-                                         f"{pgg_plan_input_cols(self.plan.p)}")
-            if n and values.shape[1]:
-                row_p = &values[0, 0]
-        if ids is not None or rows is None:
-            tokens = ids
-            if rows is not None and tokens.shape[0] != n:
-                raise _errors.ShapeError(f"step: {tokens.shape[0]} ids, but {n} rows")
-            n = tokens.shape[0]
-            if n:
-                id_p = &tokens[0]
-        if n_wanted < 0 or n_wanted > n:
-            raise _errors.ArgumentError(f"step: {n_wanted} rows wanted of {n}")
+        cdef _Fed fed = _Fed("step", ids, rows, pgg_plan_input_cols(self.plan.p))
+        if n_wanted < 0 or n_wanted > fed.n:
+            raise _errors.ArgumentError(f"step: {n_wanted} rows wanted of {fed.n}")
         out = np.empty((n_wanted, self.n_out), np.float32)
         cdef float[:, ::1] view = out
         cdef float *out_p = &view[0, 0] if n_wanted else NULL
         cdef pgg_status status
         with nogil:
-            status = pgg_session_step(self.p, id_p, row_p, n, n_wanted, out_p, n_threads)
+            status = pgg_session_step(self.p, fed.ids, fed.rows, fed.n, n_wanted, out_p, n_threads)
         check(status)
         return out
+
+    def encode(self, ids, int n_threads=0, rows=None):
+        cdef _Fed fed = _Fed("encode", ids, rows, pgg_plan_source_cols(self.plan.p))
+        cdef pgg_status status
+        with nogil:
+            status = pgg_session_encode(self.p, fed.ids, fed.rows, fed.n, n_threads)
+        check(status)
+
+    @property
+    def n_source(self):
+        return pgg_session_n_source(self.p)
 
     def next(self, Sampler sampler not None, ids, int n_threads=0):
         cdef const int32_t[::1] tokens = ids

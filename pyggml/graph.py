@@ -1,7 +1,8 @@
 """The builder of a forward pass: each call appends one record to a native plan and returns a Node.
 
 Shapes are judged by the core as ops are added, so a wrong file fails here, at load, with a sentence that names the
-weight. Rows of a node are the tokens of a step (`ROWS_TOKENS`) or the wanted ones among them (`ROWS_WANTED`).
+weight. Rows of a node are the tokens of a step (`ROWS_TOKENS`), the wanted ones among them (`ROWS_WANTED`), or those
+of the source, another text that is read before (`ROWS_SOURCE`).
 Nothing here knows files or architectures.
 """
 
@@ -19,6 +20,7 @@ from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
 from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import shown
 
+ROWS_SOURCE = _native.ROWS_SOURCE
 _FIELDS = {kind: {field.name: field for field in fields} for kind, fields in _native.op_table().items()}
 _MOST_BATCH, _MOST_CONTEXT = 1 << 20, 1 << 30  # of pgg_plan_freeze
 _MOST_FLOAT = float(np.finfo(np.float32).max)
@@ -139,25 +141,36 @@ class Graph:
             raise ArgumentError(f"{label} is a node of another Graph; build it in this one")
         return found.index
 
-    def embed(self, table: Weight, n_embd: int, name: str = "embed") -> Node:
-        """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd); zeros for -1 in a plan with an input too."""
-        _expect(table, None, n_embd)
-        return self._op("embed", name, table=table)
+    def embed(self, table: Weight, n_embd: int, name: str = "embed", source: bool = False) -> Node:
+        """Rows of table (n_vocab, n_embd) by token id -> (tokens, n_embd); zeros for -1 in a plan with an input too.
 
-    def positions(self, table: Weight, n_embd: int, name: str = "") -> Node:
-        """Rows of table (n, n_embd) by position -> (tokens, n_embd). A context cannot be longer than n."""
+        source: by the ids of the source, another text that Session.encode reads and attention of the text attends to.
+        What is made of them has its rows (`ROWS_SOURCE`), and is computed when it is encoded.
+        """
         _expect(table, None, n_embd)
-        self.n_positions = min(self.n_positions or table.rows, table.rows)
-        return self._op("positions", name or _stem(table), table=table)
+        return self._op("embed", name, table=table, source=source)
 
-    def row(self, table: Weight, index: int, n_embd: int, name: str = "") -> Node:
-        """The same row of table (n, n_embd) for every token -> (tokens, n_embd)."""
+    def positions(self, table: Weight, n_embd: int, name: str = "", source: bool = False) -> Node:
+        """Rows of table (n, n_embd) by position -> (tokens, n_embd). A context cannot be longer than n.
+
+        source: by the positions of the source, which cannot be longer than n.
+        """
         _expect(table, None, n_embd)
-        return self._op("row", name or _stem(table), table=table, index=index)
+        if not source:
+            self.n_positions = min(self.n_positions or table.rows, table.rows)
+        return self._op("positions", name or _stem(table), table=table, source=source)
 
-    def input(self, cols: int, name: str = "input") -> Node:
-        """Rows handed to the step by the caller -> (tokens, cols); zeros where a step of a plan with ids has none."""
-        return self._op("input", name, cols=cols)
+    def row(self, table: Weight, index: int, n_embd: int, name: str = "", source: bool = False) -> Node:
+        """The same row of table (n, n_embd) for every token, or every row of the source -> (tokens, n_embd)."""
+        _expect(table, None, n_embd)
+        return self._op("row", name or _stem(table), table=table, index=index, source=source)
+
+    def input(self, cols: int, name: str = "input", source: bool = False) -> Node:
+        """Rows handed to the step by the caller -> (tokens, cols); zeros where a step of a plan with ids has none.
+
+        source: rows of the source, as of embed.
+        """
+        return self._op("input", name, cols=cols, source=source)
 
     def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
         """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg)."""
@@ -240,6 +253,8 @@ class Graph:
         causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
         k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the
         first v_dim columns of its keys where it stored none; both are this layer unless they are said.
+        k and v with the rows of the source, or a layer that stored such: every token of q attends to all of the source;
+        causal is then False and window 0.
         sinks (1, n_head): one more score for each head, neither scaled nor capped, whose weight goes to no value.
         """
         if sinks is not None:

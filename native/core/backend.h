@@ -23,9 +23,10 @@ typedef struct pgg_piece {
   int n_part;
   int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
   const int32_t *ids; /* (n), -1: none; or NULL: none at all; host memory, as rows and out are */
-  const float *rows;  /* (n, plan->n_input), or NULL: zeros */
-  int output;         /* which of the plan's outputs; ops that do not serve it need not run */
-  float *out;         /* (wanted, cols of that node) for the segment that makes it, or NULL */
+  const float *rows;  /* (n, columns of the input op), or NULL: zeros */
+  int output; /* which of the plan's outputs; ops that do not serve it need not run. PGG_ENCODES: none, n rows of
+                 the source are read, and rows of TOKENS nodes are there in name only */
+  float *out; /* (wanted, cols of that node) for the segment that makes it, or NULL */
   /* The segment's nodes in its device, at the offsets of its place; NULL (only where pieces may run together): nobody
    * else looks at them, and the backend brings memory of its own. */
   const pgg_mem *arena;

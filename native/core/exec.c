@@ -19,7 +19,7 @@ static pgg_status carry(const pgg_plan *plan, const pgg_piece *piece, const pgg_
   const pgg_mem *a = &arenas->mem[it->place], *b = &arenas->mem[place];
   const size_t bytes = (size_t)(pgg_piece_rows(plan, piece, node) * it->stride) * sizeof(float);
   const size_t at = from->offsets[node], there = to->offsets[node];
-  if (!bytes) return PGG_OK;
+  if (!bytes || !(plan->ops[it->op].serves & 1u << piece->output)) return PGG_OK;
   if (from->backend->host) return to->backend->write(to->device, b, there, (const char *)a->p + at, bytes);
   if (to->backend->host) return from->backend->read(from->device, a, at, (char *)b->p + there, bytes);
   pgg_status status = from->backend->read(from->device, a, at, arenas->between.p, bytes);
@@ -34,7 +34,7 @@ static pgg_status run_segment(pgg_plan *plan, pgg_segment *segment, const pgg_pi
 
 static pgg_status run_all(pgg_plan *plan, const pgg_piece *piece, pgg_arenas *arenas) {
   pgg_status status = pgg_arenas_ready(plan, arenas);
-  const int maker = plan->nodes[plan->outputs[piece->output]].op;
+  const int maker = piece->output == PGG_ENCODES ? -1 : plan->nodes[plan->outputs[piece->output]].op;
   for (int s = 0; s < plan->n_segment && !status; s++) {
     pgg_segment *segment = &plan->segments[s];
     pgg_piece mine = *piece;

@@ -204,12 +204,23 @@ static int ahead_of_bound(const pgg_plan *plan) {
 }
 
 void pgg_layout_serves(pgg_plan *plan) {
-  const unsigned all = (1u << plan->n_output) - 1;
-  for (int i = 0; i < plan->n_op; i++) plan->ops[i].serves = plan->limits.keep_all || plan->ops[i].writes ? all : 0;
+  const unsigned all = (1u << plan->n_output) - 1, encodes = 1u << PGG_ENCODES;
+  for (int i = 0; i < plan->n_op; i++) {
+    pgg_plan_op_rec *rec = &plan->ops[i];
+    const bool source = plan->nodes[rec->node].rows == PGG_ROWS_SOURCE;
+    rec->serves = plan->limits.keep_all ? (source ? encodes : all) : 0;
+    if (rec->writes) rec->serves |= plan->states[rec->state].source ? encodes : all;
+  }
   for (int i = 0; i < plan->n_output; i++) plan->ops[plan->nodes[plan->outputs[i]].op].serves |= 1u << i;
   for (int i = plan->n_op - 1; i >= 0; i--)
-    for (int j = 0; j < pgg_op_src_count(plan->ops[i].op.kind); j++)
-      if (plan->ops[i].op.src[j] >= 0) plan->ops[plan->nodes[plan->ops[i].op.src[j]].op].serves |= plan->ops[i].serves;
+    for (int j = 0; j < pgg_op_src_count(plan->ops[i].op.kind); j++) {
+      if (plan->ops[i].op.src[j] < 0) continue;
+      const pgg_node *src = &plan->nodes[plan->ops[i].op.src[j]];
+      if (src->rows != PGG_ROWS_SOURCE)
+        plan->ops[src->op].serves |= plan->ops[i].serves & all;
+      else if (plan->ops[i].serves)
+        plan->ops[src->op].serves |= encodes;
+    }
 }
 
 pgg_status pgg_layout_freeze(pgg_plan *plan) {

@@ -52,10 +52,12 @@ static pgg_status judge_src(const pgg_plan *plan, const pgg_op *op, const pgg_op
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "%s: input %s of %s is node %d, which is not there (the plan has %d)", op->name,
                     field->name, pgg_op_name(op->kind), node, plan->n_node);
-  if (field->rule != PGG_RULE_ANY && plan->nodes[node].rows != PGG_ROWS_TOKENS)
-    return pgg_fail(PGG_ESHAPE, "%s: input %s has only the wanted rows, %s needs those of all tokens", op->name,
-                    plan->ops[plan->nodes[node].op].op.name, pgg_op_name(op->kind));
-  return PGG_OK;
+  const int64_t has = plan->nodes[node].rows;
+  const bool either = field->rule == PGG_RULE_EITHER || field->rule == PGG_RULE_OPTIONAL;
+  if (field->rule == PGG_RULE_ANY || has == PGG_ROWS_TOKENS || (either && has == PGG_ROWS_SOURCE)) return PGG_OK;
+  return pgg_fail(PGG_ESHAPE, "%s: input %s has %s, %s needs those of all tokens", op->name,
+                  plan->ops[plan->nodes[node].op].op.name,
+                  has == PGG_ROWS_SOURCE ? "the rows of the source" : "only the wanted rows", pgg_op_name(op->kind));
 }
 
 static pgg_status judge_weight(const pgg_plan *plan, const pgg_op *op, const pgg_op_field *field, int w) {

@@ -115,21 +115,24 @@ pgg_status pgg_plan_weight(pgg_plan *plan, const char *name, int type, const voi
 }
 
 /* What the plan as a whole learns from an op that was found good. */
-static void note_op(pgg_plan *plan, const pgg_op *op) {
+static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_plan_op_rec *rec, const pgg_node *made) {
+  const bool source = made->rows == PGG_ROWS_SOURCE;
+  pgg_feed *feed = source ? &plan->source : &plan->text;
   switch (op->kind) {
     case PGG_OP_EMBED: {
       int64_t rows = plan->weights[PGG_WEIGHT(op, embed, table)].rows;
-      plan->n_vocab = plan->n_embed++ ? pgg_min_i64(plan->n_vocab, rows) : rows;
+      feed->n_vocab = feed->n_embed++ ? pgg_min_i64(feed->n_vocab, rows) : rows;
       break;
     }
     case PGG_OP_POSITIONS: {
       const int64_t rows = plan->weights[PGG_WEIGHT(op, positions, table)].rows;
-      plan->n_position = plan->n_position ? pgg_min_i64(plan->n_position, rows) : rows;
+      feed->n_position = feed->n_position ? pgg_min_i64(feed->n_position, rows) : rows;
       break;
     }
-    case PGG_OP_INPUT: plan->n_input = PGG_INT(op, input, cols); break;
+    case PGG_OP_INPUT: feed->n_input = PGG_INT(op, input, cols); break;
     case PGG_OP_ATTENTION:
-      if (!PGG_INT(op, attention, causal)) plan->any_order = true;
+      plan->crosses |= rec->crosses;
+      plan->any_order |= !source && !rec->crosses && !PGG_INT(op, attention, causal);
       break;
     default: break;
   }
@@ -151,7 +154,7 @@ pgg_status pgg_plan_op(pgg_plan *plan, const pgg_op *op, int *node) {
   made.stride = (made.cols + 15) / 16 * 16;
   pgg_plan_op_rec rec = {.op = good, .node = plan->n_node, .state = -1};
   pgg_states_note(plan, &good, &rec);
-  note_op(plan, &good);
+  note_op(plan, &good, &rec, &made);
   for (int i = 0; i < pgg_op_src_count(op->kind); i++)
     if (op->src[i] >= 0) plan->nodes[op->src[i]].last_use = plan->n_op;
   memcpy(&plan->ops[plan->n_op++], &rec, sizeof rec);
@@ -165,6 +168,9 @@ pgg_status pgg_plan_output(pgg_plan *plan, int node) {
   if (status) return status;
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "output: there is no node %d (the plan has %d)", node, plan->n_node);
+  if (plan->nodes[node].rows == PGG_ROWS_SOURCE)
+    return pgg_fail(PGG_ESHAPE, "output: %s has the rows of the source, steps return those of the text",
+                    plan->ops[plan->nodes[node].op].op.name);
   if (plan->n_output == PGG_MAX_OUTPUTS) return pgg_fail(PGG_EINVAL, "output: a plan has at most %d", PGG_MAX_OUTPUTS);
   plan->outputs[plan->n_output++] = node;
   return PGG_OK;
@@ -178,9 +184,9 @@ pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits) {
     return pgg_fail(PGG_EINVAL, "n_batch is %d, expected 1 to %d", limits->n_batch, 1 << 20);
   if (limits->n_ctx < 1 || limits->n_ctx > 1 << 30)
     return pgg_fail(PGG_EINVAL, "n_ctx is %d, expected 1 to %d", limits->n_ctx, 1 << 30);
-  if (plan->n_position && limits->n_ctx > plan->n_position)
+  if (plan->text.n_position && limits->n_ctx > plan->text.n_position)
     return pgg_fail(PGG_EINVAL, "n_ctx is %d, but the table of positions has %lld rows", limits->n_ctx,
-                    (long long)plan->n_position);
+                    (long long)plan->text.n_position);
   if (!plan->n_output) return pgg_fail(PGG_EINVAL, "the plan has no output: call pgg_plan_output first");
   if ((status = pgg_init())) return status;
   plan->limits = *limits;
@@ -204,7 +210,8 @@ int64_t pgg_plan_output_cols(const pgg_plan *plan) {
   return plan && plan->n_output ? plan->nodes[plan->outputs[0]].cols : 0;
 }
 
-int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->n_input : 0; }
+int64_t pgg_plan_input_cols(const pgg_plan *plan) { return plan ? plan->text.n_input : 0; }
+int64_t pgg_plan_source_cols(const pgg_plan *plan) { return plan ? plan->source.n_input : 0; }
 
 int pgg_plan_weight_count(const pgg_plan *plan) { return plan ? plan->n_weight : 0; }
 

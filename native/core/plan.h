@@ -9,6 +9,9 @@
 
 #define PGG_MAX_PLACES 8 /* devices of a plan */
 
+/* As the output of a piece: the source is encoded, and nothing is returned. */
+enum { PGG_ENCODES = PGG_MAX_OUTPUTS };
+
 typedef struct pgg_backend pgg_backend;
 typedef struct pgg_device pgg_device; /* a backend's, opened */
 
@@ -19,7 +22,7 @@ typedef struct pgg_mem {
 } pgg_mem;
 
 typedef struct pgg_node {
-  int64_t rows; /* PGG_ROWS_TOKENS or PGG_ROWS_WANTED */
+  int64_t rows; /* PGG_ROWS_TOKENS, PGG_ROWS_WANTED or PGG_ROWS_SOURCE */
   int64_t cols;
   int64_t stride; /* floats from row to row: cols rounded up to 64 bytes */
   int op;         /* that makes it */
@@ -51,7 +54,8 @@ typedef struct pgg_plan_op_rec {
    * when threads divide both freely, and when both are divided by rows in the same way. */
   int after_any, after_rows;
   bool writes;     /* a state */
-  unsigned serves; /* outputs that need it, a bit each; all where it writes a state */
+  bool crosses;    /* attention of the text to what was written of the source */
+  unsigned serves; /* outputs that need it, a bit each, that of PGG_ENCODES too; all where it writes a state */
   bool joined; /* threads may pass from the op before to this one without waiting: neither reuses the other's memory */
   _Atomic int64_t calls, ns;
 } pgg_plan_op_rec;
@@ -67,6 +71,8 @@ typedef struct pgg_state {
   /* KV. k_dim 0: the keys are another's; v_dim 0: the values are, or they are columns of the keys */
   int64_t n_head_kv, k_dim, v_dim;
   int64_t window; /* positions that are ever looked back at, the token's own included; 0: all */
+  bool source;    /* of the source's rows, not of the text's tokens */
+  bool kept;      /* of the source: steps read it */
   int group;
   /* ROWS */
   int64_t rows, cols;
@@ -79,6 +85,7 @@ typedef struct pgg_state {
 typedef struct pgg_state_group {
   int place;
   int64_t window;
+  bool source, kept;
 } pgg_state_group;
 
 /* A device that some of the plan runs on. */
@@ -110,6 +117,14 @@ typedef struct pgg_arenas {
   pgg_mem between;
 } pgg_arenas;
 
+/* What ops take in from outside. */
+typedef struct pgg_feed {
+  int n_embed;        /* embed ops */
+  int64_t n_vocab;    /* smallest table of the embed ops */
+  int64_t n_position; /* that of the positions ops; 0 without any */
+  int64_t n_input;    /* columns of the input op, 0 */
+} pgg_feed;
+
 struct pgg_plan {
   pgg_node *nodes;
   pgg_weight *weights;
@@ -120,14 +135,12 @@ struct pgg_plan {
   int cap_node, cap_weight, cap_op, cap_state;
   int outputs[PGG_MAX_OUTPUTS]; /* nodes that steps may return */
   int n_output;
-  int bound;       /* the first output if its rows are written straight to the caller's buffer, else -1 */
-  int ahead;       /* what becomes the bound output in place, value by value, in the same buffer; else -1 */
-  int n_embed;     /* embed ops */
-  int64_t n_vocab; /* smallest table of the embed ops */
-  int64_t n_position; /* that of the positions ops; 0 without any */
-  int64_t n_input; /* columns of the input op, 0 */
-  bool recurrent;  /* a state of ROWS */
-  bool any_order;  /* an attention op without causality */
+  int bound; /* the first output if its rows are written straight to the caller's buffer, else -1 */
+  int ahead; /* what becomes the bound output in place, value by value, in the same buffer; else -1 */
+  pgg_feed text, source;
+  bool recurrent; /* a state of ROWS */
+  bool any_order; /* an attention op of the text to itself without causality */
+  bool crosses;   /* an attention op of the text to the source */
   bool frozen;
   pgg_limits limits;
   size_t own_bytes; /* of the nodes that a thread may make for itself */
@@ -146,6 +159,9 @@ struct pgg_plan {
   pgg_cond quiet;      /* a turn has ended */
   unsigned generation; /* of the process that quiet belongs to */
 };
+
+/* Whether a session of the plan can encode something. */
+static inline bool pgg_plan_reads_source(const pgg_plan *plan) { return plan->source.n_embed || plan->source.n_input; }
 
 /* The floats of a vector; NULL where it is absent (-1). */
 static inline const float *pgg_plan_vec(const pgg_plan *plan, int weight) {

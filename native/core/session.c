@@ -85,16 +85,15 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
   const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
   char room[48];
   const char *who = about(r, i, room, sizeof room);
+  pgg_status status;
   if (n < 1) return pgg_fail(PGG_EINVAL, "%s: %lld tokens given, expected at least 1", who, (long long)n);
   if (n_wanted < 0 || n_wanted > n)
     return pgg_fail(PGG_EINVAL, "%s: %lld rows wanted of %lld tokens", who, (long long)n_wanted, (long long)n);
   if (n_wanted && !r->out)
     return pgg_fail(PGG_EINVAL, "%s: out is NULL but %lld rows are wanted", who, (long long)n_wanted);
-  if (!(r->ids && plan->n_embed) && !(r->rows && plan->n_input) && (plan->n_embed || plan->n_input))
-    return pgg_fail(PGG_EINVAL, "%s: this plan is fed by %s, which are missing", who,
-                    !plan->n_embed   ? "rows"
-                    : !plan->n_input ? "ids"
-                                     : "ids or rows");
+  if ((status = pgg_feed_given(&plan->text, r->ids, r->rows, who))) return status;
+  if (plan->crosses && !session->memory.n_source)
+    return pgg_fail(PGG_EINVAL, "%s: this plan attends to a source, and none was encoded: encode one first", who);
   if (n_past < 0 || n_past > session->n_ctx)
     return pgg_fail(PGG_EINVAL, "%s: the session is at position %lld of %lld; its memory was overwritten", who,
                     (long long)n_past, (long long)session->n_ctx);
@@ -104,13 +103,7 @@ static pgg_status judge_part(const request *r, int i, const int32_t *ids) {
   if (plan->any_order && n > plan->limits.n_batch)
     return pgg_fail(PGG_EINVAL, "%s: %lld tokens attend to each other and must be fed at once, but n_batch is %d", who,
                     (long long)n, plan->limits.n_batch);
-  const int least = plan->n_input ? -1 : 0;
-  if (plan->n_embed && ids)
-    for (int64_t t = 0; t < n; t++)
-      if (ids[t] < least || ids[t] >= plan->n_vocab)
-        return pgg_fail(PGG_EINVAL, "%s: id at position %lld is %d, expected %d to %lld", who, (long long)t, ids[t],
-                        least, (long long)plan->n_vocab - 1);
-  return PGG_OK;
+  return pgg_feed_ids(&plan->text, ids, n, who);
 }
 
 static pgg_status judge_step(const request *r) {
@@ -182,7 +175,7 @@ static pgg_status grow(const request *r, pgg_part *parts, int n_part) {
   for (int i = 0; i < n_part && !status; i++) {
     pgg_part *part = &parts[i];
     pgg_memory *memory = (pgg_memory *)part->memory;
-    status = pgg_memory_grow(r->plan, memory, part->n_past, part->n_past + part->n);
+    status = pgg_memory_grow(r->plan, memory, false, part->n_past, part->n_past + part->n);
     if (!status) status = pgg_moments_ready(r->plan, memory, &part->before, &part->after);
   }
   return status;
@@ -217,7 +210,7 @@ static pgg_status run_pieces(const request *r, pgg_part *parts, const atomic_int
     }
     pgg_piece piece = {.parts = parts,
                        .ids = r->ids ? r->ids + done : NULL,
-                       .rows = r->rows ? r->rows + done * plan->n_input : NULL,
+                       .rows = r->rows ? r->rows + done * plan->text.n_input : NULL,
                        .output = r->output,
                        .cancel = cancels,
                        .n_cancel = r->n_session,
@@ -299,9 +292,11 @@ static pgg_status read_node(const pgg_session *session, int node, float *out, in
   if (!plan->limits.keep_all) return pgg_fail(PGG_EINVAL, "node: the plan was not frozen with keep_all");
   if (node < 0 || node >= plan->n_node)
     return pgg_fail(PGG_EINVAL, "there is no node %d (the plan has %d)", node, plan->n_node);
-  if (!session->last_n) return pgg_fail(PGG_EINVAL, "node: the session has not made a step");
+  if (!session->last_n && !session->last_source) return pgg_fail(PGG_EINVAL, "node: the session has not made a step");
   const pgg_node *what = &plan->nodes[node];
-  int64_t rows = what->rows == PGG_ROWS_WANTED ? session->last_wanted : session->last_n;
+  int64_t rows = what->rows == PGG_ROWS_WANTED   ? session->last_wanted
+                 : what->rows == PGG_ROWS_SOURCE ? session->last_source
+                                                 : session->last_n;
   if (count != rows * what->cols)
     return pgg_fail(PGG_ESHAPE, "node: %s is (%lld, %lld), room for %lld values given", plan->ops[what->op].op.name,
                     (long long)rows, (long long)what->cols, (long long)count);

@@ -1,4 +1,5 @@
-/* What a session is made of, and the turns in which it may be touched. Only session.c and turn.c look inside. */
+/* What a session is made of, and the turns in which it may be touched. Only files of core/ that act on sessions look
+ * inside. */
 #ifndef PGG_SESSION_H
 #define PGG_SESSION_H
 #include "core/exec.h"
@@ -13,6 +14,7 @@ struct pgg_session {
   atomic_int cancel;
   pgg_arenas own;              /* of a keep_all plan: its nodes stay readable */
   int64_t last_n, last_wanted; /* rows of the last piece */
+  int64_t last_source;         /* rows of the source that was encoded last */
   float *logits;               /* (n_logits, output cols) of a step that chooses and begins with this session */
   int n_logits;
   int64_t fed; /* while a step runs: the tokens of it that are done */
@@ -30,6 +32,11 @@ struct pgg_session {
 pgg_status pgg_turn_begin(pgg_session *const *sessions, int n);
 /* Gives it back. keep: the positions move on by what was fed. */
 void pgg_turn_end(pgg_session *const *sessions, int n, bool keep);
+
+/* feed.c: what a step or an encoding is fed, judged: something of what the ops take; ids of the vocabulary, -1 where
+ * the ops take rows too. */
+pgg_status pgg_feed_given(const pgg_feed *feed, const int32_t *ids, const float *rows, const char *who);
+pgg_status pgg_feed_ids(const pgg_feed *feed, const int32_t *ids, int64_t n, const char *who);
 
 /* In its turn: the session remembers this instead, at n_past. What it remembered is dropped. */
 void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past);

@@ -1,7 +1,7 @@
 /* What can be done with what a session remembers: fork it, save it, load it. The saved form, all numbers little-endian:
  *
  *   "PGGSTATE"  u32 version  u32 type of the cache  u64 check: FNV-1a of all that follows
- *   u64 what tells the plan and its weights from others  u64 positions  u32 groups
+ *   u64 what tells the plan and its weights from others  u64 positions  u64 those of the source  u32 groups
  *   for each group: u64 position that it begins with
  *   u32 marks  for each: u64 position
  *   for each state of keys and values: for each head: rows of keys from there on, then for each head: rows of values
@@ -15,9 +15,9 @@
 #include "core/hash.h"
 #include "core/session.h"
 
-#define VERSION 2
+#define VERSION 3
 static const char magic[8] = {'P', 'G', 'G', 'S', 'T', 'A', 'T', 'E'};
-enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 24, FEW_BYTES = 64 };
+enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 32, FEW_BYTES = 64 };
 
 static uint64_t hash_text(uint64_t hash, const char *text) { return pgg_hash(hash, text, strlen(text) + 1); }
 
@@ -56,9 +56,10 @@ static pgg_status walk(const pgg_plan *plan, const pgg_memory *memory, int64_t n
     for (int values = 0; values < 2; values++) {
       const size_t row = pgg_memory_row(memory, i, values);
       if (!row) continue; /* a state of rows, or of keys or values alone */
+      const int64_t end = pgg_memory_end(plan, memory, plan->states[i].group, n_past);
       for (int64_t h = 0; h < plan->states[i].n_head_kv; h++)
-        for (int64_t pos = memory->groups[plan->states[i].group].from; pos < n_past;) {
-          const int64_t n = pgg_min_i64(n_past, (pos / PGG_SPAN + 1) * PGG_SPAN) - pos;
+        for (int64_t pos = memory->groups[plan->states[i].group].from; pos < end;) {
+          const int64_t n = pgg_min_i64(end, (pos / PGG_SPAN + 1) * PGG_SPAN) - pos;
           const pgg_rows_at at = {i, h, pos, n, values};
           pgg_status status = each(plan, memory, &at, bytes);
           if (status) return status;
@@ -101,8 +102,8 @@ static pgg_status walk_moments(const pgg_plan *plan, const pgg_memory *memory, i
 }
 
 /* Bytes of the rows; false where they pass what memory can be. moments: all of them. */
-static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, const int64_t *from, int n_mark,
-                       size_t *bytes, size_t *moments) {
+static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n_source,
+                       const int64_t *from, int n_mark, size_t *bytes, size_t *moments) {
   *bytes = *moments = 0;
   for (int i = 0; i < plan->n_state; i++)
     if (plan->states[i].kind == PGG_STATE_ROWS) *moments += state_bytes(&plan->states[i]);
@@ -111,9 +112,9 @@ static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n
     const pgg_state *state = &plan->states[i];
     if (state->kind != PGG_STATE_KV) continue;
     const size_t row = pgg_memory_row(memory, i, false) + pgg_memory_row(memory, i, true);
+    const int64_t end = state->source ? n_source : n_past;
     size_t more;
-    if (!pgg_mul_size(n_past - from[state->group], state->n_head_kv * (int64_t)row, &more) ||
-        more > SIZE_MAX / 4 - *bytes)
+    if (!pgg_mul_size(end - from[state->group], state->n_head_kv * (int64_t)row, &more) || more > SIZE_MAX / 4 - *bytes)
       return false;
     *bytes += more;
   }
@@ -144,7 +145,8 @@ static pgg_status save(const pgg_session *session, const int64_t *from, char *by
   const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
   const int n_mark = session->memory.n_mark;
   size_t rows, moments;
-  if (!rows_bytes(plan, &session->memory, n_past, from, n_mark, &rows, &moments))
+  const int64_t n_source = session->memory.n_source;
+  if (!rows_bytes(plan, &session->memory, n_past, n_source, from, n_mark, &rows, &moments))
     return pgg_fail(PGG_ESHAPE, "save: the state is larger than memory can be");
   const size_t need = FIXED + 8 * (size_t)(plan->n_group + n_mark) + rows + moments, room = *size;
   *size = need;
@@ -159,6 +161,7 @@ static pgg_status save(const pgg_session *session, const int64_t *from, char *by
   at += 8;
   put(&at, fingerprint(plan), 8);
   put(&at, (uint64_t)n_past, 8);
+  put(&at, (uint64_t)n_source, 8);
   put(&at, (uint64_t)plan->n_group, 4);
   for (int g = 0; g < plan->n_group; g++) put(&at, (uint64_t)from[g], 8);
   put(&at, (uint64_t)n_mark, 4);
@@ -184,7 +187,7 @@ pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) {
 
 /* What a saved state says of itself. */
 typedef struct saved {
-  int64_t n_past, *from; /* (n_group) */
+  int64_t n_past, n_source, *from; /* (n_group) */
   int n_mark;
   int64_t marks[PGG_MAX_MARKS];
   const char *rows, *moments; /* where they begin */
@@ -201,6 +204,29 @@ static pgg_status judge_marks(const pgg_plan *plan, const char **at, size_t left
       return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
     s->marks[i] = (int64_t)pos;
   }
+  return PGG_OK;
+}
+
+/* Whether a group may begin there. */
+static bool can_begin(const pgg_state_group *group, const saved *s, uint64_t begin) {
+  if (group->source) return begin == (group->kept ? 0 : (uint64_t)s->n_source);
+  if (!begin) return true;
+  return begin <= (uint64_t)s->n_past && group->window && (int64_t)begin <= s->n_past + 1 - group->window;
+}
+
+/* The positions, of the text and of the source. */
+static pgg_status judge_positions(const pgg_session *session, uint64_t positions, uint64_t of_source, saved *s) {
+  const pgg_plan *plan = session->plan;
+  if (positions > (uint64_t)session->n_ctx)
+    return pgg_fail(PGG_EINVAL, "load: the state has %llu positions, the session holds %lld",
+                    (unsigned long long)positions, (long long)session->n_ctx);
+  if (of_source > (uint64_t)plan->limits.n_batch)
+    return pgg_fail(PGG_EINVAL, "load: the source of the state has %llu rows, the plan reads at most %d",
+                    (unsigned long long)of_source, plan->limits.n_batch);
+  if (plan->crosses ? positions && !of_source : of_source && !pgg_plan_reads_source(plan))
+    return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
+  s->n_past = (int64_t)positions;
+  s->n_source = (int64_t)of_source;
   return PGG_OK;
 }
 
@@ -222,24 +248,20 @@ static pgg_status judge(const pgg_session *session, const char *bytes, size_t si
     return pgg_fail(PGG_EINVAL, "load: the state's cache is %s, the session's %s", info ? info->name : "unknown",
                     pgg_type_get(session->memory.type)->name);
   }
-  const uint64_t positions = get(&at, 8), groups = get(&at, 4);
-  if (positions > (uint64_t)session->n_ctx)
-    return pgg_fail(PGG_EINVAL, "load: the state has %llu positions, the session holds %lld",
-                    (unsigned long long)positions, (long long)session->n_ctx);
-  s->n_past = (int64_t)positions;
+  const uint64_t positions = get(&at, 8), of_source = get(&at, 8), groups = get(&at, 4);
+  pgg_status status = judge_positions(session, positions, of_source, s);
+  if (status) return status;
   if (groups != (uint64_t)plan->n_group || size - FIXED < 8 * groups)
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   for (int g = 0; g < plan->n_group; g++) {
     const uint64_t begin = get(&at, 8);
-    const int64_t window = plan->groups[g].window;
-    if (begin > positions || (begin && (!window || (int64_t)begin > s->n_past + 1 - window)))
+    if (!can_begin(&plan->groups[g], s, begin))
       return pgg_fail(PGG_EFORMAT, "load: the state lacks positions that a window looks at");
     s->from[g] = (int64_t)begin;
   }
-  const pgg_status status = judge_marks(plan, &at, size - FIXED - 8 * groups, s);
-  if (status) return status;
+  if ((status = judge_marks(plan, &at, size - FIXED - 8 * groups, s))) return status;
   size_t rows, moments;
-  if (!rows_bytes(plan, &session->memory, s->n_past, s->from, s->n_mark, &rows, &moments) ||
+  if (!rows_bytes(plan, &session->memory, s->n_past, s->n_source, s->from, s->n_mark, &rows, &moments) ||
       rows + moments != size - (size_t)(at - bytes))
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   s->rows = at;
@@ -271,7 +293,8 @@ static pgg_status load(pgg_session *session, const char *bytes, size_t size, int
   pgg_memory memory;
   saved s = {.from = from};
   pgg_status status = judge(session, bytes, size, &s);
-  if (status || (status = pgg_memory_prepare(plan, &session->memory, from, s.n_past, &memory))) return status;
+  if (status || (status = pgg_memory_prepare(plan, &session->memory, from, s.n_past, s.n_source, &memory)))
+    return status;
   if ((status = walk(plan, &memory, s.n_past, write_rows, (char *)s.rows)) ||
       (status = load_moments(plan, &s, &memory)))
     pgg_memory_drop(plan, &memory);

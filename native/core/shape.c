@@ -15,7 +15,9 @@ bool pgg_type_is_weight(int type) {
 typedef long long ll;
 
 static const char *node_name(const pgg_plan *plan, int node) { return plan->ops[plan->nodes[node].op].op.name; }
-static const char *rows_name(int64_t rows) { return rows == PGG_ROWS_WANTED ? "wanted" : "tokens"; }
+static const char *rows_name(int64_t rows) {
+  return rows == PGG_ROWS_WANTED ? "wanted" : rows == PGG_ROWS_SOURCE ? "source" : "tokens";
+}
 
 static const pgg_weight *weight_of(const pgg_plan *plan, int index) { return &plan->weights[index]; }
 
@@ -69,29 +71,31 @@ static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *
   const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, embed, table));
   if (w->rows > INT32_MAX)
     return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows, more than ids can name", op->name, w->name, (ll)w->rows);
-  out->rows = PGG_ROWS_TOKENS;
+  out->rows = PGG_INT(op, embed, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
   out->cols = w->cols;
   return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
 }
 
 static pgg_status judge_positions(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, positions, table));
-  out->rows = PGG_ROWS_TOKENS;
+  out->rows = PGG_INT(op, positions, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
   out->cols = w->cols;
   return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
 }
 
 static pgg_status judge_row(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, row, table));
-  out->rows = PGG_ROWS_TOKENS;
+  out->rows = PGG_INT(op, row, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
   out->cols = w->cols;
   const pgg_status status = in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
   return status ? status : in_range(op, "index", PGG_INT(op, row, index), 0, w->rows - 1);
 }
 
 static pgg_status judge_input(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
-  if (plan->n_input) return pgg_fail(PGG_EINVAL, "%s: the plan is fed by rows already", op->name);
-  out->rows = PGG_ROWS_TOKENS;
+  const bool source = PGG_INT(op, input, source);
+  if ((source ? &plan->source : &plan->text)->n_input)
+    return pgg_fail(PGG_EINVAL, "%s: the %s is fed by rows already", op->name, source ? "source" : "plan");
+  out->rows = source ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
   out->cols = PGG_INT(op, input, cols);
   return PGG_OK;
 }

@@ -107,6 +107,8 @@ static pgg_status new_begins(const shift *s, int64_t *begins) {
   const int64_t far = s->last - s->first;
   for (int g = 0; g < plan->n_group; g++) {
     const int64_t from = s->session->memory.groups[g].from, window = plan->groups[g].window;
+    begins[g] = 0; /* of the source: shared as it is */
+    if (plan->groups[g].source) continue;
     begins[g] = from >= s->last ? from - far : pgg_min_i64(from, s->first);
     if (from && begins[g] > pgg_max_i64(0, s->n_past - far + 1 - window))
       return pgg_fail(PGG_EUNSUPPORTED,
@@ -130,10 +132,14 @@ static pgg_status shift_all(shift *s, int64_t *begins, pgg_memory *memory) {
   s->floats = malloc((size_t)(k_dim + 1) * sizeof *s->floats);
   pgg_status status = s->rows && s->floats ? new_begins(s, begins) : pgg_fail(PGG_ENOMEM, "shift: no memory for rows");
   if (status) return status;
-  if ((status = pgg_memory_prepare(plan, &s->session->memory, begins, s->n_past - (s->last - s->first), memory)))
+  if ((status = pgg_memory_prepare(plan, &s->session->memory, begins, s->n_past - (s->last - s->first), 0, memory)))
     return status;
   s->to = memory;
-  for (int i = 0; i < plan->n_state && !status; i++) status = move_state(s, i);
+  pgg_lock();
+  pgg_memory_share_source(plan, memory, &s->session->memory);
+  pgg_unlock();
+  for (int i = 0; i < plan->n_state && !status; i++)
+    if (!plan->states[i].source) status = move_state(s, i);
   if (status) pgg_memory_drop(plan, memory);
   return status;
 }

@@ -1,6 +1,8 @@
 target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
+  ${CMAKE_CURRENT_LIST_DIR}/encode.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c
+  ${CMAKE_CURRENT_LIST_DIR}/feed.c
   ${CMAKE_CURRENT_LIST_DIR}/top_k.c
   ${CMAKE_CURRENT_LIST_DIR}/layout.c
   ${CMAKE_CURRENT_LIST_DIR}/gguf_strings.c

@@ -68,9 +68,14 @@ static pgg_status measure(const pgg_plan *plan, int type, pgg_state_form *forms,
 
 static int64_t spans_of(int64_t positions) { return (positions + PGG_SPAN - 1) / PGG_SPAN; }
 
+/* Spans of all positions that a group can have; the source is read in one piece. */
+static int64_t all_spans(const pgg_plan *plan, const pgg_state_group *group, int64_t n_ctx) {
+  return spans_of(group->source ? plan->limits.n_batch : n_ctx);
+}
+
 /* Most spans of a group that a session of n_ctx positions holds. */
 static int64_t most_spans(const pgg_plan *plan, const pgg_state_group *group, int64_t n_ctx) {
-  const int64_t all = spans_of(n_ctx);
+  const int64_t all = all_spans(plan, group, n_ctx);
   return group->window ? pgg_min_i64(all, spans_of(group->window + plan->limits.n_batch) + 2) : all;
 }
 
@@ -86,7 +91,7 @@ pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int pl
     if (place >= 0 && plan->groups[g].place != place) continue;
     const bool fits = pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more);
     count(most, fits ? more : SIZE_MAX / 4);
-    count(position, bytes[g] / PGG_SPAN);
+    if (!plan->groups[g].source) count(position, bytes[g] / PGG_SPAN);
   }
   free(bytes);
   if (status) return status;
@@ -116,8 +121,8 @@ static void free_tables(const pgg_plan *plan, pgg_memory *memory) {
 }
 
 pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory) {
-  const size_t groups = (size_t)plan->n_group + 1, spans = (size_t)spans_of(n_ctx);
-  *memory = (pgg_memory){.type = type, .n_ctx = n_ctx, .n_span = (int64_t)spans};
+  const size_t groups = (size_t)plan->n_group + 1;
+  *memory = (pgg_memory){.type = type, .n_ctx = n_ctx};
   memory->forms = calloc((size_t)plan->n_state + 1, sizeof *memory->forms);
   memory->span_bytes = calloc(groups, sizeof *memory->span_bytes);
   memory->groups = calloc(groups, sizeof *memory->groups);
@@ -125,6 +130,7 @@ pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_mem
   bool good = memory->forms && memory->span_bytes && memory->groups && (memory->marks || !plan->recurrent);
   for (int g = 0; good && g < plan->n_group; g++) {
     pgg_group_spans *group = &memory->groups[g];
+    const size_t spans = (size_t)(group->n_span = all_spans(plan, &plan->groups[g], n_ctx));
     group->spans = calloc(spans, sizeof *group->spans);
     group->at = calloc(spans, sizeof *group->at);
     good = group->spans && group->at;
@@ -143,15 +149,17 @@ static void let_go(pgg_plan *plan, pgg_memory *memory, int g, int64_t s, pgg_spa
   group->at[s] = NULL;
 }
 
-static void cut_from(pgg_plan *plan, pgg_memory *memory, int64_t first, pgg_span **list) {
-  for (int g = 0; g < plan->n_group; g++)
-    for (int64_t s = first; s < memory->n_span; s++) let_go(plan, memory, g, s, list);
+static void cut_from(pgg_plan *plan, pgg_memory *memory, int g, int64_t first, pgg_span **list) {
+  for (int64_t s = first; s < memory->groups[g].n_span; s++) let_go(plan, memory, g, s, list);
 }
 
 void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list) {
   pgg_moments_cut(plan, memory, n_past, list);
-  cut_from(plan, memory, spans_of(n_past) + 1, list); /* one stays warm */
-  for (int g = 0; g < plan->n_group && n_past == 0; g++) memory->groups[g].from = 0;
+  for (int g = 0; g < plan->n_group; g++) {
+    if (plan->groups[g].source) continue;
+    cut_from(plan, memory, g, spans_of(n_past) + 1, list); /* one stays warm */
+    if (n_past == 0) memory->groups[g].from = 0;
+  }
 }
 
 void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list) {
@@ -164,27 +172,56 @@ void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t
   }
 }
 
-void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past) {
-  for (int g = 0; g < plan->n_group; g++) {
-    const pgg_group_spans *from = &other->groups[g];
-    pgg_group_spans *to = &memory->groups[g];
-    for (int64_t s = 0; s < spans_of(n_past); s++) {
-      if (!from->spans[s]) continue;
-      to->spans[s] = from->spans[s];
-      to->at[s] = from->at[s];
-      to->spans[s]->refs++;
-      memory->bytes += memory->span_bytes[g];
-    }
-    to->from = from->from;
+/* The lock is held: the spans of a group up to a position. */
+static void share_group(pgg_memory *memory, const pgg_memory *other, int g, int64_t end) {
+  const pgg_group_spans *from = &other->groups[g];
+  pgg_group_spans *to = &memory->groups[g];
+  for (int64_t s = 0; s < spans_of(end); s++) {
+    if (!from->spans[s]) continue;
+    to->spans[s] = from->spans[s];
+    to->at[s] = from->at[s];
+    to->spans[s]->refs++;
+    memory->bytes += memory->span_bytes[g];
   }
+  to->from = from->from;
+}
+
+void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past) {
+  for (int g = 0; g < plan->n_group; g++)
+    if (!plan->groups[g].source) share_group(memory, other, g, n_past);
+  pgg_memory_share_source(plan, memory, other);
   pgg_moments_share(plan, memory, other);
+}
+
+void pgg_memory_share_source(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other) {
+  memory->n_source = other->n_source;
+  for (int g = 0; g < plan->n_group; g++)
+    if (plan->groups[g].source) share_group(memory, other, g, other->n_source);
+}
+
+void pgg_memory_encoded(pgg_plan *plan, pgg_memory *memory, int64_t n, pgg_span **list) {
+  memory->n_source = n;
+  for (int g = 0; g < plan->n_group; g++) {
+    if (!plan->groups[g].source || plan->groups[g].kept) continue;
+    cut_from(plan, memory, g, 0, list);
+    memory->groups[g].from = n;
+  }
+}
+
+void pgg_memory_forget_source(pgg_plan *plan, pgg_memory *memory, pgg_span **list) {
+  memory->n_source = 0;
+  for (int g = 0; g < plan->n_group; g++) {
+    if (!plan->groups[g].source) continue;
+    cut_from(plan, memory, g, 0, list);
+    memory->groups[g].from = 0;
+  }
 }
 
 void pgg_memory_drop(pgg_plan *plan, pgg_memory *memory) {
   pgg_span *list = NULL;
   if (!memory->groups) return;
   pgg_lock();
-  cut_from(plan, memory, 0, &list);
+  for (int g = 0; g < plan->n_group; g++) cut_from(plan, memory, g, 0, &list);
   pgg_moments_drop(plan, memory, &list);
   pgg_unlock();
   pgg_spans_drop(plan, list);
@@ -225,19 +262,22 @@ static pgg_status grow_group(pgg_plan *plan, pgg_memory *memory, int g, int64_t 
   return status;
 }
 
-pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, int64_t from, int64_t to) {
+pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, bool source, int64_t from, int64_t to) {
   pgg_status status = PGG_OK;
-  for (int g = 0; g < plan->n_group && !status; g++) status = grow_group(plan, memory, g, from, to);
+  for (int g = 0; g < plan->n_group && !status; g++)
+    if (plan->groups[g].source == source) status = grow_group(plan, memory, g, from, to);
   return status;
 }
 
 pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
-                              pgg_memory *memory) {
+                              int64_t n_source, pgg_memory *memory) {
   pgg_status status = pgg_memory_new(plan, like->type, like->n_ctx, memory);
   for (int g = 0; g < plan->n_group && !status; g++) {
+    const int64_t end = plan->groups[g].source ? n_source : n_past;
     memory->groups[g].from = from[g];
-    if (from[g] < n_past) status = grow_group(plan, memory, g, from[g], n_past);
+    if (from[g] < end) status = grow_group(plan, memory, g, from[g], end);
   }
+  memory->n_source = n_source;
   if (status) pgg_memory_drop(plan, memory);
   return status;
 }
@@ -246,7 +286,8 @@ pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int6
 static int64_t whole_from(const pgg_plan *plan, const pgg_memory *memory) {
   int64_t reach = 0;
   for (int g = 0; g < plan->n_group; g++)
-    if (memory->groups[g].from) reach = pgg_max_i64(reach, memory->groups[g].from + plan->groups[g].window - 1);
+    if (memory->groups[g].from && !plan->groups[g].source)
+      reach = pgg_max_i64(reach, memory->groups[g].from + plan->groups[g].window - 1);
   return reach;
 }
 

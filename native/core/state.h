@@ -1,7 +1,8 @@
 /* What a sequence remembers. A plan lists states. Keys and values a session holds in spans of PGG_SPAN positions, which
  * come as positions fill, are dropped where every window has passed them, and are shared by forks: who writes into a
  * span that others hold gets a copy first. Spans of states that look back equally far and lie on one device are one
- * piece of memory. States of rows it holds as moments: what they were at one position (moments.c). */
+ * piece of memory. States of the source have positions of their own and are filled once (encode.c). States of rows it
+ * holds as moments: what they were at one position (moments.c). */
 #ifndef PGG_STATE_H
 #define PGG_STATE_H
 #include "core/plan.h"
@@ -33,6 +34,7 @@ typedef struct pgg_state_form {
 
 /* The spans of the states of one group. */
 typedef struct pgg_group_spans {
+  int64_t n_span;
   pgg_span **spans; /* (n_span) by position / PGG_SPAN; NULL where none is held */
   void **at;        /* (n_span) mem.p of each */
   int64_t from;     /* positions before it are forgotten */
@@ -41,7 +43,8 @@ typedef struct pgg_group_spans {
 /* A session's. */
 typedef struct pgg_memory {
   int type;
-  int64_t n_ctx, n_span;
+  int64_t n_ctx;
+  int64_t n_source;        /* positions of the source; 0: nothing was encoded */
   pgg_state_form *forms;   /* (plan->n_state) */
   size_t *span_bytes;      /* (plan->n_group) */
   pgg_group_spans *groups; /* (plan->n_group) */
@@ -65,11 +68,18 @@ void pgg_spans_drop(const pgg_plan *plan, pgg_span *list);
 pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position);
 /* PGG_ETYPE where a type cannot hold the rows. On failure nothing is left. */
 pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_memory *memory);
-/* Spans for positions [from, to), nobody else's. */
-pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, int64_t from, int64_t to);
-/* Memory like another, with spans for positions [from[group], n_past). On failure nothing is left. */
+/* Spans for positions [from, to) of the text or of the source, nobody else's. */
+pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, bool source, int64_t from, int64_t to);
+/* Memory like another, with spans for positions [from[group], n_past) of the text, and of n_source of the source. On
+ * failure nothing is left. */
 pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
-                              pgg_memory *memory);
+                              int64_t n_source, pgg_memory *memory);
+/* Its source is that of another memory too, in place of what it held of one. The lock is held. */
+void pgg_memory_share_source(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other);
+/* The source has been encoded: n positions, of which only steps' keys and values stay. The lock is held. */
+void pgg_memory_encoded(pgg_plan *plan, pgg_memory *memory, int64_t n, pgg_span **list);
+/* No source any more. The lock is held. */
+void pgg_memory_forget_source(pgg_plan *plan, pgg_memory *memory, pgg_span **list);
 /* Holds what another session of the plan and of this size holds up to n_past, where it stands. The lock is held. */
 void pgg_memory_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other, int64_t n_past);
 
@@ -105,6 +115,11 @@ typedef struct pgg_rows_at {
 } pgg_rows_at;
 pgg_status pgg_memory_read(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, void *rows);
 pgg_status pgg_memory_write(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, const void *rows);
+
+/* Positions of a group that are filled. */
+static inline int64_t pgg_memory_end(const pgg_plan *plan, const pgg_memory *memory, int group, int64_t n_past) {
+  return plan->groups[group].source ? memory->n_source : n_past;
+}
 
 static inline size_t pgg_memory_row(const pgg_memory *memory, int state, bool values) {
   return values ? memory->forms[state].v_row : memory->forms[state].k_row;

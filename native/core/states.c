@@ -54,7 +54,8 @@ static pgg_status within_keys(const pgg_op *op, int64_t v_dim, int64_t k_dim) {
                   (ll)k_dim);
 }
 
-static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op) {
+/* What the states of an op demand of each other. */
+static pgg_status judge_keys(const pgg_plan *plan, const pgg_op *op) {
   const int64_t keys = PGG_INT(op, attention, keys), values = PGG_INT(op, attention, values);
   const int64_t k_dim = PGG_INT(op, attention, k_dim), v_dim = PGG_INT(op, attention, v_dim);
   const bool k = PGG_SRC(op, attention, k) >= 0, v = PGG_SRC(op, attention, v) >= 0;
@@ -77,6 +78,35 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op) {
   if (k && keys == values) return within_keys(op, v_dim, k_dim);
   if ((status = is_kept(plan, op, values, &state))) return status;
   return state->v_dim ? has_width(plan, op, "v_dim", v_dim, state, state->v_dim) : within_keys(op, v_dim, state->k_dim);
+}
+
+/* Whether keys or values are the source's: those of a node, or of a state that there is. */
+static bool of_source(const pgg_plan *plan, int node, int64_t number) {
+  return node >= 0 ? plan->nodes[node].rows == PGG_ROWS_SOURCE : plan->states[find(plan, number)].source;
+}
+
+/* Which text attends to which. */
+static pgg_status judge_texts(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t keys_at = PGG_INT(op, attention, keys), values_at = PGG_INT(op, attention, values);
+  const int k = PGG_SRC(op, attention, k), v = PGG_SRC(op, attention, v);
+  const bool from = of_source(plan, PGG_SRC(op, attention, q), 0), keys = of_source(plan, k, keys_at);
+  const bool values = v < 0 && k >= 0 && keys_at == values_at ? keys : of_source(plan, v, values_at);
+  const int64_t causal = PGG_INT(op, attention, causal), window = PGG_INT(op, attention, window);
+  if (keys != values)
+    return pgg_fail(PGG_EINVAL, "%s: keys are those of the %s, values those of the %s: both must be of one", op->name,
+                    keys ? "source" : "text", values ? "source" : "text");
+  if (from && !keys)
+    return pgg_fail(PGG_EINVAL, "%s: the source is read before the text and cannot attend to it", op->name);
+  if (from || !keys || (!causal && !window)) return PGG_OK;
+  return pgg_fail(PGG_EINVAL,
+                  "%s attends to the source, whose positions are not those of the text: causal is %lld and window "
+                  "%lld, expected 0 and 0",
+                  op->name, (ll)causal, (ll)window);
+}
+
+static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op) {
+  const pgg_status status = judge_keys(plan, op);
+  return status ? status : judge_texts(plan, op);
 }
 
 /* What a state of rows can be: a float for each value. */
@@ -105,7 +135,10 @@ static int64_t window_of(const pgg_op *op) {
 static void note_attention(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *rec) {
   const int64_t keys = PGG_INT(op, attention, keys), values = PGG_INT(op, attention, values);
   const bool k = PGG_SRC(op, attention, k) >= 0, v = PGG_SRC(op, attention, v) >= 0;
+  const int written = PGG_SRC(op, attention, k) >= 0 ? PGG_SRC(op, attention, k) : PGG_SRC(op, attention, v);
+  const bool source = k || v ? plan->nodes[written].rows == PGG_ROWS_SOURCE : plan->states[find(plan, keys)].source;
   rec->writes = k || v;
+  rec->crosses = source && plan->nodes[PGG_SRC(op, attention, q)].rows != PGG_ROWS_SOURCE;
   if (rec->writes)
     plan->states[plan->n_state++] = (pgg_state){.number = k ? keys : values,
                                                 .kind = PGG_STATE_KV,
@@ -113,7 +146,8 @@ static void note_attention(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *re
                                                 .n_head_kv = PGG_INT(op, attention, n_head_kv),
                                                 .k_dim = k ? PGG_INT(op, attention, k_dim) : 0,
                                                 .v_dim = v ? PGG_INT(op, attention, v_dim) : 0,
-                                                .window = window_of(op)};
+                                                .window = source ? 0 : window_of(op),
+                                                .source = source};
   rec->state = find(plan, keys);
   rec->values = find(plan, values);
 }
@@ -154,19 +188,25 @@ static pgg_status find_places(pgg_plan *plan) {
 }
 
 /* Whoever reads a state keeps it as far as he looks back; keys and values that are read together are kept equally far,
- * so that they lie in the same spans. */
+ * and beyond the reading of the source alike, so that they lie in the same spans. */
 static void widen(pgg_plan *plan) {
   for (bool again = true; again;) {
     again = false;
     for (int i = 0; i < plan->n_op; i++) {
       const pgg_plan_op_rec *rec = &plan->ops[i];
       if (rec->values < 0) continue;
-      int64_t *keys = &plan->states[rec->state].window, *values = &plan->states[rec->values].window;
-      const int64_t window = wider(wider(*keys, *values), window_of(&rec->op));
-      again |= window != *keys || window != *values;
-      *keys = *values = window;
+      pgg_state *keys = &plan->states[rec->state], *values = &plan->states[rec->values];
+      const int64_t window = wider(wider(keys->window, values->window), window_of(&rec->op));
+      const bool kept = keys->kept || values->kept || rec->crosses;
+      again |= window != keys->window || window != values->window || kept != keys->kept || kept != values->kept;
+      keys->window = values->window = window;
+      keys->kept = values->kept = kept;
     }
   }
+}
+
+static bool same_group(const pgg_state_group *a, const pgg_state_group *b) {
+  return a->place == b->place && a->window == b->window && a->source == b->source && a->kept == b->kept;
 }
 
 static pgg_status find_groups(pgg_plan *plan) {
@@ -178,8 +218,9 @@ static pgg_status find_groups(pgg_plan *plan) {
     pgg_state *state = &plan->states[i];
     int g = 0;
     if (state->kind != PGG_STATE_KV) continue;
-    while (g < plan->n_group && (plan->groups[g].place != state->place || plan->groups[g].window != state->window)) g++;
-    if (g == plan->n_group) plan->groups[plan->n_group++] = (pgg_state_group){state->place, state->window};
+    const pgg_state_group it = {state->place, state->window, state->source, state->kept};
+    while (g < plan->n_group && !same_group(&plan->groups[g], &it)) g++;
+    if (g == plan->n_group) plan->groups[plan->n_group++] = it;
     state->group = g;
   }
   return PGG_OK;

@@ -140,7 +140,8 @@ static pgg_status cannot_go(const pgg_plan *plan, int64_t n_past, int64_t back, 
                   (long long)n_past, (long long)reach);
 }
 
-pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
+/* all: the source too, which truncating leaves. */
+static pgg_status go_back(pgg_session *session, int64_t n_past, bool all) {
   if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
   bool stops = false, inside = false;
   lock_plan(session->plan);
@@ -162,6 +163,7 @@ pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
   if (free_to && good && reached) {
     atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
     pgg_memory_cut(session->plan, &session->memory, n_past, &list);
+    if (all) pgg_memory_forget_source(session->plan, &session->memory, &list);
   }
   pgg_unlock();
   pgg_spans_drop(session->plan, list);
@@ -173,6 +175,9 @@ pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) {
   if (!reached) return cannot_go(session->plan, n_past, back, reach);
   return PGG_OK;
 }
+
+pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past) { return go_back(session, n_past, false); }
+pgg_status pgg_session_reset(pgg_session *session) { return go_back(session, 0, true); }
 
 /* ---- ends ---------------------------------------------------------------------------------------------- */
 

@@ -186,9 +186,10 @@ typedef enum pgg_field_rule {
   PGG_RULE_ANY,
   PGG_RULE_TOKENS,   /* of a node: a row of every token */
   PGG_RULE_NEEDED,   /* of a weight */
-  PGG_RULE_OPTIONAL, /* of a weight, or of a node as TOKENS: -1 where absent */
+  PGG_RULE_OPTIONAL, /* of a weight, or of a node as EITHER: -1 where absent */
   PGG_RULE_FROM_ZERO,
-  PGG_RULE_POSITIVE
+  PGG_RULE_POSITIVE,
+  PGG_RULE_EITHER /* of a node: a row of every token, or of every row of the source */
 } pgg_field_rule;
 
 typedef struct pgg_op_field {
@@ -235,10 +236,11 @@ PGG_API pgg_status pgg_plan_output(pgg_plan *plan, int node);
 PGG_API pgg_status pgg_plan_place(pgg_plan *plan, int first_op, int last_op, int device);
 PGG_API pgg_status pgg_plan_freeze(pgg_plan *plan, const pgg_limits *limits);
 
-enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2 };
+enum { PGG_ROWS_TOKENS = -1, PGG_ROWS_WANTED = -2, PGG_ROWS_SOURCE = -3 };
 PGG_API pgg_status pgg_plan_node_shape(const pgg_plan *plan, int node, int64_t *rows, int64_t *cols);
 PGG_API int64_t pgg_plan_output_cols(const pgg_plan *plan); /* of the first output; 0 while there is none */
 PGG_API int64_t pgg_plan_input_cols(const pgg_plan *plan);  /* of the `input` op; 0 for a plan fed by ids */
+PGG_API int64_t pgg_plan_source_cols(const pgg_plan *plan); /* of that of the source; 0 where it is read by ids */
 /* What a frozen plan takes, in bytes, never more than SIZE_MAX / 4 each. */
 typedef struct pgg_plan_bytes {
   size_t weights;  /* that ops read, and float copies of vectors; on device 0 the matrices are the caller's own */
@@ -288,6 +290,8 @@ PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
 PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past);
 PGG_API int64_t pgg_session_reach(const pgg_session *session);
 PGG_API int64_t pgg_session_back(const pgg_session *session, int64_t n_past);
+/* Forgets everything: all positions, and what was encoded. As truncate, it waits for a running step. */
+PGG_API pgg_status pgg_session_reset(pgg_session *session);
 /* Keeps what recurrent states are at the present position, so that truncating can go back to it, as far as windows
  * permit; forks and saved states have the marks too. It costs pgg_plan_memory's `mark`, and nothing where there are no
  * such states. PGG_EINVAL beyond PGG_MAX_MARKS. unmark: forgets one, if it is there. */
@@ -322,6 +326,14 @@ PGG_API int64_t pgg_session_output_cols(const pgg_session *session); /* of the o
  * On any failure the session is as before the call. */
 PGG_API pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                     int64_t n_wanted, float *out, int n_threads);
+/* Reads another text, to which steps attend: the source of a plan whose embed or input op is of the source. All of it
+ * at once, n at most n_batch; ids or rows as of a step. It takes the place of what was encoded before, and truncate
+ * leaves it, forks and saved states have it. PGG_EINVAL where the session is not at position 0, since what stands there
+ * has attended to another source; a step before anything was encoded is PGG_EINVAL too. PGG_EUNSUPPORTED where the plan
+ * reads no source. On any failure the session is as before the call. */
+PGG_API pgg_status pgg_session_encode(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
+                                      int n_threads);
+PGG_API int64_t pgg_session_n_source(const pgg_session *session); /* rows that were encoded */
 /* One step of several sequences, so that weights are read once for all of them. sessions: n_session different ones of
  * this plan; counts: tokens of each; ids: all tokens, session after session; n_wanted: wanted rows of each, at the end
  * of its tokens; out (sum of n_wanted, cols): those rows, session after session. What a sequence attends to is its own,

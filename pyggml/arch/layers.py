@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pyggml.errors import UnsupportedError
-from pyggml.graph import Graph, Node, Rope, Weight
+from pyggml.errors import ArgumentError
+from pyggml.graph import ROWS_SOURCE, Graph, Node, Rope, Weight
 
 if TYPE_CHECKING:
     from pyggml.config import Config, Experts, Heads
     from pyggml.engine.weights import Block, Weights
+
+_ENCODER, _CROSS = 1 << 14, 1 << 15  # where states are numbered that a layer has of the source, and attends to in it
 
 
 def rope_of(c: Config, w: Weights, kind: str) -> Rope:
@@ -87,15 +89,22 @@ def attend(
 
     scale 0: 1 / sqrt(heads.k). window 0: all positions. layer: whose cache it is, the layer's own unless it is said:
     without k and v that of another one. k without v: values are the first heads.v columns of keys. sinks (1, heads.n):
-    one more score for each query head, that of nothing at all. source: rows to attend to instead of those of the text.
+    one more score for each query head, that of nothing at all. source: rows of another text (those of Graph.embed or
+    input with source=True) to attend to instead: keys and values are made of them, when it is encoded, by cross_attn_k
+    and cross_attn_v; k, v and layer are None, and causal does not matter.
     """
+    index, name = blk.index + (_ENCODER if q.rows == ROWS_SOURCE else 0), ""
     if source is not None:
-        raise UnsupportedError(f"blk.{blk.index}: attention to rows of another text cannot be run yet")
+        if any(each is not None for each in (k, v, layer)):
+            raise ArgumentError(f"blk.{blk.index}: keys and values are those of source: k, v and layer must be None")
+        k = g.matmul(blk["cross_attn_k.weight"], source, blk.get("cross_attn_k.bias"), heads.n_kv * heads.k)
+        v = g.matmul(blk["cross_attn_v.weight"], source, blk.get("cross_attn_v.bias"), heads.n_kv * heads.v)
+        index, name, causal = blk.index + _CROSS, f"blk.{blk.index}.cross_attention", False
     return g.attention(
         q,
         k,
         v,
-        layer=blk.index,
+        layer=index,
         keys=layer,
         values=layer,
         v_dim=heads.v,
@@ -106,6 +115,7 @@ def attend(
         softcap=softcap,
         causal=causal,
         sinks=sinks,
+        name=name or f"blk.{blk.index}.attention",
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.arguments import choice, instance, whole, whole_or_none, wrong_type
+from pyggml.arguments import ids as read_ids
 from pyggml.engine.cache_type import cache_type
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.prompts import Ids
@@ -129,7 +130,7 @@ class Session(Held):
             return call(tokens)
 
     def truncate(self, n_past: int) -> None:
-        """Forgets everything from position n_past on, after a step that runs in another thread.
+        """Forgets everything from position n_past on, after a step that runs in another thread; what was encoded stays.
 
         Raises UnsupportedError where a window has passed what n_past looks at, and in a model with recurrent layers
         where n_past was not marked; back() says where it can go, and 0 always can be.
@@ -142,9 +143,32 @@ class Session(Held):
             raise
 
     def reset(self) -> None:
-        """Forgets everything, a cancel that met no step too. As truncate, it waits: cancel() first to start over."""
-        self.truncate(0)
+        """Forgets everything, what was encoded and a cancel that met no step too.
+
+        As truncate, it waits: cancel() first to start over.
+        """
+        self._checked(self._native.reset)
         forget_cancel(self)
+
+    def encode(self, ids: Ids) -> None:
+        """Reads another text, the source of a model with an encoder; steps attend to it, and need one.
+
+        It takes the place of what was encoded before. truncate() leaves it, reset() does not; fork() and save() take it
+        along. Raises UnsupportedError in a model without an encoder, ArgumentError where the session is not at position
+        0, ids are not of the vocabulary or more than can be read at once; the session is then as before.
+        """
+        wide = read_ids("ids", ids)
+        wrong = wide[(wide < 0) | (wide >= 2**31)]
+        if wrong.size:
+            raise ArgumentError(f"encode: {wrong[0]} is no token id")
+        tokens = wide.astype(np.int32)
+        with self._loaded.stepping():
+            self._native.encode(tokens, self._loaded.n_threads)
+
+    @property
+    def n_source(self) -> int:
+        """Tokens that were encoded."""
+        return self._native.n_source
 
     @property
     def reach(self) -> int:

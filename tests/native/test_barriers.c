@@ -10,7 +10,7 @@ static int run(pgg_plan *plan, pgg_memory *memory, const int32_t *ids, int64_t p
                pgg_arenas *own) {
   pgg_part part = {.memory = memory, .n_past = past, .first = 0, .n = n, .wanted = 1};
   int count = -1;
-  CHECK_OK(pgg_memory_grow(plan, memory, past, past + n));
+  CHECK_OK(pgg_memory_grow(plan, memory, false, past, past + n));
   const pgg_piece piece = {.parts = &part,
                            .n_part = 1,
                            .n = n,

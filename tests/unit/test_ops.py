@@ -18,7 +18,7 @@ def plan_with_inputs() -> tuple[_native.Plan, dict[str, float]]:
     """A plan with a node and a weight, and what a field of each kind may be."""
     plan = _native.Plan()
     weight = plan.weight("w", 0, np.ones((1, 64), np.float32), 1, 64)
-    return plan, {"node": plan.op("input", "x", cols=64), "weight": weight, "float": 1.0}
+    return plan, {"node": plan.op("input", "x", cols=64, source=0), "weight": weight, "float": 1.0}
 
 
 def values_of(kind: str, good: dict[str, float]) -> dict[str, float]:

@@ -39,7 +39,8 @@ static int64_t block_tokens(const pgg_op *op, int64_t n) {
 /* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
 static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
 
-static cut cut_of(const pgg_part *part, const pgg_op *op) {
+static cut cut_of(const pgg_part *part, const pgg_plan_op_rec *rec) {
+  const pgg_op *op = &rec->op;
   cut c = {.part = part,
            .group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv),
            .k_dim = PGG_INT(op, attention, k_dim),
@@ -47,7 +48,7 @@ static cut cut_of(const pgg_part *part, const pgg_op *op) {
            .n_head_kv = PGG_INT(op, attention, n_head_kv)};
   c.tokens = block_tokens(op, part->n);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
-  c.keys = part->n_past + part->n;
+  c.keys = rec->crosses ? part->memory->n_source : part->n_past + part->n;
   c.span = c.keys;
   if (part->n == 1 || part->n * PGG_INT(op, attention, n_head) <= SPAN_ROWS) {
     c.span = ((c.keys + MAX_SPANS - 1) / MAX_SPANS + 255) / 256 * 256;
@@ -63,7 +64,8 @@ static cut cut_of(const pgg_part *part, const pgg_op *op) {
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 static int64_t most_spans(const pgg_plan *plan) {
-  return pgg_min_i64(MAX_SPANS, (plan->limits.n_ctx + SPAN_KEYS - 1) / SPAN_KEYS);
+  const int64_t source = pgg_plan_reads_source(plan) ? plan->limits.n_batch : 0;
+  return pgg_min_i64(MAX_SPANS, (pgg_max_i64(plan->limits.n_ctx, source) + SPAN_KEYS - 1) / SPAN_KEYS);
 }
 
 /* Most tokens of a part whose keys are cut. */
@@ -133,12 +135,12 @@ static size_t own_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kern
  * them itself: the same numbers in the same order. */
 typedef enum how { ONE_SPAN, TOGETHER, BY_ITEM } how;
 
-static how how_of(const pgg_run *run, const pgg_op *op) {
+static how how_of(const pgg_run *run, const pgg_plan_op_rec *rec) {
   int64_t floats = 0;
-  for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], op).floats;
+  for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], rec).floats;
   if (!floats) return ONE_SPAN;
   if (run->n_part == 1) return TOGETHER; /* the room was made for it */
-  return (size_t)floats * sizeof(float) <= shared_partials(run->plan, op) ? TOGETHER : BY_ITEM;
+  return (size_t)floats * sizeof(float) <= shared_partials(run->plan, &rec->op) ? TOGETHER : BY_ITEM;
 }
 
 /* A walk over the parts: what lies before the one it stands at. */
@@ -148,16 +150,16 @@ typedef struct walk {
   how way;
 } walk;
 
-static walk walk_begin(const pgg_run *run, const pgg_op *op, how way) {
-  walk w = {.c = cut_of(run->parts, op), .way = way};
+static walk walk_begin(const pgg_run *run, const pgg_plan_op_rec *rec, how way) {
+  walk w = {.c = cut_of(run->parts, rec), .way = way};
   if (way == BY_ITEM) w.c.items /= w.c.spans;
   return w;
 }
 
-static void walk_on(walk *w, const pgg_op *op) {
+static void walk_on(walk *w, const pgg_plan_op_rec *rec) {
   w->items += w->c.items;
   w->floats += w->c.floats;
-  w->c = cut_of(w->c.part + 1, op);
+  w->c = cut_of(w->c.part + 1, rec);
   if (w->way == BY_ITEM) w->c.items /= w->c.spans;
 }
 
@@ -177,8 +179,11 @@ static void *const *spans_of(const pgg_part *part, const pgg_plan *plan, const p
   return part->memory->groups[plan->states[rec->state].group].at;
 }
 
-/* Whether the op writes keys or values. */
+/* Whether the op writes keys or values; in this run: those of the source are written when it is encoded. */
 static bool stores(const pgg_op *op) { return PGG_SRC(op, attention, k) >= 0 || PGG_SRC(op, attention, v) >= 0; }
+static bool stores_now(const pgg_run *run, const pgg_plan_op_rec *rec) {
+  return stores(&rec->op) && (!rec->crosses || run->output == PGG_ENCODES);
+}
 
 /* Heads [h0, h1) of tokens [t0, t1). */
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
@@ -315,7 +320,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
                   .nq = rows,
                   .spans = spans_of(part, run->plan, rec),
                   .span = PGG_SPAN,
-                  .n_span = part->memory->n_span,
+                  .n_span = part->memory->groups[run->plan->states[rec->state].group].n_span,
                   .k_at = keys->k + (size_t)h * keys->k_head,
                   .v_at = within ? values->k + (size_t)h * values->k_head : values->v + (size_t)h * values->v_head,
                   .joint = mem.joint,
@@ -362,17 +367,20 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
 }
 
 static pgg_share share(const pgg_run *run, int op, int stage) {
-  const pgg_op *o = &run->plan->ops[op].op;
+  const pgg_plan_op_rec *rec = &run->plan->ops[op];
+  const pgg_op *o = &rec->op;
+  if (rec->crosses && run->output == PGG_ENCODES && stage > STORE) return PGG_SHARE_END;
   switch (stage) {
     case STORE: {
       const pgg_cpu_op *mine = &pgg_cpu_segment_of(run)->ops[op];
       const int64_t cols = PGG_INT(o, attention, n_head_kv) * PGG_INT(o, attention, k_dim);
-      if (!stores(o)) return PGG_SHARE_SKIP;
+      if (!stores_now(run, rec)) return PGG_SHARE_SKIP;
       const pgg_share cut_up = pgg_cpu_cut(run, mine->chunks, mine->along);
       return cut_up == PGG_SHARE_SKIP ? pgg_cpu_by_rows(run, PGG_SRC(o, attention, q), cols) : cut_up;
     }
-    case ATTEND: return stores(o) ? PGG_SHARE_ANY : PGG_SHARE_FENCED; /* the op before may still merge its parts */
-    case MERGE: return how_of(run, o) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
+    case ATTEND:
+      return stores_now(run, rec) ? PGG_SHARE_ANY : PGG_SHARE_FENCED; /* the op before may still merge its parts */
+    case MERGE: return how_of(run, rec) == TOGETHER ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     default: return PGG_SHARE_END;
   }
 }
@@ -381,12 +389,12 @@ static void attend_all(const pgg_run *run, int op) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   pgg_cpu_tail *tail = &pgg_cpu_scratch_of(run)->tails[op];
   const pgg_part *last = run->parts + run->n_part - 1;
-  walk w = walk_begin(run, &rec->op, how_of(run, &rec->op));
+  walk w = walk_begin(run, rec, how_of(run, rec));
   for (;;) {
     int64_t item = atomic_fetch_add_explicit(tail, 1, memory_order_relaxed);
     while (item >= w.items + w.c.items) { /* a thread's items only grow */
       if (w.c.part == last) return;
-      walk_on(&w, &rec->op);
+      walk_on(&w, rec);
     }
     attend(run, rec, &w, item - w.items);
   }
@@ -395,9 +403,9 @@ static void attend_all(const pgg_run *run, int op) {
 /* The queries begin to end of all parts, those of a token one after another. */
 static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t begin, int64_t end) {
   const int64_t n_head = PGG_INT(&rec->op, attention, n_head);
-  walk w = walk_begin(run, &rec->op, TOGETHER);
+  walk w = walk_begin(run, rec, TOGETHER);
   for (int64_t at = begin; at < end; at++) {
-    while (at / n_head >= w.c.part->first + w.c.part->n) walk_on(&w, &rec->op);
+    while (at / n_head >= w.c.part->first + w.c.part->n) walk_on(&w, rec);
     const cut *c = &w.c;
     if (c->spans == 1) continue;
     const int64_t t = at / n_head - c->part->first, h = at % n_head / c->group, block = t / c->tokens;

@@ -47,17 +47,17 @@ static double macs_of(const pgg_weight *w) {
   return (pgg_type_get(w->type)->kind == PGG_KIND_BLOCK ? 1.0 : 3.0) * (double)w->cols * (double)w->rows;
 }
 
-static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_segment *notes) {
+static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_phase *phase) {
   switch (op->kind) {
-    case PGG_OP_MATMUL: notes->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
+    case PGG_OP_MATMUL: phase->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
     case PGG_OP_EXPERTS: { /* three products of each chosen expert */
       const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
       for (int i = 0; i < 3; i++)
-        notes->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
+        phase->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
       break;
     }
     case PGG_OP_ATTENTION:
-      notes->macs_past +=
+      phase->macs_past +=
           (double)(PGG_INT(op, attention, n_head) * (PGG_INT(op, attention, k_dim) + PGG_INT(op, attention, v_dim)));
       break;
     default: break;
@@ -94,14 +94,16 @@ static void note_products(const pgg_segment *segment, pgg_cpu_op *ops) {
 
 static pgg_status note_ops(const pgg_segment *segment, pgg_cpu_segment *notes) {
   const pgg_plan *plan = segment->plan;
-  notes->opening = -1;
+  notes->step.opening = notes->encoding.opening = -1;
   for (int i = segment->first; i < segment->end; i++) {
     const pgg_op *op = &plan->ops[i].op;
-    if (notes->opening < 0 && plan->nodes[plan->ops[i].node].rows == PGG_ROWS_TOKENS) {
-      notes->opening = i;
-      segment->plan->ops[i].serves = ~0u; /* the tables of ropes are made before it, whatever is asked for */
+    const int64_t rows = plan->nodes[plan->ops[i].node].rows;
+    pgg_cpu_phase *phase = rows == PGG_ROWS_SOURCE ? &notes->encoding : &notes->step;
+    if (phase->opening < 0 && rows != PGG_ROWS_WANTED) {
+      phase->opening = i; /* the tables of ropes are made before it, whatever is asked for */
+      segment->plan->ops[i].serves |= rows == PGG_ROWS_SOURCE ? 1u << PGG_ENCODES : (1u << PGG_ENCODES) - 1;
     }
-    note_work(plan, op, notes);
+    note_work(plan, op, phase);
     if (op->kind == PGG_OP_ROPE && !note_rope(plan, notes, i))
       return pgg_fail(PGG_ENOMEM, "%s: no memory for the angles", op->name);
   }

@@ -87,15 +87,20 @@ typedef struct pgg_cpu_space {
   pgg_cpu_scratch *scratch;
 } pgg_cpu_space;
 
+/* What runs of a segment in a step, or when the source is encoded. */
+typedef struct pgg_cpu_phase {
+  int opening; /* the op before whose stages the tables of ropes are made; -1: no rows of tokens, or of the source */
+  double macs; /* work of one token, attention apart, in multiply-adds of small integers */
+  double macs_past; /* more of them for each position looked at */
+} pgg_cpu_phase;
+
 /* A segment's notes. */
 struct pgg_cpu_segment {
   pgg_cpu_op *ops;     /* (plan->n_op) those of the segment */
   pgg_cpu_rope *ropes; /* (n_rope) */
   int n_rope;
-  int opening;      /* the op before whose stages the tables of ropes are made */
-  double macs;      /* work of one token, attention apart, in multiply-adds of small integers */
-  double macs_past; /* more of them for each position looked at */
-  pgg_gate gate;    /* of spaces 1.. */
+  pgg_cpu_phase step, encoding;
+  pgg_gate gate; /* of spaces 1.. */
   pgg_cpu_space *spaces[PGG_CPU_SPACES];
 };
 
@@ -116,6 +121,9 @@ void pgg_cpu_space_free(pgg_cpu_space *space); /* NULL is fine */
 
 static inline const pgg_cpu_scratch *pgg_cpu_scratch_of(const pgg_run *run) { return run->scratch; }
 static inline const pgg_cpu_segment *pgg_cpu_segment_of(const pgg_run *run) { return run->notes; }
+static inline const pgg_cpu_phase *pgg_cpu_phase_of(const pgg_run *run) {
+  return run->output == PGG_ENCODES ? &run->notes->encoding : &run->notes->step;
+}
 
 /* ---- kinds of ops (kinds.c) ------------------------------------------------------------------------------ */
 

@@ -4,7 +4,7 @@
 static const pgg_cpu_kind *kind_of(const pgg_run *run, int op) { return pgg_cpu_kind_of(run->plan->ops[op].op.kind); }
 
 /* The opening op has one stage more, before its own. */
-static bool opens(const pgg_run *run, int op) { return op == pgg_cpu_segment_of(run)->opening; }
+static bool opens(const pgg_run *run, int op) { return op == pgg_cpu_phase_of(run)->opening; }
 
 pgg_share pgg_cpu_share(const pgg_run *run, int op, int stage) {
   if (opens(run, op) && stage-- == 0) {

@@ -16,9 +16,9 @@ typedef struct pgg_run {
   int n_part;
   int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
   const int32_t *ids; /* (n), or NULL */
-  const float *rows;  /* (n, plan->n_input), or NULL */
+  const float *rows;  /* (n, columns of the input op), or NULL */
   char *arena;
-  int output; /* which of the plan's outputs is computed: ops that do not serve it are left out */
+  int output; /* which of the plan's outputs is computed: ops that do not serve it are left out; or PGG_ENCODES */
   float *out; /* (wanted, cols) of that node */
   const void *scratch;
   int nth;   /* threads of the team */

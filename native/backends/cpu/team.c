@@ -159,7 +159,7 @@ static pgg_share look(exec_walk *w) {
 /* Reads what others wrote since the last barrier: nodes, or the tables of ropes. */
 static bool reads_fresh(const exec_walk *w, int op) {
   const pgg_plan *plan = w->run->plan;
-  if (plan->ops[op].op.kind == PGG_OP_ROPE && w->run->notes->opening >= w->first) return true;
+  if (plan->ops[op].op.kind == PGG_OP_ROPE && pgg_cpu_phase_of(w->run)->opening >= w->first) return true;
   for (int i = 0; i < pgg_op_src_count(plan->ops[op].op.kind); i++) {
     const int src = plan->ops[op].op.src[i];
     if (src >= 0 && plan->nodes[src].op >= w->first && !pgg_run_own(w->run, src)) return true;
@@ -282,6 +282,7 @@ static void run_ops(exec_thread *me) {
 /* The output where it is not bound to the caller's rows. */
 static void copy_output(const pgg_run *run) {
   const pgg_plan *plan = run->plan;
+  if (run->output == PGG_ENCODES) return;
   int node = plan->outputs[run->output];
   const int maker = plan->nodes[node].op;
   if (node == plan->bound || !run->out || maker < run->segment->first || maker >= run->segment->end) return;
@@ -326,11 +327,11 @@ static void job_main(void *ctx, pgg_team *team, int ith, int nth) {
   if (ith == 0 && !poll(job)) copy_output(&me.run); /* its own nodes are as good as any */
 }
 
-static double work(const pgg_cpu_segment *notes, const pgg_piece *piece) {
-  double macs = notes->macs * (double)piece->n;
+static double work(const pgg_cpu_phase *phase, const pgg_piece *piece) {
+  double macs = phase->macs * (double)piece->n;
   for (int i = 0; i < piece->n_part; i++) {
     const pgg_part *part = &piece->parts[i];
-    macs += notes->macs_past * (double)(part->n_past + part->n) * (double)part->n;
+    macs += phase->macs_past * (double)(part->n_past + part->n) * (double)part->n;
   }
   return macs;
 }
@@ -360,7 +361,7 @@ pgg_status pgg_cpu_run(pgg_segment *segment, const pgg_piece *piece) {
                       .output = piece->output,
                       .out = piece->out};
   job.profile = atomic_load_explicit(&plan->profile, memory_order_relaxed);
-  const double macs = work(notes, piece);
+  const double macs = work(pgg_cpu_phase_of(&job.run), piece);
   job.watched = macs >= WATCH_MACS;
   int nth = worth(macs, piece->n_threads), slot = -1;
   if (nth > 1) {

@@ -206,10 +206,11 @@ static bool near_memory(const pgg_plan *plan, const pgg_memory *far, pgg_memory 
   *memory = *far;
   memory->groups = calloc((size_t)plan->n_group + 1, sizeof *memory->groups);
   for (int g = 0; memory->groups && g < plan->n_group; g++) {
-    void **at = calloc((size_t)far->n_span + 1, sizeof *at);
-    memory->groups[g] = (pgg_group_spans){far->groups[g].spans, at, far->groups[g].from};
+    void **at = calloc((size_t)far->groups[g].n_span + 1, sizeof *at);
+    memory->groups[g] = far->groups[g];
+    memory->groups[g].at = at;
     if (!at) return false;
-    for (int64_t s = 0; s < far->n_span; s++)
+    for (int64_t s = 0; s < far->groups[g].n_span; s++)
       if (far->groups[g].at[s]) at[s] = (void *)((uintptr_t)far->groups[g].at[s] - FAR);
   }
   return memory->groups != NULL;
@@ -245,7 +246,7 @@ static pgg_status run_now(pgg_segment *segment, pgg_piece *piece) {
     parts[i].memory = &memories[i];
     parts[i].before = near_moment(parts[i].before, plan->n_place);
     parts[i].after = near_moment(parts[i].after, plan->n_place);
-    if (plan->recurrent) good = good && parts[i].before && parts[i].after;
+    if (plan->recurrent && piece->output != PGG_ENCODES) good = good && parts[i].before && parts[i].after;
   }
   piece->parts = parts;
   if (piece->arena) {
