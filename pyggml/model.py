@@ -131,7 +131,8 @@ class Model(Held):
     def tokenize(self, text: str | Completion, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text -> ids; add_special puts BOS/EOS where the model wants them, parse_special reads `<|...|>` as tokens.
 
-        A Completion stands for its text. Half surrogates are read as U+FFFD.
+        A Completion stands for its text. Half surrogates are read as U+FFFD. Ctrl-C waits for the end of the text,
+        which is seconds for megabytes.
         """
         self._loaded.check_open()
         special = flag("add_special", add_special), flag("parse_special", parse_special)

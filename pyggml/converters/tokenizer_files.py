@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyggml import leaving
 from pyggml.converters import older_files, sentencepiece
 from pyggml.converters.family import Config
 from pyggml.converters.older_files import Added, Table
@@ -22,7 +21,7 @@ from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.shown import clip
 from pyggml.tokenizer import published
-from pyggml.tokenizer.library import ids_of
+from pyggml.tokenizer.library import ids_of, ids_with_ends, refusing
 
 log = logging.getLogger("pyggml")
 
@@ -208,10 +207,11 @@ def text_of(table: Table) -> str:
 
 def _added_of(library: Any) -> dict[int, Added]:
     """Added tokens by the ids that the library gives them, which are not always those of the file."""
-    return {
-        token: Added(t.content, t.special, t.single_word, t.lstrip, t.rstrip, t.normalized)
-        for token, t in sorted(library.get_added_tokens_decoder().items())
-    }
+    with refusing("tokenizer.json cannot be used by the tokenizers library"):
+        return {
+            token: Added(t.content, t.special, t.single_word, t.lstrip, t.rstrip, t.normalized)
+            for token, t in sorted(library.get_added_tokens_decoder().items())
+        }
 
 
 def _fitting(added: dict[int, Added], n_vocab: int | None) -> dict[int, Added]:
@@ -232,7 +232,7 @@ def _fitting(added: dict[int, Added], n_vocab: int | None) -> dict[int, Added]:
 def _around(library: Any) -> tuple[list[int], list[int]] | None:
     """The ids put before and after a text; None where the template is no such thing."""
     for text in ("a", "1 ", "."):
-        inner, whole = ids_of(library, text), leaving.whole(library.encode, text).ids
+        inner, whole = ids_of(library, text), ids_with_ends(library, text)
         for at in range(len(whole) - len(inner) + 1):
             if inner and whole[at : at + len(inner)] == inner:
                 return whole[:at], whole[at + len(inner) :]

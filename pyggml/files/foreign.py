@@ -45,9 +45,16 @@ def reading(path: PathLike, what: str, error: type[PyggmlError] = GGUFError) -> 
         if named and len(text) <= MAX_MESSAGE:
             raise
         raise type(e)(_cut(text if named else f"{name}: {text}")) from None
-    except Exception as e:
+    except BaseException as e:
+        if not isinstance(e, Exception) and not is_panic(e):
+            raise
         log.debug("%s is no whole %s", name, what, exc_info=True)
         raise error(_cut(f"{name} is no whole {what}: {said(e)}")) from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust gave up; what it raises then is no Exception."""
+    return type(error).__name__ == "PanicException" and type(error).__module__ == "pyo3_runtime"
 
 
 def name_of(path: PathLike) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import GGUFError, PyggmlError
+from ..files.foreign import is_panic
 from ..leaving import whole
 
 # The batch call skips offsets (3x faster) but starts the library's thread pool, which a fork then complains about.
@@ -26,7 +27,7 @@ def refusing(what: str) -> Iterator[None]:
     except PyggmlError:
         raise
     except BaseException as e:  # a Rust panic is no Exception
-        if isinstance(e, Exception) or type(e).__name__ == "PanicException":
+        if isinstance(e, Exception) or is_panic(e):
             raise GGUFError(f"{what}: {str(e)[:300]}") from None
         raise
 
@@ -41,11 +42,27 @@ def ids_of(facade: Any, text: str) -> list[int]:
     return ids
 
 
+def ids_with_ends(facade: Any, text: str) -> list[int]:
+    """The ids of a text with what the description puts around it. Raises GGUFError where the library gives up."""
+    with refusing("the tokenizer cannot put anything around this text"):
+        ids: list[int] = whole(facade.encode, text).ids
+    return ids
+
+
 def built(description: str) -> Any:
     """The `tokenizers.Tokenizer` of a tokenizer.json. Raises what the library raises."""
     from tokenizers import Tokenizer
 
     return whole(Tokenizer.from_str, description)
+
+
+def normalized(facade: Any, text: str) -> str:
+    """A text as the normalizer of a `tokenizers.Tokenizer` makes it. Raises GGUFError where the library gives up."""
+    if facade.normalizer is None:
+        return text
+    with refusing("the tokenizer cannot normalize this text"):
+        made: str = whole(facade.normalizer.normalize_str, text)
+    return made
 
 
 def text_of(facade: Any, ids: list[int]) -> str:

@@ -27,6 +27,7 @@ MAX_STEPS = 256  # normalizers, pre-tokenizers and the like
 MAX_GROWTH = 64  # how much longer all replacements together may make a text
 MAX_ADDED = 1 << 12  # characters put in front of it
 MAX_REGEX = 1 << 14
+_PROBED = 256  # characters of an expression that it is tried on
 
 _parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 
@@ -52,6 +53,7 @@ def check_description(text: str, what: str) -> None:
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
         if isinstance(regex, str):
             check_regex(regex, what)
+        _check_panics(step, regex, what)
         content, prefix = step.get("content"), step.get("prepend")
         if step.get("type") == "Replace" and isinstance(content, str):
             plain = pattern.get("String") if isinstance(pattern, dict) else None
@@ -63,6 +65,51 @@ def check_description(text: str, what: str) -> None:
             _check_map(step.get("precompiled_charsmap"), what)
         if growth > MAX_GROWTH or added > MAX_ADDED:
             raise GGUFError(f"{what}: its normalizers would make a text many times longer")
+
+
+def _check_panics(step: dict[str, Any], regex: Any, what: str) -> None:
+    """Raises GGUFError for a step at which the library does not fail, but panics, which prints to stderr."""
+    kind, content, pattern = step.get("type"), step.get("content"), step.get("pattern")
+    if kind == "Replace" and isinstance(content, str) and content:
+        nothing = isinstance(pattern, dict) and pattern.get("String") == ""
+        if nothing or (isinstance(regex, str) and _matches_nothing(regex)):
+            raise GGUFError(f"{what}: it replaces nothing, in front of a text, with {clip(content)}")
+    if kind == "Prepend" and step.get("prepend") == "":
+        raise GGUFError(f"{what}: it puts an empty text in front of a text")
+    if kind == "FixedLength" and step.get("length") == 0:
+        raise GGUFError(f"{what}: it cuts a text into pieces of no characters")
+    if kind == "Strip" and step.get("stop") not in (None, 0):
+        raise GGUFError(f"{what}: its decoder cuts characters off the ends of tokens, which may have fewer")
+    if kind == "TemplateProcessing":
+        _check_template(step, what)
+
+
+def _check_template(step: dict[str, Any], what: str) -> None:
+    """A template has the text once, and only special tokens that it explains."""
+    pieces, known = step.get("single"), step.get("special_tokens")
+    rows = [piece for piece in pieces if isinstance(piece, dict)] if isinstance(pieces, list) else []
+    texts = [row["Sequence"].get("id") for row in rows if isinstance(row.get("Sequence"), dict)]
+    if isinstance(pieces, list) and texts != ["A"]:
+        raise GGUFError(f"{what}: its template has {clip(texts)} for a text, expected ['A']")
+    for row in rows:
+        token = row["SpecialToken"].get("id") if isinstance(row.get("SpecialToken"), dict) else None
+        if isinstance(token, str) and isinstance(known, dict) and token not in known:
+            raise GGUFError(f"{what}: its template names the token {clip(token)}, which it does not explain")
+
+
+def _matches_nothing(regex: str) -> bool:
+    """Whether an expression, as far as Python has it too, matches nothing at the beginning of some text."""
+    try:
+        pattern = re.compile(re.sub(r"\\[GK]", "(?:)", _in_python(regex)))
+    except (re.error, RecursionError, OverflowError):
+        return False
+    begins = (pattern.match(c) for c in dict.fromkeys("a1 ._" + regex[:_PROBED]))
+    return any(found is not None and found.end() == 0 for found in begins)
+
+
+def _in_python(regex: str) -> str:
+    """An expression without the classes that Python has no words for."""
+    return re.sub(r"\\[pP]\{\^?\w+\}|\[:\^?\w+:\]", r"\\w", regex)
 
 
 def _check_prefix(model: dict[str, Any], what: str) -> None:
@@ -108,9 +155,8 @@ def check_regex(regex: str, what: str) -> None:
     """Raises GGUFError for an expression that repeats without end what itself repeats without end, as (a+)+ does."""
     if len(regex) > MAX_REGEX:
         raise GGUFError(f"{what}: an expression of {len(regex)} characters")
-    plain = re.sub(r"\\[pP]\{\^?\w+\}|\[:\^?\w+:\]", r"\\w", regex)  # classes that Python has no words for
     try:
-        tree = _parser.parse(plain)
+        tree = _parser.parse(_in_python(regex))
     except (re.error, RecursionError, OverflowError):
         return  # other syntax: the library's own count of tries ends it
     todo: list[tuple[Any, bool]] = [(tree, False)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import GGUFError
 from .dropped import DroppedBytes
-from .library import built, ids_of, refusing
+from .library import built, ids_of, normalized, refusing
 from .limits import check_description
 from .vocab import BYTE, NORMAL, UNDEFINED, Vocab, shown, text_of
 
@@ -47,8 +48,10 @@ class PublishedEncoder:
     """Text -> ids by the published description. Thread-safe: two facades, one for each value of parse_special."""
 
     def __init__(self, description: str, vocab: Vocab) -> None:
-        self._parse = build(description, f"{KEY} cannot be used")
-        _check(self._parse.get_vocab(with_added_tokens=True), vocab)
+        what = f"{KEY} cannot be used"
+        self._parse = build(description, what)
+        with refusing(what):
+            _check(self._parse.get_vocab(with_added_tokens=True), vocab)
         self._plain = without_special(self._parse)
         self._dropped = DroppedBytes(vocab) if vocab.model == "gpt2" and not self._parse.model.unk_token else None
 
@@ -57,7 +60,7 @@ class PublishedEncoder:
         facade = self._parse if parse_special else self._plain
         ids = ids_of(facade, text)
         if self._dropped is not None:
-            self._dropped.look(text, ids, facade.normalizer.normalize_str if facade.normalizer is not None else None)
+            self._dropped.look(text, ids, partial(normalized, facade))
         return ids
 
 
@@ -73,19 +76,28 @@ def build(description: str, what: str) -> Any:
         made.no_padding()
         if getattr(made.model, "dropout", None):
             made.model.dropout = None
+        _check_added(made, what)
     return made
+
+
+def _check_added(made: Any, what: str) -> None:
+    """Raises GGUFError for an added token of which normalizing leaves nothing: the library finds that in characters."""
+    for _, token in sorted(made.get_added_tokens_decoder().items()):
+        if token.normalized and token.content and not normalized(made, token.content):
+            raise GGUFError(f"{what}: its normalizers leave nothing of the added token {shown(token.content)}")
 
 
 def without_special(made: Any) -> Any:
     """A second facade over the same model, to which special tokens in a text are plain text."""
     from tokenizers import Tokenizer
 
-    plain = Tokenizer(made.model)
-    for step in ("normalizer", "pre_tokenizer"):
-        if getattr(made, step) is not None:  # older versions of the library do not take None
-            setattr(plain, step, getattr(made, step))
-    plain.add_tokens([token for _, token in sorted(made.get_added_tokens_decoder().items())])
-    plain.encode_special_tokens = True
+    with refusing("the tokenizer cannot be used without special tokens"):
+        plain = Tokenizer(made.model)
+        for step in ("normalizer", "pre_tokenizer"):
+            if getattr(made, step) is not None:  # older versions of the library do not take None
+                setattr(plain, step, getattr(made, step))
+        plain.add_tokens([token for _, token in sorted(made.get_added_tokens_decoder().items())])
+        plain.encode_special_tokens = True
     return plain
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import GGUFError
 from .decode import SPACE
+from .library import refusing
 from .special import Splitter, spoken
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
 
@@ -42,11 +43,12 @@ class SpmEncoder:
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """The ids of a text without surrogates."""
         ids: list[int] = []
-        for part in (self._all if parse_special else self._user).parts(text):
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids.extend(self._encode(part))
+        with refusing("the tokenizer cannot encode this text"):
+            for part in (self._all if parse_special else self._user).parts(text):
+                if isinstance(part, int):
+                    ids.append(part)
+                else:
+                    ids.extend(self._encode(part))
         return ids
 
 

@@ -73,7 +73,9 @@ class Tokenizer:
         """The token ids of a text.
 
         add_special: BOS and EOS as the file wants them. parse_special: control tokens spelled in the text become
-        those tokens; else they are plain text. Half surrogates in the text are read as U+FFFD.
+        those tokens; else they are plain text. Half surrogates in the text are read as U+FFFD. Raises GGUFError where
+        the library gives up. A text is cut as a whole, as its pieces would not have the same ids: Ctrl-C is seen when
+        that is done, which takes seconds for megabytes.
         """
         said = _well_formed(read_text("text", text))
         ids = whole(self._encoder.encode, said, parse_special) if said else []
