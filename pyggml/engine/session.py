@@ -157,6 +157,7 @@ class Session(Held):
         along. Raises UnsupportedError in a model without an encoder, ArgumentError where the session is not at position
         0, ids are not of the vocabulary or more than can be read at once; the session is then as before.
         """
+        _ = self.n_past  # raises when closed
         wide = read_ids("ids", ids)
         wrong = wide[(wide < 0) | (wide >= 2**31)]
         if wrong.size:
@@ -168,6 +169,7 @@ class Session(Held):
     @property
     def n_source(self) -> int:
         """Tokens that were encoded."""
+        _ = self.n_past  # raises when closed
         return self._native.n_source
 
     @property

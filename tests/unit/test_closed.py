@@ -71,6 +71,7 @@ Table = dict[str, tuple[Callable[[World], Any], Any]]
 SESSIONS: Table = {
     "n_ctx": (lambda w: w.session.n_ctx, 32), "kv_bytes": (lambda w: w.session.kv_bytes, 0),
     "n_past": (lambda w: w.session.n_past, SESSION), "reach": (lambda w: w.session.reach, SESSION),
+    "encode": (lambda w: w.session.encode([1]), SESSION), "n_source": (lambda w: w.session.n_source, SESSION),
     "back": (lambda w: w.session.back(1), SESSION), "step": (lambda w: w.session.step([1]), SESSION),
     "next": (lambda w: w.session.next(w.sampler(), [1]), SESSION), "check": (lambda w: w.session.check([1]), SESSION),
     "truncate": (lambda w: w.session.truncate(0), SESSION), "reset": (lambda w: w.session.reset(), SESSION),
@@ -93,7 +94,8 @@ MODELS: Table = {
     "chat": (lambda w: w.model.chat(MESSAGES, template="x"), MODEL),
     "generate": (lambda w: w.model.generate([]), MODEL), "stream": (lambda w: w.model.stream("a"), MODEL),
     "session": (lambda w: w.model.session(), MODEL), "logits": (lambda w: w.model.logits([1]), MODEL),
-    "score": (lambda w: w.model.score([1]), MODEL), "perplexity": (lambda w: w.model.perplexity(IDS, 8), MODEL),
+    "embed": (lambda w: w.model.embed([]), MODEL), "score": (lambda w: w.model.score([1]), MODEL),
+    "perplexity": (lambda w: w.model.perplexity(IDS, 8), MODEL),
     "export_plan": (lambda w: w.model.export_plan(w.folder / "y.plan"), MODEL),
     "close": (lambda w: w.model.close(), None), "with": (lambda w: w.model.__enter__(), MODEL),
     "repr": (lambda w: "(closed)" in repr(w.model) and "(closed)" in w.model._repr_html_(), True),
