@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pyggml import _native, display, gguf, keywords
 from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole_or_none
 from pyggml.arguments import ids as read_ids
+from pyggml.arguments import texts as read_texts
 from pyggml.chat.render import Messages, render
 from pyggml.completion import Completion
-from pyggml.engine import embedding, scoring
+from pyggml.engine import embedding, ranking, scoring
 from pyggml.engine.cache_type import cache_type
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
@@ -325,6 +326,26 @@ class Model(Held):
         if how.pooling == "none":
             return vectors
         return np.stack(vectors) if vectors else np.zeros((0, how.dimensions or self.config.n_embd), np.float32)
+
+    def rerank(self, query: str, docs: Sequence[str], *, overflow: str = "error") -> NDArray[np.float32]:
+        """How well each of docs answers query, in the order of docs: (n,) float32; higher is better.
+
+        Of a model with one label its score as it is, of one that says yes or no the probability of yes. A pair longer
+        than n_ctx tokens raises ContextFull; overflow="truncate" cuts the document's end, and a warning counts them.
+        Raises UnsupportedError for a model that does not rank; m.embed() vectors can be compared instead.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     m.rerank("a cat", ["a dog"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        pyggml.errors.UnsupportedError: this model (llama) makes no score: it has no head for ranking ...
+        """
+        self._loaded.check_open()
+        ranking.check(self._loaded)
+        query, overflow = text("query", query), choice("overflow", overflow, embedding.OVERFLOWS)
+        ids = ranking.pairs(self._loaded, query, read_texts("docs", docs))
+        return ranking.rank(self._engine, embedding.fitted(self._engine, ids, overflow))
 
     def logits(self, ids: Ids) -> NDArray[np.float32]:
         """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""

@@ -57,7 +57,8 @@ def build(g: Graph, c: BertConfig, w: Weights) -> Outputs:
     for blk in w.blocks():
         x = layers.norm(g, c, blk, "attn_output_norm", x + _attention(g, c, w, blk, x, row), "layer")
         x = layers.norm(g, c, blk, "layer_output_norm", x + layers.ffn(g, c, blk, x, c.n_ff, row.act, row.ffn), "layer")
-    return Outputs(embedding=g.wanted(x))
+    x = g.wanted(x)
+    return Outputs(embedding=x, score=layers.score(g, w, x))
 
 
 def _attention(g: Graph, c: BertConfig, w: Weights, blk: Block, x: Node, row: _Encoder) -> Node:

@@ -231,11 +231,11 @@ def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
                 f"{c.arch}.attention.causal is false, but the file has output.weight: architecture {c.arch} makes "
                 "embeddings then, not logits; the file is a variant that cannot be run yet"
             )
-        return Outputs(embedding=_dense(row, g, w, x))
+        return Outputs(embedding=_dense(row, g, w, x), score=layers.score(g, w, x))
     y = layers.logits(g, w, x, c.logit_scale)
     if c.logit_cap:
         y = g.softcap(y, c.logit_cap, name="output_cap")
-    return Outputs(logits=y, embedding=x)
+    return Outputs(logits=y, embedding=x, score=layers.score(g, w, x))
 
 
 def _dense(row: Decoder, g: Graph, w: Weights, x: Node) -> Node:

@@ -174,6 +174,20 @@ def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "si
     return y + shared
 
 
+def score(g: Graph, w: Weights, x: Node) -> Node | None:
+    """x (rows, n_embd) to a score for each label, where the file has a head for it: (rows, n_labels).
+
+    cls: a layer with tanh before it, in encoders.
+    """
+    head = w.get("cls.output.weight")
+    if head is None:
+        return None
+    inner = w.get("cls.weight")
+    if inner is not None:
+        x = g.softcap(g.matmul(inner, x, w.get("cls.bias")), 1.0, name="cls_act")  # 1 * tanh(x / 1)
+    return g.matmul(head, x, w.get("cls.output.bias"))
+
+
 def logits(g: Graph, w: Weights, x: Node, scale: float = 1.0) -> Node:
     """x (rows, n_embd) to logits times scale; the embedding table serves where there is no output matrix."""
     table, bias = w["token_embd.weight"], w.get("output.bias")

@@ -12,11 +12,13 @@ class Outputs:
     """The nodes that a caller may ask for, by name; None where the architecture has none.
 
     logits: (wanted, n_vocab). embedding: (wanted or tokens, n_embd), what the logits are made from, or what an encoder
-    says of its tokens.
+    says of its tokens. score: (wanted, n_labels), how well two texts fit each other, before any function that makes
+    a probability of it; it is the first token's in an encoder, the last one's in a decoder.
     """
 
     logits: Node | None = None
     embedding: Node | None = None
+    score: Node | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyggml.converters.tokenizer_check import TEXTS
-from pyggml.errors import GGUFError, PyggmlError
+from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
 from pyggml.shown import clip
 from pyggml.tokenizer import Tokenizer, from_metadata, pretokenizers, spm
 from pyggml.tokenizer.library import built, ids_with_ends, refusing
@@ -97,7 +97,10 @@ def _same_ids(table: dict[str, Any], tok: Tokenizer) -> bool:
 
 
 def _built(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    kind = {"gpt2": _bpe, "llama": _spm, "bert": _wordpiece}[vocab.model]
+    kinds = {"gpt2": _bpe, "llama": _spm, "bert": _wordpiece}
+    kind = kinds.get(vocab.model)
+    if kind is None:
+        raise UnsupportedError(f"a vocabulary of the model {vocab.model!r} cannot be written as tokenizer.json yet")
     first, last = _ends(tok)
     table: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": _added(vocab)}
     table |= kind(vocab, tok, metadata)

@@ -25,7 +25,7 @@ class Engine:
     def __init__(self, loaded: Loaded, prefix_reuse: bool = False) -> None:
         self.loaded = loaded
         self._pool = Pool(loaded, prefix_reuse)
-        self._readers = Pool(loaded, False, "embedding")
+        self._readers = {name: Pool(loaded, False, name) for name in loaded.outputs if name != "logits"}
 
     @property
     def plan(self) -> _native.Plan:
@@ -42,7 +42,7 @@ class Engine:
     def run(self, tickets: Sequence[Ticket]) -> None:
         """Runs tickets together, each to its end. All want the same output."""
         if tickets:
-            loop.run(self._pool if tickets[0].output == "logits" else self._readers, tickets)
+            loop.run(self._readers.get(tickets[0].output, self._pool), tickets)
 
     def read(
         self, ids: Sequence[int], use: Callable[[int, NDArray[np.float32]], None], first: int = 0, piece: int = 0
@@ -82,4 +82,5 @@ class Engine:
         """Frees everything at once; from any thread, any number of times."""
         self.loaded.close()
         self._pool.clear()
-        self._readers.clear()
+        for pool in self._readers.values():
+            pool.clear()

@@ -97,7 +97,8 @@ class Loaded:
         """The number of an output, for a session that returns it. Raises UnsupportedError where the model has none."""
         if name in self.outputs:
             return self.outputs.index(name)
-        cure = "m.embed(texts) makes embeddings" if name == "logits" else f"it has {', '.join(self.outputs)}"
+        cures = {"logits": "m.embed(texts) makes embeddings", "score": "it has no head for ranking (cls.output.weight)"}
+        cure = cures.get(name, f"it has {', '.join(self.outputs)}")
         raise UnsupportedError(f"this model ({self.config.arch}) makes no {name}: {cure}")
 
     def check_open(self) -> None:

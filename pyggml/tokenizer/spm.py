@@ -1,4 +1,5 @@
-"""SentencePiece encoding (`tokenizer.ggml.model` = llama): a ModelProto written by hand for `sentencepiece`.
+"""SentencePiece encoding, BPE or unigram (`tokenizer.ggml.model` = llama or t5): a ModelProto written by hand for
+`sentencepiece`.
 
 Field numbers are those of sentencepiece_model.proto; GGUF token types are its piece types. BOS and EOS are not added
 here.
@@ -17,6 +18,7 @@ from .library import refusing
 from .special import Splitter, spoken
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, USER_DEFINED, Vocab, shown
 
+_UNIGRAM, _BPE = 1, 2  # model_type
 _MAX_MAPPED = 256  # the longest known has 33 bytes
 _BYTE_NAME = re.compile(rb"<0x[0-9A-Fa-f]{2}>\Z")
 
@@ -127,7 +129,7 @@ def _piece_types(vocab: Vocab, unk: int | None) -> tuple[list[int], bool]:
 
 
 def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_prefix: bool) -> bytes:
-    """The serialized ModelProto of a SentencePiece BPE model."""
+    """The serialized ModelProto of a SentencePiece model."""
     types, fallback = _piece_types(vocab, unk)
     pieces = [(t.encode(), s, k) for t, s, k in zip(vocab.texts, scores, types, strict=True)]
     for i in vocab.inline:  # spelled as a text has them; the library sees blanks made visible
@@ -141,7 +143,7 @@ def model_proto(vocab: Vocab, scores: list[float], unk: int | None, add_space_pr
         body = b"\x0a" + _varint(len(text)) + text + pack(0x15, score, 0x18, kind)
         out.append(b"\x0a" + _varint(len(body)) + body)
     trainer = (
-        _field(3, 2)  # model_type: BPE
+        _field(3, _UNIGRAM if vocab.model == "t5" else _BPE)
         + _field(4, len(pieces))
         + _field(35, int(fallback))
         + _field(40, unk)

@@ -22,7 +22,7 @@ from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pi
 from .special import end_of_generation
 from .vocab import UNKNOWN, Vocab, read_vocab
 
-MODELS = ("llama", "gpt2", "bert")
+MODELS = ("llama", "gpt2", "bert", "t5")
 
 
 class Encoder(Protocol):
@@ -59,6 +59,11 @@ class Tokenizer:
         self._last = vocab.last if vocab.last is not None else _one(self.add_eos, self.eos_id)
         self.add_space_prefix: bool = rules["add_space_prefix"]
         self.eog_ids: frozenset[int] = end_of_generation(vocab) | ({self.eos_id} if self.eos_id is not None else set())
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The ids that encode() puts before a text."""
+        return self._first
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -145,7 +150,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
 def _build(metadata: Mapping[str, Any]) -> Tokenizer:
     with gc_paused():
         vocab = read_vocab(metadata)
-        if vocab.model == "llama":
+        if vocab.model in ("llama", "t5"):
             return _spm(vocab, metadata)
         if vocab.model == "gpt2":
             return _bpe(vocab, metadata)
@@ -166,7 +171,8 @@ def _default(vocab: Vocab, name: str, token: int) -> int | None:
 def _spm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
     from .spm import SpmEncoder
 
-    unk = _default(vocab, "unk", 0)
+    unigram = vocab.model == "t5"
+    unk = _default(vocab, "unk", 2 if unigram else 0)
     if unk is None:
         unk = next((i for i, kind in enumerate(vocab.types) if kind == UNKNOWN), None)
     prefix = vocab.add_space_prefix is not False
@@ -175,11 +181,11 @@ def _spm(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
         published.find(metadata, vocab) or SpmEncoder(vocab, unk, prefix),
         spm_pieces(vocab),
         vocab.pre,
-        bos=_default(vocab, "bos", 1),
-        eos=_default(vocab, "eos", 2),
+        bos=vocab.ids["bos"] if unigram else _default(vocab, "bos", 1),
+        eos=_default(vocab, "eos", 1 if unigram else 2),
         unk=unk,
-        add_bos=vocab.add_bos is not False,
-        add_eos=vocab.add_eos is True,
+        add_bos=vocab.add_bos is True if unigram else vocab.add_bos is not False,
+        add_eos=vocab.add_eos is not False if unigram else vocab.add_eos is True,
         add_space_prefix=prefix,
     )
 

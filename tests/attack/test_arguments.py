@@ -24,7 +24,7 @@ import pyggml
 import pyggml.numeric
 import pyggml.recipes
 from pyggml import gguf
-from pyggml.errors import ArgumentTypeError, PyggmlError
+from pyggml.errors import ArgumentTypeError, PyggmlError, UnsupportedError
 from pyggml.recipes.report import write_report
 from pyggml.recipes.survey import survey
 
@@ -38,6 +38,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.path = tiny.write(folder / "tiny.gguf", n_layer=1, n_ctx=16).path
         self.model = pyggml.load(self.path, n_threads=1)
+        head = {"cls.output.weight": np.ones((1, 64), np.float32)}
+        self.ranking = pyggml.load(tiny.write(folder / "head.gguf", n_layer=1, more=head).path, n_threads=1)
         self.session = self.model.session(8)
         self.saved = folder / "x.state"
         self.session.save(self.saved)
@@ -69,6 +71,12 @@ class World:
 
     def make_model(self, **how: Any) -> None:
         pyggml.Model(**how).close()
+
+    def encode(self, **how: Any) -> None:
+        try:
+            self.session.encode(**how)
+        except UnsupportedError as e:  # after ids were judged
+            assert "attends to no other text" in str(e)
 
     def make_session(self, **how: Any) -> None:
         pyggml.Session(**how).close()
@@ -127,6 +135,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Model.chat": lambda w: (w.take_chat, {"messages": MESSAGES, "template": TEMPLATE, "max_tokens": 1}),
     "Model.session": lambda w: (w.model_session, {}),
     "Model.embed": lambda w: (w.model.embed, {"texts": "abc", "pooling": "mean"}),
+    "Model.rerank": lambda w: (w.ranking.rerank, {"query": "a", "docs": ["a"]}),
     "Model.logits": lambda w: (w.model.logits, {"ids": [1]}),
     "Model.score": lambda w: (w.model.score, {"text": "a"}),
     "Model.perplexity": lambda w: (w.model.perplexity, {"text": STORY, "n_ctx": 8}),
@@ -135,6 +144,7 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Model.close": lambda w: (lambda: None, {}),  # the world needs it
     "Session": lambda w: (w.make_session, {"model": w.model}),
     "Session.step": lambda w: (w.step, {"ids": [1]}),
+    "Session.encode": lambda w: (w.encode, {"ids": [1]}),
     "Session.next": lambda w: (w.next, {"sampler": sampler(w), "ids": [1]}),
     "Session.check": lambda w: (w.session.check, {"ids": [1]}),
     "Session.truncate": lambda w: (w.session.truncate, {"n_past": 0}),

@@ -12,23 +12,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model.published import POST, Family, make
+from model import tiny
+from model.published import POST, SIZES, Family, make
+from model.published import write as write_published
 
 import pyggml
 from pyggml import _native
+from pyggml.engine.ranking import pairs, rank
 from pyggml.errors import ArgumentError, ContextFull, GGUFError, PyggmlError, UnsupportedError
 
-IDS = [1, *np.random.default_rng(3).integers(0, 260, 60).tolist()]
+IDS = [2, *np.random.default_rng(3).integers(4, 260, 60).tolist()]
 LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5, "attention.layer_norm_rms_epsilon": None}
+BERT = {
+    "embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
+    "embeddings.position_embeddings": "position_embd", "embeddings.LayerNorm": "token_embd_norm",
+    "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
+}  # fmt: skip
+HEAD = {"classifier.dense": "cls", "classifier.out_proj": "cls.output"}
+
+
+def behind_padding(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """RoBERTa counts positions from behind the padding's id; files hold no rows that nothing reads."""
+    return {name: values[1:] if name == "position_embd.weight" else values}
+
+
+ROBERTA = dict(layer_norm_eps=1e-5, num_key_value_heads=4, type_vocab_size=1, max_position_embeddings=129)
 FAMILIES = {
     "bert": Family(
-        "bert", "BertConfig", dict(layer_norm_eps=1e-5, num_key_value_heads=4),
-        {"embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
-         "embeddings.position_embeddings": "position_embd", "embeddings.LayerNorm": "token_embd_norm",
-         "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
-         "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
-         "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm"},
-        LAYER_NORM, encoder=True,
+        "bert", "BertConfig", dict(layer_norm_eps=1e-5, num_key_value_heads=4), BERT, LAYER_NORM, encoder=True
+    ),
+    "bert, XLM-RoBERTa": Family(
+        "bert", "XLMRobertaConfig", ROBERTA, BERT, {**LAYER_NORM, "context_length": 128}, encoder=True,
+        change=behind_padding,
     ),
     "nomic-bert": Family(
         "nomic-bert", "NomicBertConfig", dict(layer_norm_eps=1e-5, num_key_value_heads=4),
@@ -77,6 +94,27 @@ def test_an_encoder_equals_transformers(tmp_path: Path, name: str) -> None:
         assert np.abs(got - want).max() / np.abs(want).max() < 2e-5, isa
 
 
+@pytest.mark.slow
+def test_a_head_equals_transformers(tmp_path: Path) -> None:
+    """XLM-RoBERTa as its rerankers are: a score of the first token's row."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.XLMRobertaConfig(**{**SIZES, **ROBERTA, "num_labels": 1}, attn_implementation="eager")
+    model = transformers.XLMRobertaForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.copy_(torch.from_numpy(np.random.default_rng(1).normal(0, 0.15, value.shape)))
+        want = float(model(torch.tensor([IDS])).logits[0, 0])
+    family = Family(
+        "bert", "XLMRobertaConfig", ROBERTA, BERT | HEAD, {**LAYER_NORM, "context_length": 128, "pooling_type": 4},
+        encoder=True, change=behind_padding,
+    )  # fmt: skip
+    state = {name.removeprefix("roberta."): value.numpy() for name, value in model.state_dict().items()}
+    write_published(family, tmp_path / "x.gguf", state, config)
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32") as m:
+        assert abs(rank(m._engine, [IDS])[0] - want) < 2e-5 * max(1.0, abs(want))
+
+
 @pytest.fixture(scope="module", params=["bert", "bert__cls"])
 def published(request: pytest.FixtureRequest, shared: Path) -> Iterator[tuple[pyggml.Model, Path]]:
     folder = shared / "conformance" / request.param
@@ -103,7 +141,10 @@ def test_tokens_are_those_of_transformers(published: tuple[pyggml.Model, Path]) 
 # ---- without other data: a random model written here -----------------------------------------------------------------
 
 
-def write(path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str, ...] = (), **changed: object) -> Path:
+def write(
+    path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str, ...] = (),
+    more: dict[str, tuple[int, ...]] | None = None, **changed: object,
+) -> Path:  # fmt: skip
     rng = np.random.default_rng(7)
     n, n_ff = 32, 48
     meta: dict[str, object] = {
@@ -120,6 +161,7 @@ def write(path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str
         shapes |= {f"blk.{i}.attn_{each}": (n, n) for each in ("q", "k", "v", "output")}
         shapes |= {f"blk.{i}.attn_output_norm": (n,), f"blk.{i}.layer_output_norm": (n,)}
         shapes |= {f"blk.{i}.ffn_up": (n_ff, n), f"blk.{i}.ffn_down": (n, n_ff)}
+    shapes |= more or {}
     with pyggml.gguf.Writer(path) as out:
         for key, value in meta.items():
             if value is not None:
@@ -127,7 +169,7 @@ def write(path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str
         for name, shape in shapes.items():
             if name not in drop:
                 out.add_tensor(f"{name}.weight", shape, "f32", rng.normal(0, 0.4, shape).astype(np.float32))
-            if name.startswith("blk") or name.endswith("norm"):
+            if name.startswith(("blk", "cls")) or name.endswith("norm"):
                 out.add_tensor(f"{name}.bias", shape[:1], "f32", rng.normal(0, 0.2, shape[:1]).astype(np.float32))
     return path
 
@@ -234,6 +276,63 @@ def test_ranking_models_name_no_pooling(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError, match="ranks pairs of texts"):
             m.embed("a")
         assert m.embed("a", pooling="cls").shape == (32,)
+
+
+# ---- ranking ---------------------------------------------------------------------------------------------------------
+
+HEADS = {"cls": (32, 32), "cls.output": (1, 32)}
+
+
+def test_a_score_is_that_of_the_first_token(tmp_path: Path) -> None:
+    with pyggml.load(write(tmp_path / "x.gguf", drop=("token_types",), more=HEADS), kv_type="f32") as m:
+        docs = ["b", "a b", "", "b b a"]
+        ids = pairs(m._loaded, "a", docs)
+        assert ids[1] == [2, 4, 3, 4, 1, 3]  # [CLS] a [SEP] a [UNK] [SEP]
+        got = m.rerank("a", docs)
+        assert got.shape == (4,)
+        assert got.dtype == np.float32
+        assert np.array_equal(m.rerank("a", docs[::-1]), got[::-1])
+        w = {name: tensor.dequantize() for name, tensor in m.tensors.items()}
+        for each, score in zip(ids, got, strict=True):
+            x = m.embed(each, pooling="cls", normalize=False)
+            x = np.tanh(w["cls.weight"] @ x + w["cls.bias"])
+            assert abs(w["cls.output.weight"] @ x + w["cls.output.bias"] - score) < 1e-5
+        assert m.rerank("a", []).shape == (0,)
+        with pytest.raises(ContextFull, match="text 1 has"):
+            m.rerank("a", ["b", "b " * 90])
+        assert m.rerank("a", ["b", "b " * 90], overflow="truncate").shape == (2,)
+        for query, given in ((None, ["a"]), ("a", "b"), ("a", [1]), ("a", None)):
+            with pytest.raises(PyggmlError):
+                m.rerank(query, given)
+
+
+def test_a_decoder_that_says_yes_or_no(tmp_path: Path) -> None:
+    """As Qwen3-Reranker: its own template, and the last row."""
+    made = tiny.write(
+        tmp_path / "x.gguf", "qwen3", qk_norm=True,
+        more={"cls.output.weight": np.random.default_rng(2).normal(0, 0.3, (2, 64)).astype(np.float32)},
+        extra={"tokenizer.chat_template.rerank": "Q: {query} D: {document}!", "qwen3.pooling_type": 4},
+    )  # fmt: skip
+    with pyggml.load(made.path, kv_type="f32") as m:
+        assert m.detokenize(pairs(m._loaded, "{document}", ["x{query}"])[0][1:]) == "Q: {document} D: x{query}!"
+        got = m.rerank("the", ["th", "e"])
+        for ids, score in zip(pairs(m._loaded, "the", ["th", "e"]), got, strict=True):
+            yes, no = made.weights["cls.output.weight"] @ m.embed(ids, pooling="last", normalize=False)
+            assert abs(1 / (1 + np.exp(no - yes)) - score) < 1e-5
+        assert m.generate("the", max_tokens=2).tokens is not None
+
+
+def test_models_that_do_not_rank(encoder: pyggml.Model, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no head for ranking"):
+        encoder.rerank("a", ["b"])
+    for drop, more, message in (
+        ((), HEADS, "token_types.weight has 2 rows"), (("token_types",), {**HEADS, "cls.output": (5, 32)}, "5 labels"),
+    ):  # fmt: skip
+        with (
+            pyggml.load(write(tmp_path / "x.gguf", drop=drop, more=more)) as m,
+            pytest.raises(UnsupportedError, match=message),
+        ):
+            m.rerank("a", ["b"])
 
 
 # ---- decoders --------------------------------------------------------------------------------------------------------

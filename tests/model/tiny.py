@@ -67,6 +67,7 @@ def write(
     planted: int = 0,
     seed: int = 1,
     extra: dict[str, object] | None = None,
+    more: dict[str, np.ndarray] | None = None,
 ) -> Tiny:
     rng = np.random.default_rng(seed)
     eps = 1e-5
@@ -110,6 +111,7 @@ def write(
     if freq_factors:
         w["rope_freqs.weight"] = np.linspace(1, 8, head_dim // 2, dtype=np.float32)
 
+    w |= more or {}
     meta: dict[str, object] = {
         "general.architecture": arch, f"{arch}.context_length": n_ctx, f"{arch}.embedding_length": n_embd,
         f"{arch}.block_count": n_layer, f"{arch}.feed_forward_length": n_ff, f"{arch}.attention.head_count": n_head,

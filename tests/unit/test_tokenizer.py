@@ -401,7 +401,7 @@ def test_unknown_pre() -> None:
         changed("gpt2", pre="my-bpe")
 
 
-@pytest.mark.parametrize("model", ["t5", "rwkv", "plamo2", "none", "nonsense"])
+@pytest.mark.parametrize("model", ["gemma4", "rwkv", "plamo2", "none", "nonsense"])
 def test_unsupported_models(model: str) -> None:
     with pytest.raises(UnsupportedError, match=f"'{model}'"):
         changed(SPM, model=model)
@@ -500,3 +500,43 @@ def test_merges_keep_the_first_of_equals_and_name_the_wrong_one() -> None:
             read_merges([b"a b", merge], ids)
     with pytest.raises(GGUFError, match=r"merges\[0\]"):
         read_merges([b"a b \n b a", b"ab"], ids)
+
+
+def test_unigram_gives_the_ids_of_sentencepiece() -> None:
+    """A trained model of the library, its pieces as a GGUF has them: the same ids for any text."""
+    import random
+
+    import sentencepiece
+    from converters.vocabularies import LINES, sentencepiece_model
+
+    from pyggml.converters import protobuf as pb
+
+    model = sentencepiece_model(
+        model_type="unigram", byte_fallback=False, unk_id=3, bos_id=0, eos_id=2, pad_id=1,
+        normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True,
+    )  # fmt: skip
+    texts, scores, types, charsmap = [], [], [], b""
+    for number, value in pb.fields(pb.whole(memoryview(model), "model", 1 << 20)):
+        if number == 1:
+            piece = dict(pb.fields(pb.message(value, "piece")))
+            texts.append(pb.text(piece[1], "piece"))
+            scores.append(pb.f32_of(piece.get(2, b"\0\0\0\0")))
+            types.append(piece.get(3, 1))
+        elif number == 3:
+            charsmap = bytes(pb.message(dict(pb.fields(pb.message(value, "normalizer")))[2], "map").raw)
+    ours = from_metadata({
+        "tokenizer.ggml.model": "t5", "tokenizer.ggml.tokens": texts, "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": types, "tokenizer.ggml.precompiled_charsmap": list(charsmap),
+        "tokenizer.ggml.remove_extra_whitespaces": True, "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 3, "tokenizer.ggml.add_bos_token": True,
+    })  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    rng = random.Random(5)
+    odd = ["\u00e4", "\ufb01", "\u2460", "  ", "\t", "\u3000", "\U0001f600", "\u0301", "A", "\u00ad", "\u0e33"]
+    for _ in range(400):
+        text = "".join(rng.choice([*LINES, *odd, " ", "the", "ing"])[: rng.randint(1, 30)] for _ in range(8))
+        assert ours.encode(text) == [0, *theirs.encode(text), 2]
+        assert ours.encode(text, add_special=False) == theirs.encode(text)
+    assert ours.decode(theirs.encode("the cat"), skip_special=True) == "the cat"
+    with pytest.raises(GGUFError, match="scores is missing"):
+        from_metadata({"tokenizer.ggml.model": "t5", "tokenizer.ggml.tokens": ["a", "b", "<unk>"]})
