@@ -75,15 +75,14 @@ void pgg_moments_end(pgg_plan *plan, pgg_memory *memory, bool keep, int64_t n_pa
 }
 
 void pgg_moments_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list) {
-  if (!plan->recurrent || n_past == memory->now.pos) return;
-  let_go(plan, memory, &memory->now, list);
   for (; memory->n_mark && memory->marks[memory->n_mark - 1].pos > n_past; memory->n_mark--)
     let_go(plan, memory, &memory->marks[memory->n_mark - 1], list);
+  if (!plan->recurrent || n_past == memory->now.pos) return;
+  let_go(plan, memory, &memory->now, list);
   if (n_past) memory->now = hold(plan, memory, &memory->marks[memory->n_mark - 1]);
 }
 
 void pgg_moments_share(const pgg_plan *plan, pgg_memory *memory, const pgg_memory *other) {
-  if (!plan->recurrent) return;
   memory->now = hold(plan, memory, &other->now);
   for (memory->n_mark = 0; memory->n_mark < other->n_mark; memory->n_mark++)
     memory->marks[memory->n_mark] = hold(plan, memory, &other->marks[memory->n_mark]);
@@ -95,11 +94,13 @@ void pgg_moments_drop(pgg_plan *plan, pgg_memory *memory, pgg_span **list) {
   while (memory->n_mark) let_go(plan, memory, &memory->marks[--memory->n_mark], list);
 }
 
-bool pgg_moments_mark(pgg_plan *plan, pgg_memory *memory) {
+bool pgg_moments_mark(pgg_plan *plan, pgg_memory *memory, int64_t n_past) {
   const int n = memory->n_mark;
-  if (!plan->recurrent || !memory->now.pos || (n && memory->marks[n - 1].pos == memory->now.pos)) return true;
+  if (!memory->marks || !n_past || (n && memory->marks[n - 1].pos == n_past)) return true;
   if (n == PGG_MAX_MARKS) return false;
-  memory->marks[memory->n_mark++] = hold(plan, memory, &memory->now);
+  memory->marks[n] = hold(plan, memory, &memory->now);
+  memory->marks[n].pos = n_past;
+  memory->n_mark++;
   return true;
 }
 

@@ -139,6 +139,7 @@ struct pgg_plan {
   int ahead; /* what becomes the bound output in place, value by value, in the same buffer; else -1 */
   pgg_feed text, source;
   bool recurrent; /* a state of ROWS */
+  bool windowed;  /* a group with a window */
   bool any_order; /* an attention op of the text to itself without causality */
   bool crosses;   /* an attention op of the text to the source */
   bool frozen;

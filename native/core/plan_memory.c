@@ -40,7 +40,12 @@ pgg_status pgg_plan_memory(const pgg_plan *plan, int device, int kv_type, int64_
     if (device >= 0 && p != place) continue;
     bytes->weights += weights_at(plan, p);
     bytes->scratch += scratch_at(plan, p);
-    bytes->mark += plan->places[p].rows_bytes;
   }
-  return pgg_memory_most(plan, kv_type, n_ctx, place, &bytes->cache, &bytes->position);
+  pgg_memory_bytes sums;
+  const pgg_status status = pgg_memory_most(plan, kv_type, n_ctx, place, &sums);
+  if (status) return status;
+  bytes->cache = sums.most;
+  bytes->position = sums.position;
+  bytes->mark = sums.mark;
+  return PGG_OK;
 }

@@ -4,7 +4,8 @@
  *   u64 what tells the plan and its weights from others  u64 positions  u64 those of the source  u32 groups
  *   for each group: u64 position that it begins with
  *   u32 marks  for each: u64 position
- *   for each state of keys and values: for each head: rows of keys from there on, then for each head: rows of values
+ *   for each state of keys and values: for each head: rows of keys, of each mark what its window looks at that is not
+ *   there yet and lies before that, then from there on; then for each head: rows of values likewise
  *   for each mark, and for the position where it stands unless that is 0: the rows of each state of rows
  *
  * A saved state holds numbers only: whatever they are, no more can come of them than wrong logits. */
@@ -15,7 +16,7 @@
 #include "core/hash.h"
 #include "core/session.h"
 
-#define VERSION 3
+#define VERSION 4
 static const char magic[8] = {'P', 'G', 'G', 'S', 'T', 'A', 'T', 'E'};
 enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 32, FEW_BYTES = 64 };
 
@@ -45,29 +46,67 @@ static uint64_t fingerprint(const pgg_plan *plan) {
 
 /* ---- every row that there is, in the order of the saved form ---------------------------------------------- */
 
+/* What a saved state says of itself. */
+typedef struct saved {
+  int64_t n_past, n_source, *from; /* (n_group) */
+  int n_mark;
+  int64_t marks[PGG_MAX_MARKS];
+  const char *rows, *moments; /* where they begin */
+} saved;
+
+/* The next stretch of positions that a group keeps, of those from `at` on: its first one, and *end. at == *end: none.
+ */
+static int64_t stretch(const pgg_plan *plan, const saved *s, int group, int64_t at, int64_t *end) {
+  const pgg_state_group *it = &plan->groups[group];
+  for (int i = 0; it->window && i < s->n_mark; i++) {
+    const int64_t begin = pgg_max_i64(at, pgg_window_begin(it->window, s->marks[i]));
+    *end = pgg_min_i64(s->marks[i], s->from[group]);
+    if (begin < *end) return begin;
+  }
+  *end = it->source ? s->n_source : s->n_past;
+  return pgg_min_i64(*end, pgg_max_i64(at, s->from[group]));
+}
+
+/* How many positions a group keeps. */
+static int64_t positions_of(const pgg_plan *plan, const saved *s, int group) {
+  int64_t sum = 0, end = 0;
+  for (int64_t at = stretch(plan, s, group, 0, &end); at < end; at = stretch(plan, s, group, end, &end))
+    sum += end - at;
+  return sum;
+}
+
 typedef pgg_status (*visit)(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, void *rows);
 
 static pgg_status write_rows(const pgg_plan *plan, const pgg_memory *memory, const pgg_rows_at *at, void *rows) {
   return pgg_memory_write(plan, memory, at, rows);
 }
 
-static pgg_status walk(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, visit each, char *bytes) {
+/* Rows of one head, in stretches, each cut where a span ends. */
+static pgg_status walk_head(const pgg_plan *plan, const pgg_memory *memory, const saved *s, pgg_rows_at at, visit each,
+                            char **bytes) {
+  const int group = plan->states[at.state].group;
+  const size_t row = pgg_memory_row(memory, at.state, at.values);
+  int64_t end = 0;
+  for (int64_t pos = stretch(plan, s, group, 0, &end); pos < end; pos = stretch(plan, s, group, pos, &end)) {
+    at.pos = pos;
+    at.n = pgg_min_i64(end, (pos / PGG_SPAN + 1) * PGG_SPAN) - pos;
+    pgg_status status = each(plan, memory, &at, *bytes);
+    if (status) return status;
+    *bytes += (size_t)at.n * row;
+    pos += at.n;
+  }
+  return PGG_OK;
+}
+
+static pgg_status walk(const pgg_plan *plan, const pgg_memory *memory, const saved *s, visit each, char *bytes) {
+  pgg_status status = PGG_OK;
   for (int i = 0; i < plan->n_state; i++)
     for (int values = 0; values < 2; values++) {
-      const size_t row = pgg_memory_row(memory, i, values);
-      if (!row) continue; /* a state of rows, or of keys or values alone */
-      const int64_t end = pgg_memory_end(plan, memory, plan->states[i].group, n_past);
-      for (int64_t h = 0; h < plan->states[i].n_head_kv; h++)
-        for (int64_t pos = memory->groups[plan->states[i].group].from; pos < end;) {
-          const int64_t n = pgg_min_i64(end, (pos / PGG_SPAN + 1) * PGG_SPAN) - pos;
-          const pgg_rows_at at = {i, h, pos, n, values};
-          pgg_status status = each(plan, memory, &at, bytes);
-          if (status) return status;
-          bytes += (size_t)n * row;
-          pos += n;
-        }
+      if (!pgg_memory_row(memory, i, values)) continue; /* a state of rows, or of keys or values alone */
+      for (int64_t h = 0; h < plan->states[i].n_head_kv && !status; h++)
+        status = walk_head(plan, memory, s, (pgg_rows_at){.state = i, .head = h, .values = values}, each, &bytes);
     }
-  return PGG_OK;
+  return status;
 }
 
 static size_t state_bytes(const pgg_state *state) {
@@ -102,19 +141,18 @@ static pgg_status walk_moments(const pgg_plan *plan, const pgg_memory *memory, i
 }
 
 /* Bytes of the rows; false where they pass what memory can be. moments: all of them. */
-static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n_source,
-                       const int64_t *from, int n_mark, size_t *bytes, size_t *moments) {
+static bool rows_bytes(const pgg_plan *plan, const pgg_memory *memory, const saved *s, size_t *bytes, size_t *moments) {
   *bytes = *moments = 0;
   for (int i = 0; i < plan->n_state; i++)
     if (plan->states[i].kind == PGG_STATE_ROWS) *moments += state_bytes(&plan->states[i]);
-  *moments *= (size_t)moments_of(plan, n_mark, n_past);
+  *moments *= (size_t)moments_of(plan, s->n_mark, s->n_past);
   for (int i = 0; i < plan->n_state; i++) {
     const pgg_state *state = &plan->states[i];
     if (state->kind != PGG_STATE_KV) continue;
     const size_t row = pgg_memory_row(memory, i, false) + pgg_memory_row(memory, i, true);
-    const int64_t end = state->source ? n_source : n_past;
     size_t more;
-    if (!pgg_mul_size(end - from[state->group], state->n_head_kv * (int64_t)row, &more) || more > SIZE_MAX / 4 - *bytes)
+    if (!pgg_mul_size(positions_of(plan, s, state->group), state->n_head_kv * (int64_t)row, &more) ||
+        more > SIZE_MAX / 4 - *bytes)
       return false;
     *bytes += more;
   }
@@ -140,13 +178,14 @@ static int64_t *begins_of(const pgg_session *session) {
   return from;
 }
 
-static pgg_status save(const pgg_session *session, const int64_t *from, char *bytes, size_t *size) {
+static pgg_status save(const pgg_session *session, int64_t *from, char *bytes, size_t *size) {
   const pgg_plan *plan = session->plan;
   const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
   const int n_mark = session->memory.n_mark;
+  saved s = {.n_past = n_past, .n_source = session->memory.n_source, .from = from, .n_mark = n_mark};
   size_t rows, moments;
-  const int64_t n_source = session->memory.n_source;
-  if (!rows_bytes(plan, &session->memory, n_past, n_source, from, n_mark, &rows, &moments))
+  for (int i = 0; i < n_mark; i++) s.marks[i] = session->memory.marks[i].pos;
+  if (!rows_bytes(plan, &session->memory, &s, &rows, &moments))
     return pgg_fail(PGG_ESHAPE, "save: the state is larger than memory can be");
   const size_t need = FIXED + 8 * (size_t)(plan->n_group + n_mark) + rows + moments, room = *size;
   *size = need;
@@ -161,12 +200,12 @@ static pgg_status save(const pgg_session *session, const int64_t *from, char *by
   at += 8;
   put(&at, fingerprint(plan), 8);
   put(&at, (uint64_t)n_past, 8);
-  put(&at, (uint64_t)n_source, 8);
+  put(&at, (uint64_t)s.n_source, 8);
   put(&at, (uint64_t)plan->n_group, 4);
   for (int g = 0; g < plan->n_group; g++) put(&at, (uint64_t)from[g], 8);
   put(&at, (uint64_t)n_mark, 4);
-  for (int i = 0; i < n_mark; i++) put(&at, (uint64_t)session->memory.marks[i].pos, 8);
-  pgg_status status = walk(plan, &session->memory, n_past, pgg_memory_read, at);
+  for (int i = 0; i < n_mark; i++) put(&at, (uint64_t)s.marks[i], 8);
+  pgg_status status = walk(plan, &session->memory, &s, pgg_memory_read, at);
   if (!status) status = walk_moments(plan, &session->memory, n_past, false, at + rows);
   put(&check, pgg_hash(PGG_HASH_BEGIN, bytes + CHECKED_FROM, need - CHECKED_FROM), 8);
   return status;
@@ -185,17 +224,9 @@ pgg_status pgg_session_save(pgg_session *session, void *bytes, size_t *size) {
 
 /* ---- loading --------------------------------------------------------------------------------------------- */
 
-/* What a saved state says of itself. */
-typedef struct saved {
-  int64_t n_past, n_source, *from; /* (n_group) */
-  int n_mark;
-  int64_t marks[PGG_MAX_MARKS];
-  const char *rows, *moments; /* where they begin */
-} saved;
-
 static pgg_status judge_marks(const pgg_plan *plan, const char **at, size_t left, saved *s) {
   const uint64_t n = get(at, 4);
-  if (n > (plan->recurrent ? PGG_MAX_MARKS : 0) || left < 8 * n)
+  if (n > (plan->recurrent || plan->windowed ? PGG_MAX_MARKS : 0) || left < 8 * n)
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   s->n_mark = (int)n;
   for (int i = 0; i < s->n_mark; i++) {
@@ -261,8 +292,7 @@ static pgg_status judge(const pgg_session *session, const char *bytes, size_t si
   }
   if ((status = judge_marks(plan, &at, size - FIXED - 8 * groups, s))) return status;
   size_t rows, moments;
-  if (!rows_bytes(plan, &session->memory, s->n_past, s->n_source, s->from, s->n_mark, &rows, &moments) ||
-      rows + moments != size - (size_t)(at - bytes))
+  if (!rows_bytes(plan, &session->memory, s, &rows, &moments) || rows + moments != size - (size_t)(at - bytes))
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   s->rows = at;
   s->moments = at + rows;
@@ -279,11 +309,23 @@ void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past) 
   pgg_memory_drop(session->plan, memory);
 }
 
+/* Spans of what marks look at, before where their groups begin. */
+static pgg_status hold_marked(pgg_plan *plan, const saved *s, pgg_memory *memory) {
+  pgg_status status = PGG_OK;
+  for (int g = 0; g < plan->n_group && !status; g++) {
+    int64_t end = 0;
+    for (int64_t at = stretch(plan, s, g, 0, &end); at < s->from[g] && at < end && !status;
+         at = stretch(plan, s, g, end, &end))
+      status = pgg_memory_hold(plan, memory, g, at, end);
+  }
+  return status;
+}
+
 static pgg_status load_moments(pgg_plan *plan, const saved *s, pgg_memory *memory) {
   pgg_status status = PGG_OK;
-  if (!plan->recurrent || !s->n_past) return PGG_OK;
   for (int i = 0; i < s->n_mark && !status; i++)
     status = pgg_moment_new(plan, memory, s->marks[i], &memory->marks[memory->n_mark++]);
+  if (!plan->recurrent || !s->n_past) return status;
   if (!status) status = pgg_moment_new(plan, memory, s->n_past, &memory->now);
   return status ? status : walk_moments(plan, memory, s->n_past, true, (char *)s->moments);
 }
@@ -295,7 +337,7 @@ static pgg_status load(pgg_session *session, const char *bytes, size_t size, int
   pgg_status status = judge(session, bytes, size, &s);
   if (status || (status = pgg_memory_prepare(plan, &session->memory, from, s.n_past, s.n_source, &memory)))
     return status;
-  if ((status = walk(plan, &memory, s.n_past, write_rows, (char *)s.rows)) ||
+  if ((status = hold_marked(plan, &s, &memory)) || (status = walk(plan, &memory, &s, write_rows, (char *)s.rows)) ||
       (status = load_moments(plan, &s, &memory)))
     pgg_memory_drop(plan, &memory);
   else
@@ -368,7 +410,8 @@ pgg_status pgg_session_mark(pgg_session *session) {
   pgg_status status = pgg_turn_begin(&session, 1);
   if (status) return status;
   pgg_lock();
-  const bool marked = pgg_moments_mark(session->plan, &session->memory);
+  const bool marked =
+      pgg_moments_mark(session->plan, &session->memory, atomic_load_explicit(&session->n_past, memory_order_relaxed));
   pgg_unlock();
   if (!marked)
     status =
@@ -384,6 +427,7 @@ pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past) {
   pgg_span *list = NULL;
   pgg_lock();
   pgg_moments_unmark(session->plan, &session->memory, n_past, &list);
+  pgg_memory_unmarked(session->plan, &session->memory, &list);
   pgg_unlock();
   pgg_spans_drop(session->plan, list);
   pgg_turn_end(&session, 1, false);

@@ -82,28 +82,33 @@ static int64_t most_spans(const pgg_plan *plan, const pgg_state_group *group, in
 /* Sums are kept far below SIZE_MAX. */
 static void count(size_t *sum, size_t bytes) { *sum += bytes < SIZE_MAX / 4 - *sum ? bytes : SIZE_MAX / 4 - *sum; }
 
-pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, size_t *most, size_t *position) {
+pgg_status pgg_memory_most(const pgg_plan *plan, int type, int64_t n_ctx, int place, pgg_memory_bytes *sums) {
   size_t *bytes = calloc((size_t)plan->n_group + 1, sizeof *bytes), more;
   pgg_status status =
       bytes ? measure(plan, type, NULL, bytes) : pgg_fail(PGG_ENOMEM, "no memory to measure %d states", plan->n_state);
-  *most = *position = 0;
+  *sums = (pgg_memory_bytes){0};
   for (int g = 0; g < plan->n_group && !status; g++) {
+    const int64_t window = plan->groups[g].window;
     if (place >= 0 && plan->groups[g].place != place) continue;
-    const bool fits = pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more);
-    count(most, fits ? more : SIZE_MAX / 4);
-    if (!plan->groups[g].source) count(position, bytes[g] / PGG_SPAN);
+    bool fits = pgg_mul_size(most_spans(plan, &plan->groups[g], n_ctx), (int64_t)bytes[g], &more);
+    count(&sums->most, fits ? more : SIZE_MAX / 4);
+    if (!plan->groups[g].source) count(&sums->position, bytes[g] / PGG_SPAN);
+    if (!window) continue;
+    fits = pgg_mul_size(spans_of(pgg_min_i64(window, n_ctx)) + 1, (int64_t)bytes[g], &more);
+    count(&sums->mark, fits ? more : SIZE_MAX / 4);
   }
   free(bytes);
   if (status) return status;
-  /* where it stands, and two that a long step writes in turns */
-  count(most, 3 * (place < 0 ? pgg_moment_bytes(plan) : plan->places[place].rows_bytes));
+  const size_t moment = place < 0 ? pgg_moment_bytes(plan) : plan->places[place].rows_bytes;
+  count(&sums->most, 3 * moment); /* where it stands, and two that a long step writes in turns */
+  count(&sums->mark, moment);
   return PGG_OK;
 }
 
 size_t pgg_plan_kv_bytes(const pgg_plan *plan, int kv_type, int64_t n_ctx) {
-  size_t most = 0, position;
-  if (!plan || !plan->frozen || n_ctx < 0 || pgg_memory_most(plan, kv_type, n_ctx, -1, &most, &position)) return 0;
-  return most;
+  pgg_memory_bytes bytes;
+  if (!plan || !plan->frozen || n_ctx < 0 || pgg_memory_most(plan, kv_type, n_ctx, -1, &bytes)) return 0;
+  return bytes.most;
 }
 
 /* ---- a session's memory ---------------------------------------------------------------------------------- */
@@ -126,8 +131,9 @@ pgg_status pgg_memory_new(const pgg_plan *plan, int type, int64_t n_ctx, pgg_mem
   memory->forms = calloc((size_t)plan->n_state + 1, sizeof *memory->forms);
   memory->span_bytes = calloc(groups, sizeof *memory->span_bytes);
   memory->groups = calloc(groups, sizeof *memory->groups);
-  if (plan->recurrent) memory->marks = calloc(PGG_MAX_MARKS, sizeof *memory->marks);
-  bool good = memory->forms && memory->span_bytes && memory->groups && (memory->marks || !plan->recurrent);
+  const bool marks = plan->recurrent || plan->windowed;
+  if (marks) memory->marks = calloc(PGG_MAX_MARKS, sizeof *memory->marks);
+  bool good = memory->forms && memory->span_bytes && memory->groups && (memory->marks || !marks);
   for (int g = 0; good && g < plan->n_group; g++) {
     pgg_group_spans *group = &memory->groups[g];
     const size_t spans = (size_t)(group->n_span = all_spans(plan, &plan->groups[g], n_ctx));
@@ -153,13 +159,32 @@ static void cut_from(pgg_plan *plan, pgg_memory *memory, int g, int64_t first, p
   for (int64_t s = first; s < memory->groups[g].n_span; s++) let_go(plan, memory, g, s, list);
 }
 
+/* Whether a mark looks at positions of a span. */
+static bool marked(const pgg_plan *plan, const pgg_memory *memory, int g, int64_t s) {
+  bool any = false;
+  for (int i = 0; i < memory->n_mark && !any; i++) {
+    const int64_t pos = memory->marks[i].pos;
+    any = s * PGG_SPAN < pos && (s + 1) * PGG_SPAN > pgg_window_begin(plan->groups[g].window, pos);
+  }
+  return any;
+}
+
+void pgg_memory_unmarked(pgg_plan *plan, pgg_memory *memory, pgg_span **list) {
+  for (int g = 0; g < plan->n_group; g++)
+    for (int64_t s = 0; plan->groups[g].window && s < memory->groups[g].from / PGG_SPAN; s++)
+      if (memory->groups[g].spans[s] && !marked(plan, memory, g, s)) let_go(plan, memory, g, s, list);
+}
+
 void pgg_memory_cut(pgg_plan *plan, pgg_memory *memory, int64_t n_past, pgg_span **list) {
+  const int n_mark = memory->n_mark;
   pgg_moments_cut(plan, memory, n_past, list);
   for (int g = 0; g < plan->n_group; g++) {
+    pgg_group_spans *group = &memory->groups[g];
     if (plan->groups[g].source) continue;
     cut_from(plan, memory, g, spans_of(n_past) + 1, list); /* one stays warm */
-    if (n_past == 0) memory->groups[g].from = 0;
+    if (group->from) group->from = pgg_min_i64(group->from, pgg_window_begin(plan->groups[g].window, n_past));
   }
+  if (n_mark != memory->n_mark) pgg_memory_unmarked(plan, memory, list);
 }
 
 void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t keep, pgg_span **list) {
@@ -167,7 +192,8 @@ void pgg_memory_pass(pgg_plan *plan, pgg_memory *memory, int64_t n_past, int64_t
     pgg_group_spans *group = &memory->groups[g];
     if (!plan->groups[g].window) continue;
     const int64_t end = (n_past + 1 - plan->groups[g].window - PGG_SPAN) / PGG_SPAN; /* spans before it */
-    for (int64_t s = spans_of(keep); s < end; s++) let_go(plan, memory, g, s, list);
+    for (int64_t s = spans_of(keep); s < end; s++)
+      if (group->spans[s] && !marked(plan, memory, g, s)) let_go(plan, memory, g, s, list);
     if (!keep && end > 0) group->from = pgg_max_i64(group->from, end * PGG_SPAN);
   }
 }
@@ -269,6 +295,10 @@ pgg_status pgg_memory_grow(pgg_plan *plan, pgg_memory *memory, bool source, int6
   return status;
 }
 
+pgg_status pgg_memory_hold(pgg_plan *plan, pgg_memory *memory, int group, int64_t from, int64_t to) {
+  return grow_group(plan, memory, group, from, to);
+}
+
 pgg_status pgg_memory_prepare(pgg_plan *plan, const pgg_memory *like, const int64_t *from, int64_t n_past,
                               int64_t n_source, pgg_memory *memory) {
   pgg_status status = pgg_memory_new(plan, like->type, like->n_ctx, memory);
@@ -291,20 +321,17 @@ static int64_t whole_from(const pgg_plan *plan, const pgg_memory *memory) {
   return reach;
 }
 
+/* What marks look at is held back, so there is always a way to them. */
 int64_t pgg_memory_reach(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past) {
-  const int64_t whole = whole_from(plan, memory);
-  if (!plan->recurrent) return whole;
-  for (int i = 0; i < memory->n_mark; i++)
-    if (memory->marks[i].pos >= whole) return memory->marks[i].pos;
-  return n_past;
+  const int64_t any = plan->recurrent ? n_past : whole_from(plan, memory);
+  return memory->n_mark ? pgg_min_i64(memory->marks[0].pos, any) : any;
 }
 
 int64_t pgg_memory_back(const pgg_plan *plan, const pgg_memory *memory, int64_t n_past, int64_t n) {
-  const int64_t whole = whole_from(plan, memory);
   if (n >= n_past) return n_past;
-  if (!plan->recurrent) return n >= whole ? n : 0;
+  if (!plan->recurrent && n >= whole_from(plan, memory)) return n;
   for (int i = memory->n_mark; i-- > 0;)
-    if (memory->marks[i].pos <= n) return memory->marks[i].pos >= whole ? memory->marks[i].pos : 0;
+    if (memory->marks[i].pos <= n) return memory->marks[i].pos;
   return 0;
 }
 

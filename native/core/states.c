@@ -212,6 +212,7 @@ static bool same_group(const pgg_state_group *a, const pgg_state_group *b) {
 static pgg_status find_groups(pgg_plan *plan) {
   free(plan->groups);
   plan->n_group = 0;
+  plan->windowed = false;
   if (!(plan->groups = calloc((size_t)plan->n_state + 1, sizeof *plan->groups)))
     return pgg_fail(PGG_ENOMEM, "no memory for the states of %d layers", plan->n_state);
   for (int i = 0; i < plan->n_state; i++) {
@@ -221,6 +222,7 @@ static pgg_status find_groups(pgg_plan *plan) {
     const pgg_state_group it = {state->place, state->window, state->source, state->kept};
     while (g < plan->n_group && !same_group(&plan->groups[g], &it)) g++;
     if (g == plan->n_group) plan->groups[plan->n_group++] = it;
+    plan->windowed |= it.window > 0;
     state->group = g;
   }
   return PGG_OK;

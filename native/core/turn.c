@@ -130,14 +130,15 @@ static pgg_status cannot_go(const pgg_plan *plan, int64_t n_past, int64_t back, 
   if (plan->recurrent) {
     snprintf(where, sizeof where, back ? "%lld, a mark before it" : "0", (long long)back);
     return pgg_fail(PGG_EUNSUPPORTED,
-                    "truncate: recurrent layers do not know what they were at position %lld, which was not marked or "
-                    "which a window has passed; the session can go back to %s",
+                    "truncate: recurrent layers do not know what they were at position %lld, which was not marked; the "
+                    "session can go back to %s",
                     (long long)n_past, where);
   }
+  snprintf(where, sizeof where, back ? "%lld, a mark before it," : "%lld,", (long long)(back ? back : reach));
   return pgg_fail(PGG_EUNSUPPORTED,
-                  "truncate: a window has forgotten what position %lld looks at; the session can go back to %lld, or "
-                  "to 0",
-                  (long long)n_past, (long long)reach);
+                  "truncate: a window has forgotten what position %lld looks at, which was not marked; the session can "
+                  "go back to %s or to 0",
+                  (long long)n_past, where);
 }
 
 /* all: the source too, which truncating leaves. */

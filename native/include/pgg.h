@@ -248,7 +248,7 @@ typedef struct pgg_plan_bytes {
   size_t cache;    /* most that a session holds when all its positions are filled: a window keeps what it looks back at
                       and a step, recurrent states (conv) three of their kind */
   size_t position; /* of the cache, for each position while no window has passed it; it comes in spans of 256 */
-  size_t mark;     /* of recurrent states, for each mark of a session */
+  size_t mark;     /* for each mark of a session: recurrent states, and what windows look at */
 } pgg_plan_bytes;
 /* On a device, or on all with device -1; a session of n_ctx positions whose cache is of kv_type. PGG_EINVAL where none
  * of the plan lies on the device, PGG_ETYPE where the type cannot hold the cache. */
@@ -285,16 +285,17 @@ PGG_API void pgg_session_free(pgg_session *session);            /* closes it fir
 PGG_API int64_t pgg_session_n_past(const pgg_session *session); /* -1: closed */
 PGG_API int64_t pgg_session_n_ctx(const pgg_session *session);
 /* Forgets later positions. Where it cannot be, it is PGG_EUNSUPPORTED: where windows have passed what n_past looks at,
- * and in a plan with recurrent states (conv) everywhere but at marks. 0 always can be. pgg_session_reach is the lowest
+ * and in a plan with recurrent states (conv) everywhere. Marks and 0 always can be. pgg_session_reach is the lowest
  * position to go back to, but 0; pgg_session_back the highest that is at most n_past. */
 PGG_API pgg_status pgg_session_truncate(pgg_session *session, int64_t n_past);
 PGG_API int64_t pgg_session_reach(const pgg_session *session);
 PGG_API int64_t pgg_session_back(const pgg_session *session, int64_t n_past);
 /* Forgets everything: all positions, and what was encoded. As truncate, it waits for a running step. */
 PGG_API pgg_status pgg_session_reset(pgg_session *session);
-/* Keeps what recurrent states are at the present position, so that truncating can go back to it, as far as windows
- * permit; forks and saved states have the marks too. It costs pgg_plan_memory's `mark`, and nothing where there are no
- * such states. PGG_EINVAL beyond PGG_MAX_MARKS. unmark: forgets one, if it is there. */
+/* Keeps what recurrent states are at the present position and holds back what windows look at there, so that truncating
+ * can go back to it; forks and saved states have the marks too, a shift drops them. It costs pgg_plan_memory's `mark`
+ * at most, of windows nothing until they pass, and nothing at all where there are neither. PGG_EINVAL beyond
+ * PGG_MAX_MARKS. unmark: forgets one, if it is there. */
 enum { PGG_MAX_MARKS = 64 };
 PGG_API pgg_status pgg_session_mark(pgg_session *session);
 PGG_API pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past);

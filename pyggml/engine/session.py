@@ -132,8 +132,8 @@ class Session(Held):
     def truncate(self, n_past: int) -> None:
         """Forgets everything from position n_past on, after a step that runs in another thread; what was encoded stays.
 
-        Raises UnsupportedError where a window has passed what n_past looks at, and in a model with recurrent layers
-        where n_past was not marked; back() says where it can go, and 0 always can be.
+        Raises UnsupportedError where n_past was not marked and a window has passed what it looks at, or the model has
+        recurrent layers; back() says where it can go, and 0 always can be.
         """
         n_past = whole("n_past", n_past, 0)
         try:
@@ -176,7 +176,7 @@ class Session(Held):
     def reach(self) -> int:
         """The lowest position, but 0, that truncate() can go back to: 0 where no window has passed anything.
 
-        In a model with recurrent layers the first mark, or n_past where there is none.
+        The first mark where there is one; else, in a model with recurrent layers, n_past.
         """
         _ = self.n_past  # raises when closed
         return self._native.reach
@@ -196,10 +196,11 @@ class Session(Held):
         return self._native.back(n_past)
 
     def mark(self) -> None:
-        """Keeps what recurrent layers remember here, so that truncate() can come back to this position.
+        """Keeps what recurrent layers remember and windows look at here: truncate() can come back to this position.
 
         Of other layers nothing needs to be kept: a model without recurrent ones goes back to any position that its
-        windows have not passed, marked or not. fork() and save() take the marks along. Raises ArgumentError beyond 64.
+        windows have not passed, marked or not. fork() and save() take the marks along, shift() drops them. Raises
+        ArgumentError beyond 64.
         """
         self._checked(self._native.mark)
 
