@@ -26,13 +26,14 @@ from pyggml.files.atomic_file import replacing
 from pyggml.files.regular_file import RegularFile
 from pyggml.keywords import methods_known_only
 from pyggml.pickling import Held
-from pyggml.quant.types import QuantTypeLike
+from pyggml.quant.types import QuantType, QuantTypeLike
 from pyggml.shown import clip
 
 T = TypeVar("T")
 
 _STATE_HEAD = 1 << 16  # bytes of a saved session beside its rows, at most
 _MOST_MARKS = _native.MOST_MARKS
+_WIDEST = QuantType.F32  # of the types of caches
 
 
 class HasLoaded(Protocol):
@@ -265,7 +266,9 @@ class Session(Held):
         """
         _ = self.n_past  # raises when closed
         with contextlib.closing(RegularFile(path, "a saved session")) as file:
-            if file.size > self._kv_bytes + _STATE_HEAD + _MOST_MARKS * self._mark_bytes:
+            # as much as any session of the model writes; the core says what another kv_type or n_ctx has to do with it
+            rows = max(self._kv_bytes, self._loaded.plan.kv_bytes(_WIDEST.id, self._loaded.n_ctx))
+            if file.size > rows + _STATE_HEAD + _MOST_MARKS * self._mark_bytes:
                 raise GGUFError(f"{clip(file.path)} is no saved session of this model: {file.size} bytes are too many")
             data = file.copy(0, file.size)
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pyggml
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, GGUFError
 from pyggml.model import BUNDLED
 from pyggml.quant.types import QuantType
 from pyggml.recipes import Recipe, Rule, importance, parse_recipe
@@ -181,3 +181,28 @@ def test_an_importance_matrix_is_read_as_it_was(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ArgumentError, match=r"an importance matrix of (55|0) columns cannot be saved"):
             odd.save(path)
     assert not path.exists()
+
+
+# ---- sessions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_read_by_any_that_can_hold_it_and_others_say_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.state"
+    with pyggml.load(n_ctx=512) as m:
+        full = m.session(kv_type="f32")
+        full.step([1] * 500)
+        full.save(path)
+        for n_ctx, kind, told in (
+            (512, "q4_0", "the state's cache is f32, the session's q4_0"),
+            (16, "f32", "the state has 500 positions, the session holds 16"),
+            (499, "f32", "the state has 500 positions, the session holds 499"),
+        ):
+            with pytest.raises(ArgumentError, match=told):
+                m.session(n_ctx, kind).load(path)
+        for n_ctx in (500, 512):
+            other = m.session(n_ctx, "f32")
+            other.load(path)
+            assert other.n_past == 500
+        path.write_bytes(path.read_bytes() + bytes(1 << 22))
+        with pytest.raises(GGUFError, match="are too many"):
+            full.load(path)
