@@ -73,10 +73,8 @@ class World:
         pyggml.Model(**how).close()
 
     def encode(self, **how: Any) -> None:
-        try:
+        with contextlib.suppress(UnsupportedError):  # there is no encoder, which is said after ids were judged
             self.session.encode(**how)
-        except UnsupportedError as e:  # after ids were judged
-            assert "attends to no other text" in str(e)
 
     def make_session(self, **how: Any) -> None:
         pyggml.Session(**how).close()
