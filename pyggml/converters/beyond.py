@@ -27,6 +27,8 @@ def beyond(files: TokenizerFiles) -> list[str]:
         reasons += _byte_level(files.table)
     elif files.kind == "wordpiece":
         reasons += _wordpiece(files.table)
+    elif files.kind == "unigram":
+        reasons += _unigram(files.table)
     else:
         reasons += _sentencepiece(files)
     if files.kind != "wordpiece" and _overlap(files.added.values()):
@@ -82,6 +84,17 @@ def _wordpiece(table: Mapping[str, Any]) -> Iterator[str]:
     model = table["model"]
     if model.get("continuing_subword_prefix", "##") != "##" or model.get("max_input_chars_per_word", 100) != 100:
         yield "another prefix or length of words"
+
+
+def _unigram(table: Mapping[str, Any]) -> Iterator[str]:
+    normalizer = steps(table.get("normalizer"), "normalizers")
+    cut = steps(table.get("pre_tokenizer"), "pretokenizers")
+    if any(step.get("type") not in ("Precompiled", "Strip", "Replace") for step in normalizer):
+        yield f"the normalizer {_named(normalizer)}"
+    if [step.get("type") for step in cut if step.get("type") != "WhitespaceSplit"] != ["Metaspace"]:
+        yield f"the pre-tokenizer {_named(cut) or 'none'}"
+    if table["model"].get("byte_fallback"):
+        yield "bytes in place of unknown characters"
 
 
 def _sentencepiece(files: TokenizerFiles) -> Iterator[str]:

@@ -28,7 +28,7 @@ _WRAPPERS = re.compile(
 )
 """What torch.compile, DDP, FSDP, checkpointing and PEFT put into the path of a tensor, wherever it stands."""
 _NESTINGS = ("base_model.model.", "model.language_model.", "language_model.model.", "language_model.", "text_model.",
-             "model.", "transformer.", "bert.")  # fmt: skip
+             "model.", "transformer.", "bert.", "roberta.")  # fmt: skip
 """Models inside of models: taken off the front, one after another, until the name is known."""
 
 

@@ -46,7 +46,7 @@ class TokenizerFiles:
     rows. first, last: the ids that the table puts around a text, None where there is no table.
     """
 
-    kind: str  # bpe, wordpiece, sentencepiece or "byte fallback"
+    kind: str  # bpe, wordpiece, unigram, sentencepiece or "byte fallback"
     settings: Table
     special: Table
     table: Table = field(default_factory=dict)
@@ -130,13 +130,14 @@ def _refuse_unknown(folder: str) -> None:
 def _kind(table: Table, has_pieces: bool) -> str:
     model = table["model"]
     name = model.get("type") or ("BPE" if "merges" in model else None)
-    if name == "WordPiece":
-        return "wordpiece"
+    if name in ("WordPiece", "Unigram"):
+        return str(name).lower()
     if name != "BPE":
         if has_pieces:
             return "sentencepiece"
         raise UnsupportedError(
-            f"tokenizer.json holds a model of type {clip(name)}; BPE, WordPiece and SentencePiece BPE can be converted"
+            f"tokenizer.json holds a model of type {clip(name)}; BPE, WordPiece, Unigram and SentencePiece BPE can be "
+            "converted"
         )
     around = text_of({step: table.get(step) for step in ("normalizer", "pre_tokenizer", "decoder")})
     if '"ByteLevel"' in (text_of({"decoder": table.get("decoder")}) if model.get("byte_fallback") else around):
@@ -151,12 +152,30 @@ def _kind(table: Table, has_pieces: bool) -> str:
 def vocab_of(table: Table) -> dict[str, int]:
     """The vocabulary of a table's model, checked."""
     vocab = table["model"].get("vocab")
+    if isinstance(vocab, list):
+        vocab = {text: i for i, (text, _) in reversed(list(enumerate(scored(table))))}
     if not isinstance(vocab, dict) or not vocab:
         raise GGUFError("tokenizer.json: the model has no vocabulary")
     for text, token in vocab.items():
         if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < MAX_TOKENS:
             raise GGUFError(f"tokenizer.json: token {clip(text)} has the id {clip(token)}")
     return vocab
+
+
+def scored(table: Table) -> list[tuple[str, float]]:
+    """The pieces of a Unigram model with their scores, by id, checked."""
+    found = []
+    for each in table["model"]["vocab"]:
+        pair = each if isinstance(each, list) and len(each) == 2 else [None, None]
+        if not isinstance(pair[0], str) or not isinstance(pair[1], float | int) or isinstance(pair[1], bool):
+            raise GGUFError(f"tokenizer.json: {clip(each)} is no piece with its score")
+        found.append((pair[0], float(pair[1])))
+    unknown = table["model"].get("unk_id")
+    if not isinstance(unknown, int) or isinstance(unknown, bool) or not 0 <= unknown < max(len(found), 1):
+        raise GGUFError(f"tokenizer.json: a Unigram model whose unk_id is {clip(unknown)}, expected one of its pieces")
+    if len(found) > MAX_TOKENS:
+        raise GGUFError(f"tokenizer.json: {len(found):,} pieces, expected at most {MAX_TOKENS:,}")
+    return found
 
 
 def _take_in(files: TokenizerFiles, n_vocab: int | None) -> None:
@@ -178,7 +197,7 @@ def _take_in(files: TokenizerFiles, n_vocab: int | None) -> None:
         files.table = {
             **files.table,
             "added_tokens": [each for each in files.table["added_tokens"] if each.get("content") not in gone],
-            "model": {**model, "vocab": {text: token for text, token in vocab.items() if text not in gone}},
+            "model": {**model, "vocab": _without(model["vocab"], gone)},
             "post_processor": None,  # it may name one of them
         }
         files.library = built(files.table)
@@ -186,6 +205,12 @@ def _take_in(files: TokenizerFiles, n_vocab: int | None) -> None:
     files.added = kept
     if around is not None:
         files.first, files.last = (tuple(i for i in ids if n_vocab is None or i < n_vocab) for ids in around)
+
+
+def _without(vocab: Any, gone: set[str]) -> Any:
+    if isinstance(vocab, list):
+        return [each for each in vocab if each[0] not in gone]
+    return {text: token for text, token in vocab.items() if text not in gone}
 
 
 def built(table: Table) -> Any:

@@ -1,12 +1,14 @@
 """Tokenizer files of a model directory -> the tokenizer keys of a GGUF.
 
-Three kinds by what the files do: byte-level BPE, SentencePiece BPE, WordPiece; tokenizer_files.py finds and reads them.
+Four kinds by what the files do: byte-level BPE, SentencePiece BPE, WordPiece, Unigram; tokenizer_files.py finds and
+reads them.
 What the keys of the format cannot say is carried whole under tokenizer.huggingface.json (beyond.py); the result is
 compared with the source's own tokenizer before it is given out (tokenizer_check.py).
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -206,7 +208,35 @@ def _wordpiece(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, list[s
     return meta, plain
 
 
-_ARRAYS = {"bpe": _bpe, "sentencepiece": _sentencepiece, "byte fallback": _byte_fallback, "wordpiece": _wordpiece}
+def _unigram(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, list[str]]:
+    table, known = files.table, tokenizer_files.scored(files.table)
+    texts, types = _laid_out(vocab_of(table), files.added, n_vocab)
+    scores = [score for _, score in known[: len(texts)]] + [-10000.0] * (len(texts) - len(known))
+    unknown = table["model"].get("unk_id")
+    types[unknown] = UNKNOWN
+    meta = _arrays("t5", "default", texts, types, scores)
+    meta["tokenizer.ggml.unknown_token_id"] = (unknown, "u32")
+    normalizer = beyond.steps(table.get("normalizer"), "normalizers")
+    cut = beyond.steps(table.get("pre_tokenizer"), "pretokenizers")
+    trims = {"Strip", "Replace", "WhitespaceSplit"} & {step.get("type") for step in (*normalizer, *cut)}
+    meta["tokenizer.ggml.remove_extra_whitespaces"] = (bool(trims), None)
+    if any(step.get("prepend_scheme") == "never" for step in cut):
+        meta["tokenizer.ggml.add_space_prefix"] = (False, None)
+    for step in normalizer:
+        if step.get("type") == "Precompiled" and isinstance(step.get("precompiled_charsmap"), str):
+            meta["tokenizer.ggml.precompiled_charsmap"] = (_from_base64(step["precompiled_charsmap"]), "u8")
+    return meta, texts
+
+
+def _from_base64(text: str) -> list[int]:
+    try:
+        return list(base64.b64decode(text, validate=True))
+    except ValueError as e:
+        raise GGUFError(f"tokenizer.json: precompiled_charsmap is no base64: {e}") from None
+
+
+_ARRAYS = {"bpe": _bpe, "sentencepiece": _sentencepiece, "byte fallback": _byte_fallback, "wordpiece": _wordpiece,
+           "unigram": _unigram}  # fmt: skip
 
 
 # ---- what surrounds the vocabulary -----------------------------------------------------------------------------

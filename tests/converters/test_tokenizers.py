@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from converters import checkpoint
 from converters.vocabularies import LLAMA, as_json, metadata, sentencepiece_model, texts, tokenizer
 from model.tiny import byte_tokens
 
-from pyggml.converters import templates, tokenizer_check, tokenizer_files
+from pyggml.converters import protobuf, templates, tokenizer_check, tokenizer_files
 from pyggml.converters.family import Config
 from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
@@ -45,6 +47,75 @@ def same_as_library(tok: Tokenizer, table: dict[str, Any], n: int = 1 << 30) -> 
 @pytest.fixture(scope="module")
 def spm() -> bytes:
     return sentencepiece_model()
+
+
+# ---- Unigram -------------------------------------------------------------------------------------------------------
+
+
+def unigram(mask: bool) -> dict[str, Any]:
+    """As XLM-RoBERTa: a trained Unigram, its normalizer, what stands around a text; mask: a token that eats blanks."""
+    import sentencepiece
+
+    model = sentencepiece_model(
+        model_type="unigram", byte_fallback=False, unk_id=3, bos_id=0, eos_id=2, pad_id=1,
+        normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True,
+    )  # fmt: skip
+    found = sentencepiece.SentencePieceProcessor(model_proto=model)
+    flags = {"normalized": False, "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    added = [{"id": i, "content": text, **flags} for i, text in enumerate(("<s>", "<pad>", "</s>", "<unk>"))]
+    n = found.get_piece_size()
+    vocab: list[list[Any]] = [[found.id_to_piece(i), found.get_score(i)] for i in range(n)]
+    if mask:
+        vocab.append(["<mask>", 0.0])
+        added.append({"id": n, "content": "<mask>", **flags, "lstrip": True})
+    charsmap = next(
+        bytes(value.raw)
+        for number, spec in protobuf.fields(protobuf.whole(memoryview(model), "model", 1 << 20))
+        if number == 3
+        for inner, value in protobuf.fields(protobuf.message(spec, "normalizer"))
+        if inner == 2
+    )
+    ends = [{"SpecialToken": {"id": text, "type_id": 0}} for text in ("<s>", "</s>")]
+    special = {text: {"id": text, "ids": [i], "tokens": [text]} for text, i in (("<s>", 0), ("</s>", 2))}
+    return {
+        "version": "1.0", "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+            {"type": "Strip", "strip_left": True, "strip_right": True},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+        ]},
+        "pre_tokenizer": metaspace("always", split=True),
+        "post_processor": {
+            "type": "TemplateProcessing", "single": [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": special,
+        },
+        "decoder": metaspace("always", split=True),
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_unigram(mask: bool, tmp_path: Path) -> None:
+    table = unigram(mask)
+    n = len(table["model"]["vocab"])
+    meta = metadata(tmp_path, {"tokenizer.json": table}, n, bos_token_id=0, eos_token_id=2, pad_token_id=1)
+    assert meta["tokenizer.ggml.model"] == "t5"
+    assert (meta["tokenizer.ggml.unknown_token_id"], meta["tokenizer.ggml.remove_extra_whitespaces"]) == (3, True)
+    assert JSON in meta or not mask
+    same_as_library(from_metadata(meta), table)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"vocab": [["a", "b"]]}, "no piece with its score"), ({"vocab": ["a"]}, "no piece"), ({"vocab": []}, "unk_id"),
+     ({"vocab": [["a", True]]}, "no piece"), ({"unk_id": 10**9}, "unk_id is 1000000000")],
+)  # fmt: skip
+def test_a_unigram_that_is_none(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    table = unigram(False)
+    table["model"] |= change
+    with pytest.raises(GGUFError, match=message):
+        metadata(tmp_path, {"tokenizer.json": table})
 
 
 # ---- SentencePiece -------------------------------------------------------------------------------------------------

@@ -159,3 +159,38 @@ def test_an_exported_tokenizer(name, shared, tmp_path):
     settings = json.loads((tmp_path / "hf" / "config.json").read_text())
     assert settings["torch_dtype"] == "float32"
     assert hasattr(transformers, settings["architectures"][0])
+
+
+@pytest.mark.parametrize("labels", [0, 1])
+def test_xlm_roberta(labels, tmp_path):
+    """A directory as its encoders and rerankers are published: vectors and scores of transformers."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from converters.test_tokenizers import unigram
+
+    table = unigram(True)
+    n = len(table["model"]["vocab"])
+    torch.manual_seed(1)
+    config = transformers.XLMRobertaConfig(
+        vocab_size=n, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
+        max_position_embeddings=66, type_vocab_size=1, pad_token_id=1, num_labels=max(labels, 2) if not labels else 1,
+    )  # fmt: skip
+    kind = transformers.XLMRobertaForSequenceClassification if labels else transformers.XLMRobertaModel
+    model = kind(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.normal_(0, 0.15)
+    model.save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(table))
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32") as m:
+        assert m.n_ctx == 64
+        ids = m.tokenize("the quick brown fox, 42 \u00e4pfel")
+        with torch.no_grad():
+            if labels:
+                pair = [0, *m.tokenize("a cat", add_special=False), 2, 2, *m.tokenize("a dog", add_special=False), 2]
+                want = float(model(torch.tensor([pair])).logits[0, 0])
+                assert abs(m.rerank("a cat", ["a dog"])[0] - want) < 1e-4
+            else:
+                want = model(torch.tensor([ids])).last_hidden_state[0].numpy()
+                got = m.embed(ids, pooling="none", normalize=False)
+                assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()

@@ -1,8 +1,11 @@
-"""BERT encoders, sentence-transformers among them: pooling comes from 1_Pooling/config.json."""
+"""BERT encoders, sentence-transformers among them: pooling comes from 1_Pooling/config.json.
+
+RoBERTa and XLM-RoBERTa are the same with positions that count from behind the padding's id, and heads for ranking.
+"""
 
 from __future__ import annotations
 
-from pyggml.converters.family import Config, Family, Meta
+from pyggml.converters.family import Change, Config, Family, Meta
 from pyggml.converters.meaning import GELU, Values, activation
 from pyggml.errors import UnsupportedError
 
@@ -51,5 +54,31 @@ _COMPUTES: dict[str, Values] = {
     **dict.fromkeys(("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
                      "pooling_mode_weightedmean_tokens"), (False,)),
 }  # fmt: skip
-FAMILIES = {"bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.", computes=_COMPUTES,
-                          defaults={"tie_word_embeddings": True})}  # fmt: skip
+_HEAD: dict[str, str | tuple[str, ...]] = {"classifier.dense": "cls", "classifier.out_proj": "cls.output"}
+_RANK = 4
+
+
+def _padding(c: Config) -> int:
+    """The rows of the table of positions that no token reads."""
+    return 1 if c.get("pad_token_id") == 0 else c.count("pad_token_id", default=1) + 1
+
+
+def _roberta(c: Config) -> Meta:
+    meta = _metadata(c)
+    meta["bert.context_length"] = (c.count("max_position_embeddings") - _padding(c), "u32")
+    named = c.get("architectures")
+    if isinstance(named, list) and any(str(each).endswith("ForSequenceClassification") for each in named):
+        meta.setdefault("bert.pooling_type", (_RANK, "u32"))
+    return meta
+
+
+_POSITIONS = {"position_embd": Change(lambda w, c: w[_padding(c) :])}
+FAMILIES = {
+    "bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.", computes=_COMPUTES,
+                   defaults={"tie_word_embeddings": True}),
+    **{
+        name: Family("bert", _NAMES | _HEAD, _roberta, _POSITIONS, skip=r"pooler\.|position_ids$|^lm_head\.",
+                     computes=_COMPUTES, defaults={"tie_word_embeddings": True}, model_type="bert")
+        for name in ("roberta", "xlm-roberta")
+    },
+}  # fmt: skip
