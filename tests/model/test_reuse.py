@@ -194,7 +194,7 @@ def test_where_memory_ends_an_idle_one_is_taken(made, monkeypatch):
     with load(made, prefix_reuse=True) as m:
         m.generate(list(range(50)), max_tokens=1)
 
-        def no(*_):
+        def no(*_, **__):
             raise pyggml.OutOfMemory("no more")
 
         monkeypatch.setattr(pool, "Session", no)

@@ -184,7 +184,8 @@ def test_error_has_a_bound(name: str, x: quants.F32, exponent: int, weighted: bo
     x = x * np.float32(2.0 ** (exponent - 3 * (name == "nvfp4")))  # its largest value is 2688
     y = round_trip(name, x, np.ones(256, np.float32) if weighted else None)
     rms = float(np.sqrt(quants.squared_error(x, y)[0] / 256))
-    assert rms <= bound_of(name) * float(np.abs(x).max()) + 2.0**-20
+    least = 2.0**-11 if name == "nvfp4" else 2.0**-20  # half of what its smallest scale can say
+    assert rms <= bound_of(name) * float(np.abs(x).max()) + least
 
 
 @pytest.mark.slow
