@@ -49,7 +49,8 @@ class Rope:
     """Rotary position embedding of one model.
 
     kind: "norm" turns pairs (2i, 2i+1), "neox" pairs (i, i + n_rot/2). freq_scale is 1 / factor; ext_factor > 0 mixes
-    in YaRN between beta_fast and beta_slow turns over n_ctx_orig; attn_factor multiplies cos and sin.
+    in YaRN between beta_fast and beta_slow turns over n_ctx_orig, from and to whole pairs unless exact; attn_factor
+    multiplies cos and sin.
     factors: one divisor per frequency (1, n_rot / 2), or None.
     """
 
@@ -63,6 +64,7 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     factors: Weight | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         _word("kind of rope", self.kind, _ROPE_STYLES)
@@ -221,6 +223,7 @@ class Graph:
             n_rot=how.n_rot,
             style=_ROPE_STYLES[how.kind],
             n_ctx_orig=how.n_ctx_orig,
+            exact=how.exact,
             freq_base=how.freq_base,
             freq_scale=how.freq_scale,
             ext_factor=how.ext_factor,
@@ -304,11 +307,14 @@ class Graph:
         return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
 
     def activate(self, x: Node, act: str, name: str = "") -> Node:
-        """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function."""
+        """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function.
+
+        "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7).
+        """
         return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=_activation(act))
 
     def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
-        """act(gate) * up."""
+        """act(gate) * up; with "silu_capped" up counts as 1 + min(max(up, -7), 7)."""
         return self._op("glu", name, gate=gate, up=up, act=_activation(act))
 
     def cols(self, x: Node, start: int, n: int, seg: int | None = None, name: str = "") -> Node:
@@ -358,12 +364,21 @@ class Graph:
         )
 
     def experts(
-        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
+        self,
+        x: Node,
+        routing: Node,
+        gate: Weight,
+        up: Weight,
+        down: Weight,
+        act: str = "silu",
+        name: str = "",
+        *,
+        biases: tuple[Weight | None, Weight | None, Weight | None] = (None, None, None),
     ) -> Node:
         """The weighted sum over the chosen experts of down(act(gate(x)) * up(x)) -> (rows, down.rows).
 
         gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); routing is what route()
-        made.
+        made. biases: of gate, up and down, those of all experts in one row (1, n_expert * n_ff or m).
         """
         for part, given in (("gate", gate), ("up", up), ("down", down)):
             instance(part, given, Weight, "a Weight")
@@ -378,7 +393,7 @@ class Graph:
                 )
         return self._op(
             "experts", name or _stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
-            n_expert=gate.n_stack, act=_activation(act),
+            gate_bias=biases[0], up_bias=biases[1], down_bias=biases[2], n_expert=gate.n_stack, act=_activation(act),
         )  # fmt: skip
 
     def gate(self, x: Node, by: Node, name: str = "") -> Node:

@@ -19,8 +19,9 @@ static double speed_of(const pgg_op *op, const float *factors, int64_t pair) {
   double raw = pow((double)PGG_FLOAT(op, rope, freq_base), -2.0 * (double)pair / (double)PGG_INT(op, rope, n_rot));
   if (factors) raw /= factors[pair];
   if (!(ext > 0)) return raw * scale;
-  double low = floor(pair_of_turns(op, PGG_FLOAT(op, rope, beta_fast))),
-         high = ceil(pair_of_turns(op, PGG_FLOAT(op, rope, beta_slow)));
+  double low = pair_of_turns(op, PGG_FLOAT(op, rope, beta_fast)),
+         high = pair_of_turns(op, PGG_FLOAT(op, rope, beta_slow));
+  if (!PGG_INT(op, rope, exact)) low = floor(low), high = ceil(high);
   low = low < 0 ? 0 : low;
   high = high > (double)PGG_INT(op, rope, n_rot) - 1 ? (double)PGG_INT(op, rope, n_rot) - 1 : high;
   double ramp = ((double)pair - low) / (high - low > 0.001 ? high - low : 0.001);

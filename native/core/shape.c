@@ -248,7 +248,10 @@ static pgg_status judge_experts(const pgg_plan *plan, const pgg_op *op, pgg_node
                     rows_name(x->rows), route->name, rows_name(routing->rows));
   if ((status = has_stack(plan, op, PGG_WEIGHT(op, experts, gate), &n_ff, x->cols)) ||
       (status = has_stack(plan, op, PGG_WEIGHT(op, experts, up), &n_ff, x->cols)) ||
-      (status = has_stack(plan, op, PGG_WEIGHT(op, experts, down), &m, n_ff)))
+      (status = has_stack(plan, op, PGG_WEIGHT(op, experts, down), &m, n_ff)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, experts, gate_bias), n_expert * n_ff, false)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, experts, up_bias), n_expert * n_ff, false)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, experts, down_bias), n_expert * m, false)))
     return status;
   out->cols = m;
   return PGG_OK;

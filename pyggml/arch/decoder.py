@@ -41,7 +41,7 @@ class Window(NamedTuple):
 
     first: counted so that the first layer has none, else each period ends with one. size: where the file does not say;
     0: then there is no window. own_rope: these layers turn by rope.freq_base_swa (base where the file does not say; 0:
-    that of the model), and nothing is scaled there.
+    that of the model), and nothing is scaled there but with scaled.
     """
 
     period: int = 0
@@ -49,6 +49,7 @@ class Window(NamedTuple):
     own_rope: bool = False
     base: float = 0.0
     first: bool = False
+    scaled: bool = False
 
 
 class Router(NamedTuple):
@@ -56,6 +57,7 @@ class Router(NamedTuple):
 
     norm: bool = True
     shared: str = ""
+    gating: str = "softmax"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class Decoder:
     read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
     window: None where no key says of which layers it is. experts: None for a dense model. wide: so many layers has the
     one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
-    sqrt(n_embd). dense: matrices that the last rows pass, where the file has them.
+    sqrt(n_embd). dense: matrices that the last rows pass, where the file has them. sinks: every head has a score of
+    nothing. exact: YaRN's ramp is not cut at whole pairs.
 
     Where attention.causal is false all tokens see each other, and there are embeddings only.
 
@@ -98,6 +101,8 @@ class Decoder:
     logit_cap: float | None = None
     attn_cap: float = 0.0
     dense: tuple[str, ...] = ()
+    sinks: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +176,8 @@ def _window_base(window: Window | None, r: Reader, c: Config) -> float:
 
 def _experts(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
     r.take("expert_count", "expert_used_count")
-    gating = r.integer("expert_gating_func", 4, 0, least=0) or 1
-    if gating not in _GATINGS:
+    gating = r.integer("expert_gating_func", 4, 0, least=0)
+    if gating and gating not in _GATINGS:
         raise UnsupportedError(f"{c.arch}.expert_gating_func is {gating}, which is not supported")
     n_ff_shared = 0
     if router.shared:
@@ -182,7 +187,7 @@ def _experts(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
         found,
         n_ff_shared=n_ff_shared,
         shared_gate=router.shared == "gated",
-        gating=_GATINGS[gating],
+        gating=_GATINGS[gating] if gating else router.gating,
         norm=r.flag("expert_weights_norm", router.norm),
         scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
     )
@@ -215,8 +220,10 @@ def _logit_scale(row: Decoder, r: Reader) -> float:
 
 def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
     """Token ids -> the final norm's rows and the logits of the wanted ones."""
-    turn = layers.rope_of(c, w, row.rope)
-    inside = Rope(row.rope, c.rope.n_rot, c.window_base) if c.window_base else turn
+    turn = inside = layers.rope_of(c, w, row.rope, row.exact)
+    if c.window_base:
+        scaled = row.window is not None and row.window.scaled
+        inside = replace(turn if scaled else Rope(row.rope, c.rope.n_rot), freq_base=c.window_base)
     x = g.embed(w["token_embd.weight"], c.n_embd)
     if c.embedding_scale != 1.0:
         x = g.scale(x, c.embedding_scale, name="embed_scale")
@@ -289,8 +296,10 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
         q, k = layers.rope(g, blk, q, k, heads, turn)
     if normed and row.norm_turned:
         q, k = _norm_heads(row, g, c, blk, q, k)
-    window = c.windows[blk.index]
-    y = layers.attend(g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=window, causal=c.causal)
+    y = layers.attend(
+        g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=c.windows[blk.index], causal=c.causal,
+        sinks=blk["attn_sinks.weight"] if row.sinks else None,
+    )  # fmt: skip
     return layers.attn_output(g, c, blk, y)
 
 

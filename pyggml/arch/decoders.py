@@ -75,6 +75,11 @@ ROWS = {
         rope="neox", norm="layer", embed_norm=True, qk_norm="", ffn="fused", act="gelu_erf",
         window=Window(period=3, own_rope=True, base=10000.0, first=True),
     ),
+    # arXiv 2508.10925
+    "gpt-oss": Decoder(
+        rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm="", act="silu_capped", sinks=True, exact=True,
+        window=Window(period=2, own_rope=True, scaled=True), experts=Router(gating="softmax_chosen"),
+    ),
     # arXiv 2409.02060
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
     "granitemoe": Decoder(

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 _ENCODER, _CROSS = 1 << 14, 1 << 15  # where states are numbered that a layer has of the source, and attends to in it
 
 
-def rope_of(c: Config, w: Weights, kind: str) -> Rope:
-    """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them."""
+def rope_of(c: Config, w: Weights, kind: str, exact: bool = False) -> Rope:
+    """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them.
+
+    exact: YaRN's ramp is not cut at whole pairs.
+    """
     n_rot, base, s = c.rope.n_rot, c.rope.freq_base, c.rope.scaling
     factors = w.get("rope_freqs.weight")
     if s.kind != "yarn":
@@ -36,6 +39,7 @@ def rope_of(c: Config, w: Weights, kind: str) -> Rope:
         beta_fast=s.beta_fast,
         beta_slow=s.beta_slow,
         factors=factors,
+        exact=exact,
     )
 
 
@@ -145,7 +149,7 @@ def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "si
     """Each token through e.n_used of e.n gated feed-forwards, and through the shared one where there is one."""
     b = f"blk.{blk.index}"
     routing = g.route(
-        g.matmul(blk["ffn_gate_inp.weight"], x, m=e.n),
+        g.matmul(blk["ffn_gate_inp.weight"], x, blk.get("ffn_gate_inp.bias"), e.n),
         e.n_used,
         gating=e.gating,
         norm=e.norm,
@@ -160,6 +164,11 @@ def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "si
         blk.stack("ffn_down_exps.weight", e.n, c.n_embd, e.n_ff),
         act,
         name=f"{b}.ffn_exps",
+        biases=(
+            blk.joined("ffn_gate_exps.bias", e.n, e.n_ff),
+            blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
+            blk.joined("ffn_down_exps.bias", e.n, c.n_embd),
+        ),
     )
     if not e.n_ff_shared:
         return y

@@ -5,7 +5,6 @@ NEEDS = {
     "falcon": "layer norm, parallel attention and feed-forward",
     "gemma4": "per-layer embeddings, shared KV layers, mixed head sizes",
     "glm4moe": "mixture of experts with sigmoid router, partial rope",
-    "gpt-oss": "mixture of experts with biases, clamped SwiGLU",
     "gpt2": "layer norm, learned positions, fused QKV",
     "granitehybrid": "Mamba-2 scan, mixture of experts",
     "llama4": "chunked attention, layers without rope, sigmoid top-1 experts",

@@ -69,6 +69,13 @@ class Block:
         """n matrices (rows, cols) kept in one tensor of this layer."""
         return self.weights.stack(f"blk.{self.index}.{name}", n, rows, cols)
 
+    def joined(self, name: str, n: int, cols: int) -> Weight | None:
+        """n vectors (cols) in one tensor of this layer, as one of n * cols, or None: all layers have it or none."""
+        found = self.weights.joined(f"blk.{self.index}.{name}", n, cols)
+        if found is not None:
+            self.weights._layers_with.setdefault(name, set()).add(self.index)
+        return found
+
 
 class Weights:
     """Name -> Weight over the tensors of a file.
@@ -113,6 +120,18 @@ class Weights:
         if tuple(info.shape) != (n, rows, cols):
             raise ShapeError(f"{name} is {tuple(info.shape)}, expected ({n}, {rows}, {cols})")
         return self._take(name, info, n, rows, cols)
+
+    def joined(self, name: str, n: int, cols: int) -> Weight | None:
+        """A tensor of shape (n, cols), the vectors of n experts, as one vector of n * cols; None if it is missing.
+
+        Raises ShapeError where its shape is another.
+        """
+        info = self._tensors.get(name)
+        if info is None:
+            return None
+        if tuple(info.shape) != (n, cols):
+            raise ShapeError(f"{name} is {tuple(info.shape)}, expected ({n}, {cols})")
+        return self._take(name, info, 1, 1, n * cols)
 
     def _take(self, name: str, info: Source, n: int, rows: int, cols: int) -> Weight:
         if not info.type.is_weight:

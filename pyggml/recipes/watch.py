@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyggml.model import Model
 
 TextOrIds = Text | Iterable[int]
+_Biases = tuple[Weight | None, Weight | None, Weight | None]
 
 _KEPT_BYTES = 256 << 20  # of nodes kept to be read: bounds the tokens of a step
 _LEAST_TEXT = 8  # tokens; a shorter one is mostly the name of a file
@@ -51,7 +52,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Experts:
-    """A mixture of experts: the nodes it reads, its stacks and its activation."""
+    """A mixture of experts: the nodes it reads, its stacks, its activation and the biases of gate, up and down."""
 
     x: int
     routing: int
@@ -59,6 +60,7 @@ class _Experts:
     up: Weight
     down: Weight
     act: str
+    biases: _Biases
 
 
 class _Noting(Graph):
@@ -77,15 +79,22 @@ class _Noting(Graph):
         return super().matmul(w, x, bias, m, name)
 
     def experts(
-        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = ""
-    ) -> Node:
-        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act))
-        return super().experts(x, routing, gate, up, down, act, name)
+        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = "",
+        *, biases: _Biases = (None, None, None),
+    ) -> Node:  # fmt: skip
+        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases))
+        return super().experts(x, routing, gate, up, down, act, name, biases=biases)
 
     def _op(self, *args: Any, **kwargs: Any) -> Node:
         node = super()._op(*args, **kwargs)
         self.width += node.cols
         return node
+
+
+def _bias_of(joined: Weight, index: int, n: int) -> Weight:
+    """The n biases of one expert, of those of all in one row."""
+    nbytes = QuantType.parse(joined.type_id).row_bytes(n)
+    return Weight(joined.name, joined.type_id, 1, n, joined.data[index * nbytes : (index + 1) * nbytes])
 
 
 class Trial:
@@ -156,7 +165,11 @@ class Trial:
         """rows (n, k) behind an expert's activation: (n, n_ff)."""
         g = Graph()
         x = g.input(rows.shape[1])
-        hidden = g.glu(g.matmul(self._matrix(mix.gate, index), x), g.matmul(self._matrix(mix.up, index), x), mix.act)
+        gate, up = (
+            g.matmul(self._matrix(w, index), x, None if bias is None else _bias_of(bias, index, w.rows))
+            for w, bias in zip((mix.gate, mix.up), mix.biases, strict=False)
+        )
+        hidden = g.glu(gate, up, mix.act)
         plan = g.finish(hidden, min(N_BATCH, len(rows)), len(rows))
         session = _native.Session(plan, len(rows), _KV_TYPE)
         try:

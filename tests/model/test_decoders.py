@@ -6,6 +6,7 @@ Needs torch and transformers; the conformance models cover Llama, Qwen, Gemma 2 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,29 @@ NEOX = {
     "embed_in": "token_embd", "final_layer_norm": "output_norm", "attention.query_key_value": "attn_qkv",
     "attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
 }  # fmt: skip
+
+
+def oss(told: dict[str, Any], meta: dict[str, Any]) -> Family:
+    """gpt-oss; its experts' matrices lie as (in, out), gates and ups in turns."""
+    names = {"self_attn.sinks": "attn_sinks", "mlp.router": "ffn_gate_inp"}
+    for part, to in (("gate_up_proj", "both"), ("down_proj", "ffn_down_exps")):
+        names |= {f"mlp.experts.{part}": to, f"mlp.experts.{part}_bias": f"{to}_bias"}
+    names["post_attention_layernorm"] = "post_attention_norm"
+    sizes = dict(head_dim=16, num_local_experts=6, num_experts_per_tok=2, sliding_window=9, rms_norm_eps=1e-6)
+    meta = {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 96,
+            "attention.sliding_window": 9, **meta}  # fmt: skip
+    return Family("gpt-oss", "GptOssConfig", {**sizes, **told}, names, meta, change=oss_experts)
+
+
+def oss_experts(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    stem = name.removesuffix(".weight")
+    if stem.endswith("_bias"):
+        name = f"{stem.removesuffix('_bias')}.bias"
+    elif "both" in name or "_exps" in name:
+        values = values.swapaxes(1, 2)
+    if "both" in name:
+        return {name.replace("both", f"ffn_{part}_exps"): values[:, i::2] for i, part in enumerate(("gate", "up"))}
+    return {name: values}
 
 
 def apart(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,6 +165,22 @@ FAMILIES = {
          "block_sparse_moe.experts.down_proj": "ffn_down_exps"},
         {"expert_count": 6, "expert_used_count": 2, "embedding_scale": 12.0, "attention.scale": 0.1,
          "residual_scale": 0.22, "logit_scale": 8.0}, turned=True, change=apart,
+    ),
+    "gpt-oss": oss(
+        dict(rope_parameters={"rope_type": "yarn", "rope_theta": 15000.0, "factor": 8.0, "beta_fast": 32.0,
+                              "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings": 16}),
+        {"rope.freq_base": 15000.0, "rope.scaling.type": "yarn", "rope.scaling.factor": 8.0,
+         "rope.scaling.original_context_length": 16},
+    ),
+    "gpt-oss, not scaled, four of many": oss(
+        dict(rope_parameters={"rope_type": "default", "rope_theta": 1e4}, num_local_experts=12, num_experts_per_tok=4,
+             sliding_window=70),
+        {"expert_count": 12, "expert_used_count": 4, "attention.sliding_window": 70},
+    ),
+    "gpt-oss, one expert, tied": oss(
+        dict(rope_parameters={"rope_type": "default", "rope_theta": 1e4}, num_local_experts=3, num_experts_per_tok=1,
+             tie_word_embeddings=True),
+        {"expert_count": 3, "expert_used_count": 1},
     ),
     "lfm2": Family(
         "lfm2", "Lfm2Config",

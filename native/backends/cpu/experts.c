@@ -128,6 +128,13 @@ static void multiply(const pgg_experts *x, const pgg_experts_sorted *s, const pg
     }
 }
 
+/* y (n, rows), rows y_stride apart, plus the biases of rows [r, r + rows) of expert e. */
+static void add_bias(const pgg_experts *x, const pgg_experts_side *side, int64_t e, int64_t r, int64_t rows, int64_t n,
+                     float *y, int64_t y_stride) {
+  for (int64_t t = 0; side->bias && t < n; t++)
+    x->kernels->add(y + t * y_stride, side->bias + e * side->rows + r, y + t * y_stride, rows);
+}
+
 /* The panels of gate and up: prepared rows gathered by expert. */
 static void pack(const pgg_experts *x, const pgg_experts_sorted *s, char *own, int ith, int nth) {
   int64_t p0, p1, e = 0;
@@ -188,6 +195,8 @@ static void strip(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   pgg_act *acts = (pgg_act *)(void *)(up + x->chunk * EXPERT_STRIP);
   multiply(x, s, &x->side[0], e, r, width, first, n, s->token, gate, EXPERT_STRIP, own + x->own_gemm);
   multiply(x, s, &x->side[1], e, r, width, first, n, s->token, up, EXPERT_STRIP, own + x->own_gemm);
+  add_bias(x, &x->side[0], e, r, width, n, gate, EXPERT_STRIP);
+  add_bias(x, &x->side[1], e, r, width, n, up, EXPERT_STRIP);
   for (int64_t t = 0; t < n; t++) {
     float *h = gate + t * EXPERT_STRIP;
     x->kernels->glu[x->act](h, up + t * EXPERT_STRIP, h, width);
@@ -209,6 +218,8 @@ static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   look_ahead(&x->side[1], e, r);
   multiply(x, s, &x->side[0], e, r, width, 0, 1, s->token, gate, EXPERT_STRIP, NULL);
   multiply(x, s, &x->side[1], e, r, width, 0, 1, s->token, up, EXPERT_STRIP, NULL);
+  add_bias(x, &x->side[0], e, r, width, 1, gate, EXPERT_STRIP);
+  add_bias(x, &x->side[1], e, r, width, 1, up, EXPERT_STRIP);
   x->kernels->glu[x->act](gate, up, h + r, width);
   const int32_t slices = (int32_t)((strip_width + rows - 1) / rows);
   if (atomic_fetch_add_explicit(&s->ready[pair * x->strips + b], 1, memory_order_acq_rel) + 1 == slices)
@@ -259,6 +270,7 @@ static void sum_rows(const pgg_experts *x, const pgg_experts_sorted *s, float *y
     for (int64_t first = 0, all = s->start[e + 1] - s->start[e]; first < all; first += x->chunk) {
       const int64_t n = pgg_min_i64(x->chunk, all - first);
       multiply(x, s, &x->side[2], e, r, rows, first, n, NULL, part, EXPERT_STRIP, own + x->own_gemm);
+      add_bias(x, &x->side[2], e, r, rows, n, part, EXPERT_STRIP);
       for (int64_t t = 0; t < n; t++) {
         const int64_t pair = s->start[e] + first + t;
         const float weight = s->weight[pair], *from = part + t * EXPERT_STRIP;

@@ -8,6 +8,7 @@
 /* One of the three stacks of matrices: gate, up, down. */
 typedef struct pgg_experts_side {
   const pgg_weight *w; /* (n_expert * rows, k) */
+  const float *bias;   /* (n_expert, rows) or NULL */
   int64_t rows;        /* of one expert */
   char *acts;          /* prepared rows: of tokens for gate and up, of pairs for down */
   size_t stride;       /* bytes from one to the next */

@@ -15,6 +15,8 @@ bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op) {
 pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n) {
   pgg_experts x = {
       .kernels = kernels, .n = n, .n_expert = PGG_INT(op, experts, n_expert), .act = (int)PGG_INT(op, experts, act)};
+  const int biases[3] = {PGG_WEIGHT(op, experts, gate_bias), PGG_WEIGHT(op, experts, up_bias),
+                         PGG_WEIGHT(op, experts, down_bias)};
   x.n_used = plan->nodes[PGG_SRC(op, experts, routing)].cols / 2;
   x.pairs = n * x.n_used;
   x.tokens = kernels->panel_tokens > 0 ? kernels->panel_tokens : 1;
@@ -23,6 +25,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
     pgg_experts_side *side = &x.side[i];
     side->w = &plan->weights[op->weight[i]];
     side->rows = side->w->rows / x.n_expert;
+    side->bias = pgg_plan_vec(plan, biases[i]);
     side->stride = pgg_cpu_act_stride(side->w->type, side->w->cols);
     if (n > 1 && pgg_cpu_uses_loose_panels(kernels, side->w->type, n))
       side->panel = kernels->panel_bytes(side->w->type, 1, side->w->cols);
