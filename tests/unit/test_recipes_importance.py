@@ -17,7 +17,7 @@ from oracle import transformer
 
 import pyggml
 from pyggml import _native
-from pyggml.graph import Graph
+from pyggml.graph import Graph, Weight
 from pyggml.recipes.importance import Imatrix
 from pyggml.recipes.report import write_report
 from pyggml.recipes.survey import survey
@@ -98,16 +98,21 @@ def test_files(made, tmp_path, form):
 def test_what_experts_read_gives_what_they_made(tmp_path, act, monkeypatch):
     """The rows that expert_inputs gives, through down and weighed, are the op's own result."""
     made = tiny.write(tmp_path / "moe.gguf", n_layer=1, n_expert=5, n_expert_used=2)
+    n_ff = made.weights["blk.0.ffn_down_exps.weight"].shape[-1]
+    arrays = [np.linspace(-3, 3, 5 * n, dtype=np.float32).reshape(5, n) for n in (n_ff, n_ff, 64)]
+    biases = (None, None, None)
+    if act == "silu_capped":  # with biases, as gpt-oss has it
+        biases = tuple(Weight(f"bias.{i}", 0, 1, b.size, b.view(np.uint8).reshape(-1)) for i, b in enumerate(arrays))
     if act != "silu":
         plain = Graph.experts
 
-        def experts(g, x, routing, gate, up, down, _, name):
-            return plain(g, x, routing, gate, up, down, act, name)
+        def experts(g, x, routing, gate, up, down, _, name, **__):
+            return plain(g, x, routing, gate, up, down, act, name, biases=biases)
 
         monkeypatch.setattr(Graph, "experts", experts)
     with pyggml.load(made.path) as model, Trial(model, 40, watch=True) as trial:
         (mix,) = trial._mixtures
-        mix = dataclasses.replace(mix, act=act)
+        mix = dataclasses.replace(mix, act=act, biases=biases)
         trial._mixtures = [mix]
         list(trial.steps(IDS[:40]))
         routing = trial._session.node(mix.routing, 40)
@@ -118,7 +123,8 @@ def test_what_experts_read_gives_what_they_made(tmp_path, act, monkeypatch):
             assert n_expert == 5
             if "down" in names[0]:
                 at, slot = np.nonzero(routing[:, :2] == e)
-                got[at] += routing[at, 2 + slot][:, None] * (h @ down[e].T)
+                more = 0 if biases[2] is None else arrays[2][e]
+                got[at] += routing[at, 2 + slot][:, None] * (h @ down[e].T + more)
         np.testing.assert_allclose(got, want, atol=2e-5 * np.abs(want).max())
 
 
