@@ -56,7 +56,7 @@ def to_safetensors(
         )
     with gguf.open(src) as file:
         model_type, family = families.by_arch(file.arch)
-        if any("_exps." in name for name in file.tensors) and not any("experts.#" in n for n in family.names):
+        if model_type == "llama" and any("_exps." in name for name in file.tensors):
             model_type, family = "mixtral", families.find("mixtral")
         elif model_type == "llama" and file.metadata.get("llama.attention.sliding_window"):
             model_type, family = "mistral", families.find("mistral")

@@ -82,7 +82,8 @@ class Family:
             for number in numbers[:slots]:
                 target = target.replace("#", str(number), 1)
             expert = numbers[slots] if len(numbers) > slots else None
-            found.append((target + (end.group() if end else ".weight"), expert))
+            told = end.group() if end else "" if target.endswith(".bias") else ".weight"
+            found.append((target + told, expert))
         return found
 
     def of_config(self, c: Config) -> tuple[dict[str, NDArray[np.float32]], Meta]:

@@ -23,10 +23,13 @@ CARRIED = ("default", "linear", "yarn", "llama3")
 _PLAIN = "finetuned", "original_max_position_embeddings"  # told beside types that do not use them
 
 
-def rope(c: Config, arch: str, kind: str | None = None, carried: Collection[str] = CARRIED) -> Meta:
+def rope(
+    c: Config, arch: str, kind: str | None = None, carried: Collection[str] = CARRIED, exact: bool = False
+) -> Meta:
     """Rope base and scaling. llama3's factors are a tensor: see llama3_factors.
 
-    carried: the types that the architecture's file can say. Raises UnsupportedError for others.
+    carried: the types that the architecture's file can say. Raises UnsupportedError for others. exact: YaRN's ramp is
+    not rounded.
     """
     r = c.rope(kind)
     name = rope_type(r, arch, carried)
@@ -36,7 +39,7 @@ def rope(c: Config, arch: str, kind: str | None = None, carried: Collection[str]
         meta[f"{arch}.rope.scaling.type"] = ("linear", None)
         meta[f"{arch}.rope.scaling.factor"] = (r.positive("factor", least=1.0), "f32")
     elif name == "yarn":
-        meta |= yarn(c, r, arch)
+        meta |= yarn(c, r, arch, exact)
         meta |= _magnitude(r, yarn_factor(c, r), arch)
     if name in ("default", "linear"):
         for each in _PLAIN:
@@ -83,10 +86,11 @@ def yarn_factor(c: Config, r: Config) -> float:
     return r.positive("factor", least=1.0)
 
 
-def yarn(c: Config, r: Config, arch: str) -> Meta:
-    """YaRN's keys but for the magnitude. truncate: false has no key and is refused."""
-    if r.get("truncate") not in (None, True):
-        raise r.refused("truncate", r.get("truncate"), "GGUF has no key for it, its runtimes round the ramp's ends")
+def yarn(c: Config, r: Config, arch: str, exact: bool = False) -> Meta:
+    """YaRN's keys but for the magnitude. truncate has no key: what the architecture does not compute is refused."""
+    if r.get("truncate") not in ((False,) if exact else (None, True)):
+        what = "leave the ramp's ends as they are" if exact else "round the ramp's ends"
+        raise r.refused("truncate", r.get("truncate"), f"GGUF has no key for it, its runtimes {what}")
     r.get("finetuned")
     meta: Meta = {
         f"{arch}.rope.scaling.type": ("yarn", None),

@@ -58,6 +58,7 @@ def saved(path, model_type: str, settings: dict[str, Any], **saving: Any) -> np.
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()
+    path.mkdir(exist_ok=True)
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(model_type, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
@@ -113,6 +114,50 @@ def test_the_same_logits_or_a_refusal(model_type, tmp_path):
     assert [each for each in refused if isinstance(each, str)] == []
     assert {"hidden_act": "relu"} in refused
     assert len(agreed) > 15
+
+
+OSS = {
+    "head_dim": 16, "num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 9,
+    "rope_parameters": {"rope_type": "yarn", "rope_theta": 15e4, "factor": 4.0, "truncate": False,
+                        "original_max_position_embeddings": 32, "beta_fast": 32.0, "beta_slow": 1.0},
+}  # fmt: skip
+OSS_CHANGES: list[dict[str, Any]] = [
+    {}, {"num_hidden_layers": 3, "num_local_experts": 9, "num_experts_per_tok": 4}, {"tie_word_embeddings": True},
+    {"num_experts_per_tok": 1, "sliding_window": 40}, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    {"attention_bias": False}, {"rms_norm_eps": 1e-2},
+]  # fmt: skip
+OSS_REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("truncate", {"rope_parameters": {**OSS["rope_parameters"], "truncate": True}}),
+    ("layer_types", {"layer_types": ["full_attention", "sliding_attention"]}),
+    ("swiglu_limit", {"swiglu_limit": 5.0}), ("swiglu_alpha", {"swiglu_alpha": 1.5}),
+    ("hidden_act", {"hidden_act": "relu"}),
+]  # fmt: skip
+
+
+def test_gpt_oss(tmp_path):
+    for i, change in enumerate(OSS_CHANGES):
+        want = saved(tmp_path / f"{i}", "gpt_oss", {**BASE, **OSS, **change})
+        pyggml.convert(tmp_path / f"{i}", tmp_path / f"{i}.gguf", dtype="f32")
+        with pyggml.load(tmp_path / f"{i}.gguf", kv_type="f32", n_ctx=128) as model:
+            session = model.session()
+            ways = [model.logits(IDS), np.concatenate([session.step(IDS[:7], 7), session.step(IDS[7:], len(IDS) - 7)])]
+            assert model.generate(IDS[:5], max_tokens=3).tokens
+        for got in ways:
+            assert np.abs(got - want).max() < 1e-5 * np.abs(want).max(), change
+    with pytest.raises(pyggml.UnsupportedError, match="of a gpt-oss file has no way back to safetensors"):
+        pyggml.convert(tmp_path / "0.gguf", tmp_path / "back")
+    pyggml.quantize_file(tmp_path / "0.gguf", tmp_path / "q.gguf", "pure:mxfp4")
+    with pyggml.load(tmp_path / "q.gguf") as model:
+        assert model.generate(IDS[:5], max_tokens=3).tokens
+
+
+@pytest.mark.parametrize(("named", "change"), OSS_REFUSED, ids=[named for named, _ in OSS_REFUSED])
+def test_a_gpt_oss_that_computes_something_else_is_refused(named, change, tmp_path):
+    saved(tmp_path / "hf", "gpt_oss", {**BASE, **OSS})
+    told = json.loads((tmp_path / "hf" / "config.json").read_text())
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(told | change))
+    with pytest.raises(pyggml.UnsupportedError, match=named):
+        pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "qwen3_moe"])
