@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.converters import mxfp4
 from pyggml.converters.config_json import Config
 from pyggml.converters.stored import FLOATS, Stored, f32
 from pyggml.errors import GGUFError, UnsupportedError
@@ -54,6 +55,8 @@ def plain(tensors: dict[str, Stored], c: Config) -> dict[str, Stored]:
     if adapter is not None:
         raise UnsupportedError(f"tensor {clip(adapter)} belongs to an adapter (LoRA or its like). {merge_first('')}")
     settings = c.get("quantization_config", "compression_config")
+    if isinstance(settings, Mapping) and settings.get("quant_method") == "mxfp4" and mxfp4.held(tensors):
+        return mxfp4.unpacked(tensors)
     block = _judged(settings, c)
     made: dict[str, Stored] = {}
     used: set[str] = set()

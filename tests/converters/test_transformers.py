@@ -151,6 +151,48 @@ def test_gpt_oss(tmp_path):
         assert model.generate(IDS[:5], max_tokens=3).tokens
 
 
+def packed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Random blocks and scales of a matrix (experts, in, out), as a checkpoint holds it: (.., out, in / 32, 16)."""
+    rng, shape = np.random.default_rng(values.size), (values.shape[0], values.shape[2], values.shape[1] // 32)
+    return rng.integers(0, 256, (*shape, 16), np.uint8), rng.integers(119, 124, shape, np.uint8)
+
+
+def test_gpt_oss_in_mxfp4(tmp_path):
+    """The experts of a checkpoint packed as published ones are, against transformers over what transformers unpacks."""
+    torch = pytest.importorskip("torch")
+    numpy = pytest.importorskip("safetensors.numpy")
+    transformers = pytest.importorskip("transformers")
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    saved(tmp_path / "hf", "gpt_oss", {**BASE, **OSS})
+    path = tmp_path / "hf" / "model.safetensors"
+    plain, kept = numpy.load_file(path), {}
+    for name, values in plain.items():
+        if name.endswith(("gate_up_proj", "down_proj")):
+            blocks, scales = packed(values)
+            kept |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+            floats = convert_moe_packed_tensors(torch.from_numpy(blocks), torch.from_numpy(scales), dtype=torch.float32)
+            assert tuple(floats.shape) == values.shape
+            plain[name] = floats.numpy()
+        else:
+            kept[name] = values
+    numpy.save_file(plain, path, {"format": "pt"})
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf", attn_implementation="eager").float()
+    with torch.no_grad():
+        want = model(torch.tensor([IDS])).logits[0].numpy()
+    numpy.save_file(kept, path, {"format": "pt"})
+    told = json.loads((tmp_path / "hf" / "config.json").read_text())
+    told["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(told))
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert np.abs(model.logits(IDS) - want).max() < 1e-5 * np.abs(want).max()
+    kept.pop("model.layers.0.mlp.experts.down_proj_scales")
+    numpy.save_file(kept, path, {"format": "pt"})
+    with pytest.raises(pyggml.GGUFError, match="down_proj_scales' is missing"):
+        pyggml.convert(tmp_path / "hf", tmp_path / "y.gguf")
+
+
 @pytest.mark.parametrize(("named", "change"), OSS_REFUSED, ids=[named for named, _ in OSS_REFUSED])
 def test_a_gpt_oss_that_computes_something_else_is_refused(named, change, tmp_path):
     saved(tmp_path / "hf", "gpt_oss", {**BASE, **OSS})

@@ -1,7 +1,6 @@
 """gpt-oss: experts with biases and a capped SwiGLU, sinks, windows in every other layer, YaRN with an exact ramp.
 
-Sources: transformers/models/gpt_oss; the names of llama.cpp. Checkpoints in MXFP4 are unpacked first: packed.py says
-how.
+Sources: transformers/models/gpt_oss; the names of llama.cpp. Checkpoints hold their experts in MXFP4: mxfp4.py.
 """
 
 from __future__ import annotations
