@@ -149,10 +149,9 @@ class Loaded:
             )
         return found
 
-    @property
-    def mark_bytes(self) -> int:
-        """What recurrent layers remember of one position; 0 where there are none."""
-        return self.plan.memory(self.kv_type.id, 0)["mark"]
+    def mark_bytes(self, kind: QuantType, n_ctx: int) -> int:
+        """Most that a mark holds in a session: what recurrent layers remember and windows look at; 0 without either."""
+        return self.plan.memory(kind.id, n_ctx)["mark"]
 
     def _cache_of(self, n_ctx: int) -> int:
         return self.plan.kv_bytes(self.kv_type.id, n_ctx)

@@ -68,7 +68,7 @@ class Pool:
         self._output = output
         self._idle: list[Seat] = []  # the one that was used last is the last
         self._reuse = reuse
-        self._marks = reuse and loaded.mark_bytes > 0
+        self._marks = reuse and loaded.mark_bytes(loaded.kv_type, loaded.n_ctx) > 0
         self._room = free_memory() // 4 if reuse else 0  # bytes of all caches beyond which an idle one goes
 
     def take(self, prefix: Sequence[int] = ()) -> Seat:

@@ -78,7 +78,7 @@ class Session(Held):
         self._loaded = loaded
         self._kv_type = kind
         self._kv_bytes = loaded.check_kv_type(kind, n_ctx)
-        self._mark_bytes = loaded.mark_bytes
+        self._mark_bytes = loaded.mark_bytes(kind, n_ctx)
         try:
             self._native = _native.Session(loaded.plan, n_ctx, kind.id, loaded.outputs.index(output) if output else 0)
         except ArgumentError:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from model import tiny
 from numpy.typing import NDArray
 
+import pyggml
 from pyggml import _native
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.graph import Graph, Rope
+from pyggml.quant.types import QuantType
 
 N, HEADS, K = 2600, 2, 16
 COLS = HEADS * K
@@ -160,3 +165,23 @@ def test_models_with_neither_take_no_marks() -> None:
     feed(session, 1)
     with pytest.raises(ArgumentError, match="has 64 marks"):
         session.mark()
+
+
+def test_a_model_with_windows_goes_back_to_marks_of_a_file(tmp_path: Path) -> None:
+    made = tiny.write(tmp_path / "x.gguf", window=300, n_ctx=2000)
+    ids = np.random.default_rng(2).integers(0, 256, 1700).tolist()
+    with pyggml.load(made.path) as model:
+        session, other, fresh = (model.session(kv_type="f32") for _ in range(3))
+        session.step(ids[:700])
+        session.mark()
+        session.step(ids[700:])
+        with pytest.raises(UnsupportedError, match="position 500 looks at, which was not marked"):
+            session.truncate(500)
+        session.save(tmp_path / "marked.state")
+        other.load(tmp_path / "marked.state")
+        other.truncate(700)
+        fresh.step(ids[:700])
+        assert np.array_equal(other.step(ids[:90]), fresh.step(ids[:90]))
+        loaded = model._loaded
+        of_f32, of_f16 = (loaded.mark_bytes(QuantType.parse(name), 2000) for name in ("f32", "f16"))
+        assert of_f32 == 2 * of_f16 > 0
