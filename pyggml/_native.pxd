@@ -207,6 +207,8 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_session_encode(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                   int n_threads) noexcept
     int64_t pgg_session_n_source(const pgg_session *session) noexcept
+    int PGG_PROMPT_ROWS
+    int PGG_DECODE_ROWS
     pgg_status pgg_session_mark(pgg_session *session) noexcept
     pgg_status pgg_session_unmark(pgg_session *session, int64_t n_past) noexcept
     pgg_status pgg_session_fork(pgg_session *session, pgg_session **fork) noexcept
@@ -216,6 +218,8 @@ cdef extern from "pgg.h" nogil:
     void pgg_session_cancel(pgg_session *session, int on) noexcept
     pgg_status pgg_session_choose(pgg_session *session, int output) noexcept
     int64_t pgg_session_output_cols(const pgg_session *session) noexcept
+    pgg_status pgg_session_kind(pgg_session *session, int kind) noexcept
+    int64_t pgg_session_prompted(const pgg_session *session) noexcept
     pgg_status pgg_session_step(pgg_session *session, const int32_t *ids, const float *rows, int64_t n,
                                 int64_t n_wanted, float *out, int n_threads) noexcept
     pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,

@@ -166,6 +166,13 @@ class Session:
     def n_past(self) -> int: ...
     @property
     def n_ctx(self) -> int: ...
+    @property
+    def prompted(self) -> int:
+        """Positions from the first on that prompt rows made."""
+
+    def feeds(self, decode: bool) -> None:
+        """What steps are fed from now on: decode rows, or prompt rows."""
+
     def truncate(self, n_past: int) -> None:
         """Waits for a step in another thread. What was encoded stays."""
 

@@ -404,6 +404,13 @@ cdef class Session:
     def n_ctx(self):
         return pgg_session_n_ctx(self.p)
 
+    @property
+    def prompted(self):
+        return pgg_session_prompted(self.p)
+
+    def feeds(self, bint decode):
+        check(pgg_session_kind(self.p, PGG_DECODE_ROWS if decode else PGG_PROMPT_ROWS))
+
     def truncate(self, int64_t n_past):
         cdef pgg_status status
         with nogil:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens counted: given, generated (the end token not included), both; of those given, found in a cache."""
+    """Tokens counted: given, generated (the end token not included), both; of those given, found in a cache.
+
+    cached_decoded_tokens: of the cached ones, those from the first on that were generated, not read as a prompt. Only
+    reuse="any" takes them; the text may differ from that of a prompt read whole.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cached_tokens: int = 0
+    cached_decoded_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

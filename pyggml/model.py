@@ -62,7 +62,7 @@ def load(
     kv_type: QuantTypeLike = "f16",
     mmap: bool = True,
     progress: Progress | None = None,
-    prefix_reuse: bool = False,
+    prefix_reuse: bool = True,
 ) -> Model:
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
@@ -73,8 +73,8 @@ def load(
     progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
     with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
     by renaming, or copy. prefix_reuse: keep what up to eight idle sequences hold, so that a prompt that begins as an
-    earlier one and its answer did (a chat) costs only what is new; texts may then differ, as they do between a prompt
-    whole and in pieces (docs/adr/0007). Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
+    earlier one did (a chat) costs only what is new; texts are the same, to the bit.
+    Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
     UnsupportedError for a model or device that cannot be run, ArgumentError for the rest.
 
     >>> import pyggml
@@ -103,7 +103,7 @@ class Model(Held):
         kv_type: QuantTypeLike = "f16",
         mmap: bool = True,
         progress: Progress | None = None,
-        prefix_reuse: bool = False,
+        prefix_reuse: bool = True,
     ) -> None:
         _native.isa()  # a PYGGML_ISA that cannot be had fails here, before anything is read
         if text("device", device).lower() not in ("auto", "cpu"):
@@ -191,9 +191,11 @@ class Model(Held):
 
         max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
         seed None or -1: another one at each call. stop: a text or texts that end the generation and are cut off.
-        logprobs: keep the log-probabilities of every token and of this many alternatives. -> Completion. Raises
-        ContextFull when the prompt is longer than the context, ArgumentError for settings out of range, NumericError
-        when logits are not finite.
+        logprobs: keep the log-probabilities of every token and of this many alternatives. reuse: "exact" gives the text
+        of a prompt that is read whole; "any" also takes what lies in an idle sequence because it was generated, not
+        read: faster where a prompt repeats an answer, and near to that text; usage tells how much was taken.
+        -> Completion. Raises ContextFull when the prompt is longer than the context, ArgumentError for settings out of
+        range, NumericError when logits are not finite.
 
         >>> import pyggml
         >>> with pyggml.load() as m:

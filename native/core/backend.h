@@ -22,6 +22,7 @@ typedef struct pgg_piece {
   const pgg_part *parts; /* (n_part) one after another: first = the sum of n before it */
   int n_part;
   int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
+  bool decode;        /* rows of the other kind: the kind, never the number, says how rows are computed (adr/0007) */
   const int32_t *ids; /* (n), -1: none; or NULL: none at all; host memory, as rows and out are */
   const float *rows;  /* (n, columns of the input op), or NULL: zeros */
   int output; /* which of the plan's outputs; ops that do not serve it need not run. PGG_ENCODES: none, n rows of

@@ -64,7 +64,7 @@ pgg_status pgg_session_encode(pgg_session *session, const int32_t *ids, const fl
       pgg_unlock();
       pgg_spans_drop(plan, list);
       session->last_source = n;
-      pgg_session_take(session, &memory, 0);
+      pgg_session_take(session, &memory, 0, 0);
     }
   }
   pgg_turn_end(&session, 1, false);

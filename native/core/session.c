@@ -147,12 +147,14 @@ static pgg_status judge_out(const request *r) {
   return PGG_OK;
 }
 
-/* The next piece: what fits of the sessions from *at on, which moves on. */
+/* The next piece: what fits of the sessions from *at on, which moves on. Its rows are of one kind. */
 static void take_piece(const request *r, int *at, pgg_part *parts, pgg_piece *piece) {
   const int64_t n_batch = r->plan->limits.n_batch;
   while (*at < r->n_session && piece->n < n_batch) {
     pgg_session *session = r->sessions[*at];
     const int64_t n = r->counts[*at], left = n - session->fed, take = pgg_min_i64(left, n_batch - piece->n);
+    if (piece->n && session->decode != piece->decode) return;
+    piece->decode = session->decode;
     if (r->plan->any_order && take < left) return;                          /* all of it or nothing */
     const int64_t silent = pgg_max_i64(session->fed, n - r->n_wanted[*at]); /* before the wanted ones */
     pgg_part *part = &parts[piece->n_part++];
@@ -281,6 +283,25 @@ pgg_status pgg_session_choose(pgg_session *session, int output) {
   session->output = output;
   pgg_turn_end(&session, 1, false);
   return PGG_OK;
+}
+
+pgg_status pgg_session_kind(pgg_session *session, int kind) {
+  if (!session) return pgg_fail(PGG_EINVAL, "session is NULL");
+  if (kind != PGG_PROMPT_ROWS && kind != PGG_DECODE_ROWS)
+    return pgg_fail(PGG_EINVAL, "kind: %d is no kind of rows, expected PGG_PROMPT_ROWS or PGG_DECODE_ROWS", kind);
+  pgg_status status = pgg_turn_begin(&session, 1);
+  if (status) return status;
+  session->decode = kind == PGG_DECODE_ROWS;
+  pgg_turn_end(&session, 1, false);
+  return PGG_OK;
+}
+
+int64_t pgg_session_prompted(const pgg_session *session) {
+  if (!session) return 0;
+  pgg_lock();
+  const int64_t prompted = session->closed ? 0 : session->prompted;
+  pgg_unlock();
+  return prompted;
 }
 
 int64_t pgg_session_output_cols(const pgg_session *session) {

@@ -10,6 +10,8 @@ struct pgg_session {
   pgg_memory memory;
   int64_t n_ctx;
   int output;             /* of the plan's: what its steps return */
+  bool decode;            /* the kind of rows that its steps are fed */
+  int64_t prompted;       /* positions from the first on that prompt rows made, up to the first other one */
   _Atomic int64_t n_past; /* moves only when a step has ended well, or under the lock while there is none */
   atomic_int cancel;
   pgg_arenas own;              /* of a keep_all plan: its nodes stay readable */
@@ -38,8 +40,8 @@ void pgg_turn_end(pgg_session *const *sessions, int n, bool keep);
 pgg_status pgg_feed_given(const pgg_feed *feed, const int32_t *ids, const float *rows, const char *who);
 pgg_status pgg_feed_ids(const pgg_feed *feed, const int32_t *ids, int64_t n, const char *who);
 
-/* In its turn: the session remembers this instead, at n_past. What it remembered is dropped. */
-void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past);
+/* In its turn: the session remembers this instead, at n_past, as prompted says. What it remembered is dropped. */
+void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past, int64_t prompted);
 
 /* Adds a session to its plan. false where that is closed. */
 bool pgg_turn_join(pgg_session *session);

@@ -1,7 +1,8 @@
 /* What can be done with what a session remembers: fork it, save it, load it. The saved form, all numbers little-endian:
  *
  *   "PGGSTATE"  u32 version  u32 type of the cache  u64 check: FNV-1a of all that follows
- *   u64 what tells the plan and its weights from others  u64 positions  u64 those of the source  u32 groups
+ *   u64 what tells the plan and its weights from others  u64 positions  u64 those of the source  u64 of the positions,
+ *   those that prompt rows made, up to the first other one  u32 groups
  *   for each group: u64 position that it begins with
  *   u32 marks  for each: u64 position
  *   for each state of keys and values: for each head: rows of keys, of each mark what its window looks at that is not
@@ -16,9 +17,9 @@
 #include "core/hash.h"
 #include "core/session.h"
 
-#define VERSION 4
+#define VERSION 5
 static const char magic[8] = {'P', 'G', 'G', 'S', 'T', 'A', 'T', 'E'};
-enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 32, FEW_BYTES = 64 };
+enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 40, FEW_BYTES = 64 };
 
 static uint64_t hash_text(uint64_t hash, const char *text) { return pgg_hash(hash, text, strlen(text) + 1); }
 
@@ -48,7 +49,7 @@ static uint64_t fingerprint(const pgg_plan *plan) {
 
 /* What a saved state says of itself. */
 typedef struct saved {
-  int64_t n_past, n_source, *from; /* (n_group) */
+  int64_t n_past, n_source, prompted, *from; /* (n_group) */
   int n_mark;
   int64_t marks[PGG_MAX_MARKS];
   const char *rows, *moments; /* where they begin */
@@ -201,6 +202,7 @@ static pgg_status save(const pgg_session *session, int64_t *from, char *bytes, s
   put(&at, fingerprint(plan), 8);
   put(&at, (uint64_t)n_past, 8);
   put(&at, (uint64_t)s.n_source, 8);
+  put(&at, (uint64_t)session->prompted, 8);
   put(&at, (uint64_t)plan->n_group, 4);
   for (int g = 0; g < plan->n_group; g++) put(&at, (uint64_t)from[g], 8);
   put(&at, (uint64_t)n_mark, 4);
@@ -279,10 +281,11 @@ static pgg_status judge(const pgg_session *session, const char *bytes, size_t si
     return pgg_fail(PGG_EINVAL, "load: the state's cache is %s, the session's %s", info ? info->name : "unknown",
                     pgg_type_get(session->memory.type)->name);
   }
-  const uint64_t positions = get(&at, 8), of_source = get(&at, 8), groups = get(&at, 4);
+  const uint64_t positions = get(&at, 8), of_source = get(&at, 8), prompted = get(&at, 8), groups = get(&at, 4);
   pgg_status status = judge_positions(session, positions, of_source, s);
   if (status) return status;
-  if (groups != (uint64_t)plan->n_group || size - FIXED < 8 * groups)
+  s->prompted = (int64_t)prompted;
+  if (prompted > positions || groups != (uint64_t)plan->n_group || size - FIXED < 8 * groups)
     return pgg_fail(PGG_EFORMAT, "load: the state is cut or altered");
   for (int g = 0; g < plan->n_group; g++) {
     const uint64_t begin = get(&at, 8);
@@ -299,12 +302,13 @@ static pgg_status judge(const pgg_session *session, const char *bytes, size_t si
   return PGG_OK;
 }
 
-void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past) {
+void pgg_session_take(pgg_session *session, pgg_memory *memory, int64_t n_past, int64_t prompted) {
   pgg_lock();
   pgg_memory old = session->memory;
   session->memory = *memory;
   *memory = old;
   atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
+  session->prompted = prompted;
   pgg_unlock();
   pgg_memory_drop(session->plan, memory);
 }
@@ -341,7 +345,7 @@ static pgg_status load(pgg_session *session, const char *bytes, size_t size, int
       (status = load_moments(plan, &s, &memory)))
     pgg_memory_drop(plan, &memory);
   else
-    pgg_session_take(session, &memory, s.n_past);
+    pgg_session_take(session, &memory, s.n_past, s.prompted);
   return status;
 }
 
@@ -368,10 +372,12 @@ pgg_status pgg_session_fork(pgg_session *session, pgg_session **out) {
     pgg_lock();
     const bool open = !fork->closed; /* with the plan, meanwhile */
     fork->output = session->output;
+    fork->decode = session->decode;
     if (open) {
       const int64_t n_past = atomic_load_explicit(&session->n_past, memory_order_relaxed);
       pgg_memory_share(session->plan, &fork->memory, &session->memory, n_past);
       atomic_store_explicit(&fork->n_past, n_past, memory_order_relaxed);
+      fork->prompted = session->prompted;
     }
     pgg_unlock();
     if (open) {

@@ -168,7 +168,7 @@ pgg_status pgg_session_shift(pgg_session *session, int64_t first, int64_t last) 
     int64_t *begins = calloc((size_t)session->plan->n_group + 1, sizeof *begins);
     pgg_memory memory;
     status = begins ? shift_all(&s, begins, &memory) : pgg_fail(PGG_ENOMEM, "shift: no memory");
-    if (!status) pgg_session_take(session, &memory, n_past - (last - first));
+    if (!status) pgg_session_take(session, &memory, n_past - (last - first), pgg_min_i64(session->prompted, first));
     free(begins);
     free(s.rows);
     free(s.floats);

@@ -108,7 +108,10 @@ void pgg_turn_end(pgg_session *const *sessions, int n, bool keep) {
   for (int i = 0; i < n; i++) {
     pgg_session *s = sessions[i];
     const int64_t n_past = atomic_load_explicit(&s->n_past, memory_order_relaxed) + (keep ? s->fed : 0);
-    if (keep) atomic_store_explicit(&s->n_past, n_past, memory_order_relaxed);
+    if (keep) {
+      if (!s->decode && s->prompted == n_past - s->fed) s->prompted = n_past;
+      atomic_store_explicit(&s->n_past, n_past, memory_order_relaxed);
+    }
     pgg_moments_end(plan, &s->memory, keep, n_past, &list);
     pgg_memory_cut(plan, &s->memory, n_past, &list);
     pgg_memory_pass(plan, &s->memory, n_past, 0, &list);
@@ -163,6 +166,7 @@ static pgg_status go_back(pgg_session *session, int64_t n_past, bool all) {
   pgg_span *list = NULL;
   if (free_to && good && reached) {
     atomic_store_explicit(&session->n_past, n_past, memory_order_relaxed);
+    session->prompted = pgg_min_i64(session->prompted, n_past);
     pgg_memory_cut(session->plan, &session->memory, n_past, &list);
     if (all) pgg_memory_forget_source(session->plan, &session->memory, &list);
   }

@@ -30,7 +30,10 @@ VBMI_TYPES(WHOLE)
 
 void pgg_isa_avx512_vbmi(pgg_kernels *table) {
   l_grids_fill();
-#define SET(NAME, name, ...) table->gemv[PGG_##NAME] = gemv_##name, table->gemm[PGG_##NAME] = gemm_##name;
+#define SET(NAME, name, ...)                \
+  table->gemv[PGG_##NAME] = gemv_##name;    \
+  table->few[PGG_##NAME] = few_rows_##name; \
+  table->gemm[PGG_##NAME] = gemm_##name;
   VBMI_TYPES(SET)
 #undef SET
 }

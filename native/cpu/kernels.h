@@ -11,12 +11,12 @@
 /* y[r] for rows r of w against one activation row: y[r] = dot(w + r * row_bytes, act). Sequential walk, prefetch. */
 typedef void (*pgg_gemv_fn)(const void *w, size_t row_bytes, const void *act, float *y, int64_t rows, int64_t k);
 
-/* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n).
+/* Block product: y[t * y_stride + r] for r in [0, rows), t in [0, n). A token's bits depend on its row alone: not on
+ * n, and not on how weight rows are cut into calls as long as cuts are multiples of gemm_rows.
  * acts: n prepared rows, act_stride bytes apart (pgg_act or floats, as the type needs), 64-byte aligned.
- * panels: the same activations packed by pack_panels (NULL where the level needs none). With acts NULL they are loose
- * panels, each made by pack_panel and panel_bytes(type, 1, k) from the last; bits are then those of many tokens.
- * scratch: scratch_bytes(k) bytes, 64-byte aligned, private to the thread. Bits do not depend on how rows are cut
- * into calls as long as cuts are multiples of gemm_rows. */
+ * panels: the same activations as the slot wants them, for gemm by pack_panels, or by pack_panel, each
+ * panel_bytes(type, 1, k) from the last; for few by pack_few where few_bytes is not 0.
+ * scratch: gemm_scratch(type, k) bytes, 64-byte aligned, private to the thread. */
 typedef struct pgg_gemm {
   const void *w; /* (rows, k) */
   size_t row_bytes;
@@ -33,13 +33,15 @@ typedef void (*pgg_gemm_fn)(const pgg_gemm *job);
 /* Attention of one KV head: nq query rows (its group's heads times tokens) against keys [k0, k1) of its cache.
  * Query i sees keys first[i] <= j < last[i]. Writes unnormalised partials (online softmax): o (nq, v_dim),
  * top[i] = running maximum (finite, very negative when nothing was seen), sum[i] = sum of exp(score - top).
- * An f32 cache is attended in floats. Others may take 16-bit forms (attention_pairs.inc: outputs within 2^-8 of the
- * largest value) from 16 queries on, integer ones a byte form below (attention_bytes.inc). */
+ * An f32 cache is attended in floats. Others may take a 16-bit form where the job says `many` (attention_pairs.inc:
+ * outputs within 2^-8 of the largest value), integer ones a byte form where it does not (attention_bytes.inc). How many
+ * queries there are chooses nothing: a query has the same bits among any others. */
 enum { PGG_ATTN_BLOCK = 128 };
 
 typedef struct pgg_attn {
   const float *q; /* (nq, k_dim), rows q_stride floats apart; not yet scaled */
   int64_t q_stride, nq;
+  int many;          /* the form made for many queries */
   const void *k, *v; /* (n_ctx, k_dim), (n_ctx, v_dim) in kv_type; what is read ahead behind them is not used */
   /* Or in spans, memory of positions [i * span, (i + 1) * span) each, from k_at and v_at on: then k and v are not read.
    * span is a multiple of PGG_ATTN_BLOCK; joint: room for so many keys and values, 64-byte aligned. */
@@ -82,22 +84,23 @@ typedef struct pgg_rope {
 typedef struct pgg_kernels {
   const char *isa;
 
-  /* by type id; every weight type (BLOCK, FLOAT) has gemv; gemm may be NULL: then the backend uses gemv per token */
+  /* By type id; every weight type (BLOCK, FLOAT) has gemv and gemm. Decode rows go through gemv, and through few where
+   * there are several; prompt rows through gemm, however many there are: it adds in another order. */
   pgg_gemv_fn gemv[PGG_TYPE_LIMIT];
+  pgg_gemm_fn few[PGG_TYPE_LIMIT]; /* bits of gemv; NULL: gemv per token is as good */
   pgg_gemm_fn gemm[PGG_TYPE_LIMIT];
-  pgg_gemm_fn gemv_many[PGG_TYPE_LIMIT];                 /* a few tokens by acts, bits of gemv; NULL: gemv per token */
   int bf16_acts;                                         /* products of bf16 weights round activations to bf16 */
   int gemm_rows;                                         /* rows of a strip: cuts between threads are multiples */
-  int64_t gemm_min_n[PGG_TYPE_LIMIT];                    /* fewest tokens for which gemm beats gemv */
-  int64_t gemm_same_n[PGG_TYPE_LIMIT];                   /* up to so many tokens gemm gives gemv's bits (0: never) */
-  int64_t panel_min_n[PGG_TYPE_LIMIT];                   /* gemm_min_n for loose panels */
-  size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread */
-  size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* 0: the level needs no panels for this type */
+  size_t (*gemm_scratch)(int type, int64_t k);           /* bytes per thread, for gemm and few */
+  size_t (*panel_bytes)(int type, int64_t n, int64_t k); /* of all panels of n tokens */
   int64_t panel_tokens;                                  /* tokens in a panel */
   void (*pack_panels)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t p0, int64_t p1,
                       void *panels); /* panels [p0, p1) of ceil(n / panel_tokens) */
   /* one loose panel of n <= panel_tokens; may be done in parts of whole blocks of 256 of k, one after another */
   void (*pack_panel)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, void *panel);
+  size_t (*few_bytes)(int type, int64_t n, int64_t k); /* 0: few reads the prepared rows themselves */
+  void (*pack_few)(int type, const void *acts, size_t act_stride, int64_t n, int64_t k, int64_t t0, int64_t t1,
+                   void *panels); /* tokens [t0, t1) of n */
 
   void (*act_encode)(const float *x, pgg_act *act, int64_t k);          /* bytes equal to pgg_act_encode */
   void (*decode[PGG_TYPE_LIMIT])(const void *row, float *y, int64_t k); /* bit-equal to pgg_quant.decode */

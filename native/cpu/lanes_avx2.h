@@ -13,16 +13,13 @@
 #define LANES_ROWS (8 * LANES_PAIR * LANES_UNITS)
 #define LANES_TILE_TOKENS 3
 #define LANES_GEMV 1
-#define LANES_FEW_MOST 24 /* few.inc serves so many tokens; measured */
 #define LANES_FEW_WORDS "cpu/few_avx2.h"
 #if defined(LANES_VNNI)
 #define LANES_BYTES8 BYTES8_UNSIGNED
 #define LANES_CHAIN 0
-#define LANES_MIN_N 3
 #else
 #define LANES_BYTES8 BYTES8_WIDE
 #define LANES_CHAIN 1
-#define LANES_MIN_N 4
 #endif
 
 typedef __m256i lb;

@@ -16,8 +16,6 @@
 #define LANES_BYTES8 BYTES8_UNSIGNED
 #define LANES_CHAIN 0
 #define LANES_GEMV 1
-#define LANES_FEW_MOST 12 /* few.inc serves so many tokens; measured: the tile is faster from 13 to 16 on */
-#define LANES_MIN_N 4
 #define LANES_FEW_WORDS "cpu/few_avx512.h"
 #define LANES_FEW_PACKED 1
 

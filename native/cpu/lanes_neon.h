@@ -14,8 +14,6 @@
 #define LANES_BYTES8 BYTES8_SIGNED
 #define LANES_CHAIN 0
 #define LANES_GEMV 1
-#define LANES_FEW_MOST 24 /* few.inc serves so many tokens */
-#define LANES_MIN_N 4
 
 typedef struct lb {
   uint8x16_t v[2];

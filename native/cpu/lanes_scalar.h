@@ -16,7 +16,6 @@
 #define LANES_BYTES8 BYTES8_SIGNED
 #define LANES_CHAIN 0 /* 1: byte products are summed in int16 first (lw_ words) */
 #define LANES_GEMV 0  /* 1: the level has the words of few.inc */
-#define LANES_MIN_N 2 /* fewest tokens for which gemm beats gemv, measured */
 
 typedef struct lb {
   uint8_t v[32];

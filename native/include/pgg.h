@@ -321,6 +321,14 @@ PGG_API void pgg_session_cancel(pgg_session *session, int on);
  * computed. */
 PGG_API pgg_status pgg_session_choose(pgg_session *session, int output);
 PGG_API int64_t pgg_session_output_cols(const pgg_session *session); /* of the output that was chosen */
+/* Rows are of two kinds, which are computed by different kernels: prompt rows, read many at a time, and decode rows, a
+ * token at a time (or some that are to be checked). The kind alone says how: a row of a kind has the same bits whatever
+ * shares its step, in whatever pieces a text is fed, on any number of threads. Between the kinds the order of sums
+ * differs. pgg_session_kind: what the session is fed from now on; prompt rows until told, which one at a time are slow.
+ * pgg_session_prompted: positions from the first on that prompt rows made: as if all of them had been fed at once. */
+enum { PGG_PROMPT_ROWS = 0, PGG_DECODE_ROWS = 1 };
+PGG_API pgg_status pgg_session_kind(pgg_session *session, int kind);
+PGG_API int64_t pgg_session_prompted(const pgg_session *session);
 /* Feeds n tokens at positions n_past... Input: ids (n), or rows (n, cols) for a plan that begins with `input`; one or
  * both for a plan with `embed` and `input`, where an id may be -1: NULL or -1 are zeros.
  * out (n_wanted, cols of the output) receives the last n_wanted positions; n_wanted may be 0.
@@ -338,7 +346,8 @@ PGG_API int64_t pgg_session_n_source(const pgg_session *session); /* rows that w
 /* One step of several sequences, so that weights are read once for all of them. sessions: n_session different ones of
  * this plan; counts: tokens of each; ids: all tokens, session after session; n_wanted: wanted rows of each, at the end
  * of its tokens; out (sum of n_wanted, cols): those rows, session after session. What a sequence attends to is its own,
- * to the bit. Only for plans fed by ids and without keep_all. A flag set by pgg_session_cancel on any of the sessions
+ * to the bit. Sessions of one kind should stand beside each other: a piece of the step has rows of one kind. Only for
+ * plans fed by ids and without keep_all. A flag set by pgg_session_cancel on any of the sessions
  * ends the step for all. On any failure all sessions are as before the call. */
 PGG_API pgg_status pgg_plan_step(pgg_plan *plan, pgg_session *const *sessions, const int64_t *counts, int n_session,
                                  const int32_t *ids, const int64_t *n_wanted, float *out, int n_threads);
@@ -370,7 +379,8 @@ PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, i
  * (n_top), best first, equal ones by lower id. n_top is at most n_vocab; a token that is forbidden has -infinity. */
 PGG_API pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,
                                         int64_t n_top, int32_t *top_ids, double *top_logprobs);
-/* One call a token: feeds ids (n), then chooses the next. */
+/* One call a token: feeds ids (n), then chooses the next. Tokens that were chosen are decode rows (pgg_session_kind).
+ */
 PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                     int n_threads, int32_t *id);
 /* The same for several sequences: one step, then one choice for each; out_ids (n_session). The first failure wins, its

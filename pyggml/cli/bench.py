@@ -55,7 +55,7 @@ def measure(
         token = session.next(sampler, ids[depth:])
         t1 = time.perf_counter()
         for _ in range(n_gen):
-            token = session.next(sampler, [token])
+            token = session.next(sampler, [token], draft=True)
         t2 = time.perf_counter()
         together = _together(model, batch, n_gen) if batch > 1 else 0.0
         if turn:
@@ -81,6 +81,8 @@ def _together(model: Model, batch: int, n_gen: int) -> float:
     samplers = [Sampling(temperature=0).sampler(model.n_vocab) for _ in range(batch)]
     prompts = [np.random.default_rng(i).integers(0, model.n_vocab, _BEHIND).astype(np.int32) for i in range(batch)]
     chosen = model._engine.plan.next(sessions, samplers, prompts, model.n_threads)
+    for session in sessions:
+        session.feeds(True)
     start = time.perf_counter()
     for _ in range(n_gen):
         chosen = model._engine.plan.next(sessions, samplers, [np.array([t], np.int32) for t in chosen], model.n_threads)

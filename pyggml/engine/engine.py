@@ -22,7 +22,7 @@ from pyggml.engine.ticket import Reading, Ticket
 class Engine:
     """prefix_reuse: idle sessions keep what they hold, and a prompt that begins as they do goes on from there."""
 
-    def __init__(self, loaded: Loaded, prefix_reuse: bool = False) -> None:
+    def __init__(self, loaded: Loaded, prefix_reuse: bool) -> None:
         self.loaded = loaded
         self._pool = Pool(loaded, prefix_reuse)
         self._readers = {name: Pool(loaded, False, name) for name in loaded.outputs if name != "logits"}
@@ -58,7 +58,7 @@ class Engine:
 
     def seat(self, ticket: Ticket) -> None:
         """Gives a ticket its session, for step(). Raises OutOfMemory."""
-        ticket.sit(self._pool.take(ticket.prefix))
+        ticket.sit(self._pool.take(ticket.prefix, ticket.any_kind))
 
     def step(self, tickets: Sequence[Ticket]) -> None:
         """One step of tickets that are seated."""

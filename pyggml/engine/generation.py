@@ -22,13 +22,17 @@ from pyggml.engine.ticket import Feed, Ticket
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone."""
+    """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
+
+    reuse: "exact" or "any", as the setting says.
+    """
 
     ids: list[int]
     max_tokens: int | None
     sampling: Sampling
     stop: Sequence[str]
     logprobs: int | None
+    reuse: str
     continues: bool
 
 
@@ -36,7 +40,8 @@ class Generation(Ticket):
     """What one prompt becomes."""
 
     def __init__(self, loaded: Loaded, request: Request) -> None:
-        super().__init__(request.ids[:-1])  # a last one is fed in any case: logits belong to a step
+        any_kind = request.reuse == "any"
+        super().__init__(request.ids[:-1], any_kind)  # a last one is fed in any case: logits belong to a step
         self.ids = request.ids
         self._loaded = loaded
         self._request = request
@@ -47,12 +52,13 @@ class Generation(Ticket):
         self._text: list[str] = []
         self._told = 0  # pieces that new_text() gave away
         self._stopped = False
-        self._n_cached = 0
+        self._n_cached = self._n_decoded = 0
         self._started = self._first = 0.0
 
     def sit(self, seat: Seat) -> None:
         super().sit(seat)
         self._n_cached = len(seat.ids)
+        self._n_decoded = self._n_cached - min(self._n_cached, seat.session.n_prompted)
 
     def _begin(self) -> None:
         """Starts the clock, the text and the random numbers."""
@@ -75,7 +81,8 @@ class Generation(Ticket):
         if enough or len(seat.ids) + len(tokens) > self._loaded.n_ctx:
             self._finish = "length"
             return None
-        return Feed(tokens, 1, self._sampler if self._request.logprobs is None else None)
+        sampler = self._sampler if self._request.logprobs is None else None
+        return Feed(tokens, 1, sampler, decode=bool(self.tokens))
 
     def read(self, logits: NDArray[np.float32]) -> None:
         token = int(self._sampler.next(logits[-1]))
@@ -130,7 +137,7 @@ class Generation(Ticket):
             "".join(self._text),
             self.tokens,
             self._finish or "cancelled",
-            Usage(n, m, n + m, self._n_cached),
+            Usage(n, m, n + m, self._n_cached, self._n_decoded),
             Timings(
                 prompt_s,
                 decode_s,

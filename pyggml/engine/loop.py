@@ -1,7 +1,8 @@
 """The one loop over steps: all tickets that run are fed together, so that weights are read once for all of them.
 
-Each ticket has a session of its own. Prompts and single tokens go into the same ragged steps; who has finished leaves,
-and the next one takes the place. What a token means to its sequence is the ticket's business.
+Each ticket has a session of its own. Prompts and generated tokens go into the same ragged steps, each in the form
+of its kind; who has finished leaves, and the next one takes the place. What a token means to its sequence is the
+ticket's business.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ def step(tickets: Sequence[Ticket]) -> None:
             feeds.append((ticket, feed))
     if not feeds:
         return
+    feeds.sort(key=lambda each: each[1].decode)  # rows of a kind run together
     sessions = [ticket.seat.session for ticket, _ in feeds]
     ids = [feed.ids for _, feed in feeds]
+    decode = [feed.decode for _, feed in feeds]
     samplers = [feed.sampler for _, feed in feeds if feed.sampler is not None]
     try:
         if len(samplers) == len(feeds):
-            chosen = stepping.choose(sessions, samplers, ids)
+            chosen = stepping.choose(sessions, samplers, ids, decode)
             for (ticket, feed), token in zip(feeds, chosen, strict=True):
                 ticket.seat.ids.extend(feed.ids)
                 ticket.take(token)
         else:
-            logits = stepping.rows(sessions, ids, [feed.n_rows for _, feed in feeds])
+            logits = stepping.rows(sessions, ids, [feed.n_rows for _, feed in feeds], decode)
             for (ticket, feed), rows in zip(feeds, logits, strict=True):
                 ticket.seat.ids.extend(feed.ids)
                 ticket.read(rows)
@@ -64,7 +67,7 @@ def run(pool: Pool, tickets: Iterable[Ticket]) -> None:
                 running.remove(ticket)
                 seat = ticket.leave()
                 if seat is not None and waiting:
-                    pool.pass_on(seat, waiting[0].prefix)
+                    pool.pass_on(seat, waiting[0].prefix, waiting[0].any_kind)
                     waiting[0].sit(seat)
                     running.append(waiting.popleft())
                 elif seat is not None:
@@ -84,7 +87,7 @@ def leave(pool: Pool, ticket: Ticket) -> None:
 def _sits(pool: Pool, ticket: Ticket, others: bool) -> bool:
     """Whether there was a session for one more."""
     try:
-        ticket.sit(pool.take(ticket.prefix))
+        ticket.sit(pool.take(ticket.prefix, ticket.any_kind))
     except OutOfMemory:
         if not others:
             raise

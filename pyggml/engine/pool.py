@@ -37,6 +37,11 @@ class Seat:
         if self.marked is not None:
             self.marked = [each for each in self.marked if each <= n]
 
+    def shared(self, prefix: Sequence[int], any_kind: bool) -> int:
+        """With how many of its ids prefix begins; of any kind, or of those that were read as a prompt."""
+        n = common(self.ids, prefix)
+        return n if any_kind else min(n, self.session.n_prompted)
+
     def mark(self) -> None:
         """The end of a prompt, to which another one that begins like it may want to go back."""
         if self.marked is None:
@@ -71,14 +76,16 @@ class Pool:
         self._marks = reuse and loaded.mark_bytes(loaded.kv_type, loaded.n_ctx) > 0
         self._room = free_memory() // 4 if reuse else 0  # bytes of all caches beyond which an idle one goes
 
-    def take(self, prefix: Sequence[int] = ()) -> Seat:
+    def take(self, prefix: Sequence[int] = (), any_kind: bool = False) -> Seat:
         """A session for what begins with prefix. It holds what seat.ids says: nothing, or with reuse a part of that.
 
+        What it holds was made of prompt rows, so that what follows has the bits of a prompt read whole; any_kind:
+        or of any rows.
         Raises OutOfMemory where there is none and none can be made.
         """
         self._loaded.check_open()
         while True:
-            seat = self._chosen(prefix)
+            seat = self._chosen(prefix, any_kind)
             if seat is None:
                 try:
                     return Seat(Session(self._loaded, output=self._output), self._marks)
@@ -91,12 +98,12 @@ class Pool:
                 self._idle.remove(seat)
             except ValueError:  # another thread was quicker
                 continue
-            self.pass_on(seat, prefix)
+            self.pass_on(seat, prefix, any_kind)
             return seat
 
-    def pass_on(self, seat: Seat, prefix: Sequence[int]) -> None:
+    def pass_on(self, seat: Seat, prefix: Sequence[int], any_kind: bool) -> None:
         """Makes a session ready for what begins with prefix, as take() says."""
-        seat.keep(common(seat.ids, prefix) if self._reuse else 0)
+        seat.keep(seat.shared(prefix, any_kind) if self._reuse else 0)
 
     def give_back(self, seat: Seat) -> None:
         """The end of a use; never raises. A session that stopped in a step holds no more than seat.ids."""
@@ -122,7 +129,7 @@ class Pool:
     def _holds_much(self) -> bool:
         return self._loaded.plan.cache_bytes > self._room
 
-    def _chosen(self, prefix: Sequence[int]) -> Seat | None:
+    def _chosen(self, prefix: Sequence[int], any_kind: bool) -> Seat | None:
         """The idle session to take; None for a new one.
 
         Of those that begin like prefix the one that does so longest, where it gains more than it forgets; else one is
@@ -132,7 +139,7 @@ class Pool:
         if not self._reuse or not idle:
             return idle[-1] if idle else None
         shared, _, best = max(
-            ((seat.session.back(common(seat.ids, prefix)), -len(seat.ids), seat) for seat in idle),
+            ((seat.session.back(seat.shared(prefix, any_kind)), -len(seat.ids), seat) for seat in idle),
             key=lambda each: each[:2],
         )
         full = len(idle) >= _MOST or self._holds_much()

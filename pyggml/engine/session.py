@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.arguments import choice, instance, whole, whole_or_none, wrong_type
+from pyggml.arguments import choice, flag, instance, whole, whole_or_none, wrong_type
 from pyggml.arguments import ids as read_ids
 from pyggml.engine.cache_type import cache_type
 from pyggml.engine.loaded import Loaded
@@ -110,24 +110,46 @@ class Session(Held):
         """Bytes of the cache when all positions are filled, the most it takes; 0 when closed."""
         return 0 if self._native.closed else self._kv_bytes
 
-    def step(self, ids: Ids, n_wanted: int = 1) -> NDArray[np.float32]:
+    @property
+    def n_prompted(self) -> int:
+        """Positions from the first on that prompt rows made, none of another kind before them; see step()."""
+        _ = self.n_past  # raises when closed
+        return self._native.prompted
+
+    def step(self, ids: Ids, n_wanted: int = 1, *, draft: bool = False) -> NDArray[np.float32]:
         """Feeds ids at the next positions and returns the logits of the last n_wanted.
 
+        ids are rows of a prompt: their logits have the same bits in whatever pieces a text is fed. draft: they are
+        decode rows, as generated tokens are: one is fast, and several together have the bits of one after another.
+        Between the two kinds last bits differ (docs/adr/0007).
         Shapes: -> (n_vocab,) for n_wanted=1, else (n_wanted, n_vocab).
         Raises ContextFull when they do not fit, NumericError when logits are not finite; the session is then as before.
+
+        >>> import pyggml
+        >>> with pyggml.load() as m:
+        ...     a, b = m.session(), m.session()
+        ...     ids = m.tokenize("Once upon a time")
+        ...     whole = a.step(ids)
+        ...     pieces = [b.step(ids[i : i + 1]) for i in range(len(ids))]
+        ...     drafts = a.step([5, 6, 7], 3, draft=True)
+        ...     singles = [b.step([id], draft=True) for id in (5, 6, 7)]
+        ...     bool((whole == pieces[-1]).all()), bool((drafts == singles).all())
+        (True, True)
         """
         n_wanted = whole("n_wanted", n_wanted, 0)
-        out = self._feed(ids, lambda tokens: self._native.step(tokens, n_wanted, self._loaded.n_threads))
+        out = self._feed(ids, draft, lambda tokens: self._native.step(tokens, n_wanted, self._loaded.n_threads))
         return out[0] if n_wanted == 1 else out
 
-    def next(self, sampler: _native.Sampler, ids: Ids) -> int:
-        """Feeds ids and chooses the token behind them."""
+    def next(self, sampler: _native.Sampler, ids: Ids, *, draft: bool = False) -> int:
+        """Feeds ids and chooses the token behind them. draft: as step() says; True for a token that was chosen."""
         instance("sampler", sampler, _native.Sampler, "a Sampler, as Sampling(...).sampler(n_vocab) makes it")
-        return self._feed(ids, lambda tokens: self._native.next(sampler, tokens, self._loaded.n_threads))
+        return self._feed(ids, draft, lambda tokens: self._native.next(sampler, tokens, self._loaded.n_threads))
 
-    def _feed(self, ids: Ids, call: Callable[[NDArray[np.int32]], T]) -> T:
+    def _feed(self, ids: Ids, draft: bool, call: Callable[[NDArray[np.int32]], T]) -> T:
+        draft = flag("draft", draft)
         tokens = self.check(ids)
         with self._loaded.stepping():
+            self._native.feeds(draft)
             return call(tokens)
 
     def truncate(self, n_past: int) -> None:
@@ -315,22 +337,40 @@ def forget_cancel(session: Session) -> None:
 # ---- several together: ids were judged before, and weights are read once for all ------------------------------------
 
 
-def choose(sessions: Sequence[Session], samplers: Sequence[_native.Sampler], ids: Sequence[Sequence[int]]) -> list[int]:
+def choose(
+    sessions: Sequence[Session],
+    samplers: Sequence[_native.Sampler],
+    ids: Sequence[Sequence[int]],
+    decode: Sequence[bool],
+) -> list[int]:
     """One step of sessions of one model, each fed its ids: -> the token that each one's sampler chooses behind them.
 
-    On any failure all are as before, but for the samplers.
+    decode: whether they are decode rows; sessions of a kind stand beside each other, or else weights are read more
+    often. On any failure all are as before, but for the samplers.
     """
     loaded = sessions[0]._loaded
-    tokens = [np.asarray(each, np.int32) for each in ids]
+    tokens = _ready(sessions, ids, decode)
     with loaded.stepping():
         return loaded.plan.next([each._native for each in sessions], samplers, tokens, loaded.n_threads)
 
 
 def rows(
-    sessions: Sequence[Session], ids: Sequence[Sequence[int]], n_wanted: Sequence[int]
+    sessions: Sequence[Session], ids: Sequence[Sequence[int]], n_wanted: Sequence[int], decode: Sequence[bool]
 ) -> list[NDArray[np.float32]]:
-    """One step of sessions of one model: -> the logits of the last n_wanted ids of each, (n_wanted, n_vocab)."""
+    """One step of sessions of one model: -> the logits of the last n_wanted ids of each, (n_wanted, n_vocab).
+
+    decode: as in choose().
+    """
     loaded = sessions[0]._loaded
-    tokens = [np.asarray(each, np.int32) for each in ids]
+    tokens = _ready(sessions, ids, decode)
     with loaded.stepping():
         return loaded.plan.step([each._native for each in sessions], tokens, n_wanted, loaded.n_threads)
+
+
+def _ready(
+    sessions: Sequence[Session], ids: Sequence[Sequence[int]], decode: Sequence[bool]
+) -> list[NDArray[np.int32]]:
+    """Told what they are fed; the ids as the core takes them."""
+    for session, kind in zip(sessions, decode, strict=True):
+        session._native.feeds(kind)
+    return [np.asarray(each, np.int32) for each in ids]

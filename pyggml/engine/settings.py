@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyggml.arguments import texts, whole_or_none
+from pyggml.arguments import choice, texts, whole_or_none
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +20,7 @@ class Settings(SamplingSettings, total=False):
     max_tokens: int | None
     stop: str | Iterable[str] | None
     logprobs: int | None
+    reuse: str
 
 
 class ChatSettings(Settings, total=False):
@@ -35,6 +36,10 @@ def _stop(name: str, value: Any) -> list[str]:
     return [] if value is None else texts(name, value, or_one=True)
 
 
+def _reuse(name: str, value: Any) -> str:
+    return choice(name, value, ("exact", "any"))
+
+
 SETTINGS: dict[str, Setting] = {
     "max_tokens": Setting(
         128,
@@ -46,6 +51,9 @@ SETTINGS: dict[str, Setting] = {
     "stop": Setting(None, _stop, "Text that ends the generation; may be repeated.", ("-r", "--reverse-prompt")),
     "logprobs": Setting(
         None, lambda name, value: whole_or_none(name, value, 0, _MOST_LOGPROBS), "Alternatives to tell of each token."
+    ),
+    "reuse": Setting(
+        "exact", _reuse, "Of what idle sequences hold, take only what was read as a prompt (exact), or any of it."
     ),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""
@@ -76,7 +84,7 @@ def spelled_out(**changed: Any) -> Callable[[F], F]:
 
 
 def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
-    """Judged once: max_tokens, stop and logprobs as a Request takes them, the others as Sampling.
+    """Judged once: max_tokens, stop, logprobs and reuse as a Request takes them, the others as Sampling.
 
     changed: other defaults. Raises ArgumentError.
 

@@ -19,25 +19,27 @@ from pyggml.errors import PyggmlError
 class Feed(NamedTuple):
     """ids: what goes into the sequence next. n_rows: of how many at the end logits are wanted.
 
-    sampler: its choice is enough, made of the last row.
+    sampler: its choice is enough, made of the last row. decode: they were generated; else they are read.
     """
 
     ids: Sequence[int]
     n_rows: int
     sampler: _native.Sampler | None = None
+    decode: bool = False
 
 
 class Ticket:
     """One sequence between its first step and its end. output: of the model, what read() gets rows of.
 
     The loop asks feed() and answers with take() or read(); where feed() says None, end() follows. prefix: the ids whose
-    keys and values may be there already when it sits down; seat.ids are those that are.
+    keys and values may be there already when it sits down; seat.ids are those that are. any_kind: whatever made them.
     """
 
     output = "logits"
 
-    def __init__(self, prefix: Sequence[int]) -> None:
+    def __init__(self, prefix: Sequence[int], any_kind: bool = False) -> None:
         self.prefix = prefix
+        self.any_kind = any_kind
         self.cancelled = False
         self.ended = False
         self._seat: Seat | None = None

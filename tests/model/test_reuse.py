@@ -26,9 +26,9 @@ def fed(monkeypatch):
     for name in ("choose", "rows"):
         call = getattr(session, name)
 
-        def counted(sessions, second, third, call=call, ids=1 if name == "rows" else 2):
-            found = call(sessions, second, third)
-            counts.append(sum(map(len, (sessions, second, third)[ids])))
+        def counted(*given, call=call, ids=1 if name == "rows" else 2):
+            found = call(*given)
+            counts.append(sum(map(len, given[ids])))
             return found
 
         monkeypatch.setattr(session, name, counted)

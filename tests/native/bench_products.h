@@ -110,7 +110,7 @@ static void bench_type(const pgg_kernels *k, int type, uint8_t *w, double read, 
       best = 1e9;
       for (int round = 0; round < 3; round++) {
         const double t0 = bench_now();
-        if (k->panel_bytes(type, n, BENCH_SIDE)) k->pack_panels(type, acts, stride, n, BENCH_SIDE, 0, panels_n, panels);
+        k->pack_panels(type, acts, stride, n, BENCH_SIDE, 0, panels_n, panels);
         const pgg_gemm job = {w, short_row, acts, stride, panels, y, m, m, n, BENCH_SIDE, scratch};
         k->gemm[type](&job);
         const double t = bench_now() - t0;
@@ -132,7 +132,8 @@ static void bench_type(const pgg_kernels *k, int type, uint8_t *w, double read, 
   test_aligned_free(x), test_aligned_free(y), test_aligned_free(acts);
 }
 
-/* Every n of a batch against one big matrix, read from memory by each call (pack included). */
+/* Every n of a batch (few, up to 64 rows; then gemm) against one big matrix, read from memory by each call (pack
+ * included). */
 static void bench_batches(const pgg_kernels *k, uint8_t *w, double read) {
   static const int ns[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 128, 512};
   static const int types[] = {PGG_Q4_0, PGG_Q4_K, PGG_Q5_K, PGG_Q6_K, PGG_Q8_0, PGG_IQ4_XS};
@@ -145,7 +146,7 @@ static void bench_batches(const pgg_kernels *k, uint8_t *w, double read) {
       const size_t row = (size_t)(len / q->info.elems * q->info.bytes), stride = (size_t)len / 256 * sizeof(pgg_act);
       float *x = test_aligned((size_t)len * 4), *y = test_aligned(sizeof(float) * BENCH_BYTES / 288);
       uint8_t *acts = test_aligned(BENCH_N * stride);
-      uint8_t *panels = test_aligned(k->panel_bytes(types[i], BENCH_N, len) + 64);
+      uint8_t *panels = test_aligned(k->panel_bytes(types[i], BENCH_N, len) + k->few_bytes(types[i], 64, len) + 64);
       void *scratch = test_aligned(k->gemm_scratch(types[i], len) + 64);
       uint64_t seed = 1;
       for (int64_t j = 0; j < len; j++) x[j] = test_uniform(&seed);
@@ -160,10 +161,14 @@ static void bench_batches(const pgg_kernels *k, uint8_t *w, double read) {
           if (n == 1) {
             for (int64_t r = 0; r < all; r += rows) k->gemv[types[i]](w + (size_t)r * row, row, acts, y, rows, len);
           } else {
-            k->pack_panels(types[i], acts, stride, n, len, 0, (n + k->panel_tokens - 1) / k->panel_tokens, panels);
+            const pgg_gemm_fn slot = n <= 64 && k->few[types[i]] ? k->few[types[i]] : k->gemm[types[i]];
+            if (slot == k->few[types[i]])
+              k->pack_few(types[i], acts, stride, n, len, 0, n, panels);
+            else
+              k->pack_panels(types[i], acts, stride, n, len, 0, (n + k->panel_tokens - 1) / k->panel_tokens, panels);
             for (int64_t r = 0; r + 512 <= all; r += 512) {
               const pgg_gemm job = {w + (size_t)r * row, row, acts, stride, panels, y, 512, 512, n, len, scratch};
-              k->gemm[types[i]](&job);
+              slot(&job);
             }
           }
           const double t = (bench_now() - t0) / (double)(n == 1 ? all : all / 512 * 512);

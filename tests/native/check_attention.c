@@ -59,6 +59,8 @@ static void check_store(const pgg_kernels *t, const pgg_kernels *ref) {
 
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
+enum { MANY = 16 };
+
 typedef struct scene {
   int type, softcap;
   int64_t nq, k_dim, v_dim, k0, k1;
@@ -90,6 +92,7 @@ static scene scene_new(const pgg_kernels *t, int type, int64_t nq, int64_t k_dim
   s.job = (pgg_attn){.q = (float *)s.q.p,
                      .q_stride = q_stride,
                      .nq = nq,
+                     .many = nq < MANY ? nq % 3 == 2 : nq != 19, /* the form does not follow from the number */
                      .k = s.k.p,
                      .v = s.v.p,
                      .kv_type = type,
@@ -167,33 +170,27 @@ static void check_scene(const char *what, const scene *s, double bound) {
   free(score), free(sum), free(row);
 }
 
-/* Many queries of a cache that is not f32 may take a form with a bound of its own (kernels.h); below, all are floats.
- */
-enum { MANY = 16 };
-static int is_loose(const scene *s) { return s->type != PGG_F32 && s->nq >= MANY && !strcmp(level_name, "avx512"); }
+/* The form for many queries of a cache that is not f32 may have a bound of its own (kernels.h); others are floats. */
+static int is_loose(const scene *s) { return s->type != PGG_F32 && s->job.many && !strcmp(level_name, "avx512"); }
 static double bound_of(const scene *s) {
   return is_loose(s)                                                                     ? 4e-3
          : (s->type == PGG_Q8_0 || s->type == PGG_Q4_0) && !strcmp(level_name, "avx512") ? 2e-4
                                                                                          : 1e-5;
 }
 
-/* Each query alone (or in company of itself where the number of queries chooses the form), with keys of the others
- * poisoned, must give the bits it gave in company. */
+/* Each query alone, with keys of the others poisoned, must give the bits it gave in company. */
 static void check_alone(const pgg_kernels *t, scene *s) {
-  const int64_t copies = is_loose(s) ? MANY : 1;
   const int poison = is_loose(s) ? 0x55 : 0xff; /* 0xff is NaN in every float type, 0x55 large and finite */
   const size_t o_row = (size_t)s->v_dim * sizeof(float);
   const size_t k_bytes = s->job.k_row * (size_t)s->k1, v_bytes = s->job.v_row * (size_t)s->k1;
   char *k = malloc(k_bytes), *v = malloc(v_bytes);
-  float *o = malloc((size_t)copies * o_row), top[MANY], sum[MANY];
-  int32_t first[MANY], last[MANY];
+  float *o = malloc(o_row), top, sum;
   memcpy(k, s->k.p, k_bytes), memcpy(v, s->v.p, v_bytes);
   for (int64_t i = 0; i < s->nq; i++) {
     pgg_attn one = s->job;
     int64_t hi = pgg_min_i64(s->job.last[i], s->k1);
-    for (int64_t c = 0; c < copies; c++) first[c] = s->job.first[i], last[c] = s->job.last[i];
-    one.q += i * one.q_stride, one.q_stride = 0, one.nq = copies;
-    one.first = first, one.last = last, one.o = o, one.top = top, one.sum = sum;
+    one.q += i * one.q_stride, one.q_stride = 0, one.nq = 1;
+    one.first += i, one.last += i, one.o = o, one.top = &top, one.sum = &sum;
     if (i & 1) one.k1 = pgg_max_i64(hi, s->k0 + 1); /* a step ends where the token is */
     for (int64_t j = 0; j < s->k1; j++) {
       const int seen = j >= s->job.first[i] && j < hi && j >= s->k0;
@@ -203,11 +200,9 @@ static void check_alone(const pgg_kernels *t, scene *s) {
     }
     t->attention(&one);
     memcpy(s->k.p, k, k_bytes), memcpy(s->v.p, v, v_bytes);
-    for (int64_t c = 0; c < copies; c++) {
-      same_bytes("attention alone: o", i, o + c * s->v_dim, s->job.o + i * s->v_dim, o_row);
-      same_bytes("attention alone: top", i, top + c, s->job.top + i, sizeof *top);
-      same_bytes("attention alone: sum", i, sum + c, s->job.sum + i, sizeof *sum);
-    }
+    same_bytes("attention alone: o", i, o, s->job.o + i * s->v_dim, o_row);
+    same_bytes("attention alone: top", i, &top, s->job.top + i, sizeof top);
+    same_bytes("attention alone: sum", i, &sum, s->job.sum + i, sizeof sum);
   }
   free(o), free(k), free(v);
 }

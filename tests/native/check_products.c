@@ -143,30 +143,35 @@ typedef struct bench {
 enum { Y_STRIDE = MAX_ROWS + 3 };
 static const float UNTOUCHED = -12345.0f;
 
-static void run_gemm(bench *b, int64_t rows, int64_t n) {
+/* Room for panels of both kinds. */
+static uint8_t *new_panels(const pgg_kernels *k, int type, int64_t len) {
+  const size_t many = k->panel_bytes(type, MAX_N, len), few = k->few_bytes(type, MAX_N, len);
+  return test_aligned((many > few ? many : few) + 64);
+}
+
+static void run(bench *b, int few, int64_t rows, int64_t n) {
   const int type = b->q->info.id;
-  if (b->k->panel_bytes(type, n, b->len)) {
+  if (!few) {
     const int64_t panels = (n + b->k->panel_tokens - 1) / b->k->panel_tokens, cut = panels / 2;
     b->k->pack_panels(type, b->acts.p, b->act_stride, n, b->len, cut, panels, b->panels);
     b->k->pack_panels(type, b->acts.p, b->act_stride, n, b->len, 0, cut, b->panels);
+  } else if (b->k->few_bytes(type, n, b->len)) {
+    b->k->pack_few(type, b->acts.p, b->act_stride, n, b->len, n / 2, n, b->panels);
+    b->k->pack_few(type, b->acts.p, b->act_stride, n, b->len, 0, n / 2, b->panels);
   }
   for (int i = 0; i < MAX_N * Y_STRIDE; i++) b->y[i] = UNTOUCHED;
   const pgg_gemm job = {b->w.p,   b->row_bytes, b->acts.p, b->act_stride, b->panels, b->y,
                         Y_STRIDE, rows,         n,         b->len,        b->scratch};
-  b->k->gemm[type](&job);
+  (few ? b->k->few : b->k->gemm)[type](&job);
   for (int64_t t = 0; t < MAX_N; t++)
     for (int64_t r = 0; r < Y_STRIDE; r++)
       if ((t >= n || r >= rows) && b->y[t * Y_STRIDE + r] != UNTOUCHED) {
-        FAIL("gemm rows %d n %d k %d wrote y[%d][%d]", (int)rows, (int)n, (int)b->len, (int)t, (int)r);
+        FAIL("products of rows %d n %d k %d wrote y[%d][%d]", (int)rows, (int)n, (int)b->len, (int)t, (int)r);
         return;
       }
 }
 
 static int same_bits(float a, float b) { return memcmp(&a, &b, 4) == 0; }
-
-/* What gemm must give for n tokens: gemv's bits while they are few. */
-static float (*want_of(bench *b, int n))
-    [MAX_ROWS] { return n <= b->k->gemm_same_n[b->q->info.id] ? b->gemv : b->gemm; }
 
 /* Cuts of rows and counts of tokens must give the bits of the whole. */
 static void check_cuts(bench *b) {
@@ -183,45 +188,29 @@ static void check_cuts(bench *b) {
         break;
       }
   }
-  for (int n = 1; b->k->gemv_many[type] && n <= TRUE_N; n++) {
-    const int rows = n % 3 ? MAX_ROWS : 5;
-    for (int i = 0; i < MAX_N * Y_STRIDE; i++) b->y[i] = UNTOUCHED;
-    const pgg_gemm job = {.w = b->w.p,
-                          .row_bytes = b->row_bytes,
-                          .acts = b->acts.p,
-                          .act_stride = b->act_stride,
-                          .y = b->y,
-                          .y_stride = Y_STRIDE,
-                          .rows = rows,
-                          .n = n,
-                          .k = b->len};
-    b->k->gemv_many[type](&job);
-    int bad = 0;
-    for (int t = 0; t < MAX_N; t++)
-      for (int r = 0; r < Y_STRIDE; r++)
-        bad += !same_bits(b->y[t * Y_STRIDE + r], t < n && r < rows ? b->gemv[t][r] : UNTOUCHED);
-    if (bad) FAIL("gemv_many k %d: %d values of rows %d n %d differ from gemv", (int)b->len, bad, rows, n);
-  }
-  if (!b->k->gemm[type]) return;
-  for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0] + sizeof n_of / sizeof n_of[0]; i++) {
-    const int rows = i < 7 ? rows_of[i] : 33, n = i < 7 ? 7 : n_of[i - 7];
-    int bad = 0;
-    run_gemm(b, rows, n);
-    for (int t = 0; t < n; t++)
-      for (int r = 0; r < rows; r++) bad += !same_bits(b->y[t * Y_STRIDE + r], want_of(b, n)[t % TRUE_N][r]);
-    if (bad) FAIL("gemm k %d: %d values of rows %d n %d differ from the whole", (int)b->len, bad, rows, n);
-  }
+  /* few gives the bits of gemv, gemm its own */
+  for (int few = 0; few < (b->k->few[type] ? 2 : 1); few++)
+    for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0] + sizeof n_of / sizeof n_of[0]; i++) {
+      const int rows = i < 7 ? rows_of[i] : 33, n = i < 7 ? 7 : n_of[i - 7];
+      int bad = 0;
+      run(b, few, rows, n);
+      for (int t = 0; t < n; t++)
+        for (int r = 0; r < rows; r++)
+          bad += !same_bits(b->y[t * Y_STRIDE + r], (few ? b->gemv : b->gemm)[t % TRUE_N][r]);
+      if (bad)
+        FAIL("%s k %d: %d values of rows %d n %d differ from the whole", few ? "few" : "gemm", (int)b->len, bad, rows,
+             n);
+    }
   /* second strip by itself, as another thread would get it */
   const int first = b->k->gemm_rows;
   if (first < MAX_ROWS) {
     test_guarded whole = b->w;
     int bad = 0;
     b->w.p += (size_t)first * b->row_bytes;
-    run_gemm(b, MAX_ROWS - first, TRUE_N);
+    run(b, 0, MAX_ROWS - first, TRUE_N);
     b->w = whole;
     for (int t = 0; t < TRUE_N; t++)
-      for (int r = first; r < MAX_ROWS; r++)
-        bad += !same_bits(b->y[t * Y_STRIDE + r - first], want_of(b, TRUE_N)[t][r]);
+      for (int r = first; r < MAX_ROWS; r++) bad += !same_bits(b->y[t * Y_STRIDE + r - first], b->gemm[t][r]);
     if (bad) FAIL("gemm k %d: %d values differ when rows are cut at %d", (int)b->len, bad, first);
   }
 }
@@ -230,7 +219,7 @@ static void check_cuts(bench *b) {
 static void check_loose(bench *b) {
   static const int n_of[] = {1, 2, 5, 6, 7, 13, 24, 25};
   const int type = b->q->info.id;
-  if (!b->k->gemm[type] || b->len % PGG_ACT_LEN) return;
+  if (b->len % PGG_ACT_LEN) return;
   const size_t panel = b->k->panel_bytes(type, 1, b->len), block = b->k->panel_bytes(type, 1, PGG_ACT_LEN);
   const size_t act = b->floats ? PGG_ACT_LEN * sizeof(float) : sizeof(pgg_act);
   for (size_t i = 0; i < sizeof n_of / sizeof n_of[0]; i++) {
@@ -261,8 +250,7 @@ static void compute(bench *b) {
   const int type = b->q->info.id;
   for (int t = 0; t < TRUE_N; t++)
     b->k->gemv[type](b->w.p, b->row_bytes, b->acts.p + (size_t)t * b->act_stride, b->gemv[t], MAX_ROWS, b->len);
-  if (!b->k->gemm[type]) return;
-  run_gemm(b, MAX_ROWS, MAX_N);
+  run(b, 0, MAX_ROWS, MAX_N);
   for (int t = 0; t < TRUE_N; t++) memcpy(b->gemm[t], b->y + t * Y_STRIDE, sizeof b->gemm[t]);
 }
 
@@ -306,7 +294,7 @@ static void check_values(bench *b, mode how, float (*got)[MAX_ROWS], const char 
 /* A special scale in one row, a NaN activation in one token: exactly those results stop being finite. */
 static void check_specials(bench *b) {
   static const uint16_t specials[] = {0x7e00, 0x7c00, 0xfc00};
-  const int type = b->q->info.id, row = 40, token = 5, gemm = b->k->gemm[type] != NULL;
+  const int type = b->q->info.id, row = 40, token = 5;
   static float before_v[TRUE_N][MAX_ROWS], before_m[TRUE_N][MAX_ROWS];
   memcpy(before_v, b->gemv, sizeof before_v), memcpy(before_m, b->gemm, sizeof before_m);
   for (int s = 0; s < 4; s++) {
@@ -329,7 +317,7 @@ static void check_specials(bench *b) {
         const int hit = s == 3 ? t == token : r == row;
         if (hit ? isfinite(b->gemv[t][r]) : !same_bits(b->gemv[t][r], before_v[t][r]))
           FAIL("gemv k %d special %d: token %d row %d is %g", (int)b->len, s, t, r, (double)b->gemv[t][r]);
-        if (gemm && (hit ? isfinite(b->gemm[t][r]) : !same_bits(b->gemm[t][r], before_m[t][r])))
+        if (hit ? isfinite(b->gemm[t][r]) : !same_bits(b->gemm[t][r], before_m[t][r]))
           FAIL("gemm k %d special %d: token %d row %d is %g", (int)b->len, s, t, r, (double)b->gemm[t][r]);
       }
     memcpy(at, saved, (size_t)b->q->info.bytes);
@@ -356,7 +344,7 @@ static void check_type(const pgg_kernels *k, int type) {
     b->act_stride = b->floats ? (size_t)(b->len * 4 + 63) / 64 * 64 : (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
     b->w = test_guard(b->row_bytes * MAX_ROWS);
     b->acts = test_guard(b->act_stride * MAX_N);
-    b->panels = test_aligned(k->panel_bytes(type, MAX_N, b->len) + 64);
+    b->panels = new_panels(k, type, b->len);
     b->scratch = test_aligned(k->gemm_scratch(type, b->len) + 64);
     b->y = malloc(sizeof(float) * MAX_N * Y_STRIDE);
     for (mode how = EXACT; how <= HOSTILE; how++) {
@@ -371,7 +359,7 @@ static void check_type(const pgg_kernels *k, int type) {
         compute(b);
         const mode near = how == EXACT && !chosen ? RANDOM : how; /* scales that are no powers of two round */
         check_values(b, near, b->gemv, "gemv");
-        if (k->gemm[type]) check_values(b, near, b->gemm, "gemm");
+        check_values(b, near, b->gemm, "gemm");
         if (how != HOSTILE) check_cuts(b), check_loose(b);
         if (how == RANDOM) check_specials(b);
       }
@@ -385,7 +373,6 @@ static void check_type(const pgg_kernels *k, int type) {
 /* What newer CPUs add to a level gives the bits of the level, for one token, a few and many: codes are integers. The
  * random rows name every row of every grid. */
 static void check_extra(const char *isa) {
-  static const int n_of[] = {5, 48};
   const pgg_kernels *const tables[2] = {pgg_kernels_bare(isa), pgg_kernels_level(isa)};
   uint64_t seed = 77;
   bench *b = calloc(1, sizeof *b);
@@ -399,19 +386,19 @@ static void check_extra(const char *isa) {
     b->act_stride = (size_t)pgg_act_blocks(b->len) * sizeof(pgg_act);
     b->w = test_guard(b->row_bytes * MAX_ROWS);
     b->acts = test_guard(b->act_stride * MAX_N);
-    b->panels = test_aligned(tables[0]->panel_bytes(type, MAX_N, b->len) + 64);
+    b->panels = new_panels(tables[0], type, b->len);
     b->scratch = test_aligned(tables[0]->gemm_scratch(type, b->len) + 64);
     make_weights(b->q, b->w.p, MAX_ROWS, b->len, RANDOM, -1, &seed);
     make_acts(0, b->acts.p, b->act_stride, MAX_N, b->len, RANDOM, &seed);
     for (int which = 0; which < 2; which++)
       tables[which]->gemv[type](b->w.p, b->row_bytes, b->acts.p, b->gemv[which], MAX_ROWS, b->len);
     if (memcmp(b->gemv[0], b->gemv[1], sizeof b->gemv[0])) FAIL("gemv: bits differ from the bare level's");
-    for (int i = 0; i < 2; i++) {
-      b->k = tables[0], run_gemm(b, MAX_ROWS, n_of[i]);
+    for (int few = 0; few < 2; few++) {
+      b->k = tables[0], run(b, few, MAX_ROWS, 48);
       memcpy(first, b->y, sizeof(float) * MAX_N * Y_STRIDE);
-      b->k = tables[1], run_gemm(b, MAX_ROWS, n_of[i]);
+      b->k = tables[1], run(b, few, MAX_ROWS, 48);
       if (memcmp(first, b->y, sizeof(float) * MAX_N * Y_STRIDE))
-        FAIL("gemm n %d: bits differ from the bare level's", n_of[i]);
+        FAIL("%s: bits differ from the bare level's", few ? "few" : "gemm");
     }
     test_unguard(b->w), test_unguard(b->acts);
     test_aligned_free(b->panels), test_aligned_free(b->scratch);

@@ -15,6 +15,7 @@ static int run(pgg_plan *plan, pgg_memory *memory, const int32_t *ids, int64_t p
                            .n_part = 1,
                            .n = n,
                            .wanted = 1,
+                           .decode = n < 64,
                            .ids = ids,
                            .out = out,
                            .n_threads = threads,

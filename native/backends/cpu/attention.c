@@ -1,6 +1,7 @@
 /* The attention op: store the step's keys and values, attend in work items (sequence, KV head, block of tokens, span of
- * keys), merge the spans. How a sequence is cut depends on its own tokens alone, never on the threads or on the other
- * sequences, and spans are merged in order: bits depend on neither. */
+ * keys), merge the spans. A row has the same bits in whatever step its kind is fed: prompt rows see their keys in one
+ * span, decode rows in spans of SPAN_KEYS that begin at multiples of it, blocks of keys begin at multiples of
+ * PGG_ATTN_BLOCK, the kernel's form follows from the kind and the op, and spans are merged in order. */
 #include <math.h>
 #include <string.h>
 
@@ -15,23 +16,24 @@ enum { STORE, ATTEND, MERGE, DONE };
 #define BLOCK_ROWS 64
 #define BLOCK_ROWS_MOST 256
 #define BLOCK_ITEMS 64 /* items a part should make before they grow */
-#define SPAN_ROWS 256  /* with more queries than this there are items enough without cutting the keys */
-#define SPAN_KEYS 512  /* keys of a span at least */
-#define MAX_SPANS 32
+#define SPAN_ROWS 256  /* with more queries than this there are items enough without taking spans apart */
+#define SPAN_KEYS 512  /* of a decode row's span */
+#define MANY_HEADS 16  /* heads of a group for which a decode row takes the form for many queries */
 
 /* How a sequence's part of a step is cut. */
 typedef struct cut {
   const pgg_part *part;
   int64_t group, k_dim, v_dim, n_head_kv;
-  int64_t tokens, blocks; /* of a block, of the part */
-  int64_t keys, span, spans;
-  int64_t items;        /* of the part: spans apart, or together where shared room is short */
-  int64_t each, floats; /* of partial results: of an item's span, of the whole part */
+  int64_t tokens, blocks;          /* of a block, of the part */
+  int64_t keys, span, from, spans; /* spans from `from` on: those that any of its tokens sees */
+  int64_t items;                   /* of the part: spans apart, or together where shared room is short */
+  int64_t each, floats;            /* of partial results: of an item's span, of the whole part */
 } cut;
 
 /* Tokens of an item of a part of n tokens; does not shrink with n. */
-static int64_t block_tokens(const pgg_op *op, int64_t n) {
-  const int64_t wanted = pgg_min_i64(n * PGG_INT(op, attention, n_head) / BLOCK_ITEMS, BLOCK_ROWS_MOST);
+static int64_t block_tokens(const pgg_op *op, int64_t n, bool decode) {
+  const int64_t most = decode ? BLOCK_ROWS : BLOCK_ROWS_MOST;
+  const int64_t wanted = pgg_min_i64(n * PGG_INT(op, attention, n_head) / BLOCK_ITEMS, most);
   return pgg_min_i64(n, pgg_max_i64(1, pgg_max_i64(wanted, BLOCK_ROWS) /
                                            (PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv))));
 }
@@ -39,22 +41,36 @@ static int64_t block_tokens(const pgg_op *op, int64_t n) {
 /* Partial results of an item: o (rows, v_dim), top (rows), sum (rows). */
 static int64_t partial_floats(int64_t rows, int64_t v_dim) { return (rows * (v_dim + 2) + 15) / 16 * 16; }
 
-static cut cut_of(const pgg_part *part, const pgg_plan_op_rec *rec) {
+/* Keys the token at pos may see. */
+static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *first, int32_t *last) {
+  const int64_t window = PGG_INT(op, attention, window);
+  int64_t begin = 0, end = keys;
+  if (PGG_INT(op, attention, causal)) {
+    end = pos + 1;
+    if (window) begin = pgg_max_i64(0, pos + 1 - window);
+  } else if (window) {
+    begin = pgg_max_i64(0, pos - window / 2);
+    end = pgg_min_i64(keys, pos + window / 2 + 1);
+  }
+  *first = (int32_t)begin;
+  *last = (int32_t)end;
+}
+
+static cut cut_of(const pgg_part *part, const pgg_plan_op_rec *rec, bool decode) {
   const pgg_op *op = &rec->op;
+  int32_t first, last;
   cut c = {.part = part,
            .group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv),
            .k_dim = PGG_INT(op, attention, k_dim),
            .v_dim = PGG_INT(op, attention, v_dim),
            .n_head_kv = PGG_INT(op, attention, n_head_kv)};
-  c.tokens = block_tokens(op, part->n);
+  c.tokens = block_tokens(op, part->n, decode);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
   c.keys = rec->crosses ? part->memory->n_source : part->n_past + part->n;
-  c.span = c.keys;
-  if (part->n == 1 || part->n * PGG_INT(op, attention, n_head) <= SPAN_ROWS) {
-    c.span = ((c.keys + MAX_SPANS - 1) / MAX_SPANS + 255) / 256 * 256;
-    c.span = pgg_max_i64(c.span, SPAN_KEYS);
-  }
-  c.spans = (c.keys + c.span - 1) / c.span;
+  c.span = decode ? SPAN_KEYS : pgg_max_i64(1, c.keys);
+  limits_of(op, part->n_past, c.keys, &first, &last);
+  c.from = first / c.span;
+  c.spans = (c.keys + c.span - 1) / c.span - c.from;
   c.each = partial_floats(c.tokens * c.group, c.v_dim);
   c.items = c.n_head_kv * c.blocks * c.spans;
   c.floats = c.spans > 1 ? c.items * c.each : 0;
@@ -63,21 +79,25 @@ static cut cut_of(const pgg_part *part, const pgg_plan_op_rec *rec) {
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
-static int64_t most_spans(const pgg_plan *plan) {
-  const int64_t source = pgg_plan_reads_source(plan) ? plan->limits.n_batch : 0;
-  return pgg_min_i64(MAX_SPANS, (pgg_max_i64(plan->limits.n_ctx, source) + SPAN_KEYS - 1) / SPAN_KEYS);
+static int64_t most_spans(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t source = pgg_plan_reads_source(plan) ? plan->limits.n_batch : 0,
+                window = PGG_INT(op, attention, window);
+  const int64_t all = (pgg_max_i64(plan->limits.n_ctx, source) + SPAN_KEYS - 1) / SPAN_KEYS;
+  return window ? pgg_min_i64(all, (window + plan->limits.n_batch) / SPAN_KEYS + 2) : all;
 }
 
-/* Most tokens of a part whose keys are cut. */
+/* Tokens of a part whose spans are surely taken apart. */
 static int64_t span_tokens(const pgg_plan *plan, const pgg_op *op) {
   return pgg_min_i64(plan->limits.n_batch, pgg_max_i64(1, SPAN_ROWS / PGG_INT(op, attention, n_head)));
 }
 
-/* Room for one sequence's spans, as many tokens as are ever cut into them. */
+/* Room for one sequence's spans. */
 static size_t shared_partials(const pgg_plan *plan, const pgg_op *op) {
-  const int64_t group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv), spans = most_spans(plan);
+  const int64_t group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv),
+                spans = most_spans(plan, op);
   if (spans < 2) return 0;
-  const int64_t tokens = span_tokens(plan, op), each = block_tokens(op, tokens), blocks = (tokens + each - 1) / each;
+  const int64_t tokens = span_tokens(plan, op), each = block_tokens(op, tokens, true),
+                blocks = (tokens + each - 1) / each;
   return (size_t)(PGG_INT(op, attention, n_head_kv) * blocks * spans *
                   partial_floats(each * group, PGG_INT(op, attention, v_dim))) *
          sizeof(float);
@@ -112,7 +132,7 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
 
 /* The spans of one item. */
 static size_t own_partials(const pgg_plan *plan, const pgg_op *op) {
-  const int64_t spans = most_spans(plan), tokens = block_tokens(op, span_tokens(plan, op));
+  const int64_t spans = most_spans(plan, op), tokens = block_tokens(op, plan->limits.n_batch, true);
   if (spans < 2 || plan->limits.n_batch < 2) return 0;
   return (size_t)(spans * partial_floats(tokens * (PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv)),
                                          PGG_INT(op, attention, v_dim))) *
@@ -120,8 +140,8 @@ static size_t own_partials(const pgg_plan *plan, const pgg_op *op) {
 }
 
 static size_t own_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const int64_t rows =
-      PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv) * block_tokens(op, plan->limits.n_batch);
+  const int64_t rows = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv) *
+                       block_tokens(op, plan->limits.n_batch, false);
   item_memory memory;
   char none[1];
   size_t bytes = item_layout(none, rows, PGG_INT(op, attention, k_dim), PGG_INT(op, attention, v_dim), &memory);
@@ -131,27 +151,27 @@ static size_t own_scratch(const pgg_plan *plan, const pgg_op *op, const pgg_kern
                       : 0);
 }
 
-/* Where the spans of all sequences do not fit the shared room, each item does its spans one after another and merges
+/* Where the spans of all rows do not fit the shared room, each item does its spans one after another and merges
  * them itself: the same numbers in the same order. */
 typedef enum how { ONE_SPAN, TOGETHER, BY_ITEM } how;
 
 static how how_of(const pgg_run *run, const pgg_plan_op_rec *rec) {
   int64_t floats = 0;
-  for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], rec).floats;
+  for (int i = 0; i < run->n_part; i++) floats += cut_of(&run->parts[i], rec, run->decode).floats;
   if (!floats) return ONE_SPAN;
-  if (run->n_part == 1) return TOGETHER; /* the room was made for it */
   return (size_t)floats * sizeof(float) <= shared_partials(run->plan, &rec->op) ? TOGETHER : BY_ITEM;
 }
 
 /* A walk over the parts: what lies before the one it stands at. */
 typedef struct walk {
   cut c;
+  bool decode;
   int64_t items, floats;
   how way;
 } walk;
 
 static walk walk_begin(const pgg_run *run, const pgg_plan_op_rec *rec, how way) {
-  walk w = {.c = cut_of(run->parts, rec), .way = way};
+  walk w = {.c = cut_of(run->parts, rec, run->decode), .decode = run->decode, .way = way};
   if (way == BY_ITEM) w.c.items /= w.c.spans;
   return w;
 }
@@ -159,7 +179,7 @@ static walk walk_begin(const pgg_run *run, const pgg_plan_op_rec *rec, how way) 
 static void walk_on(walk *w, const pgg_plan_op_rec *rec) {
   w->items += w->c.items;
   w->floats += w->c.floats;
-  w->c = cut_of(w->c.part + 1, rec);
+  w->c = cut_of(w->c.part + 1, rec, w->decode);
   if (w->way == BY_ITEM) w->c.items /= w->c.spans;
 }
 
@@ -218,21 +238,6 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
   }
 }
 
-/* Keys the token at pos may see. */
-static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *first, int32_t *last) {
-  const int64_t window = PGG_INT(op, attention, window);
-  int64_t begin = 0, end = keys;
-  if (PGG_INT(op, attention, causal)) {
-    end = pos + 1;
-    if (window) begin = pgg_max_i64(0, pos + 1 - window);
-  } else if (window) {
-    begin = pgg_max_i64(0, pos - window / 2);
-    end = pgg_min_i64(keys, pos + window / 2 + 1);
-  }
-  *first = (int32_t)begin;
-  *last = (int32_t)end;
-}
-
 /* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
@@ -262,7 +267,7 @@ static const float *sink_of(const pgg_run *run, const pgg_op *op, const cut *c, 
 /* One query's spans, in order: row i of rows. */
 static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, const float *sink, float *y) {
   float top = 0, sum = 0;
-  bool any = false;
+  bool any = false, begun = false;
   for (int64_t s = 0; s < c->spans; s++) {
     const float *o = partials + s * c->each, *tops = o + rows * c->v_dim, *sums = tops + rows;
     if (sums[i] == 0) continue;
@@ -275,7 +280,11 @@ static void merge(const cut *c, const float *partials, int64_t i, int64_t rows, 
     if (sums[i] == 0) continue;
     const float weight = expf(tops[i] - top);
     sum += weight * sums[i];
-    for (int64_t d = 0; d < c->v_dim; d++) y[d] += weight * o[i * c->v_dim + d];
+    if (begun)
+      for (int64_t d = 0; d < c->v_dim; d++) y[d] += weight * o[i * c->v_dim + d];
+    else /* a single span is as if nothing were merged, down to the sign of zeros */
+      for (int64_t d = 0; d < c->v_dim; d++) y[d] = weight * o[i * c->v_dim + d];
+    begun = true;
   }
   const float scale = pgg_attn_share(top, sum, sink);
   for (int64_t d = 0; d < c->v_dim; d++) y[d] *= scale;
@@ -315,9 +324,11 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
       mem.last[t * c->group + g] = last;
     }
   }
+  low = low / PGG_ATTN_BLOCK * PGG_ATTN_BLOCK;
   pgg_attn job = {.q = gather(run, op, c, h, part->first + b0, tokens, mem.q),
                   .q_stride = c->k_dim,
                   .nq = rows,
+                  .many = !run->decode || c->group >= MANY_HEADS,
                   .spans = spans_of(part, run->plan, rec),
                   .span = PGG_SPAN,
                   .n_span = part->memory->groups[run->plan->states[rec->state].group].n_span,
@@ -340,13 +351,13 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   float *partials = NULL;
   if (c->spans > 1) partials = w->way == TOGETHER ? partials_of(run, w, h, block) : (float *)(void *)mine;
   for (int64_t s = s0; s < s1; s++) {
-    job.k0 = pgg_max_i64(low, s * c->span);
-    job.k1 = pgg_min_i64(high, (s + 1) * c->span);
+    job.k0 = pgg_max_i64(low, (c->from + s) * c->span);
+    job.k1 = pgg_min_i64(high, (c->from + s + 1) * c->span);
     if (partials) {
       job.o = partials + s * c->each;
       job.top = job.o + rows * c->v_dim;
       job.sum = job.top + rows;
-      if (job.k0 >= job.k1) { /* a window that ends before this span */
+      if (job.k0 >= job.k1) { /* nothing in it is seen by these tokens */
         for (int64_t i = 0; i < rows; i++) job.sum[i] = 0;
         continue;
       }

@@ -23,6 +23,7 @@ typedef struct pgg_cpu_product {
   const void *w; /* (m, k) */
   size_t row_bytes;
   int64_t m, n, k;
+  bool decode;      /* the kind of the rows, which chooses the kernels; their number never does */
   const void *acts; /* (n) prepared rows, act_stride bytes apart */
   size_t act_stride;
   void *panels; /* where packed panels are kept, or NULL */
@@ -34,10 +35,7 @@ typedef struct pgg_cpu_product {
 
 bool pgg_cpu_takes_blocks(int type);            /* activations are pgg_act rows, not floats */
 size_t pgg_cpu_act_stride(int type, int64_t k); /* bytes of a prepared row, a multiple of 64 */
-bool pgg_cpu_uses_gemm(const pgg_kernels *kernels, int type, int64_t n);
-bool pgg_cpu_uses_loose_panels(const pgg_kernels *kernels, int type, int64_t n);
-size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k); /* 0: none */
-size_t pgg_cpu_gemm_scratch(const pgg_kernels *kernels, int type, int64_t k);
+size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k, bool decode); /* 0: none */
 void pgg_cpu_pack(const pgg_cpu_product *job, int ith, int nth);
 void pgg_cpu_multiply_rows(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1); /* r0: of a strip */
 void pgg_cpu_multiply(const pgg_cpu_product *job, void *scratch, int ith, int nth);

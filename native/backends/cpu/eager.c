@@ -82,8 +82,8 @@ pgg_status pgg_matmul(int type, const void *w, const float *x, float *y, int64_t
   if (n_threads <= 0) n_threads = pgg_threads_default();
   if ((double)m * (double)n * (double)k < SMALL_MACS) n_threads = 1;
   acts = pgg_align_up(acts, PGG_ALIGN);
-  size_t panels = pgg_align_up(pgg_cpu_panel_bytes(kernels, type, n, k), PGG_ALIGN);
-  job.thread_bytes = pgg_align_up(pgg_cpu_gemm_scratch(kernels, type, k), 4096);
+  size_t panels = pgg_align_up(pgg_cpu_panel_bytes(kernels, type, n, k, job.product.decode), PGG_ALIGN);
+  job.thread_bytes = pgg_align_up(kernels->gemm_scratch(type, k), 4096);
   if (!pgg_mul_size(n_threads, (int64_t)job.thread_bytes, &threads) || threads > SIZE_MAX / 8)
     return pgg_fail(PGG_EINVAL, "matmul: %d threads need more scratch than memory can be", n_threads);
   const size_t bytes = acts + panels + threads;

@@ -3,8 +3,9 @@
  * Pairs (token, chosen expert) are sorted by expert, so that an expert's weights are read once for all its tokens. Work
  * lies in one flat queue: a strip of an expert's hidden values for a stretch of its tokens (gate, up, activation and
  * the preparation for down in one go), then a strip of results through all experts. A sum over experts runs in the
- * order of their ids inside one strip, so neither threads nor cuts touch it. One token takes finer pieces of the first
- * kind. */
+ * order of their ids inside one strip, so neither threads nor cuts touch it. The kind of the rows says how they are
+ * multiplied, however many of them an expert has: prompt rows by panels, decode rows one by one. One decode row takes
+ * finer pieces of the first kind. */
 #include "backends/cpu/experts.h"
 
 #include <string.h>
@@ -27,7 +28,8 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
       if (!pgg_experts_encodes(run->plan, o)) return PGG_SHARE_SKIP;
       return pgg_cpu_by_rows(run, src, run->plan->nodes[src].cols);
     case PACK: {
-      const pgg_experts x = pgg_experts_of(run->plan, o, pgg_cpu_scratch_of(run)->kernels, pgg_run_rows(run, src));
+      const pgg_experts x =
+          pgg_experts_of(run->plan, o, pgg_cpu_scratch_of(run)->kernels, pgg_run_rows(run, src), run->decode);
       return x.side[0].panel || x.side[1].panel ? PGG_SHARE_ANY : PGG_SHARE_SKIP;
     }
     case HIDDEN:
@@ -67,7 +69,7 @@ static void put_in_order(const pgg_experts *x, const pgg_experts_sorted *s) {
 static void sort(const pgg_experts *x, const pgg_experts_sorted *s, const float *routing, int64_t stride) {
   atomic_store_explicit(&s->queue->hidden, 0, memory_order_relaxed);
   atomic_store_explicit(&s->queue->sum, 0, memory_order_relaxed);
-  for (int64_t i = 0; x->n == 1 && i < x->n_used * x->strips; i++)
+  for (int64_t i = 0; x->single && i < x->n_used * x->strips; i++)
     atomic_store_explicit(&s->ready[i], 0, memory_order_relaxed);
   memset(s->start, 0, (size_t)(x->n_expert + 1) * sizeof *s->start);
   for (int64_t t = 0; t < x->n; t++)
@@ -90,10 +92,6 @@ static void sort(const pgg_experts *x, const pgg_experts_sorted *s, const float 
 
 /* ---- products of one expert -------------------------------------------------------------------------------- */
 
-static bool by_panels(const pgg_experts *x, const pgg_experts_side *side, int64_t n) {
-  return side->panel && pgg_cpu_uses_loose_panels(x->kernels, side->w->type, n);
-}
-
 static const char *row_of(const pgg_experts_side *side, int64_t e, int64_t r) {
   return (const char *)side->w->data + (size_t)(e * side->rows + r) * side->w->row_bytes;
 }
@@ -103,9 +101,9 @@ static const char *row_of(const pgg_experts_side *side, int64_t e, int64_t r) {
 static void multiply(const pgg_experts *x, const pgg_experts_sorted *s, const pgg_experts_side *side, int64_t e,
                      int64_t r, int64_t rows, int64_t first, int64_t n, const int32_t *index, float *y,
                      int64_t y_stride, void *scratch) {
-  const int64_t k = side->w->cols, all = s->start[e + 1] - s->start[e];
+  const int64_t k = side->w->cols;
   const char *w = row_of(side, e, r);
-  if (by_panels(x, side, all)) {
+  if (side->panel) {
     const pgg_gemm gemm = {.w = w,
                            .row_bytes = side->w->row_bytes,
                            .panels = side->panels + (size_t)(s->panel[e] + first / x->tokens) * side->panel,
@@ -145,7 +143,7 @@ static void pack(const pgg_experts *x, const pgg_experts_sorted *s, char *own, i
     const int64_t n = pgg_min_i64(x->tokens, all - first);
     for (int i = 0; i < 2; i++) {
       const pgg_experts_side *side = &x->side[i];
-      if (!by_panels(x, side, all) || (i == 1 && x->shared)) continue;
+      if (!side->panel || (i == 1 && x->shared)) continue;
       for (int64_t t = 0; t < n; t++)
         memcpy(own + (size_t)t * side->stride, side->acts + (size_t)s->token[s->start[e] + first + t] * side->stride,
                side->stride);
@@ -163,7 +161,7 @@ static void hand_over(const pgg_experts *x, const pgg_experts_sorted *s, int64_t
   const pgg_experts_side *down = &x->side[2];
   const bool blocks = pgg_cpu_takes_blocks(down->w->type);
   const int64_t pair = s->start[e] + first;
-  if (!by_panels(x, down, s->start[e + 1] - s->start[e])) {
+  if (!down->panel) {
     for (int64_t t = 0; t < n; t++) {
       char *row = down->acts + (size_t)(pair + t) * down->stride;
       if (blocks)
@@ -244,7 +242,7 @@ static void hidden_of_one(const pgg_experts *x, const pgg_experts_sorted *s, int
 }
 
 static void hidden(const pgg_experts *x, const pgg_experts_sorted *s, char *own, int nth) {
-  if (x->n == 1) {
+  if (x->single) {
     hidden_of_one(x, s, nth);
     return;
   }
@@ -300,7 +298,7 @@ static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   char *acts = scratch->base + scratch->expert_acts;
   float *rows = pgg_run_data(run, src);
   const int64_t stride = pgg_run_stride(run, src);
-  pgg_experts x = pgg_experts_of(plan, &rec->op, scratch->kernels, pgg_run_rows(run, src));
+  pgg_experts x = pgg_experts_of(plan, &rec->op, scratch->kernels, pgg_run_rows(run, src), run->decode);
   const pgg_experts_sorted sorted = pgg_experts_place(&x, scratch->base + scratch->experts, NULL);
   for (int i = 0; i < 2; i++) x.side[i].acts = pgg_cpu_takes_blocks(x.side[i].w->type) ? acts : (char *)rows;
   switch (stage) {

@@ -13,7 +13,7 @@ typedef struct pgg_experts_side {
   char *acts;          /* prepared rows: of tokens for gate and up, of pairs for down */
   size_t stride;       /* bytes from one to the next */
   char *panels;        /* of every expert, one after another */
-  size_t panel;        /* bytes of one; 0: this many tokens never use panels */
+  size_t panel;        /* bytes of one; 0: decode rows, which use none */
 } pgg_experts_side;
 
 typedef struct pgg_experts {
@@ -27,6 +27,7 @@ typedef struct pgg_experts {
   int64_t unit;                             /* results are cut at multiples of this */
   int64_t row_stride;                       /* floats of a row of hidden values */
   int act;                                  /* pgg_activation */
+  bool single;                              /* one decode row */
   bool shared;                              /* up multiplies with gate's panels */
   size_t panel_strip;                       /* bytes of one strip in a panel for down */
   size_t own_gemm;                          /* offset of the kernels' scratch in that of a thread */
@@ -53,8 +54,8 @@ typedef struct pgg_experts_sorted {
   float *row;             /* one token: (n_used, row_stride) hidden values */
 } pgg_experts_sorted;
 
-/* The numbers for n rows; acts and panels are not placed yet. */
-pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n);
+/* The numbers for n rows of a kind; acts and panels are not placed yet. */
+pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n, bool decode);
 /* Places acts of down, panels and the sorted lists from base on (PGG_ALIGN); NULL: only *bytes, where wanted. */
 pgg_experts_sorted pgg_experts_place(pgg_experts *x, char *base, size_t *bytes);
 

@@ -12,13 +12,14 @@ bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op) {
          pgg_cpu_takes_blocks(plan->weights[PGG_WEIGHT(op, experts, up)].type);
 }
 
-pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n) {
+pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n, bool decode) {
   pgg_experts x = {
       .kernels = kernels, .n = n, .n_expert = PGG_INT(op, experts, n_expert), .act = (int)PGG_INT(op, experts, act)};
   const int biases[3] = {PGG_WEIGHT(op, experts, gate_bias), PGG_WEIGHT(op, experts, up_bias),
                          PGG_WEIGHT(op, experts, down_bias)};
   x.n_used = plan->nodes[PGG_SRC(op, experts, routing)].cols / 2;
   x.pairs = n * x.n_used;
+  x.single = decode && n == 1;
   x.tokens = kernels->panel_tokens > 0 ? kernels->panel_tokens : 1;
   x.chunk = CHUNK_PANELS * x.tokens;
   for (int i = 0; i < 3; i++) {
@@ -27,8 +28,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
     side->rows = side->w->rows / x.n_expert;
     side->bias = pgg_plan_vec(plan, biases[i]);
     side->stride = pgg_cpu_act_stride(side->w->type, side->w->cols);
-    if (n > 1 && pgg_cpu_uses_loose_panels(kernels, side->w->type, n))
-      side->panel = kernels->panel_bytes(side->w->type, 1, side->w->cols);
+    if (!decode) side->panel = kernels->panel_bytes(side->w->type, 1, side->w->cols);
   }
   x.n_ff = x.side[0].rows;
   x.n_out = x.side[2].rows;
@@ -49,7 +49,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
 static int64_t most_panels(const pgg_experts *x) { return x->pairs / x->tokens + pgg_min_i64(x->n_expert, x->pairs); }
 
 pgg_status pgg_experts_judge(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
+  const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch, false);
   double bytes = (double)x.pairs * ((double)x.side[2].stride + 64) + (double)x.n_used * (double)x.row_stride * 8;
   for (int i = 0; i < 3; i++) bytes += (double)most_panels(&x) * (double)x.side[i].panel;
   if (bytes < MOST_BYTES && x.pairs < INT32_MAX) return PGG_OK;
@@ -89,23 +89,17 @@ pgg_experts_sorted pgg_experts_place(pgg_experts *x, char *base, size_t *bytes) 
 }
 
 static size_t shared_bytes(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
+  pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch, false); /* panels are what takes more */
   size_t bytes;
   pgg_experts_place(&x, NULL, &bytes);
-  if (plan->limits.n_batch > 1) { /* one row may need more lists and no panels */
-    size_t one;
-    x = pgg_experts_of(plan, op, kernels, 1);
-    pgg_experts_place(&x, NULL, &one);
-    if (one > bytes) bytes = one;
-  }
   return bytes;
 }
 
 static size_t own_bytes(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels) {
-  const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch);
+  const pgg_experts x = pgg_experts_of(plan, op, kernels, plan->limits.n_batch, false);
   size_t gemm = 0;
   for (int i = 0; i < 3; i++) {
-    const size_t need = pgg_cpu_gemm_scratch(kernels, x.side[i].w->type, x.side[i].w->cols);
+    const size_t need = kernels->gemm_scratch(x.side[i].w->type, x.side[i].w->cols);
     if (need > gemm) gemm = need;
   }
   return x.own_gemm + gemm;

@@ -33,6 +33,7 @@ static pgg_cpu_product product_of(const pgg_run *run, int op) {
                          .m = w->rows,
                          .n = pgg_run_rows(run, src),
                          .k = w->cols,
+                         .decode = run->decode,
                          .y = pgg_run_data(run, rec->node),
                          .y_stride = pgg_run_stride(run, rec->node),
                          .bias = pgg_plan_vec(plan, PGG_WEIGHT(&rec->op, matmul, bias)),
@@ -44,7 +45,8 @@ static pgg_cpu_product product_of(const pgg_run *run, int op) {
     job.acts = pgg_run_data(run, src);
     job.act_stride = (size_t)pgg_run_stride(run, src) * sizeof(float);
   }
-  if (pgg_cpu_panel_bytes(job.kernels, job.type, job.n, job.k)) job.panels = scratch->base + scratch->panels;
+  if (pgg_cpu_panel_bytes(job.kernels, job.type, job.n, job.k, job.decode))
+    job.panels = scratch->base + scratch->panels;
   return job;
 }
 
@@ -62,7 +64,7 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
       return own_acts(run, op) ? PGG_SHARE_EACH : pgg_cpu_by_rows(run, src, w->cols);
     case PACK:
       if (mine->panels_there ||
-          !pgg_cpu_panel_bytes(pgg_cpu_scratch_of(run)->kernels, w->type, pgg_run_rows(run, src), w->cols))
+          !pgg_cpu_panel_bytes(pgg_cpu_scratch_of(run)->kernels, w->type, pgg_run_rows(run, src), w->cols, run->decode))
         return PGG_SHARE_SKIP;
       return PGG_SHARE_FENCED;
     case MULTIPLY:
@@ -125,8 +127,9 @@ static void scratch(const pgg_segment *segment, int op, const pgg_kernels *kerne
     pgg_cpu_need(&needs->acts[notes->ops[op].acts_slot], (size_t)n * row);
     pgg_cpu_need(&needs->own_acts, (size_t)pgg_min_i64(n, PGG_CPU_EACH / w->cols) * row);
   }
-  pgg_cpu_need(&needs->panels, pgg_cpu_panel_bytes(kernels, w->type, n, w->cols));
-  pgg_cpu_need(&needs->own, pgg_cpu_gemm_scratch(kernels, w->type, w->cols));
+  for (int decode = 0; decode < 2; decode++)
+    pgg_cpu_need(&needs->panels, pgg_cpu_panel_bytes(kernels, w->type, n, w->cols, decode));
+  pgg_cpu_need(&needs->own, kernels->gemm_scratch(w->type, w->cols));
 }
 
 const pgg_cpu_kind pgg_cpu_kind_matmul = {.share = share,

@@ -15,81 +15,71 @@ size_t pgg_cpu_act_stride(int type, int64_t k) {
   return pgg_align_up((size_t)k * sizeof(float), PGG_ALIGN);
 }
 
-bool pgg_cpu_uses_gemm(const pgg_kernels *kernels, int type, int64_t n) {
-  return kernels->gemm[type] && n >= kernels->gemm_min_n[type];
+/* How rows of a kind are multiplied: tiles and one row at a time take any number of them. */
+typedef enum form { TILES, FEW, SINGLY } form;
+
+static form form_of(const pgg_kernels *kernels, int type, int64_t n, bool decode) {
+  if (!decode) return TILES;
+  return n > 1 && kernels->few[type] ? FEW : SINGLY;
 }
 
-bool pgg_cpu_uses_loose_panels(const pgg_kernels *kernels, int type, int64_t n) {
-  return kernels->gemm[type] && kernels->pack_panel && n >= kernels->panel_min_n[type];
-}
-
-size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k) {
-  if (!pgg_cpu_uses_gemm(kernels, type, n) || !kernels->panel_bytes) return 0;
-  return kernels->panel_bytes(type, n, k);
-}
-
-size_t pgg_cpu_gemm_scratch(const pgg_kernels *kernels, int type, int64_t k) {
-  return kernels->gemm[type] && kernels->gemm_scratch ? kernels->gemm_scratch(type, k) : 0;
+size_t pgg_cpu_panel_bytes(const pgg_kernels *kernels, int type, int64_t n, int64_t k, bool decode) {
+  switch (form_of(kernels, type, n, decode)) {
+    case TILES: return kernels->panel_bytes(type, n, k);
+    case FEW: return kernels->few_bytes(type, n, k);
+    default: return 0;
+  }
 }
 
 void pgg_cpu_pack(const pgg_cpu_product *job, int ith, int nth) {
   const pgg_kernels *kernels = job->kernels;
-  int64_t panels = (job->n + kernels->panel_tokens - 1) / kernels->panel_tokens, p0, p1;
-  pgg_team_range(panels, 1, ith, nth, &p0, &p1);
-  if (p0 < p1) kernels->pack_panels(job->type, job->acts, job->act_stride, job->n, job->k, p0, p1, job->panels);
+  const int64_t each = job->decode ? 1 : kernels->panel_tokens;
+  int64_t p0, p1;
+  pgg_team_range((job->n + each - 1) / each, 1, ith, nth, &p0, &p1);
+  if (p0 >= p1) return;
+  if (job->decode)
+    kernels->pack_few(job->type, job->acts, job->act_stride, job->n, job->k, p0, p1, job->panels);
+  else
+    kernels->pack_panels(job->type, job->acts, job->act_stride, job->n, job->k, p0, p1, job->panels);
 }
 
 static void by_gemv(const pgg_cpu_product *job, int64_t r0, int64_t r1) {
-  const pgg_gemv_fn gemv = job->kernels->gemv[job->type];
-  const pgg_gemm_fn many = job->kernels->gemv_many[job->type];
-  const char *w = job->w, *acts = job->acts;
+  for (int64_t t = 0; t < job->n; t++)
+    job->kernels->gemv[job->type]((const char *)job->w + (size_t)r0 * job->row_bytes, job->row_bytes,
+                                  (const char *)job->acts + (size_t)t * job->act_stride,
+                                  job->y + t * job->y_stride + r0, r1 - r0, job->k);
+}
+
+static void by_slot(const pgg_cpu_product *job, pgg_gemm_fn slot, void *scratch, int64_t r0, int64_t r1) {
+  const pgg_gemm gemm = {.w = (const char *)job->w + (size_t)r0 * job->row_bytes,
+                         .row_bytes = job->row_bytes,
+                         .acts = job->acts,
+                         .act_stride = job->act_stride,
+                         .panels = job->panels,
+                         .y = job->y + r0,
+                         .y_stride = job->y_stride,
+                         .rows = r1 - r0,
+                         .n = job->n,
+                         .k = job->k,
+                         .scratch = scratch};
+  slot(&gemm);
+}
+
+static void some_rows(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1) {
+  const form how = form_of(job->kernels, job->type, job->n, job->decode);
   int64_t step = r1 - r0;
-  if (job->n > 1) { /* every token over a few rows at a time */
+  if (r0 >= r1) return;
+  if (job->decode && job->n > 1 && !job->panels) { /* every token over a few rows at a time */
     step = (int64_t)(GEMV_CHUNK / job->row_bytes) / GEMV_GRAIN * GEMV_GRAIN;
     step = pgg_max_i64(step, GEMV_GRAIN);
   }
   for (int64_t r = r0; r < r1; r += step) {
-    int64_t rows = pgg_min_i64(step, r1 - r);
-    if (job->n > 1 && many) {
-      const pgg_gemm some = {.w = w + (size_t)r * job->row_bytes,
-                             .row_bytes = job->row_bytes,
-                             .acts = acts,
-                             .act_stride = job->act_stride,
-                             .y = job->y + r,
-                             .y_stride = job->y_stride,
-                             .rows = rows,
-                             .n = job->n,
-                             .k = job->k};
-      many(&some);
-      continue;
-    }
-    for (int64_t t = 0; t < job->n; t++)
-      gemv(w + (size_t)r * job->row_bytes, job->row_bytes, acts + (size_t)t * job->act_stride,
-           job->y + t * job->y_stride + r, rows, job->k);
+    const int64_t end = pgg_min_i64(r + step, r1);
+    if (how == SINGLY)
+      by_gemv(job, r, end);
+    else
+      by_slot(job, how == TILES ? job->kernels->gemm[job->type] : job->kernels->few[job->type], scratch, r, end);
   }
-}
-
-static void by_gemm(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1) {
-  pgg_gemm gemm = {.w = (const char *)job->w + (size_t)r0 * job->row_bytes,
-                   .row_bytes = job->row_bytes,
-                   .acts = job->acts,
-                   .act_stride = job->act_stride,
-                   .panels = job->panels,
-                   .y = job->y + r0,
-                   .y_stride = job->y_stride,
-                   .rows = r1 - r0,
-                   .n = job->n,
-                   .k = job->k,
-                   .scratch = scratch};
-  job->kernels->gemm[job->type](&gemm);
-}
-
-static void some_rows(const pgg_cpu_product *job, void *scratch, bool gemm, int64_t r0, int64_t r1) {
-  if (r0 >= r1) return;
-  if (gemm)
-    by_gemm(job, scratch, r0, r1);
-  else
-    by_gemv(job, r0, r1);
   if (!job->bias) return;
   for (int64_t t = 0; t < job->n; t++) {
     float *y = job->y + t * job->y_stride;
@@ -98,24 +88,23 @@ static void some_rows(const pgg_cpu_product *job, void *scratch, bool gemm, int6
 }
 
 void pgg_cpu_multiply_rows(const pgg_cpu_product *job, void *scratch, int64_t r0, int64_t r1) {
-  some_rows(job, scratch, pgg_cpu_uses_gemm(job->kernels, job->type, job->n), r0, r1);
+  some_rows(job, scratch, r0, r1);
 }
 
 void pgg_cpu_multiply(const pgg_cpu_product *job, void *scratch, int ith, int nth) {
-  const bool gemm = pgg_cpu_uses_gemm(job->kernels, job->type, job->n);
-  const int64_t grain = gemm ? job->kernels->gemm_rows : GEMV_GRAIN;
+  const int64_t grain = job->decode ? GEMV_GRAIN : job->kernels->gemm_rows;
   if (nth == 1) {
-    some_rows(job, scratch, gemm, 0, job->m);
+    some_rows(job, scratch, 0, job->m);
     return;
   }
   const int64_t grains = (job->m + grain - 1) / grain;
   const int64_t each = grains * 7 / 8 / nth; /* of a thread for sure */
   const int64_t rest = each * nth;
-  some_rows(job, scratch, gemm, ith * each * grain, pgg_min_i64((ith + 1) * each * grain, job->m));
+  some_rows(job, scratch, ith * each * grain, pgg_min_i64((ith + 1) * each * grain, job->m));
   const int64_t bite = pgg_max_i64(1, (grains - rest) / (4 * nth));
   for (;;) {
     int64_t g = rest + atomic_fetch_add_explicit(job->tail, bite, memory_order_relaxed);
     if (g >= grains) return;
-    some_rows(job, scratch, gemm, g * grain, pgg_min_i64((g + bite) * grain, job->m));
+    some_rows(job, scratch, g * grain, pgg_min_i64((g + bite) * grain, job->m));
   }
 }

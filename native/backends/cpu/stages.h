@@ -15,6 +15,7 @@ typedef struct pgg_run {
   const pgg_part *parts;        /* (n_part) one after another: first = the sum of n before it */
   int n_part;
   int64_t n, wanted;  /* rows of TOKENS and WANTED nodes: of all parts */
+  bool decode;        /* the kind of all of them */
   const int32_t *ids; /* (n), or NULL */
   const float *rows;  /* (n, columns of the input op), or NULL */
   char *arena;

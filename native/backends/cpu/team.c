@@ -356,6 +356,7 @@ pgg_status pgg_cpu_run(pgg_segment *segment, const pgg_piece *piece) {
                       .n_part = piece->n_part,
                       .n = piece->n,
                       .wanted = piece->wanted,
+                      .decode = piece->decode,
                       .ids = piece->ids,
                       .rows = piece->rows,
                       .output = piece->output,
