@@ -58,7 +58,7 @@ class Engine:
 
     def seat(self, ticket: Ticket) -> None:
         """Gives a ticket its session, for step(). Raises OutOfMemory."""
-        ticket.sit(self._pool.take(ticket.prefix, ticket.any_kind))
+        ticket.sit(self._pool.take(ticket.prefix))
 
     def step(self, tickets: Sequence[Ticket]) -> None:
         """One step of tickets that are seated."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
 from pyggml.engine.loaded import Loaded
-from pyggml.engine.pool import Seat
+from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
 from pyggml.engine.ticket import Feed, Ticket
@@ -40,8 +40,10 @@ class Generation(Ticket):
     """What one prompt becomes."""
 
     def __init__(self, loaded: Loaded, request: Request) -> None:
-        any_kind = request.reuse == "any"
-        super().__init__(request.ids[:-1], any_kind)  # a last one is fed in any case: logits belong to a step
+        prefix = request.ids[:-1]
+        super().__init__(
+            AnyKind(prefix) if request.reuse == "any" else prefix
+        )  # a last one is fed in any case: logits belong to a step
         self.ids = request.ids
         self._loaded = loaded
         self._request = request

@@ -34,18 +34,19 @@ def step(tickets: Sequence[Ticket]) -> None:
     if not feeds:
         return
     feeds.sort(key=lambda each: each[1].decode)  # rows of a kind run together
+    for ticket, feed in feeds:
+        stepping.feeds(ticket.seat.session, feed.decode)
     sessions = [ticket.seat.session for ticket, _ in feeds]
     ids = [feed.ids for _, feed in feeds]
-    decode = [feed.decode for _, feed in feeds]
     samplers = [feed.sampler for _, feed in feeds if feed.sampler is not None]
     try:
         if len(samplers) == len(feeds):
-            chosen = stepping.choose(sessions, samplers, ids, decode)
+            chosen = stepping.choose(sessions, samplers, ids)
             for (ticket, feed), token in zip(feeds, chosen, strict=True):
                 ticket.seat.ids.extend(feed.ids)
                 ticket.take(token)
         else:
-            logits = stepping.rows(sessions, ids, [feed.n_rows for _, feed in feeds], decode)
+            logits = stepping.rows(sessions, ids, [feed.n_rows for _, feed in feeds])
             for (ticket, feed), rows in zip(feeds, logits, strict=True):
                 ticket.seat.ids.extend(feed.ids)
                 ticket.read(rows)
@@ -67,7 +68,7 @@ def run(pool: Pool, tickets: Iterable[Ticket]) -> None:
                 running.remove(ticket)
                 seat = ticket.leave()
                 if seat is not None and waiting:
-                    pool.pass_on(seat, waiting[0].prefix, waiting[0].any_kind)
+                    pool.pass_on(seat, waiting[0].prefix)
                     waiting[0].sit(seat)
                     running.append(waiting.popleft())
                 elif seat is not None:
@@ -87,7 +88,7 @@ def leave(pool: Pool, ticket: Ticket) -> None:
 def _sits(pool: Pool, ticket: Ticket, others: bool) -> bool:
     """Whether there was a session for one more."""
     try:
-        ticket.sit(pool.take(ticket.prefix, ticket.any_kind))
+        ticket.sit(pool.take(ticket.prefix))
     except OutOfMemory:
         if not others:
             raise

@@ -19,6 +19,13 @@ _MOST = 8
 """Idle sessions kept for what they hold; fewer where all caches hold more than a quarter of what was free memory."""
 
 
+class AnyKind(list[int]):
+    """The beginning of a text of which anything that is held will do.
+
+    Of other beginnings only what was read as a prompt is taken: what follows has the bits of a prompt read whole.
+    """
+
+
 class Seat:
     """A session, and the ids that it remembers. marked: where it can go back to, None where marks are of no use."""
 
@@ -37,10 +44,10 @@ class Seat:
         if self.marked is not None:
             self.marked = [each for each in self.marked if each <= n]
 
-    def shared(self, prefix: Sequence[int], any_kind: bool) -> int:
-        """With how many of its ids prefix begins; of any kind, or of those that were read as a prompt."""
+    def shared(self, prefix: Sequence[int]) -> int:
+        """How much of prefix may be taken from it: what rows of a prompt made, or with AnyKind any."""
         n = common(self.ids, prefix)
-        return n if any_kind else min(n, self.session.n_prompted)
+        return n if isinstance(prefix, AnyKind) else min(n, self.session.n_prompted)
 
     def mark(self) -> None:
         """The end of a prompt, to which another one that begins like it may want to go back."""
@@ -76,16 +83,14 @@ class Pool:
         self._marks = reuse and loaded.mark_bytes(loaded.kv_type, loaded.n_ctx) > 0
         self._room = free_memory() // 4 if reuse else 0  # bytes of all caches beyond which an idle one goes
 
-    def take(self, prefix: Sequence[int] = (), any_kind: bool = False) -> Seat:
+    def take(self, prefix: Sequence[int] = ()) -> Seat:
         """A session for what begins with prefix. It holds what seat.ids says: nothing, or with reuse a part of that.
 
-        What it holds was made of prompt rows, so that what follows has the bits of a prompt read whole; any_kind:
-        or of any rows.
         Raises OutOfMemory where there is none and none can be made.
         """
         self._loaded.check_open()
         while True:
-            seat = self._chosen(prefix, any_kind)
+            seat = self._chosen(prefix)
             if seat is None:
                 try:
                     return Seat(Session(self._loaded, output=self._output), self._marks)
@@ -98,12 +103,12 @@ class Pool:
                 self._idle.remove(seat)
             except ValueError:  # another thread was quicker
                 continue
-            self.pass_on(seat, prefix, any_kind)
+            self.pass_on(seat, prefix)
             return seat
 
-    def pass_on(self, seat: Seat, prefix: Sequence[int], any_kind: bool) -> None:
+    def pass_on(self, seat: Seat, prefix: Sequence[int]) -> None:
         """Makes a session ready for what begins with prefix, as take() says."""
-        seat.keep(seat.shared(prefix, any_kind) if self._reuse else 0)
+        seat.keep(seat.shared(prefix) if self._reuse else 0)
 
     def give_back(self, seat: Seat) -> None:
         """The end of a use; never raises. A session that stopped in a step holds no more than seat.ids."""
@@ -129,7 +134,7 @@ class Pool:
     def _holds_much(self) -> bool:
         return self._loaded.plan.cache_bytes > self._room
 
-    def _chosen(self, prefix: Sequence[int], any_kind: bool) -> Seat | None:
+    def _chosen(self, prefix: Sequence[int]) -> Seat | None:
         """The idle session to take; None for a new one.
 
         Of those that begin like prefix the one that does so longest, where it gains more than it forgets; else one is
@@ -139,7 +144,7 @@ class Pool:
         if not self._reuse or not idle:
             return idle[-1] if idle else None
         shared, _, best = max(
-            ((seat.session.back(seat.shared(prefix, any_kind)), -len(seat.ids), seat) for seat in idle),
+            ((seat.session.back(seat.shared(prefix)), -len(seat.ids), seat) for seat in idle),
             key=lambda each: each[:2],
         )
         full = len(idle) >= _MOST or self._holds_much()

@@ -337,40 +337,29 @@ def forget_cancel(session: Session) -> None:
 # ---- several together: ids were judged before, and weights are read once for all ------------------------------------
 
 
-def choose(
-    sessions: Sequence[Session],
-    samplers: Sequence[_native.Sampler],
-    ids: Sequence[Sequence[int]],
-    decode: Sequence[bool],
-) -> list[int]:
+def feeds(session: Session, decode: bool) -> None:
+    """Says what its next step is fed: decode rows, or rows of a prompt."""
+    with session._loaded.stepping():
+        session._native.feeds(decode)
+
+
+def choose(sessions: Sequence[Session], samplers: Sequence[_native.Sampler], ids: Sequence[Sequence[int]]) -> list[int]:
     """One step of sessions of one model, each fed its ids: -> the token that each one's sampler chooses behind them.
 
-    decode: whether they are decode rows; sessions of a kind stand beside each other, or else weights are read more
-    often. On any failure all are as before, but for the samplers.
+    Those that are fed one kind of rows stand beside each other, or weights are read more often. On any failure all are
+    as before, but for the samplers.
     """
     loaded = sessions[0]._loaded
-    tokens = _ready(sessions, ids, decode)
+    tokens = [np.asarray(each, np.int32) for each in ids]
     with loaded.stepping():
         return loaded.plan.next([each._native for each in sessions], samplers, tokens, loaded.n_threads)
 
 
 def rows(
-    sessions: Sequence[Session], ids: Sequence[Sequence[int]], n_wanted: Sequence[int], decode: Sequence[bool]
+    sessions: Sequence[Session], ids: Sequence[Sequence[int]], n_wanted: Sequence[int]
 ) -> list[NDArray[np.float32]]:
-    """One step of sessions of one model: -> the logits of the last n_wanted ids of each, (n_wanted, n_vocab).
-
-    decode: as in choose().
-    """
+    """One step of sessions of one model: -> the logits of the last n_wanted ids of each, (n_wanted, n_vocab)."""
     loaded = sessions[0]._loaded
-    tokens = _ready(sessions, ids, decode)
+    tokens = [np.asarray(each, np.int32) for each in ids]
     with loaded.stepping():
         return loaded.plan.step([each._native for each in sessions], tokens, n_wanted, loaded.n_threads)
-
-
-def _ready(
-    sessions: Sequence[Session], ids: Sequence[Sequence[int]], decode: Sequence[bool]
-) -> list[NDArray[np.int32]]:
-    """Told what they are fed; the ids as the core takes them."""
-    for session, kind in zip(sessions, decode, strict=True):
-        session._native.feeds(kind)
-    return [np.asarray(each, np.int32) for each in ids]

@@ -32,14 +32,13 @@ class Ticket:
     """One sequence between its first step and its end. output: of the model, what read() gets rows of.
 
     The loop asks feed() and answers with take() or read(); where feed() says None, end() follows. prefix: the ids whose
-    keys and values may be there already when it sits down; seat.ids are those that are. any_kind: whatever made them.
+    keys and values may be there already when it sits down; seat.ids are those that are.
     """
 
     output = "logits"
 
-    def __init__(self, prefix: Sequence[int], any_kind: bool = False) -> None:
+    def __init__(self, prefix: Sequence[int]) -> None:
         self.prefix = prefix
-        self.any_kind = any_kind
         self.cancelled = False
         self.ended = False
         self._seat: Seat | None = None

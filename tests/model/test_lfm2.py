@@ -32,7 +32,7 @@ def write(path: Path, drop: tuple[str, ...] = (), **changed: object) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pyggml.Model]:
     path = write(tmp_path_factory.mktemp("lfm2") / "x.gguf")
-    with pyggml.load(path, kv_type="f32", prefix_reuse=True) as m:
+    with pyggml.load(path, kv_type="f32") as m:
         yield m
 
 
