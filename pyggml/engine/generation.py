@@ -32,8 +32,8 @@ class Request:
     sampling: Sampling
     stop: Sequence[str]
     logprobs: int | None
-    reuse: str
     continues: bool
+    reuse: str = "exact"
 
 
 class Generation(Ticket):

@@ -6,7 +6,7 @@ do not make equal texts, and on random models without them they may.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +30,11 @@ def files(tmp_path_factory) -> dict[str, Path]:
         return tiny.write(folder / f"{name}.gguf", type=type, **(SHAPE | how)).path
 
     return {
-        **{type: made(type, type) for type in ("q4_1", "q8_0", "f16", "bf16")},
+        **{each: made(each, each) for each in ("q4_1", "q8_0", "f16", "bf16")},
         "experts": made("experts", "q4_1", n_ff=256, n_expert=8, n_expert_used=3, planted=0),
         "window": made("window", "q8_0", n_layer=1, window=200),
         "wide": made("wide", "q8_0", n_layer=1, n_embd=512, n_head=32, n_head_kv=2, head_dim=32),
     }
-
-
-@pytest.fixture(params=_native.isa_levels())
-def level(request) -> Iterator[str]:
-    _native.isa_force(request.param)
-    yield request.param
-    _native.isa_force(None)
 
 
 def cut(n: int, most: int = 31) -> list[slice]:
@@ -49,7 +42,7 @@ def cut(n: int, most: int = 31) -> list[slice]:
     edges = [0]
     while edges[-1] < n:
         edges.append(min(n, edges[-1] + int(RNG.choice([1, 2, 3, 7, most]))))
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def in_pieces(session: pyggml.Session, ids: list[int], draft: bool = False) -> np.ndarray:
@@ -63,11 +56,9 @@ def same(model: pyggml.Model, n: int, deep: int, what: object) -> np.ndarray:
     with pyggml_sessions(model, 3) as (pieces, base, alone):
         np.testing.assert_array_equal(in_pieces(pieces, IDS[:n]), whole, f"pieces, {what}")
         base.step(IDS[:deep], 0)
-        singles = []
         alone.step(IDS[:deep], 0)
-        for id in IDS[deep : deep + 8]:
-            singles.append(alone.step([id], draft=True))
-        for k in range(1, 9):
+        singles = [alone.step([each], draft=True) for each in IDS[deep : deep + 8]]
+        for k in (2, 3, 5, 8):
             twin = base.fork()
             drafts = twin.step(IDS[deep : deep + k], k, draft=True).reshape(k, -1)
             np.testing.assert_array_equal(drafts, singles[:k], f"{k} drafts, {what}")
@@ -89,39 +80,44 @@ class pyggml_sessions:
             session.close()
 
 
-@pytest.mark.parametrize("kv_type", CACHES)
-@pytest.mark.parametrize("name", ["q4_1", "q8_0", "f16", "bf16", "experts", "window", "wide"])
-def test_pieces_and_drafts(files, level, name, kv_type):
-    n, deep = (50, 60) if level == "scalar" else (90, 120)
-    if level == "scalar" and (name not in ("q4_1", "experts") or kv_type in ("bf16", "q4_0")):
+PAIRS = [
+    *(("q4_1", kv_type) for kv_type in CACHES),
+    *((name, "f16") for name in ("q8_0", "bf16", "experts", "window", "wide")),
+    *((name, "q8_0") for name in ("f16", "experts", "window", "wide")),
+    ("wide", "bf16"),
+]
+
+
+@pytest.mark.parametrize(("name", "kv_type"), PAIRS)
+def test_pieces_and_drafts(files, isa, name, kv_type):
+    n, deep = (12, 10) if isa == "scalar" else (40, 52)
+    if isa == "scalar" and (name, kv_type) not in (("q4_1", "f16"), ("experts", "f16"), ("window", "q8_0")):
         pytest.skip("the scalar level is slow, and has one form of attention")
     found = []
     for n_threads in (1, 2):
         with pyggml.load(files[name], kv_type=kv_type, n_threads=n_threads) as m:
-            found.append(same(m, n, deep, (name, kv_type, level, n_threads)))
+            found.append(same(m, n, deep, (name, kv_type, isa, n_threads)))
     np.testing.assert_array_equal(*found, "threads")
 
 
-@pytest.mark.parametrize("kv_type", CACHES)
-@pytest.mark.parametrize("name", ["q8_0", "window"])
+@pytest.mark.parametrize(("name", "kv_type"), [("q8_0", "f16"), ("q8_0", "q8_0"), ("window", "f16")])
 def test_drafts_where_keys_are_cut(files, name, kv_type):
     """Spans of keys begin at multiples of 512: drafts on both sides of one."""
     with pyggml.load(files[name], kv_type=kv_type) as m:
-        same(m, 300, 508, (name, kv_type))
+        same(m, 150, 508, (name, kv_type))
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
 @pytest.mark.parametrize("name", ["q4_1", "f16", "bf16", "experts"])
-def test_a_batch_of_any_size(files, level, name, kv_type):
-    """1 to 64 decode rows, prompts among them."""
-    if level == "scalar" and name != "q4_1":
+def test_a_batch_of_any_size(files, isa, name):
+    """Up to 64 rows, of prompts and generated ones."""
+    if isa == "scalar" and name != "q4_1":
         pytest.skip("the scalar level is slow")
-    kind = pyggml.QuantType.parse(kv_type).id
-    sizes = (2, 17) if level == "scalar" else (2, 5, 13, 25, 64)
-    with pyggml.load(files[name], kv_type=kv_type, n_ctx=64) as m:
+    kind = pyggml.QuantType.parse("f16").id
+    most, sizes = (17, (17,)) if isa == "scalar" else (64, (3, 13, 26, 64))
+    with pyggml.load(files[name], n_ctx=64) as m:
         plan = m._engine.plan
-        sessions = [_native.Session(plan, 64, kind) for _ in range(64)]
-        starts = [np.array(IDS[i : i + 1 + i % 3], np.int32) for i in range(64)]
+        sessions = [_native.Session(plan, 64, kind) for _ in range(most)]
+        starts = [np.array(IDS[i : i + 1 + i % 3], np.int32) for i in range(most)]
         alone = m.session()
         want = []
         for i, start in enumerate(starts):
@@ -144,17 +140,17 @@ def test_a_batch_of_any_size(files, level, name, kv_type):
 
 
 PROMPTS = [
-    [256, *RNG.integers(0, 256, n).tolist()] for n in (3, 40, 1, 7, 90, 2, 13, 25, 5, 61, 8, 1, 33, 4, 17, 6, 9, 11, 70, 2)
+    [256, *RNG.integers(0, 256, n).tolist()]
+    for n in (3, 40, 1, 7, 90, 2, 13, 25, 5, 61, 8, 1, 33, 4, 17, 6, 9, 11, 70, 2)
 ]
 
 
-@pytest.mark.parametrize("kv_type", CACHES)
-@pytest.mark.parametrize("name", ["q4_1", "f16", "experts"])
+@pytest.mark.parametrize(("name", "kv_type"), [("q4_1", "f16"), ("q4_1", "q8_0"), ("bf16", "f16"), ("experts", "f16")])
 def test_a_list_gives_what_each_gives_alone(files, name, kv_type):
     with pyggml.load(files[name], kv_type=kv_type, n_ctx=256) as m:
-        together = m.generate(PROMPTS, max_tokens=12, temperature=0)
-        alone = [m.generate(prompt, max_tokens=12, temperature=0) for prompt in PROMPTS]
-        streamed = m.stream(PROMPTS[4], max_tokens=12, temperature=0)
+        together = m.generate(PROMPTS, max_tokens=8, temperature=0)
+        alone = [m.generate(prompt, max_tokens=8, temperature=0) for prompt in PROMPTS]
+        streamed = m.stream(PROMPTS[4], max_tokens=8, temperature=0)
         text = "".join(streamed)
     assert [c.tokens for c in together] == [c.tokens for c in alone]
     assert streamed.result.tokens == together[4].tokens
@@ -175,7 +171,7 @@ def test_what_is_held_changes_nothing(files, name):
         np.testing.assert_array_equal(m.score(text), cold.score(text))
     lengths = [0, len(PROMPTS[1])]
     assert held[:2] == lengths
-    assert all(a < b for a, b in zip(held, held[1:], strict=False))
+    assert all(a < b for a, b in pairwise(held))
 
 
 def test_any_kind_is_taken_where_it_is_asked_for(files):

@@ -72,6 +72,7 @@ SESSIONS: Table = {
     "n_ctx": (lambda w: w.session.n_ctx, 32), "kv_bytes": (lambda w: w.session.kv_bytes, 0),
     "n_past": (lambda w: w.session.n_past, SESSION), "reach": (lambda w: w.session.reach, SESSION),
     "encode": (lambda w: w.session.encode([1]), SESSION), "n_source": (lambda w: w.session.n_source, SESSION),
+    "n_prompted": (lambda w: w.session.n_prompted, SESSION),
     "back": (lambda w: w.session.back(1), SESSION), "step": (lambda w: w.session.step([1]), SESSION),
     "next": (lambda w: w.session.next(w.sampler(), [1]), SESSION), "check": (lambda w: w.session.check([1]), SESSION),
     "truncate": (lambda w: w.session.truncate(0), SESSION), "reset": (lambda w: w.session.reset(), SESSION),
