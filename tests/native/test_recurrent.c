@@ -311,7 +311,7 @@ static void test_bad_marks(void) {
   }
   size_t size;
   unsigned char *bytes = tiny_saved(a, &size);
-  const size_t first = 52 + 8 * (size_t)plan->n_group + 4; /* behind head, positions, groups, count */
+  const size_t first = 60 + 8 * (size_t)plan->n_group + 4; /* behind head, positions, groups, count */
   CHECK(bytes[first] == 10 && bytes[first + 8] == 20, "the form is another");
   static const unsigned char bad[][2] = {{0, 20}, {20, 20}, {20, 10}, {10, 21}};
   for (int i = 0; i < 4; i++) {
