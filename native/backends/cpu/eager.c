@@ -7,6 +7,7 @@
 #include "base/threads.h"
 
 #define SMALL_MACS 1000000 /* not worth a second thread */
+#define FEW_ROWS 8         /* so many are multiplied as decode rows are; nothing here says of what kind rows are */
 
 static pgg_status judge_type(const char *what, int type, int64_t k) {
   const pgg_type_info *info = pgg_type_get(type);
@@ -69,6 +70,7 @@ pgg_status pgg_matmul(int type, const void *w, const float *x, float *y, int64_t
                                   .m = m,
                                   .n = n,
                                   .k = k,
+                                  .decode = n <= FEW_ROWS,
                                   .act_stride = pgg_cpu_act_stride(type, k),
                                   .y = y,
                                   .y_stride = m,
