@@ -163,7 +163,7 @@ def test_kept_nodes_show_every_step_of_the_plan(made):
     with gguf.open(made.path) as file:
         c = arch.config(file.metadata)
         g = Graph()
-        out = arch.build(g, c, Weights(file.tensors, c.n_layer)).out
+        out = arch.build(g, c, Weights(file.tensors, c.n_layer)).outputs.nodes[0]
         plan = g.finish(out, 64, 64, keep_all=True)
         s = _native.Session(plan, 64, 0)
         logits = s.step(np.asarray(IDS[:9], np.int32), 9)
