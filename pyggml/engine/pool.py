@@ -46,7 +46,7 @@ class Seat:
 
     def shared(self, prefix: Sequence[int]) -> int:
         """How much of prefix may be taken from it: what rows of a prompt made, or with AnyKind any."""
-        n = common(self.ids, prefix)
+        n = common(tuple(self.ids), prefix)  # a copy: whoever only asks may see another thread change them
         return n if isinstance(prefix, AnyKind) else min(n, self.session.n_prompted)
 
     def mark(self) -> None:
@@ -66,7 +66,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
     (2, 0)
     """
     n = min(len(a), len(b))
-    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
+    return next((i for i in range(n) if a[i] != b[i]), n)
 
 
 class Pool:
@@ -143,11 +143,20 @@ class Pool:
         idle = tuple(self._idle)
         if not self._reuse or not idle:
             return idle[-1] if idle else None
-        shared, _, best = max(
-            ((seat.session.back(seat.shared(prefix)), -len(seat.ids), seat) for seat in idle),
-            key=lambda each: each[:2],
-        )
+        shared, held, best = max(((*_worth(seat, prefix), seat) for seat in idle), key=lambda each: (each[0], -each[1]))
         full = len(idle) >= _MOST or self._holds_much()
-        if 2 * shared >= len(best.ids) or (shared and full):
+        if 2 * shared >= held or (shared and full):
             return best
         return idle[0] if full else None
+
+
+def _worth(seat: Seat, prefix: Sequence[int]) -> tuple[int, int]:
+    """How much of prefix a seat saves, and how much it holds; nothing where another thread has it meanwhile.
+
+    Whoever takes it then asks again: this only chooses.
+    """
+    try:
+        held = len(seat.ids)
+        return seat.session.back(seat.shared(prefix)), held
+    except PyggmlError:  # closed
+        return 0, 1

@@ -1,6 +1,7 @@
 """Prefix reuse: what a prompt shares with an idle session is not computed again. Counted in tokens fed, not in time."""
 
 import contextlib
+import sys
 import threading
 
 import numpy as np
@@ -203,3 +204,29 @@ def test_where_memory_ends_an_idle_one_is_taken(made, monkeypatch):
         with pytest.raises(pyggml.OutOfMemory):
             m.generate([3, 4], max_tokens=1)
         held.close()
+
+
+def test_many_threads_take_and_give_back_at_once() -> None:
+    """Whoever looks for a beginning sees sessions that others take, change and close meanwhile."""
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            for _ in range(40):
+                m.generate([5, *rng.integers(5, 9, rng.integers(1, 6)).tolist()], max_tokens=1, temperature=0)
+        except BaseException as e:
+            errors.append(e)
+
+    before = sys.getswitchinterval()
+    with pyggml.load(n_threads=1, n_ctx=64) as m:
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        finally:
+            sys.setswitchinterval(before)
+    assert not errors, errors[0]
