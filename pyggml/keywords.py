@@ -108,7 +108,7 @@ _ATTRIBUTES: tuple[tuple[str, str], ...] = (
     ("eval forward", "m.logits(ids), or m.session().step(ids), gives logits"),
     ("encode", "m.tokenize(text) gives ids"),
     ("decode batch_decode", "m.detokenize(ids) gives text"),
-    ("embed create_embedding embeddings", "embeddings are not built in"),
+    ("create_embedding create_embeddings embeddings embed_query embed_documents", "m.embed(texts) makes vectors"),
     ("save_state load_state", "states are not saved; a session keeps its own in memory"),
     ("token_bos bos_token_id", "it is m.tokenizer.bos_id"),
     ("token_eos eos_token_id", "it is m.tokenizer.eos_id"),

@@ -250,6 +250,8 @@ class Model(Held):
         that the template reads (tools=, enable_thinking=); template_args holds others. See render_chat.
         """
         streams = flag("stream", stream)
+        self._loaded.check_open()
+        self._loaded.output("logits")
         how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
         rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, "stream"))
         ids = self._encode(rendered, add_special=False)
@@ -346,8 +348,11 @@ class Model(Held):
         self._loaded.check_open()
         ranking.check(self._loaded)
         query, overflow = text("query", query), choice("overflow", overflow, embedding.OVERFLOWS)
-        ids = ranking.pairs(self._loaded, query, read_texts("docs", docs))
-        return ranking.rank(self._engine, embedding.fitted(self._engine, ids, overflow))
+        given = read_texts("docs", docs)
+        for each in (query, *given) if overflow == "error" else (query,):
+            check_length(each, self.tokenizer.encode, self.n_ctx)
+        found = ranking.pairs(self._loaded, query, given)
+        return ranking.rank(self._engine, ranking.fitted(self._engine, found, overflow))
 
     def logits(self, ids: Ids) -> NDArray[np.float32]:
         """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""

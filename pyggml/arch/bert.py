@@ -53,12 +53,17 @@ def build(g: Graph, c: BertConfig, w: Weights) -> Outputs:
         x = x + g.row(types, 0, c.n_embd)
     if not row.rope:
         x = x + g.positions(w["position_embd.weight"], c.n_embd)
-    x = layers.norm(g, c, w, "token_embd_norm", x, "layer")
+    x = _norm(g, c, w, "token_embd_norm", x)
     for blk in w.blocks():
-        x = layers.norm(g, c, blk, "attn_output_norm", x + _attention(g, c, w, blk, x, row), "layer")
-        x = layers.norm(g, c, blk, "layer_output_norm", x + layers.ffn(g, c, blk, x, c.n_ff, row.act, row.ffn), "layer")
+        x = _norm(g, c, blk, "attn_output_norm", x + _attention(g, c, w, blk, x, row))
+        x = _norm(g, c, blk, "layer_output_norm", x + layers.ffn(g, c, blk, x, c.n_ff, row.act, row.ffn))
     x = g.wanted(x)
     return Outputs(embedding=x, score=layers.score(g, w, x))
+
+
+def _norm(g: Graph, c: BertConfig, at: Block | Weights, name: str, x: Node) -> Node:
+    """Its bias is always there: a file without one is damaged."""
+    return g.layer_norm(x, at[f"{name}.weight"], at[f"{name}.bias"], c.norm_eps)
 
 
 def _attention(g: Graph, c: BertConfig, w: Weights, blk: Block, x: Node, row: _Encoder) -> Node:

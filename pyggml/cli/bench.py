@@ -37,6 +37,7 @@ def measure(
                                ("depth", depth, 0)):  # fmt: skip
         whole(name, value, least)
     whole("batch", batch, 1, _MOST_TOGETHER)
+    model._loaded.output("logits")
     for said, n in (
         (f"depth of {depth}, prompt of {n_prompt} and generate of {n_gen}", depth + n_prompt + n_gen),
         (f"batch of {batch}: {_BEHIND} tokens and generate of {n_gen} in each", _BEHIND + n_gen if batch > 1 else 0),

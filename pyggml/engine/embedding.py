@@ -68,10 +68,13 @@ def check_dimensions(engine: Engine, dimensions: int | None) -> int | None:
     return dimensions
 
 
-def fitted(engine: Engine, ids: Sequence[Sequence[int]], overflow: str) -> list[list[int]]:
-    """ids, each no longer than the context; overflow "truncate" cuts what the text's own end marks stand behind.
+def fitted(
+    engine: Engine, ids: Sequence[Sequence[int]], overflow: str, what: str = "text", end: Sequence[int] | None = None
+) -> list[list[int]]:
+    """ids, each no longer than the context; overflow "truncate" cuts what stands before end, which stays.
 
-    Raises ContextFull for a longer one, which is named by its place, unless overflow is "truncate".
+    what: what they are of. end: None: the marks that the tokenizer puts behind a text. Raises ContextFull for a longer
+    one, which is named by its place, unless overflow is "truncate".
     """
     most = engine.loaded.n_ctx
     longer = [i for i, each in enumerate(ids) if len(each) > most]
@@ -79,14 +82,18 @@ def fitted(engine: Engine, ids: Sequence[Sequence[int]], overflow: str) -> list[
         return [list(each) for each in ids]
     if overflow == "error":
         raise ContextFull(
-            f"text {longer[0]} has {len(ids[longer[0]])} tokens, but this model reads at most {most}"
-            + (f" ({len(longer)} of {len(ids)} texts are longer)" if len(longer) > 1 else "")
+            f"{what} {longer[0]} has {len(ids[longer[0]])} tokens, but this model reads at most {most}"
+            + (f" ({len(longer)} of {len(ids)} are longer)" if len(longer) > 1 else "")
             + "; shorten it, or pass overflow='truncate' to read its beginning"
         )
-    end = engine.loaded.tokenizer.ends[-most:]
+    if end is None:
+        end = engine.loaded.tokenizer.ends if "tokenizer.ggml.model" in engine.loaded.file.metadata else ()
+    end = end[-most:]
+    for each in ids:
+        engine.loaded.check_ids(each, 0, len(each))
     log.warning(
-        "%d of %d texts were cut to the %d tokens that this model reads; the longest has %d",
-        len(longer), len(ids), most, max(map(len, ids)),
+        "%d of %d %ss were cut to the %d tokens that this model reads; the longest has %d",
+        len(longer), len(ids), what, most, max(map(len, ids)),
     )  # fmt: skip
     return [list(each) if len(each) <= most else _cut(each, most, end) for each in ids]
 

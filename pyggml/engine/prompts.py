@@ -30,7 +30,7 @@ def read_prompt(name: str, value: object) -> str | list[int]:
         return str(value)
     _refuse(name, value, _ONE)
     if isinstance(value, list | tuple) and value and isinstance(value[0], str | list | tuple):
-        raise wrong_type(name, _ONE, value, "several prompts are taken by generate() alone")
+        raise wrong_type(name, _ONE, value, "several prompts stand in one list")
     found: list[int] = ids(name, value).tolist()
     return found
 

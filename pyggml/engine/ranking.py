@@ -6,15 +6,18 @@ Pairs are put together as transformers does it for the model's kind of vocabular
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.chat import named
+from pyggml.engine import embedding
 from pyggml.engine.engine import Engine
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.ticket import Feed, Ticket
-from pyggml.errors import UnsupportedError
+from pyggml.errors import ContextFull, GGUFError, UnsupportedError
+from pyggml.shown import shown
 
 _TEMPLATE = f"{named.KEY}.rerank"
 _MOST_LABELS = 2  # yes and no
@@ -34,26 +37,49 @@ def check(loaded: Loaded) -> None:
         )
 
 
-def pairs(loaded: Loaded, query: str, docs: Sequence[str]) -> list[list[int]]:
-    """The ids of each pair."""
-    encode = loaded.tokenizer.encode
+class Pairs(NamedTuple):
+    """ids of each pair. end: what stands behind each document; n_before: how many ids before the document at least."""
+
+    ids: list[list[int]]
+    end: list[int]
+    n_before: int
+
+
+def pairs(loaded: Loaded, query: str, docs: Sequence[str]) -> Pairs:
+    """The ids of each pair. Raises GGUFError for a template that does not hold query and document once each."""
+    encode, first, last = loaded.tokenizer.encode, loaded.tokenizer.starts, loaded.tokenizer.ends
     template = loaded.file.metadata.get(_TEMPLATE)
-    if isinstance(template, str):
-        return [encode(_filled(template, query, doc)) for doc in docs]
-    first, last = loaded.tokenizer.starts, loaded.tokenizer.ends
+    if template is not None:
+        parts = template.split("{document}") if isinstance(template, str) else []
+        if len(parts) != 2 or "".join(parts).count("{query}") != 1:
+            raise GGUFError(
+                f"{_TEMPLATE} is {shown(template)}, expected a text with one {{query}} and one {{document}}"
+            )
+        before, behind = (part.replace("{query}", query) for part in parts)
+        ids = [encode(before + doc + behind) for doc in docs]
+        return Pairs(ids, [*_plain(encode, behind), *last], len(first) + len(_plain(encode, before)))
     between = last if loaded.tokenizer.model == "bert" else last + last
-    before = [*first, *_plain(encode, query), *between]
-    return [[*before, *_plain(encode, doc), *last] for doc in docs]
+    start = [*first, *_plain(encode, query), *between]
+    return Pairs([[*start, *_plain(encode, doc), *last] for doc in docs], list(last), len(start))
 
 
-def _plain(encode: Callable[[str, bool, bool], list[int]], text: str) -> list[int]:
-    return encode(text, False, False)
+def fitted(engine: Engine, found: Pairs, overflow: str) -> list[list[int]]:
+    """The ids of pairs that fit the context; overflow "truncate" cuts the ends of documents.
+
+    Raises ContextFull, also where the query leaves a document no room.
+    """
+    most = engine.loaded.n_ctx
+    taken = found.n_before + len(found.end)
+    if found.ids and taken >= most:
+        raise ContextFull(
+            f"the query and what stands around it have {taken} tokens and leave a document no room in the {most} that "
+            "this model reads; shorten the query"
+        )
+    return embedding.fitted(engine, found.ids, overflow, "pair", found.end)
 
 
-def _filled(template: str, query: str, doc: str) -> str:
-    """In one go, as a text may hold what stands for the other."""
-    parts = template.replace("{document}", "{query}\0").split("{query}")
-    return parts[0] + "".join((doc + part[1:]) if part.startswith("\0") else query + part for part in parts[1:])
+def _plain(encode: Callable[..., list[int]], text: str) -> list[int]:
+    return encode(text, add_special=False, parse_special=False)
 
 
 class Ranking(Ticket):

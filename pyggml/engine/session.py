@@ -148,6 +148,11 @@ class Session(Held):
     def _feed(self, ids: Ids, draft: bool, call: Callable[[NDArray[np.int32]], T]) -> T:
         draft = flag("draft", draft)
         tokens = self.check(ids)
+        if not self._loaded.config.causal and self.n_past:
+            raise ArgumentError(
+                f"step behind position {self.n_past}: the tokens of this model see each other and are fed at once; "
+                "reset() first"
+            )
         with self._loaded.stepping():
             self._native.feeds(draft)
             return call(tokens)

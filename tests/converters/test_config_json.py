@@ -93,6 +93,10 @@ REFUSED = [
                                        "pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
     ({**LLAMA, "model_type": "bert"}, {"rope_theta": "absent", "rms_norm_eps": "absent",
                                        "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "poolings"),
+    *(({**LLAMA, "model_type": "bert"}, {"rope_theta": "absent", "rms_norm_eps": "absent", "pooling_mode": mode}, why)
+      for mode, why in (("max", "pooling_mode"), (["cls", "mean"], "poolings"), ([], "pooling"), (1, "pooling_mode"))),
+    ({**LLAMA, "model_type": "bert"}, {"rope_theta": "absent", "rms_norm_eps": "absent",
+                                       "pooling_mode_mean_tokens": False}, "no pooling"),
 ]  # fmt: skip
 
 

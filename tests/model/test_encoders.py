@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from model.published import write as write_published
 
 import pyggml
 from pyggml import _native
-from pyggml.engine.ranking import pairs, rank
+from pyggml.engine.ranking import fitted, pairs, rank
 from pyggml.errors import ArgumentError, ContextFull, GGUFError, PyggmlError, UnsupportedError
 
 IDS = [2, *np.random.default_rng(3).integers(4, 260, 60).tolist()]
@@ -143,7 +144,7 @@ def test_tokens_are_those_of_transformers(published: tuple[pyggml.Model, Path]) 
 
 def write(
     path: Path, *, n_ctx: int = 64, n_positions: int = 64, drop: tuple[str, ...] = (),
-    more: dict[str, tuple[int, ...]] | None = None, **changed: object,
+    more: dict[str, tuple[int, ...]] | None = None, bare: tuple[str, ...] = (), **changed: object,
 ) -> Path:  # fmt: skip
     rng = np.random.default_rng(7)
     n, n_ff = 32, 48
@@ -169,7 +170,7 @@ def write(
         for name, shape in shapes.items():
             if name not in drop:
                 out.add_tensor(f"{name}.weight", shape, "f32", rng.normal(0, 0.4, shape).astype(np.float32))
-            if name.startswith(("blk", "cls")) or name.endswith("norm"):
+            if (name.startswith(("blk", "cls")) or name.endswith("norm")) and name not in bare:
                 out.add_tensor(f"{name}.bias", shape[:1], "f32", rng.normal(0, 0.2, shape[:1]).astype(np.float32))
     return path
 
@@ -237,6 +238,20 @@ def test_what_an_encoder_cannot(encoder: pyggml.Model) -> None:
             call()
 
 
+def test_an_encoder_is_fed_at_once(encoder: pyggml.Model) -> None:
+    with closing(encoder.session()) as s:
+        s.step([2, 4, 3], 3)
+        with pytest.raises(ArgumentError, match="step behind position 3: the tokens of this model see each other"):
+            s.step([4])
+        s.reset()
+        assert s.step([2, 4, 3], 3).shape == (3, 32)
+
+
+def test_a_norm_without_its_bias_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GGUFError, match=r"token_embd_norm\.bias is missing"):
+        pyggml.load(write(tmp_path / "x.gguf", bare=("token_embd_norm",)))
+
+
 def test_long_texts(encoder: pyggml.Model, caplog: pytest.LogCaptureFixture) -> None:
     texts = ["a", "a " * 80, "b"]
     with pytest.raises(ContextFull, match=r"text 1 has 82 tokens, but this model reads at most 64; .*truncate"):
@@ -286,7 +301,7 @@ HEADS = {"cls": (32, 32), "cls.output": (1, 32)}
 def test_a_score_is_that_of_the_first_token(tmp_path: Path) -> None:
     with pyggml.load(write(tmp_path / "x.gguf", drop=("token_types",), more=HEADS), kv_type="f32") as m:
         docs = ["b", "a b", "", "b b a"]
-        ids = pairs(m._loaded, "a", docs)
+        ids = pairs(m._loaded, "a", docs).ids
         assert ids[1] == [2, 4, 3, 4, 1, 3]  # [CLS] a [SEP] a [UNK] [SEP]
         got = m.rerank("a", docs)
         assert got.shape == (4,)
@@ -298,9 +313,11 @@ def test_a_score_is_that_of_the_first_token(tmp_path: Path) -> None:
             x = np.tanh(w["cls.weight"] @ x + w["cls.bias"])
             assert abs(w["cls.output.weight"] @ x + w["cls.output.bias"] - score) < 1e-5
         assert m.rerank("a", []).shape == (0,)
-        with pytest.raises(ContextFull, match="text 1 has"):
+        with pytest.raises(ContextFull, match="pair 1 has"):
             m.rerank("a", ["b", "b " * 90])
         assert m.rerank("a", ["b", "b " * 90], overflow="truncate").shape == (2,)
+        with pytest.raises(ContextFull, match="the query and what stands around it have 93 tokens"):
+            m.rerank("a " * 90, ["b"], overflow="truncate")
         for query, given in ((None, ["a"]), ("a", "b"), ("a", [1]), ("a", None)):
             with pytest.raises(PyggmlError):
                 m.rerank(query, given)
@@ -314,12 +331,29 @@ def test_a_decoder_that_says_yes_or_no(tmp_path: Path) -> None:
         extra={"tokenizer.chat_template.rerank": "Q: {query} D: {document}!", "qwen3.pooling_type": 4},
     )  # fmt: skip
     with pyggml.load(made.path, kv_type="f32") as m:
-        assert m.detokenize(pairs(m._loaded, "{document}", ["x{query}"])[0][1:]) == "Q: {document} D: x{query}!"
+        assert m.detokenize(pairs(m._loaded, "{document}", ["x{query}"]).ids[0][1:]) == "Q: {document} D: x{query}!"
         got = m.rerank("the", ["th", "e"])
-        for ids, score in zip(pairs(m._loaded, "the", ["th", "e"]), got, strict=True):
+        for ids, score in zip(pairs(m._loaded, "the", ["th", "e"]).ids, got, strict=True):
             yes, no = made.weights["cls.output.weight"] @ m.embed(ids, pooling="last", normalize=False)
             assert abs(1 / (1 + np.exp(no - yes)) - score) < 1e-5
         assert m.generate("the", max_tokens=2).tokens is not None
+        long = m.rerank("the", ["th " * 300], overflow="truncate")
+        fed = fitted(m._engine, pairs(m._loaded, "the", ["th " * 300]), "truncate")[0]
+        assert (len(fed), m.detokenize(fed)[-1:]) == (
+            128,
+            "!",
+        )  # the end of the template stays: the score is read there
+        assert np.array_equal(long, rank(m._engine, [fed]))
+
+
+@pytest.mark.parametrize("template", ["constant", "{query} {query} {document}", "{query}", 5])
+def test_templates_without_a_place_for_both(tmp_path: Path, template: object) -> None:
+    made = tiny.write(
+        tmp_path / "x.gguf", more={"cls.output.weight": np.ones((1, 64), np.float32)},
+        extra={"tokenizer.chat_template.rerank": template},
+    )  # fmt: skip
+    with pyggml.load(made.path) as m, pytest.raises(GGUFError, match=r"chat_template\.rerank is"):
+        m.rerank("a", ["b"])
 
 
 def test_models_that_do_not_rank(encoder: pyggml.Model, tmp_path: Path) -> None:

@@ -27,6 +27,20 @@ POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_
 """Keys of 1_Pooling/config.json and the values of pooling_type."""
 
 
+_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
+
+
+def _named(c: Config) -> set[int]:
+    """The pooling as sentence-transformers 6 spells it: one name, or a list of them."""
+    mode = c.get("pooling_mode")
+    if mode is None:
+        return set()
+    modes = mode if isinstance(mode, list) else [mode]
+    if not modes or not all(isinstance(each, str) and each in _MODES for each in modes):
+        raise c.refused("pooling_mode", mode, f"a GGUF has one of {', '.join(_MODES)}")
+    return {_MODES[each] for each in modes}
+
+
 def _metadata(c: Config) -> Meta:
     meta: Meta = {
         "bert.block_count": (c.n_layer, "u32"),
@@ -38,12 +52,12 @@ def _metadata(c: Config) -> Meta:
         "bert.attention.causal": (False, None),
         "tokenizer.ggml.token_type_count": (c.count("type_vocab_size", default=2), "u32"),
     }
-    pooled = {value for key, value in POOLING.items() if c.get(key) is True}
+    pooled = {value for key, value in POOLING.items() if c.get(key) is True} | _named(c)
     if len(pooled) > 1:
-        raise UnsupportedError(
-            f"{c.where}: several poolings are joined ({', '.join(k for k in POOLING if c.get(k) is True)}), "
-            "a GGUF has one"
-        )
+        joined = c.get("pooling_mode") or [key for key in POOLING if c.get(key) is True]
+        raise UnsupportedError(f"{c.where}: several poolings are joined ({', '.join(joined)}), a GGUF has one")
+    if not pooled and any(c.get(key) is False for key in POOLING):
+        raise UnsupportedError(f"{c.where}: no pooling is on that a GGUF can say ({', '.join(POOLING)})")
     for value in pooled:
         meta["bert.pooling_type"] = (value, "u32")
     return meta
