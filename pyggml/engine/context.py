@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from pyggml.config import Config
@@ -47,11 +48,15 @@ def fitting(config: Config, n_ctx: int, cache_of: Callable[[int], int]) -> int:
 
 def free_memory() -> int:
     """Bytes that can be had without swapping; 0 where the system does not say."""
-    try:
-        with open("/proc/meminfo") as f:
-            for line in f:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+    try:  # not by open(), which is gone when the interpreter ends and an object that is dropped then loads a model
+        handle = os.open("/proc/meminfo", os.O_RDONLY)
+        try:
+            said = os.read(handle, 1 << 14)
+        finally:
+            os.close(handle)
     except OSError:  # no /proc: another system, which says 0 as documented
         return 0
+    for line in said.splitlines():
+        if line.startswith(b"MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return 0

@@ -412,6 +412,7 @@ def test_a_broken_tokenizer_is_freed_too(tmp_path: Path) -> None:
 TELLING = (
     "load, at once", "load in a daemon thread", "load at exit, late", "use at exit, late", "generating daemons",
     "tokenizing daemons", "step in a daemon", "joined late", "generator alive", "fork, child works", "writing daemon",
+    "load when dropped", "close when dropped",
 )  # fmt: skip
 
 
