@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyggml.arguments import choice, whole
 from pyggml.engine.engine import Engine
-from pyggml.engine.ticket import Feed, Ticket
+from pyggml.engine.ticket import AtOnce
 from pyggml.errors import ArgumentError, ContextFull, UnsupportedError
 
 log = logging.getLogger("pyggml")
@@ -105,23 +105,18 @@ def _cut(ids: Sequence[int], most: int, end: Sequence[int]) -> list[int]:
     return list(ids[:most])
 
 
-class Embedding(Ticket):
-    """Reads ids at once; vector is there when it has ended: (n,), or (len(ids), n) without pooling."""
+class Embedding(AtOnce):
+    """vector is there when it has ended: (n,), or (len(ids), n) without pooling."""
 
     output = "embedding"
 
     def __init__(self, ids: Sequence[int], how: How) -> None:
-        super().__init__(())
-        self._ids = ids
+        super().__init__(ids, 1 if how.pooling == "last" else len(ids))
         self._how = how
         self.vector: NDArray[np.float32] = np.zeros(0, np.float32)
 
-    def feed(self) -> Feed | None:
-        return Feed(self._ids, 1 if self._how.pooling == "last" else len(self._ids))
-
-    def read(self, rows: NDArray[np.float32]) -> None:
+    def use(self, rows: NDArray[np.float32]) -> None:
         self.vector = _finished(_pooled(rows, self._how.pooling), self._how)
-        self.end()
 
 
 def _pooled(rows: NDArray[np.float32], pooling: str) -> NDArray[np.float64]:
@@ -139,10 +134,7 @@ def _finished(vector: NDArray[np.float64], how: How) -> NDArray[np.float32]:
 
 
 def embed(engine: Engine, ids: Sequence[Sequence[int]], how: How) -> list[NDArray[np.float32]]:
-    """The vector of each text, in the order of ids. Texts run together, the long ones first."""
-    for each in ids:
-        engine.loaded.check_ids(each, 0, engine.loaded.n_ctx)
+    """The vector of each text, in the order of ids. Texts run together."""
     tickets = [Embedding(each, how) for each in ids]
-    order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-    engine.run([tickets[i] for i in order])
+    engine.read_at_once(tickets)
     return [each.vector for each in tickets]

@@ -16,7 +16,7 @@ from pyggml.engine.generation import Generation, Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
 from pyggml.engine.pool import Pool
-from pyggml.engine.ticket import Reading, Ticket
+from pyggml.engine.ticket import AtOnce, Reading, Ticket
 
 
 class Engine:
@@ -55,6 +55,13 @@ class Engine:
         self.loaded.output("logits")
         self.loaded.check_ids(ids, 0, self.loaded.n_ctx)
         self.run([Reading(ids, use, first, piece)])
+
+    def read_at_once(self, tickets: Sequence[AtOnce]) -> None:
+        """Runs tickets together, those of long texts first. Raises as submit() does, before any work."""
+        for each in tickets:
+            self.loaded.check_ids(each.ids, 0, self.loaded.n_ctx)
+        longest_first: list[AtOnce] = sorted(tickets, key=lambda each: -len(each.ids))
+        self.run(longest_first)
 
     def seat(self, ticket: Ticket) -> None:
         """Gives a ticket its session, for step(). Raises OutOfMemory."""

@@ -15,7 +15,7 @@ from pyggml.chat import named
 from pyggml.engine import embedding
 from pyggml.engine.engine import Engine
 from pyggml.engine.loaded import Loaded
-from pyggml.engine.ticket import Feed, Ticket
+from pyggml.engine.ticket import AtOnce
 from pyggml.errors import ContextFull, GGUFError, UnsupportedError
 from pyggml.shown import shown
 
@@ -82,31 +82,22 @@ def _plain(encode: Callable[..., list[int]], text: str) -> list[int]:
     return encode(text, add_special=False, parse_special=False)
 
 
-class Ranking(Ticket):
-    """Reads a pair at once; score is there when it has ended."""
+class Ranking(AtOnce):
+    """score is there when it has ended; it is made of the first row or of the last."""
 
     output = "score"
 
     def __init__(self, ids: Sequence[int], first: bool) -> None:
-        super().__init__(())
-        self._ids = ids
-        self._first = first
+        super().__init__(ids, len(ids) if first else 1)
         self.score = 0.0
 
-    def feed(self) -> Feed | None:
-        return Feed(self._ids, len(self._ids) if self._first else 1)
-
-    def read(self, rows: NDArray[np.float32]) -> None:
+    def use(self, rows: NDArray[np.float32]) -> None:
         row = rows[0].astype(np.float64)
         self.score = float(row[0] if row.size == 1 else 1.0 / (1.0 + np.exp(row[1] - row[0])))
-        self.end()
 
 
 def rank(engine: Engine, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
     """The score of each pair, in the order of ids."""
-    loaded = engine.loaded
-    for each in ids:
-        loaded.check_ids(each, 0, loaded.n_ctx)
-    tickets = [Ranking(each, not loaded.config.causal) for each in ids]
-    engine.run([tickets[i] for i in sorted(range(len(ids)), key=lambda i: -len(ids[i]))])
+    tickets = [Ranking(each, not engine.loaded.config.causal) for each in ids]
+    engine.read_at_once(tickets)
     return np.array([each.score for each in tickets], np.float32)

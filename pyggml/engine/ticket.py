@@ -109,3 +109,23 @@ class Reading(Ticket):
     def read(self, logits: NDArray[np.float32]) -> None:
         if len(logits):
             self._use(self._at, logits)
+
+
+class AtOnce(Ticket):
+    """Reads ids in one step, of which the last n_rows rows are wanted, and ends."""
+
+    def __init__(self, ids: Sequence[int], n_rows: int) -> None:
+        super().__init__(())
+        self.ids = ids
+        self._n_rows = n_rows
+
+    def feed(self) -> Feed | None:
+        return Feed(self.ids, self._n_rows)
+
+    def read(self, logits: NDArray[np.float32]) -> None:
+        self.use(logits)
+        self.end()
+
+    def use(self, rows: NDArray[np.float32]) -> None:
+        """What is made of the rows."""
+        raise NotImplementedError
