@@ -5,14 +5,16 @@ A Family says how its names and values differ from Llama's; nothing here knows p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import pyggml
+from pyggml import _native
 
 SIZES = dict(vocab_size=260, hidden_size=64, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2,
              intermediate_size=96, max_position_embeddings=128, pad_token_id=0, tie_word_embeddings=False)  # fmt: skip
@@ -47,6 +49,22 @@ class Family:
     one_more: bool = False
     encoder: bool = False
     change: Callable[[str, np.ndarray], dict[str, np.ndarray]] | None = None
+
+
+def agrees(family: Family, path: Path, ids: list[int], ask: Callable[[pyggml.Model], Iterable[np.ndarray]]) -> None:
+    """Whether what is asked of a random model is what transformers says of ids, on every CPU level."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    want = make(family, path, ids)
+    for isa in _native.isa_levels():
+        _native.isa_force(isa)
+        try:
+            with pyggml.load(path, kv_type="f32") as m:
+                got = list(ask(m))
+        finally:
+            _native.isa_force(None)
+        for each in got:
+            assert np.abs(each - want).max() / np.abs(want).max() < 2e-5, isa
 
 
 def neighbours(w: np.ndarray, n_head: int) -> np.ndarray:
