@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from pyggml import _native
+from pyggml.threads import begun
 
 T = TypeVar("T")
 
@@ -104,7 +105,7 @@ class Made(Generic[T]):
     """A value made in a thread of its own; get() waits for it and raises what making it raised.
 
     Without a thread (the system has none left, the interpreter is ending, or this is a child forked meanwhile) get()
-    makes it. The interpreter waits for the thread before it ends: it is no daemon.
+    makes it. Nothing waits for the thread at the end of the interpreter but for what it does whole().
 
     >>> Made(lambda: 7).get()
     7
@@ -117,14 +118,7 @@ class Made(Generic[T]):
         self._process = os.getpid()
         self._over = threading.Lock()  # a lock and no event: a signal cannot leave it in between
         self._over.acquire()
-        started = False
-        try:
-            if threading.main_thread().is_alive():  # else threads are not waited for any more
-                threading.Thread(target=self._run, name="pyggml-tokenizer", daemon=False).start()
-                started = True
-        except RuntimeError:
-            pass
-        if not started:
+        if _END in _shut or not begun(self._run):
             self._over.release()
 
     def _run(self) -> None:

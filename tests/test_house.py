@@ -41,6 +41,7 @@ PY_FLOORS = {
     "display": 1,
     "keywords": 1,
     "pickling": 1,
+    "threads": 1,
     "sizes": 1,
     "_native": 1,
     "_built": 1,

@@ -6,11 +6,11 @@ file that is complete or not there at all is atomic_file.py's.
 
 from __future__ import annotations
 
-import threading
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from pyggml import _native
+from pyggml.threads import begun
 
 _WAITING = 2  # pieces that are made and not written yet
 _TO_DISK = 64 << 20  # bytes between two flushes
@@ -55,10 +55,9 @@ class Behind(_native.Ended):
 
     def __enter__(self) -> Behind:
         self._working.add("thread")
-        try:  # a daemon: if its owner is one, nobody ends it
-            threading.Thread(target=self._work, name="pyggml-write", daemon=True).start()
-        except RuntimeError:  # no thread left, or the interpreter is ending: write() writes
-            self._working.clear()
+        try:
+            if not begun(self._work):
+                self._working.clear()  # and write() writes
         except BaseException:
             self._pieces.put(None)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
@@ -21,19 +22,34 @@ from pyggml.converters import export_tokenizer, tokenizer_check, tokenizer_files
 from pyggml.tokenizer import library
 
 
-def test_it_is_made_once_by_a_thread_that_is_no_daemon() -> None:
-    seen: list[threading.Thread] = []
+def test_it_is_made_once_by_another_thread() -> None:
+    seen: list[int] = []
 
     def make() -> int:
-        seen.append(threading.current_thread())
+        seen.append(threading.get_ident())
         time.sleep(0.01)
         return 7
 
     made = leaving.Made(make)
     assert [made.get(), made.get()] == [7, 7]
     assert len(seen) == 1
-    assert seen[0] is not threading.current_thread()
-    assert not seen[0].daemon
+    assert seen[0] != threading.get_ident()
+
+
+def test_the_end_waits_for_what_is_made_whole() -> None:
+    code = """if True:
+        import functools, threading, time
+        from pyggml import leaving
+        inside = threading.Event()
+        def make():
+            inside.set()
+            time.sleep(0.3)
+            print("made", flush=True)
+        made = leaving.Made(functools.partial(leaving.whole, make))
+        inside.wait()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made\n", "")
 
 
 def test_errors_are_raised_each_time() -> None:
@@ -44,13 +60,13 @@ def test_errors_are_raised_each_time() -> None:
 
 
 def test_without_a_thread_get_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    made = leaving.Made(threading.current_thread)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    made = leaving.Made(threading.get_ident)
     made.wait()
-    assert made.get() is threading.current_thread()
+    assert made.get() == threading.get_ident()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
