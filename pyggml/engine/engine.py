@@ -58,6 +58,7 @@ class Engine:
 
     def read_at_once(self, tickets: Sequence[AtOnce]) -> None:
         """Runs tickets together, those of long texts first. Raises as submit() does, before any work."""
+        self.loaded.check_open()
         for each in tickets:
             self.loaded.check_ids(each.ids, 0, self.loaded.n_ctx)
         longest_first: list[AtOnce] = sorted(tickets, key=lambda each: -len(each.ids))

@@ -113,6 +113,7 @@ ENGINES: Table = {
     "submit": (lambda w: w.model._engine.submit(REQUEST), MODEL),
     "close": (lambda w: w.model._engine.close(), None),
     "read": (lambda w: w.model._engine.read([1], lambda at, rows: None), MODEL),
+    "read_at_once": (lambda w: w.model._engine.read_at_once([]), MODEL),
     "plan": (lambda w: w.model._engine.plan is w.model._loaded.plan, True),
     "loaded": (lambda w: w.model._engine.loaded.closed, True),
     "run": (lambda w: w.model._engine.run([]), None),
