@@ -254,22 +254,35 @@ static void compute(bench *b) {
   for (int t = 0; t < TRUE_N; t++) memcpy(b->gemm[t], b->y + t * Y_STRIDE, sizeof b->gemm[t]);
 }
 
+/* Row r's sums over the values of a token, and the sums of their magnitudes. */
+static double true_dot(const float *row, const double *act, int64_t len, double *parts) {
+  double sum = 0;
+  *parts = 0;
+  for (int64_t i = 0; i < len; i++) {
+    const double p = (double)row[i] * act[i];
+    sum += p, *parts += fabs(p);
+  }
+  return sum;
+}
+
 static void compute_truth(bench *b) {
   static float row[MAX_K];
+  static double used[TRUE_N][MAX_K], given[TRUE_N][MAX_K];
+  for (int t = 0; t < TRUE_N; t++)
+    for (int64_t i = 0; i < b->len; i++) {
+      const uint8_t *act = b->acts.p + (size_t)t * b->act_stride;
+      used[t][i] = act_value(b->floats, b->bf16, act, i), given[t][i] = act_value(b->floats, 0, act, i);
+    }
   for (int r = 0; r < MAX_ROWS; r++) {
     const uint8_t *w = b->w.p + (size_t)r * b->row_bytes;
     b->q->decode(w, row, b->len);
     for (int t = 0; t < TRUE_N; t++) {
-      const uint8_t *act = b->acts.p + (size_t)t * b->act_stride;
-      double sum = 0, parts = 0, f32_sum = 0, f32_parts = 0;
-      for (int64_t i = 0; i < b->len; i++) {
-        const double p = (double)row[i] * act_value(b->floats, b->bf16, act, i);
-        const double as_given = (double)row[i] * act_value(b->floats, 0, act, i);
-        sum += p, parts += fabs(p), f32_sum += as_given, f32_parts += fabs(as_given);
-      }
-      b->truth[t][r] = sum, b->bound[t][r] = 1e-5 * parts;
-      b->f32_truth[t][r] = f32_sum, b->f32_bound[t][r] = (b->bf16 ? 0x1p-8 + 1e-5 : 1e-5) * f32_parts;
-      b->reference[t][r] = b->q->dot(w, act, b->len);
+      double parts, f32_parts;
+      b->truth[t][r] = true_dot(row, used[t], b->len, &parts);
+      b->bound[t][r] = 1e-5 * parts;
+      b->f32_truth[t][r] = b->bf16 ? true_dot(row, given[t], b->len, &f32_parts) : (f32_parts = parts, b->truth[t][r]);
+      b->f32_bound[t][r] = (b->bf16 ? 0x1p-8 + 1e-5 : 1e-5) * f32_parts;
+      b->reference[t][r] = b->q->dot(w, b->acts.p + (size_t)t * b->act_stride, b->len);
     }
   }
 }
