@@ -43,6 +43,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("use_mmap no_mmap memory_map", "mmap", _AT_LOAD),
     ("mlock use_mlock numa", "", "the system decides; leave it out"),
     ("type_k type_v cache_type cache_type_k cache_type_v kv_dtype kv_cache_type cache_dtype", "kv_type", _AT_LOAD),
+    ("batch_invariant batch_invariance bitwise reproducible", "deterministic", _AT_LOAD),
     ("cache_prompt prompt_cache enable_prefix_caching prefix_caching", "prefix_reuse", _AT_LOAD),
     ("verbose verbosity quiet log_level", "", "the package only logs: logging.getLogger('pyggml').setLevel(...)"),
     ("chat_format chat_handler chat_template", "template", "the file's own is used; m.chat(messages, template=...)"),

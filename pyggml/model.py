@@ -63,6 +63,7 @@ def load(
     mmap: bool = True,
     progress: Progress | None = None,
     prefix_reuse: bool = True,
+    deterministic: bool = False,
 ) -> Model:
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
@@ -73,7 +74,8 @@ def load(
     progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
     with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
     by renaming, or copy. prefix_reuse: keep what up to eight idle sequences hold, so that a prompt that begins as an
-    earlier one did (a chat) costs only what is new; texts are the same, to the bit.
+    earlier one did (a chat) costs only what is new; texts are the same, to the bit. deterministic: generated tokens are computed as those of a
+    prompt are, which is slower: then the logits behind a text have the same bits whether it was read or generated.
     Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
     UnsupportedError for a model or device that cannot be run, ArgumentError for the rest.
 
@@ -85,7 +87,7 @@ def load(
     if path is None:
         log.info("no path given: loading the bundled model %s", BUNDLED.name)
         path = BUNDLED
-    return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress, prefix_reuse)
+    return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress, prefix_reuse, deterministic)
 
 
 @keywords.methods_known_only
@@ -104,6 +106,7 @@ class Model(Held):
         mmap: bool = True,
         progress: Progress | None = None,
         prefix_reuse: bool = True,
+        deterministic: bool = False,
     ) -> None:
         _native.isa()  # a PYGGML_ISA that cannot be had fails here, before anything is read
         if text("device", device).lower() not in ("auto", "cpu"):
@@ -112,8 +115,8 @@ class Model(Held):
         kind = cache_type(kv_type)
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, MAX_CTX)
         mmap, progress = flag("mmap", mmap), function("progress", progress)
-        prefix_reuse = flag("prefix_reuse", prefix_reuse)
-        self._loaded = Loaded(path, n_ctx, self.n_threads, kind, mmap, progress)
+        prefix_reuse, deterministic = flag("prefix_reuse", prefix_reuse), flag("deterministic", deterministic)
+        self._loaded = Loaded(path, n_ctx, self.n_threads, kind, mmap, progress, deterministic)
         self._engine = Engine(self._loaded, prefix_reuse)
         self.config = self._loaded.config
         self.metadata: Mapping[str, gguf.MetadataValue] = self._loaded.file.metadata

@@ -41,7 +41,10 @@ log = logging.getLogger("pyggml")
 
 
 class Loaded:
-    """A file that is open, and its plan. close() may come from any thread, any number of times."""
+    """A file that is open, and its plan. close() may come from any thread, any number of times.
+
+    deterministic: all rows are rows of a prompt (docs/adr/0007), generated ones too.
+    """
 
     def __init__(
         self,
@@ -51,8 +54,10 @@ class Loaded:
         kv_type: QuantType,
         mmap: bool,
         progress: Progress | None,
+        deterministic: bool,
     ) -> None:
         self.closed = False
+        self.deterministic = deterministic
         self.n_threads = n_threads
         self.kv_type = kv_type
         self.file = gguf.open(path)

@@ -121,7 +121,7 @@ class Session(Held):
 
         ids are rows of a prompt: their logits have the same bits in whatever pieces a text is fed. draft: they are
         decode rows, as generated tokens are: one is fast, and several together have the bits of one after another.
-        Between the two kinds last bits differ (docs/adr/0007).
+        Between the two kinds last bits differ (docs/adr/0007); in a model loaded as deterministic all are prompt rows.
         Shapes: -> (n_vocab,) for n_wanted=1, else (n_wanted, n_vocab).
         Raises ContextFull when they do not fit, NumericError when logits are not finite; the session is then as before.
 
@@ -154,7 +154,7 @@ class Session(Held):
                 "reset() first"
             )
         with self._loaded.stepping():
-            self._native.feeds(draft)
+            self._native.feeds(draft and not self._loaded.deterministic)
             return call(tokens)
 
     def truncate(self, n_past: int) -> None:
@@ -345,7 +345,7 @@ def forget_cancel(session: Session) -> None:
 def feeds(session: Session, decode: bool) -> None:
     """Says what its next step is fed: decode rows, or rows of a prompt."""
     with session._loaded.stepping():
-        session._native.feeds(decode)
+        session._native.feeds(decode and not session._loaded.deterministic)
 
 
 def choose(sessions: Sequence[Session], samplers: Sequence[_native.Sampler], ids: Sequence[Sequence[int]]) -> list[int]:

@@ -188,6 +188,25 @@ def test_any_kind_is_taken_where_it_is_asked_for(files):
             m.generate("x", reuse="some")
 
 
+@pytest.mark.parametrize(("name", "kv_type"), [("q4_1", "f16"), ("experts", "q8_0")])
+def test_in_a_deterministic_model_reading_and_generating_are_one(files, name, kv_type):
+    with pyggml.load(files[name], n_ctx=512, kv_type=kv_type, deterministic=True) as m:
+        prompts = PROMPTS[1:3]
+        together = m.generate(prompts, max_tokens=6, temperature=0, logprobs=1)
+        for prompt, c in zip(prompts, together, strict=True):
+            text = [*prompt, *c.tokens]
+            rows = m.logits(text)[len(prompt) - 1 : -1]
+            assert c.tokens == rows.argmax(axis=1).tolist()
+            generated = np.array([each.logprob for each in c.logprobs], np.float32)
+            np.testing.assert_allclose(generated, m.score(text)[len(prompt) - 1 :], rtol=2e-7)  # sums of their own
+            again = m.generate([*text, 7, 8], max_tokens=3, temperature=0)
+            assert again.usage.cached_tokens >= len(text) - 1  # what was generated is as what was read
+            assert again.usage.cached_decoded_tokens == 0
+        with pyggml_sessions(m, 2) as (a, b):
+            np.testing.assert_array_equal(in_pieces(a, IDS[:90], draft=True), in_pieces(b, IDS[:90]))
+            assert a.n_prompted == 90
+
+
 def test_scores_are_those_of_the_logits(files):
     with pyggml.load(files["q4_1"]) as m:
         logits = m.logits(IDS[:200]).astype(np.float64)
