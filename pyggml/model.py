@@ -74,8 +74,9 @@ def load(
     progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
     with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
     by renaming, or copy. prefix_reuse: keep what up to eight idle sequences hold, so that a prompt that begins as an
-    earlier one did (a chat) costs only what is new; texts are the same, to the bit. deterministic: generated tokens are computed as those of
-    a prompt are, which is slower: the logits behind a text then have the same bits whether it was read or generated.
+    earlier one did (a chat) costs only what is new; texts are the same, to the bit.
+    deterministic: generated tokens are computed as those of a prompt are, which is slower; the logits behind a text
+    then have the same bits whether it was read or generated.
     Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
     UnsupportedError for a model or device that cannot be run, ArgumentError for the rest.
 
