@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 
+from pyggml import _native
 from pyggml.config import Config
 from pyggml.errors import UnsupportedError
 
@@ -49,11 +50,8 @@ def fitting(config: Config, n_ctx: int, cache_of: Callable[[int], int]) -> int:
 def free_memory() -> int:
     """Bytes that can be had without swapping; 0 where the system does not say."""
     try:  # not by open(), which is gone when the interpreter ends and an object that is dropped then loads a model
-        handle = os.open("/proc/meminfo", os.O_RDONLY)
-        try:
-            said = os.read(handle, 1 << 14)
-        finally:
-            os.close(handle)
+        held = _native.Descriptor("/proc/meminfo", os.O_RDONLY)
+        said = os.read(held.fd, 1 << 14)
     except OSError:  # no /proc: another system, which says 0 as documented
         return 0
     for line in said.splitlines():
