@@ -245,7 +245,7 @@ def test_map_has_the_floors_of_the_rooms() -> None:
 
 
 def test_descriptors_have_owners() -> None:
-    """A Ctrl-C behind os.open() loses its number; _native.Descriptor keeps it. Only the command opens its own streams."""
+    """A Ctrl-C behind os.open() loses its number; _native.Descriptor keeps it. The command opens its own streams."""
     for path in sorted((ROOT / "pyggml").rglob("*.py")):
         if path.parent.name != "cli":
             assert not re.search(r"os\.(open|pipe|dup)\(", path.read_text(encoding="utf-8")), path
