@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 from converters import checkpoint
-from converters.vocabularies import LLAMA, as_json, metadata, sentencepiece_model, texts, tokenizer
+from converters.vocabularies import LLAMA, as_json, metadata, metaspace, sentencepiece_model, texts, tokenizer, unigram
 from model.tiny import byte_tokens
 
-from pyggml.converters import protobuf, templates, tokenizer_check, tokenizer_files
+from pyggml.converters import templates, tokenizer_check, tokenizer_files
 from pyggml.converters.family import Config
 from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
@@ -23,10 +22,6 @@ JSON = "tokenizer.huggingface.json"
 PREPEND = {"type": "Prepend", "prepend": "\u2581"}
 BLANKS = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
 LEGACY = {"type": "Sequence", "normalizers": [PREPEND, BLANKS]}
-
-
-def metaspace(scheme: str, split: bool = False) -> dict[str, Any]:
-    return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split}
 
 
 def same_as_library(tok: Tokenizer, table: dict[str, Any], n: int = 1 << 30) -> None:
@@ -50,49 +45,6 @@ def spm() -> bytes:
 
 
 # ---- Unigram -------------------------------------------------------------------------------------------------------
-
-
-def unigram(mask: bool) -> dict[str, Any]:
-    """As XLM-RoBERTa: a trained Unigram, its normalizer, what stands around a text; mask: a token that eats blanks."""
-    import sentencepiece
-
-    model = sentencepiece_model(
-        model_type="unigram", byte_fallback=False, unk_id=3, bos_id=0, eos_id=2, pad_id=1,
-        normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True,
-    )  # fmt: skip
-    found = sentencepiece.SentencePieceProcessor(model_proto=model)
-    flags = {"normalized": False, "single_word": False, "lstrip": False, "rstrip": False, "special": True}
-    added = [{"id": i, "content": text, **flags} for i, text in enumerate(("<s>", "<pad>", "</s>", "<unk>"))]
-    n = found.get_piece_size()
-    vocab: list[list[Any]] = [[found.id_to_piece(i), found.get_score(i)] for i in range(n)]
-    if mask:
-        vocab.append(["<mask>", 0.0])
-        added.append({"id": n, "content": "<mask>", **flags, "lstrip": True})
-    charsmap = next(
-        bytes(value.raw)
-        for number, spec in protobuf.fields(protobuf.whole(memoryview(model), "model", 1 << 20))
-        if number == 3
-        for inner, value in protobuf.fields(protobuf.message(spec, "normalizer"))
-        if inner == 2
-    )
-    ends = [{"SpecialToken": {"id": text, "type_id": 0}} for text in ("<s>", "</s>")]
-    special = {text: {"id": text, "ids": [i], "tokens": [text]} for text, i in (("<s>", 0), ("</s>", 2))}
-    return {
-        "version": "1.0", "added_tokens": added,
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
-            {"type": "Strip", "strip_left": True, "strip_right": True},
-            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-        ]},
-        "pre_tokenizer": metaspace("always", split=True),
-        "post_processor": {
-            "type": "TemplateProcessing", "single": [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": special,
-        },
-        "decoder": metaspace("always", split=True),
-        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False},
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("mask", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -44,6 +45,57 @@ def sentencepiece_model(**options: Any) -> bytes:
         sentence_iterator=iter(LINES * 20), model_writer=model, **{**given, **options}
     )
     return model.getvalue()
+
+
+def metaspace(scheme: str, split: bool = False) -> dict[str, Any]:
+    return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split}
+
+
+def unigram(mask: bool, **options: Any) -> dict[str, Any]:
+    """As XLM-RoBERTa: a trained Unigram, its normalizer, what stands around a text; mask: a token that eats blanks.
+
+    options: of training.
+    """
+    import sentencepiece
+
+    given: dict[str, Any] = dict(
+        model_type="unigram", byte_fallback=False, unk_id=3, bos_id=0, eos_id=2, pad_id=1,
+        normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True,
+    )  # fmt: skip
+    model = sentencepiece_model(**{**given, **options})
+    found = sentencepiece.SentencePieceProcessor(model_proto=model)
+    flags = {"normalized": False, "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    added = [{"id": i, "content": text, **flags} for i, text in enumerate(("<s>", "<pad>", "</s>", "<unk>"))]
+    n = found.get_piece_size()
+    vocab: list[list[Any]] = [[found.id_to_piece(i), found.get_score(i)] for i in range(n)]
+    if mask:
+        vocab.append(["<mask>", 0.0])
+        added.append({"id": n, "content": "<mask>", **flags, "lstrip": True})
+    charsmap = next(
+        bytes(value.raw)
+        for number, spec in protobuf.fields(protobuf.whole(memoryview(model), "model", 1 << 20))
+        if number == 3
+        for inner, value in protobuf.fields(protobuf.message(spec, "normalizer"))
+        if inner == 2
+    )
+    ends = [{"SpecialToken": {"id": text, "type_id": 0}} for text in ("<s>", "</s>")]
+    special = {text: {"id": text, "ids": [i], "tokens": [text]} for text, i in (("<s>", 0), ("</s>", 2))}
+    return {
+        "version": "1.0", "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+            {"type": "Strip", "strip_left": True, "strip_right": True},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+        ]},
+        "pre_tokenizer": metaspace("always", split=True),
+        "post_processor": {
+            "type": "TemplateProcessing", "single": [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": special,
+        },
+        "decoder": metaspace("always", split=True),
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False},
+    }  # fmt: skip
 
 
 def pieces(model: bytes) -> list[str]:

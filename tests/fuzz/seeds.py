@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from attack import build as b
 from converters import checkpoint
+from converters.vocabularies import unigram
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -198,7 +201,28 @@ def vocab() -> list[bytes]:
         text = json.dumps(each["metadata"]).encode()
         if len(text) < 60_000:
             found.append(text)
-    return found
+    return [*found, json.dumps(_ugm()).encode()]
+
+
+def _unigram() -> dict[str, Any]:
+    """A Unigram tokenizer.json whose normalizer knows two rules."""
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        rules.write("41\t61\nFB01\t66 69\n")
+        rules.flush()
+        return unigram(True, vocab_size=60, normalization_rule_tsv=rules.name)
+
+
+def _ugm() -> dict[str, Any]:
+    """The same as tokenizer metadata."""
+    table = _unigram()
+    texts, scores = zip(*table["model"]["vocab"], strict=True)
+    charsmap = base64.b64decode(table["normalizer"]["normalizers"][0]["precompiled_charsmap"])
+    return {
+        "tokenizer.ggml.model": "t5", "tokenizer.ggml.tokens": texts, "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": [3, 3, 3, 2] + [1] * (len(texts) - 4), "tokenizer.ggml.unknown_token_id": 3,
+        "tokenizer.ggml.precompiled_charsmap": list(charsmap), "tokenizer.ggml.remove_extra_whitespaces": True,
+        "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.add_bos_token": True,
+    }  # fmt: skip
 
 
 def folder() -> list[bytes]:
@@ -214,6 +238,7 @@ def folder() -> list[bytes]:
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
     more = {**checkpoint.CONFIG, "rope_scaling": yarn, "eos_token_id": [1, 2], "text_config": {"rope_theta": 1e6}}
     words = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(97, 123)), "##a"])
+    found += [b"tokenizer.json\0" + json.dumps(_unigram()).encode()]
     found += [b"config.json\0" + json.dumps(more).encode(), b"vocab.txt\0" + words.encode()]
     return found + [b"tokenizer.model\0" + each for each in sentencepiece()]
 
