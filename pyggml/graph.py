@@ -174,10 +174,12 @@ class Graph:
         """
         return self._op("input", name, cols=cols, source=source)
 
-    def rms_norm(self, x: Node, w: Weight, eps: float, seg: int | None = None, name: str = "") -> Node:
-        """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg)."""
-        _expect(w, 1, _cols("x", x) if seg is None else seg)
-        return self._op("rms_norm", name or _stem(w), x=x, w=w, seg=w.cols, eps=eps)
+    def rms_norm(self, x: Node, w: Weight | None, eps: float, seg: int | None = None, name: str = "") -> Node:
+        """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg), None for ones."""
+        run = _cols("x", x) if seg is None else seg
+        if w is not None:
+            _expect(w, 1, run)
+        return self._op("rms_norm", name or (_stem(w) if w else ""), x=x, w=w, seg=run, eps=eps)
 
     def layer_norm(
         self, x: Node, w: Weight | None, bias: Weight | None, eps: float, seg: int | None = None, name: str = ""
@@ -345,18 +347,21 @@ class Graph:
         norm: bool = False,
         scale: float = 1.0,
         bias: Weight | None = None,
+        scales: Weight | None = None,
         name: str = "",
     ) -> Node:
         """Chooses n_used experts a row from logits (rows, n_expert) -> (rows, 2 * n_used): ids, then weights.
 
         gating: "softmax" over all experts, "sigmoid", or "softmax_chosen" over those chosen. norm makes the weights of
-        a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone.
+        a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone; scales (1, n_expert)
+        multiply the weights of their experts at last.
         """
         return self._op(
             "route",
             name,
             logits=logits,
             bias=bias,
+            scales=scales,
             n_used=n_used,
             gating=_word("gating", gating, _GATINGS),
             norm=norm,
@@ -368,7 +373,7 @@ class Graph:
         x: Node,
         routing: Node,
         gate: Weight,
-        up: Weight,
+        up: Weight | None,
         down: Weight,
         act: str = "silu",
         name: str = "",
@@ -377,15 +382,17 @@ class Graph:
     ) -> Node:
         """The weighted sum over the chosen experts of down(act(gate(x)) * up(x)) -> (rows, down.rows).
 
-        gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); routing is what route()
-        made. biases: of gate, up and down, those of all experts in one row (1, n_expert * n_ff or m).
+        gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); without up, gate stacks
+        matrices (2 * n_ff, x.cols): the rows of gate, then those of up. routing is what route() made. biases: of gate,
+        up and down, those of all experts in one row (1, n_expert * n_ff or m).
         """
-        for part, given in (("gate", gate), ("up", up), ("down", down)):
+        for part, given in (("gate", gate), ("up", gate if up is None else up), ("down", down)):
             instance(part, given, Weight, "a Weight")
+        n_ff = gate.rows // 2 if up is None else gate.rows
         for w, rows, cols in (
-            (gate, gate.rows, _cols("x", x)),
-            (up, gate.rows, _cols("x", x)),
-            (down, down.rows, gate.rows),
+            (gate, 2 * n_ff if up is None else n_ff, _cols("x", x)),
+            (gate if up is None else up, gate.rows, _cols("x", x)),
+            (down, down.rows, n_ff),
         ):
             if (w.n_stack, w.rows, w.cols) != (gate.n_stack, rows, cols):
                 raise ShapeError(
@@ -399,6 +406,22 @@ class Graph:
     def gate(self, x: Node, by: Node, name: str = "") -> Node:
         """x (rows, cols) * sigmoid(by), by (rows, 1)."""
         return self._op("gate", name, x=x, by=by)
+
+    def mix(self, x: Node, by: Node, seg: int, plus: float = 0.0, name: str = "") -> Node:
+        """Runs of seg columns of x (rows, n * seg), mixed by by (rows, m * n) -> (rows, m * seg).
+
+        Run i is the sum over j of (by[i * n + j] + plus) times run j of x; with n = m = 1 each row is multiplied by a
+        number of its own.
+        """
+        return self._op("mix", name, x=x, by=by, seg=seg, plus=plus)
+
+    def level(self, x: Node, like: Node, least: float, seg: int | None = None, name: str = "") -> Node:
+        """x, or each run of seg columns of it, times rms(like) / rms(x); a mean square below least counts as least."""
+        return self._op("level", name, x=x, like=like, seg=_cols("x", x) if seg is None else seg, least=least)
+
+    def excess(self, x: Node, deviations: float, name: str = "") -> Node:
+        """max(x - bound, 0), where bound is the row's mean and so many of its standard deviations."""
+        return self._op("excess", name, x=x, deviations=deviations)
 
     def wanted(self, x: Node, name: str = "wanted") -> Node:
         """Only the rows whose result the caller asked for."""

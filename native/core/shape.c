@@ -58,6 +58,12 @@ static pgg_status has_cols(const pgg_plan *plan, const pgg_op *op, int src, int6
                   node_name(plan, src), (ll)cols, (ll)(heads * dim), (ll)heads, (ll)dim);
 }
 
+static pgg_status same_rows(const pgg_plan *plan, const pgg_op *op, int a, int b) {
+  if (plan->nodes[a].rows == plan->nodes[b].rows) return PGG_OK;
+  return pgg_fail(PGG_ESHAPE, "%s: inputs differ: %s has rows of %s, %s of %s", op->name, node_name(plan, a),
+                  rows_name(plan->nodes[a].rows), node_name(plan, b), rows_name(plan->nodes[b].rows));
+}
+
 static pgg_status same_shape(const pgg_plan *plan, const pgg_op *op, int first, int second) {
   const pgg_node *a = &plan->nodes[first], *b = &plan->nodes[second];
   if (a->rows == b->rows && a->cols == b->cols) return PGG_OK;
@@ -216,7 +222,8 @@ static pgg_status judge_route(const pgg_plan *plan, const pgg_op *op, pgg_node *
       (status = in_range(op, "n_used", n_used, 1, n_expert)))
     return status;
   out->cols = 2 * n_used;
-  return has_numbers(plan, op, PGG_WEIGHT(op, route, bias), n_expert, false);
+  if ((status = has_numbers(plan, op, PGG_WEIGHT(op, route, bias), n_expert, false))) return status;
+  return has_numbers(plan, op, PGG_WEIGHT(op, route, scales), n_expert, false);
 }
 
 /* A stack of n_expert matrices (rows, cols); rows 0: any number, which is returned in *rows. */
@@ -236,18 +243,23 @@ static pgg_status has_stack(const pgg_plan *plan, const pgg_op *op, int index, i
 
 static pgg_status judge_experts(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const int src = PGG_SRC(op, experts, x);
-  const pgg_node *x = &plan->nodes[src], *routing = &plan->nodes[PGG_SRC(op, experts, routing)];
-  const pgg_op *route = &plan->ops[routing->op].op;
+  const pgg_node *x = &plan->nodes[src];
+  const pgg_op *route = &plan->ops[plan->nodes[PGG_SRC(op, experts, routing)].op].op;
   const int64_t n_expert = PGG_INT(op, experts, n_expert);
+  const int up = PGG_WEIGHT(op, experts, up);
   int64_t n_ff = 0, m = 0;
   pgg_status status;
   if (route->kind != PGG_OP_ROUTE || plan->nodes[PGG_SRC(route, route, logits)].cols != n_expert)
     return pgg_fail(PGG_EINVAL, "%s: input %s does not choose among %lld experts", op->name, route->name, (ll)n_expert);
-  if (routing->rows != x->rows)
-    return pgg_fail(PGG_ESHAPE, "%s: inputs differ: %s has rows of %s, %s of %s", op->name, node_name(plan, src),
-                    rows_name(x->rows), route->name, rows_name(routing->rows));
-  if ((status = has_stack(plan, op, PGG_WEIGHT(op, experts, gate), &n_ff, x->cols)) ||
-      (status = has_stack(plan, op, PGG_WEIGHT(op, experts, up), &n_ff, x->cols)) ||
+  if ((status = same_rows(plan, op, src, PGG_SRC(op, experts, routing)))) return status;
+  if ((status = has_stack(plan, op, PGG_WEIGHT(op, experts, gate), &n_ff, x->cols))) return status;
+  if (up < 0) {
+    if (n_ff % 2)
+      return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows for each expert, expected an even number: gate and up",
+                      op->name, weight_of(plan, PGG_WEIGHT(op, experts, gate))->name, (ll)n_ff);
+    n_ff /= 2;
+  }
+  if ((up >= 0 && (status = has_stack(plan, op, up, &n_ff, x->cols))) ||
       (status = has_stack(plan, op, PGG_WEIGHT(op, experts, down), &m, n_ff)) ||
       (status = has_numbers(plan, op, PGG_WEIGHT(op, experts, gate_bias), n_expert * n_ff, false)) ||
       (status = has_numbers(plan, op, PGG_WEIGHT(op, experts, up_bias), n_expert * n_ff, false)) ||
@@ -263,6 +275,25 @@ static pgg_status judge_gate(const pgg_plan *plan, const pgg_op *op, const pgg_n
   if (by->rows == x->rows && by->cols == 1) return PGG_OK;
   return pgg_fail(PGG_ESHAPE, "%s: input %s is (%s, %lld), expected (%s, 1)", op->name, node_name(plan, src),
                   rows_name(by->rows), (ll)by->cols, rows_name(x->rows));
+}
+
+static pgg_status judge_mix(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int x = PGG_SRC(op, mix, x), by = PGG_SRC(op, mix, by);
+  const int64_t seg = PGG_INT(op, mix, seg), cols = plan->nodes[by].cols;
+  pgg_status status;
+  if ((status = same_rows(plan, op, x, by)) || (status = has_runs(plan, op, x, seg)) ||
+      (status = has_runs(plan, op, by, plan->nodes[x].cols / seg)))
+    return status;
+  const int64_t m = cols / (plan->nodes[x].cols / seg);
+  if ((status = in_range(op, "the number of runs", m, 1, PGG_MOST_COLS / seg))) return status;
+  out->cols = m * seg;
+  return PGG_OK;
+}
+
+static pgg_status judge_level(const pgg_plan *plan, const pgg_op *op) {
+  const int x = PGG_SRC(op, level, x);
+  const pgg_status status = same_rows(plan, op, x, PGG_SRC(op, level, like));
+  return status ? status : has_runs(plan, op, x, PGG_INT(op, level, seg));
 }
 
 pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
@@ -291,11 +322,14 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_ROUTE: return judge_route(plan, op, out);
     case PGG_OP_EXPERTS: return judge_experts(plan, op, out);
     case PGG_OP_GATE: return judge_gate(plan, op, out);
+    case PGG_OP_MIX: return judge_mix(plan, op, out);
+    case PGG_OP_LEVEL: return judge_level(plan, op);
     case PGG_OP_ROWS: out->rows = PGG_ROWS_WANTED; return PGG_OK;
     case PGG_OP_SCALE:
     case PGG_OP_SOFTCAP:
     case PGG_OP_ACTIVATE:
     case PGG_OP_SOFTMAX:
+    case PGG_OP_EXCESS:
     case PGG_OP_COUNT: break;
   }
   return PGG_OK; /* as the input */

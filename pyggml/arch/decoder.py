@@ -133,7 +133,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
     """The numbers of a decoder; takes the keys that the row computes."""
     c = shared(r, varied=True)
     r.take("attention.causal", "pooling_type")
-    windows = _windows(row.window, r, c.n_layer)
+    windows = windows_of(row.window, r, c.n_layer)
     return c.with_own(
         DecoderConfig,
         layer_heads=layer_heads(r, c),
@@ -141,7 +141,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         windows=windows,
         parallel=r.flag("use_parallel_residual", True) if row.parallel == "key" else bool(row.parallel),
         window_base=_window_base(row.window, r, c) if any(windows) else 0.0,
-        experts=_experts(row.experts, r, c, c.experts) if row.experts and c.experts else None,
+        experts=experts_of(row.experts, r, c, c.experts) if row.experts and c.experts else None,
         attn_scale=_attn_scale(row, r, c),
         attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
         logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
@@ -151,7 +151,8 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
     )
 
 
-def _windows(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
+def windows_of(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
+    """The window of each layer, 0 where there is none."""
     if window is None:
         return (0,) * n_layer
     size = r.integer("attention.sliding_window", MAX_CTX, window.size, least=0)
@@ -174,7 +175,8 @@ def _window_base(window: Window | None, r: Reader, c: Config) -> float:
     return r.number("rope.freq_base_swa", window.base or c.rope.freq_base)
 
 
-def _experts(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
+def experts_of(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
+    """The experts that Config found, with what the file says of their choice."""
     r.take("expert_count", "expert_used_count")
     gating = r.integer("expert_gating_func", 4, 0, least=0)
     if gating and gating not in _GATINGS:

@@ -145,31 +145,40 @@ def ffn(g: Graph, c: Config, blk: Block, x: Node, n_ff: int, act: str = "silu", 
     return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"), c.n_embd)
 
 
-def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "silu") -> Node:
-    """Each token through e.n_used of e.n gated feed-forwards, and through the shared one where there is one."""
-    b = f"blk.{blk.index}"
-    routing = g.route(
-        g.matmul(blk["ffn_gate_inp.weight"], x, blk.get("ffn_gate_inp.bias"), e.n),
-        e.n_used,
-        gating=e.gating,
-        norm=e.norm,
-        scale=e.scale,
-        name=f"{b}.ffn_route",
+def route(g: Graph, blk: Block, logits: Node, e: Experts, scales: Weight | None = None) -> Node:
+    """Which experts each token passes, by logits (tokens, e.n)."""
+    return g.route(
+        logits, e.n_used, gating=e.gating, norm=e.norm, scale=e.scale, scales=scales, name=f"blk.{blk.index}.ffn_route"
     )
-    y = g.experts(
+
+
+def experts(g: Graph, c: Config, blk: Block, x: Node, routing: Node, e: Experts, act: str = "silu") -> Node:
+    """Each token through the experts that routing chose, whose gate and up may lie in one tensor."""
+    if blk.has("ffn_gate_up_exps.weight"):
+        gate, up = blk.stack("ffn_gate_up_exps.weight", e.n, 2 * e.n_ff, c.n_embd), None
+    else:
+        gate, up = (blk.stack(f"ffn_{part}_exps.weight", e.n, e.n_ff, c.n_embd) for part in ("gate", "up"))
+    return g.experts(
         x,
         routing,
-        blk.stack("ffn_gate_exps.weight", e.n, e.n_ff, c.n_embd),
-        blk.stack("ffn_up_exps.weight", e.n, e.n_ff, c.n_embd),
+        gate,
+        up,
         blk.stack("ffn_down_exps.weight", e.n, c.n_embd, e.n_ff),
         act,
-        name=f"{b}.ffn_exps",
+        name=f"blk.{blk.index}.ffn_exps",
         biases=(
             blk.joined("ffn_gate_exps.bias", e.n, e.n_ff),
             blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
             blk.joined("ffn_down_exps.bias", e.n, c.n_embd),
         ),
     )
+
+
+def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "silu") -> Node:
+    """Each token through e.n_used of e.n gated feed-forwards, and through the shared one where there is one."""
+    b = f"blk.{blk.index}"
+    logits = g.matmul(blk["ffn_gate_inp.weight"], x, blk.get("ffn_gate_inp.bias"), e.n)
+    y = experts(g, c, blk, x, route(g, blk, logits, e), e, act)
     if not e.n_ff_shared:
         return y
     n_ff = e.n_ff_shared

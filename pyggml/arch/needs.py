@@ -3,7 +3,6 @@
 NEEDS = {
     "deepseek2": "latent attention (MLA), mixture of experts with shared experts, YaRN magnitude scaling",
     "falcon": "layer norm, parallel attention and feed-forward",
-    "gemma4": "per-layer embeddings, shared KV layers, mixed head sizes",
     "glm4moe": "mixture of experts with sigmoid router, partial rope",
     "gpt2": "layer norm, learned positions, fused QKV",
     "granitehybrid": "Mamba-2 scan, mixture of experts",

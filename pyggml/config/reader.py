@@ -114,6 +114,14 @@ class Reader:
             raise self.wrong(key, value, f"an array of a bool for each of {n_layer} layers")
         return tuple(bool(each) for each in items)
 
+    def numbers(self, key: str, n_layer: int) -> tuple[float, ...]:
+        """A number for each of n_layer layers, or minus infinity."""
+        value = self.value(key)
+        items = value.tolist() if isinstance(value, np.ndarray) else value
+        if not isinstance(items, (list, tuple)) or len(items) != n_layer or not all(_is_number(each) for each in items):
+            raise self.wrong(key, value, f"an array of a number, or -inf, for each of {n_layer} layers")
+        return tuple(float(each) for each in items)
+
     def wrong(self, key: str, value: Any, expected: str) -> GGUFError:
         """The error that says what a key holds and what was expected."""
         return wrong(f"{self.arch}.{key}", value, expected)
@@ -121,6 +129,12 @@ class Reader:
 
 def _whole(value: Any, least: int, limit: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= limit
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and (abs(value) <= 1e30 or value == -math.inf)
+    )
 
 
 def _is_flag(value: Any) -> bool:

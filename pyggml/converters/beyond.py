@@ -29,6 +29,8 @@ def beyond(files: TokenizerFiles) -> list[str]:
         reasons += _wordpiece(files.table)
     elif files.kind == "unigram":
         reasons += _unigram(files.table)
+    elif files.kind == "merged pieces":
+        reasons += _merged_pieces(files.table)
     else:
         reasons += _sentencepiece(files)
     if files.kind != "wordpiece" and _overlap(files.added.values()):
@@ -117,6 +119,19 @@ def _sentencepiece(files: TokenizerFiles) -> Iterator[str]:
     for each in files.added.values():
         if each.normalized and (prepends or (" " in each.text and set(each.text) != {" "})):
             yield f"{each.text!r} is matched after normalizing"
+
+
+def _merged_pieces(table: Mapping[str, Any]) -> Iterator[str]:
+    normalizer = steps(table.get("normalizer"), "normalizers")
+    cut = steps(table.get("pre_tokenizer"), "pretokenizers")
+    if normalizer != [BLANKS] or cut not in ([], [_IDLE]):
+        yield f"the way blanks are treated ({_named([*normalizer, *cut])})"
+    model = table["model"]
+    if model.get("ignore_merges") or not model.get("byte_fallback") or not model.get("fuse_unk"):
+        yield "merges or unknown characters treated otherwise"
+    for each in table.get("added_tokens") or ():
+        if each.get("normalized") and set(each.get("content", "")) != {" "} and " " in each.get("content", ""):
+            yield f"{each['content']!r} is matched after normalizing"
 
 
 def _overlap(added: Iterable[Added]) -> bool:

@@ -118,7 +118,7 @@ def convert(
         embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)
         meta |= _rows(meta, f"{family.arch}.vocab_size", embedding, c)
         check_all_taken(c, family.computes, family.arch)
-        meta |= vocab.metadata(source, c, embedding, metadata)
+        meta |= vocab.metadata(source, c, embedding, metadata, family.vocabulary)
         meta |= {key: (value, None) for key, value in (metadata or {}).items()}
     why_not = _write(dst, sources, meta, made, c, quantize, progress)
     kind = meta.get("tokenizer.ggml.model")

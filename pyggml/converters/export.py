@@ -129,10 +129,10 @@ def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
     change = family.change_of(info.name)
     if not names or (change is not None and change.back is None):
         raise UnsupportedError(f"tensor {clip(info.name)} of a {family.arch} file has no way back to safetensors")
-    name = names[0]
+    name, bare = names[0], names[0] in family.bare
     for number in numbers:
         name = name.replace("#", number, 1)
-    name = _prefix(name, family.arch) + (end.group() if end else "")
+    name = _prefix(name, family.arch) + (end.group() if end and not bare else "")
     kind = _DTYPES.get(info.type.name, "bf16")
     if "#" not in name:
         shape = info.shape

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native
-from pyggml.converters import families
+from pyggml.converters import export_gemma, families
 from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.gemma import scalar
 from pyggml.converters.families.qwen import EXPERT_NORM
@@ -53,7 +53,7 @@ _CLASSES = {
     "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM", "gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM", "gpt2": "GPT2LMHeadModel", "bert": "BertModel",
-    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM", "gemma3n_text": "Gemma3nForCausalLM", "gemma4_text": "Gemma4ForCausalLM",
 }  # fmt: skip
 _WITHOUT_ROPE = ("gpt2", "bert")
 _UNSAID: dict[str, tuple[Any, ...]] = {
@@ -102,13 +102,15 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     if embedding is not None:
         config["vocab_size"] = embedding.shape[0]
     config |= _biases(file, model_type)
+    if file.arch in export_gemma.ARCHS:
+        config = export_gemma.config_of(file, config)
+        _check_said(file, Config(config, "the file's metadata"))
+        return config | _specials(file, config)
     config |= _whole_sizes(Config(config, "the file's metadata"), file.arch, model_type)
     if file.arch in ("gemma2", "gemma3"):
         config["query_pre_attn_scalar"] = scalar(Config(config, "the file's metadata"), file.arch)
     _check_said(file, Config(config, "the file's metadata"))
-    for key in ("bos", "eos", "pad"):  # a default of the model_type may lie outside of this vocabulary
-        config[f"{key}_token_id"] = _token(file, "padding" if key == "pad" else key, config.get("vocab_size", 0))
-    config |= _windows(file, config) | _experts(file)
+    config |= _specials(file, config) | _windows(file, config) | _experts(file)
     pooling = _number(file, "pooling_type")
     config |= {key: True for key, value in POOLING.items() if value == pooling}
     if file.arch == "phi3":
@@ -117,6 +119,13 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         scaling = _scaling(file, config)
         config |= {"rope_scaling": scaling} if scaling else {}
     return config
+
+
+def _specials(file: GGUFFile, config: dict[str, Any]) -> dict[str, int | None]:
+    """A default of the model_type may lie outside of this vocabulary."""
+    words = {"bos": "bos", "eos": "eos", "pad": "padding"}
+    n_vocab = config.get("vocab_size", 0)
+    return {f"{key}_token_id": _token(file, word, n_vocab) for key, word in words.items()}
 
 
 def _token(file: GGUFFile, word: str, n_vocab: int) -> int | None:
@@ -154,6 +163,8 @@ def _check_said(file: GGUFFile, c: Config) -> None:
     if file.arch == "deepseek2":
         return  # its tensors have no way back, which export.py says
     for ending, neutral in _UNSAID.items():
+        if ending == "attention.shared_kv_layers" and file.arch in export_gemma.ARCHS:
+            continue
         value = file.metadata.get(f"{file.arch}.{ending}")
         if value is not None and not any(value == each for each in neutral):
             raise UnsupportedError(
@@ -164,7 +175,7 @@ def _check_said(file: GGUFFile, c: Config) -> None:
     if capped and not file.arch.startswith("gemma"):
         raise UnsupportedError(f"{file.arch}.{capped[0]}: a {c.get('model_type')} model has no soft caps")
     n_rot = _number(file, "rope.dimension_count")
-    if n_rot is not None and file.arch not in (*_WITHOUT_ROPE, "phi3", "deepseek2") and n_rot != c.head_dim:
+    if n_rot is not None and file.arch not in (*_WITHOUT_ROPE, "gemma4", "phi3", "deepseek2") and n_rot != c.head_dim:
         raise UnsupportedError(
             f"{file.arch}.rope.dimension_count is {n_rot}: a {c.get('model_type')} model rotates whole heads of "
             f"{c.head_dim}"

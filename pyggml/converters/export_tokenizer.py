@@ -97,7 +97,7 @@ def _same_ids(table: dict[str, Any], tok: Tokenizer) -> bool:
 
 
 def _built(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {"gpt2": _bpe, "llama": _spm, "bert": _wordpiece}
+    kinds = {"gpt2": _bpe, "llama": _spm, "bert": _wordpiece, "gemma4": _merged_pieces}
     kind = kinds.get(vocab.model)
     if kind is None:
         raise UnsupportedError(f"a vocabulary of the model {vocab.model!r} cannot be written as tokenizer.json yet")
@@ -195,6 +195,14 @@ def _spm(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str,
             "byte_fallback": vocab.types.count(BYTE) == 256, "ignore_merges": False, "vocab": ids, "merges": merges,
         },
     }  # fmt: skip
+
+
+def _merged_pieces(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What SentencePiece's pieces become, with the merges of the file."""
+    table = _spm(vocab, tok, metadata)
+    table["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": _BLANK}
+    table["model"]["merges"] = list(dict.fromkeys(tuple(merge.decode().split(" ")) for merge in vocab.merges or ()))
+    return table
 
 
 def _wordpiece(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ name with one number more than its target is one expert of a stack. The tables t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,8 @@ class Family:
     """One architecture. names: stem -> stem or several stems; change: by target stem without its block number.
 
     computes: keys of config.json -> the values the architecture computes in any case. defaults: what transformers takes
-    for keys that config.json does not have.
+    for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
+    model of the tokenizer, where the architecture has one of its own.
     """
 
     arch: str
@@ -58,6 +59,8 @@ class Family:
     model_type: str = ""
     computes: Mapping[str, Values] = field(default_factory=lambda: activation(*SILU))
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    bare: Collection[str] = ()
+    vocabulary: str = ""
 
     def targets(self, name: str) -> list[tuple[str, int | None]] | None:
         """A source's name -> (target name, expert) pairs; [] where it is left out on purpose, None if unknown."""
@@ -82,7 +85,7 @@ class Family:
             for number in numbers[:slots]:
                 target = target.replace("#", str(number), 1)
             expert = numbers[slots] if len(numbers) > slots else None
-            told = end.group() if end else "" if target.endswith(".bias") else ".weight"
+            told = end.group() if end else "" if target.endswith((".bias", ".scale")) else ".weight"
             found.append((target + told, expert))
         return found
 

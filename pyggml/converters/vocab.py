@@ -31,9 +31,12 @@ _SPECIAL = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("sep", "seperat
             ("cls", "cls"), ("mask", "mask"))  # fmt: skip
 
 
-def metadata(source: Source, c: Config, n_vocab: int | None, given: Mapping[str, Any] | None = None) -> Meta:
+def metadata(
+    source: Source, c: Config, n_vocab: int | None, given: Mapping[str, Any] | None = None, model: str = ""
+) -> Meta:
     """All tokenizer.* keys, verified; {} with no tokenizer files at all. n_vocab: rows of the embedding, which may be
-    padded. given: values that the caller puts in place of what is found.
+    padded. given: values that the caller puts in place of what is found. model: that of the architecture, where it has
+    one of its own ("gemma4": merges of SentencePiece's pieces).
 
     Raises GGUFError where the files contradict each other or the tokenizer would not survive, UnsupportedError for a
     kind GGUF cannot hold.
@@ -41,6 +44,8 @@ def metadata(source: Source, c: Config, n_vocab: int | None, given: Mapping[str,
     files = tokenizer_files.read(source, c, n_vocab)
     if files is None:
         return {}
+    if model == "gemma4" and files.table and files.kind in ("byte fallback", "sentencepiece"):
+        files.kind = "merged pieces"
     meta, texts = _ARRAYS[files.kind](files, n_vocab)
     meta |= _ids(files, texts, source, c)
     meta |= _ends(files, meta, texts, source, c)
@@ -190,6 +195,18 @@ def _byte_fallback(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, li
     return meta, texts
 
 
+def _merged_pieces(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, list[str]]:
+    """SentencePiece's pieces with merges by rank, as Gemma 4 has them; scores are there for who asks."""
+    texts, types = _laid_out(vocab_of(files.table), files.added, n_vocab)
+    for token, text in enumerate(texts):
+        if types[token] == NORMAL and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            types[token] = BYTE
+    meta = _arrays("gemma4", "default", texts, types, [-1000.0] * len(texts))
+    meta["tokenizer.ggml.merges"] = ([" ".join(pair) for pair in _merges(files.table)], "str")
+    meta["tokenizer.ggml.add_space_prefix"] = (False, None)
+    return meta, texts
+
+
 def _wordpiece(files: TokenizerFiles, n_vocab: int | None) -> tuple[Meta, list[str]]:
     """GGUF's form: words begin with U+2581, continuations are bare."""
     plain, types = _laid_out(vocab_of(files.table), files.added, n_vocab)
@@ -236,7 +253,7 @@ def _from_base64(text: str) -> list[int]:
 
 
 _ARRAYS = {"bpe": _bpe, "sentencepiece": _sentencepiece, "byte fallback": _byte_fallback, "wordpiece": _wordpiece,
-           "unigram": _unigram}  # fmt: skip
+           "unigram": _unigram, "merged pieces": _merged_pieces}  # fmt: skip
 
 
 # ---- what surrounds the vocabulary -----------------------------------------------------------------------------

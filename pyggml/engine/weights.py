@@ -58,6 +58,14 @@ class Block:
     def __getitem__(self, name: str) -> Weight:
         return self.weights[f"blk.{self.index}.{name}"]
 
+    def has(self, name: str) -> bool:
+        """Whether the file has a weight of this layer, which other layers may lack; it is not taken."""
+        return f"blk.{self.index}.{name}" in self.weights._tensors
+
+    def pass_over(self, *names: str) -> None:
+        """Weights of this layer that nothing here needs, where the file has them."""
+        self.weights._taken.update(f"blk.{self.index}.{name}" for name in names)
+
     def get(self, name: str) -> Weight | None:
         """A weight of this layer, or None; all layers must have it or none."""
         found = self.weights.get(f"blk.{self.index}.{name}")

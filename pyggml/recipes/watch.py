@@ -52,12 +52,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Experts:
-    """A mixture of experts: the nodes it reads, its stacks, its activation and the biases of gate, up and down."""
+    """A mixture of experts: the nodes it reads, its stacks (up None: behind gate in one), its activation and the biases
+    of gate, up and down."""
 
     x: int
     routing: int
     gate: Weight
-    up: Weight
+    up: Weight | None
     down: Weight
     act: str
     biases: _Biases
@@ -79,7 +80,7 @@ class _Noting(Graph):
         return super().matmul(w, x, bias, m, name)
 
     def experts(
-        self, x: Node, routing: Node, gate: Weight, up: Weight, down: Weight, act: str = "silu", name: str = "",
+        self, x: Node, routing: Node, gate: Weight, up: Weight | None, down: Weight, act: str = "silu", name: str = "",
         *, biases: _Biases = (None, None, None),
     ) -> Node:  # fmt: skip
         self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases))
@@ -158,16 +159,20 @@ class Trial:
             chosen = routing[:, : routing.shape[1] // 2].astype(np.int64)
             for e in np.unique(chosen).tolist():
                 rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
-                yield [mix.gate.name, mix.up.name], e, mix.gate.n_stack, rows
+                yield [w.name for w in (mix.gate, mix.up) if w is not None], e, mix.gate.n_stack, rows
                 yield [mix.down.name], e, mix.down.n_stack, self._hidden(mix, e, rows)
 
     def _hidden(self, mix: _Experts, index: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """rows (n, k) behind an expert's activation: (n, n_ff)."""
         g = Graph()
         x = g.input(rows.shape[1])
+        of_each = [mix.gate] if mix.up is None else [mix.gate, mix.up]
+        made = [g.matmul(self._matrix(w, index), x) for w in of_each]
+        n_ff = mix.gate.rows * len(made) // 2
+        gate, up = made if len(made) == 2 else (g.cols(made[0], start, n_ff) for start in (0, n_ff))
         gate, up = (
-            g.matmul(self._matrix(w, index), x, None if bias is None else _bias_of(bias, index, w.rows))
-            for w, bias in zip((mix.gate, mix.up), mix.biases, strict=False)
+            part if bias is None else g.add(part, g.row(_bias_of(bias, index, n_ff), 0, n_ff))
+            for part, bias in zip((gate, up), mix.biases, strict=False)
         )
         hidden = g.glu(gate, up, mix.act)
         plan = g.finish(hidden, min(N_BATCH, len(rows)), len(rows))

@@ -1,4 +1,5 @@
-"""Byte-level BPE encoding (`tokenizer.ggml.model` = gpt2) with the `tokenizers` library, built from arrays.
+"""BPE encoding with the `tokenizers` library, built from arrays: of bytes as characters (`tokenizer.ggml.model` is
+gpt2), or of SentencePiece's pieces with bytes where there is none (gemma4).
 
 Merges are checked first: the library answers an unknown token in a merge with a Rust panic. BOS and EOS are not
 added here.
@@ -10,6 +11,7 @@ import operator
 from typing import Any
 
 from ..errors import GGUFError
+from .decode import SPACE
 from .dropped import DroppedBytes
 from .library import ids_of, refusing
 from .pretokenizers import Pre
@@ -27,8 +29,8 @@ class BpeEncoder:
         merges = read_merges(vocab.merges, ids)
         with refusing("the vocabulary cannot be used"):
             bpe = models.BPE(ids, merges, ignore_merges=pre.ignore_merges)
-            self._parse = _facade(bpe, vocab, pre, parse_special=True)
-            self._plain = _facade(bpe, vocab, pre, parse_special=False)
+            self._parse = _byte_level(bpe, vocab, pre, parse_special=True)
+            self._plain = _byte_level(bpe, vocab, pre, parse_special=False)
         self._dropped = DroppedBytes(vocab)
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
@@ -38,10 +40,31 @@ class BpeEncoder:
         return ids
 
 
-def read_merges(raw: list[bytes] | None, ids: dict[str, int]) -> list[tuple[str, str]]:
+class PieceBpeEncoder:
+    """Text -> ids by merges of pieces, as Gemma 4 has them: blanks made visible, bytes where there is no piece."""
+
+    def __init__(self, vocab: Vocab, unk: int | None) -> None:
+        from tokenizers import models
+
+        ids = {text: i for i, text in enumerate(vocab.texts) if i not in vocab.mute}
+        merges = read_merges(vocab.merges, ids, vocab.model)
+        known = None if unk is None or unk in vocab.mute else vocab.texts[unk]
+        if known is None and not all(f"<0x{byte:02X}>" in ids for byte in range(256)):
+            raise GGUFError("no unknown token and not all 256 byte tokens: there is text that cannot be encoded")
+        with refusing("the vocabulary cannot be used"):
+            bpe = models.BPE(ids, merges, unk_token=known, fuse_unk=True, byte_fallback=True)
+            self._parse = _visible(bpe, vocab, parse_special=True)
+            self._plain = _visible(bpe, vocab, parse_special=False)
+
+    def encode(self, text: str, parse_special: bool) -> list[int]:
+        """The ids of a text without surrogates."""
+        return ids_of(self._parse if parse_special else self._plain, text)
+
+
+def read_merges(raw: list[bytes] | None, ids: dict[str, int], model: str = "gpt2") -> list[tuple[str, str]]:
     """Merge pairs in rank order, the first of equal ones kept. Raises GGUFError for a pair the vocabulary lacks."""
     if raw is None:
-        raise GGUFError("tokenizer.ggml.merges is missing: a gpt2 vocabulary needs them")
+        raise GGUFError(f"tokenizer.ggml.merges is missing: a {model} vocabulary needs them")
     try:
         text = b" ".join(raw).decode()
     except UnicodeDecodeError as e:
@@ -76,13 +99,29 @@ def _merge_error(raw: list[bytes], ids: dict[str, int]) -> GGUFError:
     raise AssertionError("no merge is wrong")
 
 
-def _facade(bpe: Any, vocab: Vocab, pre: Pre, parse_special: bool) -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+def _byte_level(bpe: Any, vocab: Vocab, pre: Pre, parse_special: bool) -> Any:
+    from tokenizers import Regex, pre_tokenizers
 
-    tok = Tokenizer(bpe)
+    tok = _facade(bpe, vocab, parse_special)
     splits = [pre_tokenizers.Split(Regex(r), "isolated") for r in pre.regexes]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tok.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
+    return tok
+
+
+def _visible(bpe: Any, vocab: Vocab, parse_special: bool) -> Any:
+    from tokenizers import Regex, normalizers, pre_tokenizers
+
+    tok = _facade(bpe, vocab, parse_special)
+    tok.normalizer = normalizers.Replace(" ", SPACE)
+    tok.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\n]+|\n+"), "isolated")  # no piece crosses the end of a line
+    return tok
+
+
+def _facade(bpe: Any, vocab: Vocab, parse_special: bool) -> Any:
+    from tokenizers import AddedToken, Tokenizer
+
+    tok = Tokenizer(bpe)
     # USER_DEFINED is always matched, CONTROL and UNKNOWN only with parse_special
     tok.add_tokens(
         [

@@ -22,7 +22,7 @@ from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pi
 from .special import end_of_generation
 from .vocab import UNKNOWN, Vocab, read_vocab
 
-MODELS = ("llama", "gpt2", "bert", "t5")
+MODELS = ("llama", "gpt2", "bert", "t5", "gemma4")
 
 
 class Encoder(Protocol):
@@ -102,7 +102,7 @@ class Tokenizer:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            if self.model == "llama":
+            if self.model in ("llama", "gemma4"):
                 shown = [i for i in wanted if not (skip_special and self._types[i] in SPECIAL)]
                 text = decode_byte_runs(shown, pieces, self._types)
             else:
@@ -156,6 +156,8 @@ def _build(metadata: Mapping[str, Any]) -> Tokenizer:
             return _bpe(vocab, metadata)
         if vocab.model == "bert":
             return _wpm(vocab, metadata)
+        if vocab.model == "gemma4":
+            return _piece_bpe(vocab, metadata)
     raise UnsupportedError(f"tokenizer.ggml.model {vocab.model[:80]!r} is not supported; supported: {' '.join(MODELS)}")
 
 
@@ -209,6 +211,24 @@ def _bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
         add_bos=pre.add_bos if vocab.add_bos is None else vocab.add_bos,
         add_eos=vocab.add_eos is True,
         add_space_prefix=False,  # byte-level text has no dummy blank to add or to strip
+    )
+
+
+def _piece_bpe(vocab: Vocab, metadata: Mapping[str, Any]) -> Tokenizer:
+    from .bpe import PieceBpeEncoder
+
+    unk = _default(vocab, "unk", 3)
+    return Tokenizer(
+        vocab,
+        published.find(metadata, vocab) or PieceBpeEncoder(vocab, unk),
+        spm_pieces(vocab),
+        vocab.pre,
+        bos=_default(vocab, "bos", 2),
+        eos=_default(vocab, "eos", 1),
+        unk=unk,
+        add_bos=vocab.add_bos is not False,
+        add_eos=vocab.add_eos is True,
+        add_space_prefix=False,
     )
 
 

@@ -109,6 +109,9 @@ static void check_norm(const pgg_kernels *t, const pgg_kernels *ref) {
         const double want = x[i] * by * w[i];
         close_to("rms_norm", f, n, i, y[i], want, 1e-6 * fabs(want) + 1e-36);
       }
+      t->rms_norm(x, NULL, y, n, 1e-6f);
+      for (int64_t i = 0; i < n; i++)
+        close_to("rms_norm without weights", f, n, i, y[i], x[i] * by, 1e-6 * fabs(x[i] * by) + 1e-36);
       test_unguard(gx), test_unguard(gw), test_unguard(gy);
     }
 }

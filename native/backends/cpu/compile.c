@@ -53,7 +53,8 @@ static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_phase *pha
     case PGG_OP_EXPERTS: { /* three products of each chosen expert */
       const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
       for (int i = 0; i < 3; i++)
-        phase->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
+        if (op->weight[i] >= 0) /* up may lie in the tensor of gate */
+          phase->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
       break;
     }
     case PGG_OP_ATTENTION:

@@ -93,7 +93,7 @@ static void sort(const pgg_experts *x, const pgg_experts_sorted *s, const float 
 /* ---- products of one expert -------------------------------------------------------------------------------- */
 
 static const char *row_of(const pgg_experts_side *side, int64_t e, int64_t r) {
-  return (const char *)side->w->data + (size_t)(e * side->rows + r) * side->w->row_bytes;
+  return (const char *)side->w->data + (size_t)(e * side->step + side->begin + r) * side->w->row_bytes;
 }
 
 /* y (n, rows), rows y_stride apart: rows [r, r + rows) of expert e times its tokens [first, first + n). index: where

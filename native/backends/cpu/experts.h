@@ -7,9 +7,10 @@
 
 /* One of the three stacks of matrices: gate, up, down. */
 typedef struct pgg_experts_side {
-  const pgg_weight *w; /* (n_expert * rows, k) */
+  const pgg_weight *w; /* (n_expert * step, k) */
   const float *bias;   /* (n_expert, rows) or NULL */
   int64_t rows;        /* of one expert */
+  int64_t step, begin; /* rows from one expert to the next, and before its first: gate and up may lie in one tensor */
   char *acts;          /* prepared rows: of tokens for gate and up, of pairs for down */
   size_t stride;       /* bytes from one to the next */
   char *panels;        /* of every expert, one after another */

@@ -7,9 +7,14 @@
 #define CHUNK_PANELS 20   /* panels of a piece of work: the unpacking of a strip of weights is paid once for them */
 #define MOST_BYTES 0x1p56 /* more than any machine has, and sums of it fit size_t */
 
+/* Which weight holds gate (0), up (1), down (2); up may lie behind gate in one. */
+static int weight_of(const pgg_op *op, int side) {
+  return side == 1 && op->weight[1] < 0 ? op->weight[0] : op->weight[side];
+}
+
 bool pgg_experts_encodes(const pgg_plan *plan, const pgg_op *op) {
-  return pgg_cpu_takes_blocks(plan->weights[PGG_WEIGHT(op, experts, gate)].type) ||
-         pgg_cpu_takes_blocks(plan->weights[PGG_WEIGHT(op, experts, up)].type);
+  return pgg_cpu_takes_blocks(plan->weights[weight_of(op, 0)].type) ||
+         pgg_cpu_takes_blocks(plan->weights[weight_of(op, 1)].type);
 }
 
 pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_kernels *kernels, int64_t n, bool decode) {
@@ -24,8 +29,12 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
   x.chunk = CHUNK_PANELS * x.tokens;
   for (int i = 0; i < 3; i++) {
     pgg_experts_side *side = &x.side[i];
-    side->w = &plan->weights[op->weight[i]];
-    side->rows = side->w->rows / x.n_expert;
+    side->w = &plan->weights[weight_of(op, i)];
+    side->rows = side->step = side->w->rows / x.n_expert;
+    if (i < 2 && op->weight[1] < 0) {
+      side->rows /= 2;
+      side->begin = i * side->rows;
+    }
     side->bias = pgg_plan_vec(plan, biases[i]);
     side->stride = pgg_cpu_act_stride(side->w->type, side->w->cols);
     if (!decode) side->panel = kernels->panel_bytes(side->w->type, 1, side->w->cols);

@@ -25,6 +25,9 @@ static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
     [PGG_OP_ROUTE] = &pgg_cpu_kind_route,
     [PGG_OP_EXPERTS] = &pgg_cpu_kind_experts,
     [PGG_OP_GATE] = &pgg_cpu_kind_gate,
+    [PGG_OP_MIX] = &pgg_cpu_kind_mix,
+    [PGG_OP_LEVEL] = &pgg_cpu_kind_level,
+    [PGG_OP_EXCESS] = &pgg_cpu_kind_excess,
 };
 
 const pgg_cpu_kind *pgg_cpu_kind_of(int kind) { return kinds[kind]; }

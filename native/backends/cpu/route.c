@@ -30,8 +30,8 @@ static void choose(const pgg_op *op, const float *logits, const float *bias, int
 
 /* Logits (n_expert) -> ids (n_used), weights (n_used). A logit that is not finite makes weights of NaN, which the check
  * of the step's output reports. */
-static void route_row(const pgg_op *op, const float *logits, const float *bias, int64_t n_expert, float *ids,
-                      float *weights) {
+static void route_row(const pgg_op *op, const float *logits, const float *bias, const float *scales, int64_t n_expert,
+                      float *ids, float *weights) {
   const int64_t n_used = PGG_INT(op, route, n_used);
   float top = -FLT_MAX;
   bool finite = true;
@@ -57,6 +57,7 @@ static void route_row(const pgg_op *op, const float *logits, const float *bias, 
   if (PGG_INT(op, route, gating) == SIGMOID && !PGG_INT(op, route, norm)) sum = 1;
   if (sum < FLT_MIN) sum = FLT_MIN; /* all chosen far below zero: weights of nearly nothing */
   for (int64_t s = 0; s < n_used; s++) weights[s] = weights[s] / sum * PGG_FLOAT(op, route, scale);
+  for (int64_t s = 0; scales && s < n_used; s++) weights[s] *= scales[(int64_t)ids[s]];
 }
 
 /* By rows of the first input: logits, or x. */
@@ -70,13 +71,14 @@ static void route(const pgg_run *run, int op, int stage, int ith, int nth) {
   const pgg_plan_op_rec *rec = &run->plan->ops[op];
   const int src = PGG_SRC(&rec->op, route, logits);
   const float *bias = pgg_plan_vec(run->plan, PGG_WEIGHT(&rec->op, route, bias));
+  const float *scales = pgg_plan_vec(run->plan, PGG_WEIGHT(&rec->op, route, scales));
   int64_t begin, end;
   (void)stage;
   pgg_team_range(pgg_run_rows(run, rec->node), 1, ith, nth, &begin, &end);
   for (int64_t r = begin; r < end; r++) {
     const float *x = pgg_run_data(run, src) + r * pgg_run_stride(run, src);
     float *y = pgg_run_data(run, rec->node) + r * pgg_run_stride(run, rec->node);
-    route_row(&rec->op, x, bias, run->plan->nodes[src].cols, y, y + PGG_INT(&rec->op, route, n_used));
+    route_row(&rec->op, x, bias, scales, run->plan->nodes[src].cols, y, y + PGG_INT(&rec->op, route, n_used));
   }
 }
 

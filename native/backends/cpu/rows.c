@@ -1,6 +1,7 @@
 /* Ops that treat every row alike: embedding, norms, sums, activations, softmax, choosing rows. Each is a function of
  * one row, or of n values of a row where every value needs only those at its place (`elements`); a long single row of
  * such an op is cut along its columns. */
+#include <math.h>
 #include <string.h>
 
 #include "backends/cpu/cpu.h"
@@ -188,6 +189,55 @@ static void softmax_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
   pgg_cpu_scratch_of(run)->kernels->softmax(row_of(run, PGG_SRC(&rec->op, softmax, x), r), y, cols_of(run, rec->node));
 }
 
+/* Run i: the sum over j of (by[i, j] + plus) times run j of x. */
+static void mix_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int src = PGG_SRC(&rec->op, mix, x);
+  const int64_t seg = PGG_INT(&rec->op, mix, seg), n = cols_of(run, src) / seg;
+  const float *x = row_of(run, src, r), *by = row_of(run, PGG_SRC(&rec->op, mix, by), r);
+  const float plus = PGG_FLOAT(&rec->op, mix, plus);
+  for (int64_t at = 0; at < cols_of(run, rec->node); at += seg, by += n) {
+    pgg_cpu_scratch_of(run)->kernels->scale(x, by[0] + plus, y + at, seg);
+    for (int64_t j = 1; j < n; j++) {
+      const float factor = by[j] + plus, *from = x + j * seg;
+      for (int64_t c = 0; c < seg; c++) y[at + c] += factor * from[c];
+    }
+  }
+}
+
+static double mean_square(const float *x, int64_t n) {
+  double total = 0;
+  for (int64_t i = 0; i < n; i++) total += (double)x[i] * x[i];
+  return total / (double)n;
+}
+
+/* Each run of x as large as a row of like. */
+static void level_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int like = PGG_SRC(&rec->op, level, like);
+  const int64_t seg = PGG_INT(&rec->op, level, seg);
+  const double size = sqrt(mean_square(row_of(run, like, r), cols_of(run, like)));
+  const float *x = row_of(run, PGG_SRC(&rec->op, level, x), r);
+  for (int64_t at = 0; at < cols_of(run, rec->node); at += seg) {
+    const double mine = mean_square(x + at, seg), least = PGG_FLOAT(&rec->op, level, least);
+    const double by = size / sqrt(mine < least ? least : mine);
+    pgg_cpu_scratch_of(run)->kernels->scale(x + at, (float)by, y + at, seg);
+  }
+}
+
+/* By how much values are above the row's mean plus so many standard deviations; 0 for those that are not. */
+static void excess_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int64_t n = cols_of(run, rec->node);
+  const float *x = row_of(run, PGG_SRC(&rec->op, excess, x), r);
+  double mean = 0, total = 0;
+  for (int64_t i = 0; i < n; i++) mean += x[i];
+  mean /= (double)n;
+  for (int64_t i = 0; i < n; i++) total += (x[i] - mean) * (x[i] - mean);
+  const float bound = (float)(mean + PGG_FLOAT(&rec->op, excess, deviations) * sqrt(total / (double)n));
+  for (int64_t i = 0; i < n; i++) {
+    const float above = x[i] - bound;
+    y[i] = above < 0 ? 0 : above; /* a NaN stays one */
+  }
+}
+
 static void rows_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
   memcpy(y, row_of(run, PGG_SRC(&rec->op, rows, x), pgg_run_token(run, r)),
          (size_t)cols_of(run, rec->node) * sizeof(float));
@@ -222,4 +272,7 @@ const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own
 const pgg_cpu_kind pgg_cpu_kind_cols = {.share = share, .stage = stage_of, .own = true, .row = cols_row};
 const pgg_cpu_kind pgg_cpu_kind_concat = {.share = share, .stage = stage_of, .own = true, .row = concat_row};
 const pgg_cpu_kind pgg_cpu_kind_softmax = {.share = share, .stage = stage_of, .own = true, .row = softmax_row};
+const pgg_cpu_kind pgg_cpu_kind_mix = {.share = share, .stage = stage_of, .own = true, .row = mix_row};
+const pgg_cpu_kind pgg_cpu_kind_level = {.share = share, .stage = stage_of, .own = true, .row = level_row};
+const pgg_cpu_kind pgg_cpu_kind_excess = {.share = share, .stage = stage_of, .own = true, .row = excess_row};
 const pgg_cpu_kind pgg_cpu_kind_rows = {.share = share, .stage = stage_of, .own = true, .row = rows_row};
