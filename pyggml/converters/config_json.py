@@ -55,10 +55,6 @@ class Config:
         """The same file read for a family, whose defaults are known. Nothing is read yet."""
         return Config(self._values, self.where, defaults)
 
-    def plain(self) -> dict[str, Any]:
-        """All values, defaults too; nothing counts as read."""
-        return {**self._defaults, **self._values}
-
     def get(self, *names: str) -> Any:
         """The value of the first of some keys, by any of its spellings, that is there and not null, else None."""
         for name in names:

@@ -19,7 +19,8 @@ ARCHS = ("gemma3n", "gemma4")
 def config_of(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
     """config with what the file says of its layers. Raises UnsupportedError where a config.json has no word for it."""
     inside = _items(file, "attention.sliding_window_pattern", int(config["num_hidden_layers"]))
-    told = {key: value for key, value in config.items() if key != "rope_local_base_freq"} | {
+    other_words = ("rope_local_base_freq", "num_experts_per_tok")
+    told = {key: value for key, value in config.items() if key not in other_words} | {
         "layer_types": [SLIDING if each else FULL for each in inside],
         "num_kv_shared_layers": _said(file, "attention.shared_kv_layers"),
         "hidden_size_per_layer_input": _said(file, "embedding_length_per_layer_input"),

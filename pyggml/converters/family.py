@@ -148,13 +148,14 @@ SPLIT_EXPERTS = {"ffn_gate_exps": _half(False), "ffn_up_exps": _half(True)}
 """What JOINED_EXPERTS asks for."""
 
 
-def decoder(c: Config, arch: str, head_dim: bool = True) -> Meta:
-    """The keys that every decoder with RMS norms has. head_dim: whether they say the width of a head in any case."""
+def decoder(c: Config, arch: str, head_dim: bool = True, n_ff: int | None = None) -> Meta:
+    """The keys that every decoder with RMS norms has. head_dim: whether they say the width of a head in any case;
+    n_ff: of the feed-forwards, where intermediate_size is no number."""
     meta: Meta = {
         f"{arch}.block_count": (c.n_layer, "u32"),
         f"{arch}.context_length": (c.n_ctx, "u32"),
         f"{arch}.embedding_length": (c.n_embd, "u32"),
-        f"{arch}.feed_forward_length": (c.count("intermediate_size"), "u32"),
+        f"{arch}.feed_forward_length": (c.count("intermediate_size") if n_ff is None else n_ff, "u32"),
         f"{arch}.attention.head_count": (c.n_head, "u32"),
         f"{arch}.attention.head_count_kv": (c.n_head_kv, "u32"),
         f"{arch}.attention.layer_norm_rms_epsilon": (c.number("rms_norm_eps", default=1e-6), "f32"),

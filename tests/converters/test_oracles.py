@@ -65,7 +65,19 @@ def test_llama_cpp_loads_what_we_write(name, shared, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["bert", "gemma2", "gemma3", "gpt2", "llama", "mixtral", "phi3__longrope", "qwen2__yarn", "qwen2_moe", "qwen3"],
+    [
+        "bert",
+        "gemma2",
+        "gemma3",
+        "gemma4",
+        "gpt2",
+        "llama",
+        "mixtral",
+        "phi3__longrope",
+        "qwen2__yarn",
+        "qwen2_moe",
+        "qwen3",
+    ],
 )
 def test_transformers_computes_the_same_from_an_export(name, shared, tmp_path):
     torch = pytest.importorskip("torch")

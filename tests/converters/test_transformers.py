@@ -231,7 +231,8 @@ def test_every_key_of_transformers_is_known(model_type):
 
 
 @pytest.mark.parametrize(
-    "name", ["bert", "gemma2", "gpt2", "llama", "llama__tied", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"]
+    "name",
+    ["bert", "gemma2", "gemma4", "gpt2", "llama", "llama__tied", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"],
 )
 def test_an_exported_tokenizer(name, shared, tmp_path):
     """AutoTokenizer over the exported files gives the ids of the published tokenizer, or those of llama.cpp where a

@@ -104,3 +104,39 @@ def test_biases_that_do_not_fit_are_refused() -> None:
         routing = g.route(g.cols(x, 0, N_EXPERT), N_USED)
         with pytest.raises(error, match=match):
             g.experts(x, routing, w["gate"], w["up"], w["down"], biases=(row_of(name, bias), None, None))
+
+
+@pytest.mark.parametrize("type", ["f32", "q8_0"])
+def test_gate_and_up_in_one_tensor(isa: str, type: str) -> None:
+    """Expert by expert the rows of gate, then those of up: the same bits as from two tensors, also with biases."""
+    w, _ = stacks(type)
+    parts = [np.asarray(w[name].data).reshape(N_EXPERT, -1) for name in ("gate", "up")]
+    both = np.ascontiguousarray(np.concatenate(parts, 1)).reshape(-1)
+    one = Weight("both", w["gate"].type_id, 2 * N_FF, WIDE, both, N_EXPERT)
+    for rows in (slice(None), slice(3, 4)):
+        for biased in ((False, False, False), (True, True, True)):
+            apart = made(w, biased, 2, rows)
+            assert np.array_equal(made({**w, "gate": one, "up": None}, biased, 2, rows), apart)
+    odd = Weight("odd", 0, 5, WIDE, np.zeros((N_EXPERT * 5, WIDE), np.float32), N_EXPERT)
+    g = Graph()
+    x = g.input(WIDE)
+    routing = g.route(g.cols(x, 0, N_EXPERT), N_USED)
+    with pytest.raises(ShapeError):
+        g.experts(x, routing, odd, None, w["down"])
+
+
+def test_scales_of_experts() -> None:
+    """Behind the norm each expert's weight is multiplied by a number of its own."""
+    scales = RNG.normal(1, 0.5, N_EXPERT).astype(np.float32)
+    found = []
+    for given in (None, row_of("scales", scales)):
+        g = Graph()
+        plan = g.finish(g.route(g.input(N_EXPERT), N_USED, norm=True, scale=2.0, scales=given), 128, 128)
+        session = _native.Session(plan, 128, 0)
+        found.append(session.step(None, len(LOGITS), 1, rows=LOGITS))
+    ids, weights = np.split(found[0], 2, axis=1)
+    np.testing.assert_array_equal(found[1][:, :N_USED], ids)
+    np.testing.assert_array_equal(found[1][:, N_USED:], weights * scales[ids.astype(int)])
+    g = Graph()
+    with pytest.raises(ShapeError, match=r"scales is \(1, 7\), expected \(1, 6\)"):
+        g.route(g.input(N_EXPERT - 1), N_USED, scales=row_of("scales", scales))

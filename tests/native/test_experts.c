@@ -249,7 +249,7 @@ static void test_refusals(void) {
   PGG_INT(&op, experts, n_expert) = 4, PGG_INT(&op, experts, act) = 99;
   CHECK_FAILS(PGG_EINVAL, "act is 99", pgg_plan_op(plan, &op, &bad));
   PGG_INT(&op, experts, act) = 0, PGG_WEIGHT(&op, experts, up) = -1;
-  CHECK_FAILS(PGG_ESHAPE, "for each of 4 experts, expected (32, 16)", pgg_plan_op(plan, &op, &bad));
+  CHECK_FAILS(PGG_ESHAPE, "for each of 4 experts, expected (64, 16)", pgg_plan_op(plan, &op, &bad));
   PGG_WEIGHT(&op, experts, up) = down;
   CHECK_FAILS(PGG_ESHAPE, "down has (64, 32) for each of 4 experts, expected (32, 64)", pgg_plan_op(plan, &op, &bad));
   PGG_WEIGHT(&op, experts, up) = router;

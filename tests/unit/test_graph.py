@@ -187,3 +187,65 @@ def test_what_is_no_number_node_or_word_is_refused(make: Callable[[Graph, Node, 
     g = Graph()
     with pytest.raises(PyggmlError, match=say):
         make(g, g.input(4), square(np.eye(4, dtype=np.float32)))
+
+
+@pytest.mark.parametrize("seg", [None, 33])
+def test_rms_norm_without_weights(isa: str, seg: int | None) -> None:
+    def truth(x: F32) -> F32:
+        runs = x.reshape(len(x), -1, seg or 99)
+        made: F32 = (runs / np.sqrt((runs**2).mean(-1, keepdims=True) + 1e-5)).reshape(len(x), -1)
+        return made
+
+    expect(lambda g, x: g.rms_norm(x, None, 1e-5, seg), truth, 99, 1e-6)
+
+
+@pytest.mark.parametrize(("n", "m", "plus"), [(4, 4, 0.0), (1, 3, 1.0), (3, 1, -0.5), (1, 1, 0.0)])
+def test_mix(isa: str, n: int, m: int, plus: float) -> None:
+    seg = 21
+
+    def make(g: Graph, x: Node) -> Node:
+        return g.mix(g.cols(x, 0, n * seg), g.cols(x, n * seg, m * n), seg, plus)
+
+    def truth(x: F32) -> F32:
+        runs, by = x[:, : n * seg].reshape(len(x), n, seg), x[:, n * seg :].reshape(len(x), m, n)
+        made: F32 = np.einsum("rij,rjc->ric", by + plus, runs).reshape(len(x), -1)
+        return made
+
+    expect(make, truth, n * seg + m * n, 1e-6)
+
+
+@pytest.mark.parametrize("seg", [None, 20])
+def test_level(isa: str, seg: int | None) -> None:
+    def truth(x: F32) -> F32:
+        like, runs = x[:, :7], x[:, 7:].reshape(len(x), -1, seg or 60)
+        size = np.sqrt((like**2).mean(-1))[:, None, None]
+        made: F32 = (runs * size / np.sqrt(np.maximum((runs**2).mean(-1, keepdims=True), 4.0))).reshape(len(x), -1)
+        return made
+
+    expect(lambda g, x: g.level(g.cols(x, 7, 60), g.cols(x, 0, 7), 4.0, seg), truth, 67, 1e-6)
+
+
+@pytest.mark.parametrize("deviations", [1.6448536, -0.3, 50.0])
+def test_excess(isa: str, deviations: float) -> None:
+    def truth(x: F32) -> F32:
+        bound = x.mean(-1, keepdims=True) + deviations * x.std(-1, keepdims=True)
+        return np.maximum(x - bound, 0)
+
+    expect(lambda g, x: g.excess(x, deviations), truth, 301, 1e-5)
+
+
+def test_what_mixes_must_fit() -> None:
+    g = Graph()
+    x = g.input(12)
+    with pytest.raises(ShapeError, match="runs of 4 values do not divide the 5 columns of input cols"):
+        g.mix(x, g.cols(x, 0, 5, name="cols"), 3, name="mixed")
+    with pytest.raises(ShapeError, match="runs of 5 values do not divide the 12 columns"):
+        g.mix(x, x, 5)
+    with pytest.raises(ShapeError, match="has rows of tokens, wanted of wanted"):
+        g.mix(x, g.wanted(x), 12)
+    with pytest.raises(ShapeError, match="has rows of tokens, wanted of wanted"):
+        g.level(x, g.wanted(x), 1e-5)
+    with pytest.raises(ShapeError, match="runs of 5 values do not divide"):
+        g.level(x, x, 1e-5, 5)
+    with pytest.raises(ArgumentError, match="least"):
+        g.level(x, x, 0.0)

@@ -401,7 +401,7 @@ def test_unknown_pre() -> None:
         changed("gpt2", pre="my-bpe")
 
 
-@pytest.mark.parametrize("model", ["gemma4", "rwkv", "plamo2", "none", "nonsense"])
+@pytest.mark.parametrize("model", ["rwkv", "plamo2", "none", "nonsense"])
 def test_unsupported_models(model: str) -> None:
     with pytest.raises(UnsupportedError, match=f"'{model}'"):
         changed(SPM, model=model)

@@ -111,7 +111,7 @@ def _outside(c: Config, inside: list[bool]) -> tuple[int, int]:
     full = {str(i) for i, each in enumerate(inside) if not each}
     if not isinstance(said, dict) or {str(key) for key in said} != full or len({str(v) for v in said.values()}) > 1:
         raise c.refused("per_layer_config", said, f"expected one form for each of the layers {', '.join(sorted(full))}")
-    form = next(iter(said.values()), {})
+    form: Any = next(iter(said.values()), {})
     if not isinstance(form, dict) or not form.keys() <= {"head_dim", "num_key_value_heads"}:
         raise c.refused("per_layer_config", form, "expected head_dim and num_key_value_heads, or one of them")
     of_one = Config(form, f"{c.where}: per_layer_config")
@@ -174,8 +174,7 @@ def _gemma3n(c: Config) -> Meta:
     several = isinstance(widths, list)
     if several and (len(widths) != c.n_layer or not all(type(each) is int and each > 0 for each in widths)):
         raise c.refused("intermediate_size", widths, f"expected a width for each of {c.n_layer} layers")
-    of_all = Config({**c.plain(), "intermediate_size": widths[0]}, c.where) if several and widths else c
-    meta = decoder(of_all, "gemma3n", head_dim=False) | _common(c, "gemma3n", _layers(c, 5)) | {
+    meta = decoder(c, "gemma3n", False, widths[0] if several else None) | _common(c, "gemma3n", _layers(c, 5)) | {
         "gemma3n.attention.key_length": (c.head_dim, "u32"),
         "gemma3n.attention.value_length": (c.head_dim, "u32"),
         "gemma3n.altup.num_inputs": (c.count("altup_num_inputs"), "u32"),
