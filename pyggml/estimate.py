@@ -19,7 +19,7 @@ from pyggml.arguments import whole_or_none
 from pyggml.config import Config
 from pyggml.engine import context
 from pyggml.engine.build import N_BATCH, build, check_vocab
-from pyggml.engine.cache_type import cache_type
+from pyggml.engine.cache_type import cache_type, usual
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError
 from pyggml.files.regular_file import PathLike
 from pyggml.keywords import known_only
@@ -77,8 +77,12 @@ class Estimate:
 
 
 @known_only
-def estimate(path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: QuantTypeLike = "f16") -> Estimate:
+def estimate(
+    path: PathLike | gguf.GGUFFile, n_ctx: int | None = None, kv_type: QuantTypeLike | None = None
+) -> Estimate:
     """What a model would take in memory with a context of n_ctx tokens (the trained length by default).
+
+    kv_type: of its cache, None for what load would take.
 
     Raises:
         GGUFError, UnsupportedError: the file cannot be read.
@@ -113,9 +117,9 @@ def part_of(name: str) -> str:
     return "ffn" if stem.startswith("ffn_") else "other"
 
 
-def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) -> Estimate:
+def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike | None) -> Estimate:
     n_ctx = whole_or_none("n_ctx", n_ctx, 1, context.MAX_CTX)
-    kind = cache_type(kv_type)
+    kind = None if kv_type is None else cache_type(kv_type)
     infos = list(file.tensors.values())
     held, config, note = _held(file, n_ctx, kind)
     by_part, bytes_by_part = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
@@ -139,7 +143,7 @@ def _estimate(file: gguf.GGUFFile, n_ctx: int | None, kv_type: QuantTypeLike) ->
         memory_at={name: _weights_at(infos, QuantType.parse(name)) + beside for name in _COMPARED},
         bits_per_weight=8.0 * weights / parameters if parameters else 0.0,
         n_ctx=held.n_ctx,
-        kv_type=kind.name,
+        kv_type=held.kind.name,
         note=note,
         tokenizer=tokenizer,
     )
@@ -164,13 +168,14 @@ class _Held:
     cache: int
     scratch: int
     n_ctx: int
+    kind: QuantType
 
 
-def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType) -> tuple[_Held, Config | None, str]:
+def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType | None) -> tuple[_Held, Config | None, str]:
     """-> what the plan says or, with a note, the header; and the header's numbers."""
     try:
         config = arch.config(file.metadata)
-        return _of_plan(file, config, n_ctx, kind), config, ""
+        return _of_plan(file, config, n_ctx, kind or usual(config.causal)), config, ""
     except ArgumentError:
         raise
     except PyggmlError as error:
@@ -178,10 +183,10 @@ def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType) -> tuple[_Hel
     try:
         config = Config.from_metadata(file.metadata)
     except PyggmlError as error:
-        return _Held(0, 0, n_ctx or 0), None, f"no estimate of the cache: {error}"
-    n_ctx = n_ctx or config.n_ctx_train
+        return _Held(0, 0, n_ctx or 0, kind or usual(True)), None, f"no estimate of the cache: {error}"
+    n_ctx, kind = n_ctx or config.n_ctx_train, kind or usual(config.causal)
     note = f"cache and scratch are those of a plain transformer, because this file cannot be run: {why}"
-    return _Held(_cache(config, n_ctx, kind), _scratch(config, n_ctx), n_ctx), config, note
+    return _Held(_cache(config, n_ctx, kind), _scratch(config, n_ctx), n_ctx, kind), config, note
 
 
 def _of_plan(file: gguf.GGUFFile, config: Config, n_ctx: int | None, kind: QuantType) -> _Held:
@@ -193,7 +198,7 @@ def _of_plan(file: gguf.GGUFFile, config: Config, n_ctx: int | None, kind: Quant
         held = plan.memory(kind.id, n_ctx)
     except ArgumentError:
         raise _unfit(config, kind) from None
-    return _Held(held["cache"], held["scratch"], n_ctx)
+    return _Held(held["cache"], held["scratch"], n_ctx, kind)
 
 
 class _Unread:

@@ -59,7 +59,7 @@ def load(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     device: str = "auto",
-    kv_type: QuantTypeLike = "f16",
+    kv_type: QuantTypeLike | None = None,
     mmap: bool = True,
     progress: Progress | None = None,
     prefix_reuse: bool = True,
@@ -70,11 +70,12 @@ def load(
     path: ~ is expanded. n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory
     asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
-    or, at some loss, "q4_0". mmap: True maps the file, False copies it into memory on huge pages;
-    progress(bytes_done, bytes_total) follows the copy. A mapped file must not shrink while a step runs: it is compared
-    with load before each step (GGUFError), but pages that go away within one end the process with SIGBUS; replace files
-    by renaming, or copy. prefix_reuse: keep what up to eight idle sequences hold, so that a prompt that begins as an
-    earlier one did (a chat) costs only what is new; texts are the same, to the bit.
+    or, at some loss, "q4_0"; None: "f16", or "f32" in an encoder, which keeps nothing between calls.
+    mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
+    copy. A mapped file must not shrink while a step runs: it is compared with load before each step (GGUFError), but
+    pages that go away within one end the process with SIGBUS; replace files by renaming, or copy.
+    prefix_reuse: keep what up to eight idle sequences hold, so that a prompt that begins as an earlier one did (a chat)
+    costs only what is new; texts are the same, to the bit.
     deterministic: generated tokens are computed as those of a prompt are, which is slower; the logits behind a text
     then have the same bits whether it was read or generated.
     Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
@@ -103,7 +104,7 @@ class Model(Held):
         n_ctx: int | None = None,
         n_threads: int | None = None,
         device: str = "auto",
-        kv_type: QuantTypeLike = "f16",
+        kv_type: QuantTypeLike | None = None,
         mmap: bool = True,
         progress: Progress | None = None,
         prefix_reuse: bool = True,
@@ -113,7 +114,7 @@ class Model(Held):
         if text("device", device).lower() not in ("auto", "cpu"):
             raise UnsupportedError(f"device {device!r:.60} is not available in this build; use 'auto' or 'cpu'")
         self.n_threads = whole_or_none("n_threads", n_threads, 1, MAX_THREADS) or _native.default_threads()
-        kind = cache_type(kv_type)
+        kind = None if kv_type is None else cache_type(kv_type)
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, MAX_CTX)
         mmap, progress = flag("mmap", mmap), function("progress", progress)
         prefix_reuse, deterministic = flag("prefix_reuse", prefix_reuse), flag("deterministic", deterministic)
@@ -121,7 +122,7 @@ class Model(Held):
         self._engine = Engine(self._loaded, prefix_reuse)
         self.config = self._loaded.config
         self.metadata: Mapping[str, gguf.MetadataValue] = self._loaded.file.metadata
-        self.n_vocab, self.n_ctx, self.kv_type = self._loaded.n_vocab, self._loaded.n_ctx, kind.name
+        self.n_vocab, self.n_ctx, self.kv_type = self._loaded.n_vocab, self._loaded.n_ctx, self._loaded.kv_type.name
 
     # ---- text ------------------------------------------------------------------------------------------------
 

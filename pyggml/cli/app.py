@@ -49,7 +49,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
         raise typer.Exit
 
 
-def _load(path: Path | None, ctx: int | None, threads: int | None, kv_type: str, copy: bool) -> pyggml.Model:
+def _load(path: Path | None, ctx: int | None, threads: int | None, kv_type: str | None, copy: bool) -> pyggml.Model:
     if path is None:
         print("using the bundled story model; give a .gguf file to run another", file=sys.stderr)
     with show.progress("loading") as progress:
@@ -70,7 +70,7 @@ def run(
     stats: options.Stats = False,
     ctx: options.Context = None,
     threads: options.Threads = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
     no_mmap: options.Copy = False,
     **settings: Any,
 ) -> None:
@@ -96,7 +96,7 @@ def chat(
     stats: options.Stats = False,
     ctx: options.Context = None,
     threads: options.Threads = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
     no_mmap: options.Copy = False,
     **settings: Any,
 ) -> None:
@@ -134,7 +134,7 @@ def bench(
     profile: Annotated[bool, typer.Option("--profile", help="Time per op.")] = False,
     as_json: options.AsJson = False,
     threads: options.Threads = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
     no_mmap: options.Copy = False,
 ) -> None:
     """Tokens per second of prompt and generation.

@@ -22,7 +22,7 @@ def inspect(
     model: options.ModelOpt = None,
     as_json: options.AsJson = False,
     ctx: options.Context = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
 ) -> None:
     """Metadata, tensors, parameters and memory of a file, from its header only.
 
@@ -38,7 +38,7 @@ def estimate(
     model: options.ModelOpt = None,
     as_json: options.AsJson = False,
     ctx: options.Context = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
 ) -> None:
     """Bytes that a model needs, with a context and a type of its cache, from the header only.
 

@@ -17,7 +17,7 @@ from pyggml.numeric.notation import notation_of
 _SHOWN = 24  # elements of an array that JSON output repeats
 
 
-def show(path: Path, as_json: bool, n_ctx: int | None, kv_type: str) -> None:
+def show(path: Path, as_json: bool, n_ctx: int | None, kv_type: str | None) -> None:
     """Prints the page of one file."""
     with pyggml.gguf.open(path) as file:
         need = pyggml.estimate(file, n_ctx, kv_type)

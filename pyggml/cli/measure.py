@@ -26,7 +26,7 @@ def perplexity(
     text: options.Text = None,
     ctx: options.ScoredChunk = None,
     threads: options.Threads = None,
-    kv_type: options.KvType = "f16",
+    kv_type: options.KvType = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Perplexity of a text, counted as llama.cpp counts it.

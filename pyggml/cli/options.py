@@ -32,7 +32,10 @@ ScoredChunk = Annotated[
 ]
 Chunks = Annotated[int | None, typer.Option("--chunks", "--n-chunk", help="At most so many chunks.")]
 KvType = Annotated[
-    str, typer.Option("--kv-type", "--cache-type", help=f"Type of the key/value cache: {', '.join(CACHE_TYPES)}.")
+    str | None,
+    typer.Option(
+        "--kv-type", "--cache-type", help=f"Type of the key/value cache: {', '.join(CACHE_TYPES)} (f16; encoders: f32)."
+    ),
 ]
 Copy = Annotated[bool, typer.Option("--no-mmap", help="Copy the weights into memory on huge pages.")]
 Stats = Annotated[bool, typer.Option("--stats", "--verbose", help="Tokens per second, on stderr.")]

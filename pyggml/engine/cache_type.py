@@ -8,6 +8,11 @@ from pyggml.quant.types import QuantType, QuantTypeLike
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 
 
+def usual(causal: bool) -> QuantType:
+    """Of who does not say: f16, but f32 in a model whose tokens see each other, which keeps nothing between calls."""
+    return QuantType.F16 if causal else QuantType.F32
+
+
 def cache_type(value: QuantTypeLike) -> QuantType:
     """kv_type as a type. Raises ArgumentError for what no cache can be, ArgumentTypeError for what is no type.
 

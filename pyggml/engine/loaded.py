@@ -21,6 +21,7 @@ from pyggml.arguments import ids as read_ids
 from pyggml.engine import context
 from pyggml.engine.blame import blame
 from pyggml.engine.build import N_BATCH, build, check_vocab
+from pyggml.engine.cache_type import usual
 from pyggml.engine.weights import Progress
 from pyggml.errors import (
     ArgumentError,
@@ -51,7 +52,7 @@ class Loaded:
         path: PathLike,
         n_ctx: int | None,
         n_threads: int,
-        kv_type: QuantType,
+        kv_type: QuantType | None,
         mmap: bool,
         progress: Progress | None,
         deterministic: bool,
@@ -59,13 +60,13 @@ class Loaded:
         self.closed = False
         self.deterministic = deterministic
         self.n_threads = n_threads
-        self.kv_type = kv_type
         self.file = gguf.open(path)
         self._mapped = mmap
         try:
             metadata = self.file.metadata
             with foreign.reading(self.file.path, "model"):
                 self.config = leaving.whole(arch.config, metadata)
+                self.kv_type = kv_type or usual(self.config.causal)
                 self._text = leaving.Made(partial(leaving.whole, _tokenizer, self.file.path, metadata))
                 made = build(self.file, self.config)
                 self.n_vocab, self.outputs = made.n_vocab, made.outputs.names
@@ -81,7 +82,7 @@ class Loaded:
                 log.warning(
                     "n_ctx %d is more than the %d the model was trained for", self.n_ctx, self.config.n_ctx_train
                 )
-            self.check_kv_type(kv_type, self.n_ctx)
+            self.check_kv_type(self.kv_type, self.n_ctx)
         except BaseException:
             self.file.close()
             raise

@@ -217,6 +217,18 @@ def test_texts_together_are_those_alone(encoder: pyggml.Model) -> None:
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
 
 
+def test_an_encoder_keeps_whole_numbers_unless_told(tmp_path: Path) -> None:
+    """Nothing is kept between calls, so f16 would save nothing that lasts."""
+    path = write(tmp_path / "x.gguf")
+    with pyggml.load(path) as m, pyggml.load(path, kv_type="f16") as half:
+        assert (m.kv_type, half.kv_type) == ("f32", "f16")
+        ids = [2, 4, 5, 5, 4, 1, 3]
+        assert np.abs(m.embed(ids, pooling="none", normalize=False) - by_hand(m, ids)).max() < 1e-5
+    assert (pyggml.estimate(path).kv_type, pyggml.estimate(path, kv_type="f16").kv_type) == ("f32", "f16")
+    with pyggml.load() as m:
+        assert (m.kv_type, pyggml.estimate(m._loaded.file.path).kv_type) == ("f16", "f16")
+
+
 def test_what_an_encoder_cannot(encoder: pyggml.Model) -> None:
     for call in (
         lambda: encoder.generate("a"), lambda: encoder.stream("a"), lambda: encoder.logits([4]),

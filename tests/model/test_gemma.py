@@ -18,6 +18,11 @@ from model.test_meaning import REFUSED
 import pyggml
 from pyggml.errors import GGUFError, PyggmlError, ShapeError, UnsupportedError
 
+TOKENIZER = {
+    "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
+    "tokenizer.ggml.tokens": [*"abc", "ab", *(chr(0x4E00 + i) for i in range(156))], "tokenizer.ggml.merges": ["a b"],
+    "tokenizer.ggml.eos_token_id": 1,
+}  # fmt: skip
 IDS = [2, *np.random.default_rng(3).integers(5, 160, 44).tolist()]
 KINDS = ["sliding_attention", "full_attention"]
 SIZES = dict(
@@ -115,6 +120,30 @@ def test_there_and_back(case: tuple[Path, np.ndarray], tmp_path: Path) -> None:
         for key in want.metadata:
             if key.startswith(f"{want.arch}."):
                 assert np.array_equal(got.metadata[key], want.metadata[key]), key
+
+
+@pytest.mark.parametrize("case", ["gemma4, experts"], indirect=True, scope="module")
+def test_importance_of_experts_whose_gate_and_up_are_one(case: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    """What an expert's rows are multiplied with is what two tensors of the same values are multiplied with."""
+    with pyggml.gguf.open(case[0]) as file, pyggml.gguf.Writer(tmp_path / "apart.gguf") as out:
+        for key, value in {**file.metadata, **TOKENIZER}.items():
+            out.add(key, value)
+        for name, info in file.tensors.items():
+            values = np.array(info.data).view("<f4").reshape(info.shape)
+            if "gate_up_exps" not in name:
+                out.add_tensor(name, info.shape, "f32", values)
+                continue
+            n_ff = info.shape[1] // 2
+            for part, half in (("gate", values[:, :n_ff]), ("up", values[:, n_ff:])):
+                out.add_tensor(name.replace("gate_up", part), half.shape, "f32", np.ascontiguousarray(half))
+    found = []
+    for path in (rewritten(case[0], tmp_path / "one.gguf", TOKENIZER), tmp_path / "apart.gguf"):
+        with pyggml.load(path, kv_type="f32") as m:
+            np.testing.assert_allclose(m.logits(IDS), case[1], atol=2e-5 * np.abs(case[1]).max())
+            found.append(pyggml.imatrix(m, IDS * 2))
+    one, apart = found
+    np.testing.assert_allclose(one["blk.0.ffn_gate_up_exps.weight"], apart["blk.0.ffn_gate_exps.weight"], rtol=1e-5)
+    np.testing.assert_allclose(one["blk.1.ffn_down_exps.weight"], apart["blk.1.ffn_down_exps.weight"], rtol=1e-5)
 
 
 @every

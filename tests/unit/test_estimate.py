@@ -139,7 +139,7 @@ def test_a_file_that_is_no_transformer_has_weights_and_a_note(tmp_path: Path) ->
 
 
 def test_an_encoder_keeps_keys_and_values_while_it_reads_a_text(shared: Path) -> None:
-    assert estimate(shared / "conformance/bert/model-f32.gguf").kv_cache == 2 * 2 * 256 * 128 * 2  # 2 layers, f16
+    assert estimate(shared / "conformance/bert/model-f32.gguf").kv_cache == 2 * 2 * 256 * 128 * 4  # 2 layers, f32
 
 
 WHOLE = """
