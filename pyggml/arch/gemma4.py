@@ -32,9 +32,11 @@ def build(g: Graph, c: GemmaConfig, w: Weights) -> Outputs:
     turns = gemma_layers.ropes(c, w)
     x = g.scale(g.embed(w["token_embd.weight"], c.n_embd), math.sqrt(c.n_embd), name="embed_scale")
     inputs = gemma_layers.per_layer_inputs(g, c, w, x) if c.per_layer else None
+    storing = [blk for blk in w.blocks() if c.sources[blk.index] == blk.index and not c.windows[blk.index]]
+    keys_serve = not any(blk.has("attn_v.weight") for blk in storing)  # no key says it
     for blk in w.blocks():
         h = layers.norm(g, c, blk, "attn_norm", x)
-        x = x + layers.norm(g, c, blk, "post_attention_norm", gemma_layers.attention(g, c, blk, h, turns))
+        x = x + layers.norm(g, c, blk, "post_attention_norm", gemma_layers.attention(g, c, blk, h, turns, keys_serve))
         x = x + layers.norm(g, c, blk, "post_ffw_norm", _ffn(g, c, blk, x))
         if inputs is not None:
             x = x + gemma_layers.given(g, c, blk, x, inputs)

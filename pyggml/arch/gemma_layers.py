@@ -102,8 +102,10 @@ def ropes(c: GemmaConfig, w: Weights) -> tuple[Rope, Rope]:
     return layers.rope_of(c, w, "neox"), Rope("neox", n_rot, base)
 
 
-def attention(g: Graph, c: GemmaConfig, blk: Block, x: Node, turns: tuple[Rope, Rope]) -> Node:
-    """Attention of normed rows, before its norm; keys serve as values where the file has no matrix of values."""
+def attention(
+    g: Graph, c: GemmaConfig, blk: Block, x: Node, turns: tuple[Rope, Rope], keys_serve: bool = False
+) -> Node:
+    """Attention of normed rows, before its norm. keys_serve: as values too, in layers without a window."""
     i, heads, window = blk.index, c.layer_heads[blk.index], c.windows[blk.index]
     turn, source = turns[window > 0], c.sources[blk.index]
     q = g.matmul(blk["attn_q.weight"], x, m=heads.n * heads.k)
@@ -111,7 +113,7 @@ def attention(g: Graph, c: GemmaConfig, blk: Block, x: Node, turns: tuple[Rope, 
     k = v = None
     if source == i:
         k = g.matmul(blk["attn_k.weight"], x, m=heads.n_kv * heads.k)
-        v = g.matmul(blk["attn_v.weight"], x, m=heads.n_kv * heads.v) if blk.has("attn_v.weight") else k
+        v = k if keys_serve and not window else g.matmul(blk["attn_v.weight"], x, m=heads.n_kv * heads.v)
         v = g.rms_norm(v, None, c.norm_eps, heads.v, name=f"blk.{i}.attn_v_norm")
         k = layers.norm(g, c, blk, "attn_k_norm", k, seg=heads.k)
         k = g.rope(k, turn, heads.n_kv, heads.k, name=f"blk.{i}.rope_k")

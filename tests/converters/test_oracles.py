@@ -49,7 +49,7 @@ def test_a_published_encoder(tmp_path):
         assert file.tensors["token_embd.weight"].shape == (30522, 384)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "qwen3"])
+@pytest.mark.parametrize("name", ["gemma4", "llama", "mistral", "qwen3"])
 def test_llama_cpp_loads_what_we_write(name, shared, tmp_path):
     llama_cpp = pytest.importorskip("llama_cpp")
     pyggml.convert(shared / "conformance" / name / "hf", tmp_path / "x.gguf", dtype="f16")

@@ -177,14 +177,15 @@ def test_a_batch_gives_what_each_text_gives(shared: Path) -> None:
 # ---- keys ----------------------------------------------------------------------------------------------------------
 
 
-def rewritten(src: Path, dst: Path, changed: dict[str, Any]) -> Path:
-    """A copy with other metadata; None: without that key."""
+def rewritten(src: Path, dst: Path, changed: dict[str, Any], drop: str = "") -> Path:
+    """A copy with other metadata (None: without that key), and without a tensor."""
     with pyggml.gguf.open(src) as file, pyggml.gguf.Writer(dst) as out:
         for key, value in {**file.metadata, **changed}.items():
             if value is not None:
                 out.add(key, value)
         for name, info in file.tensors.items():
-            out.add_tensor(name, info.shape, info.type, np.array(info.data))
+            if name != drop:
+                out.add_tensor(name, info.shape, info.type, np.array(info.data))
     return dst
 
 
@@ -234,6 +235,16 @@ def test_layers_that_share_need_one_that_stores(shared: Path, tmp_path: Path) ->
     ):
         with pytest.raises(PyggmlError, match=message):
             pyggml.load(rewritten(src, tmp_path / "x.gguf", changed))
+
+
+@pytest.mark.parametrize("case", ["gemma4, E2B", "gemma4, dense", "gemma3n"], indirect=True, scope="module")
+def test_values_are_not_made_up(case: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    """Keys serve as values in all layers without a window, or in none; a file that lacks others is damaged."""
+    with pyggml.gguf.open(case[0]) as file:
+        stored = [name for name in file.tensors if name.endswith("attn_v.weight")]
+    for name in (stored[0], stored[-1]):
+        with pytest.raises(GGUFError, match=rf"{re.escape(name)} is missing from the file"):
+            pyggml.load(rewritten(case[0], tmp_path / "x.gguf", {}, drop=name))
 
 
 def test_files_with_keys_of_layers_that_share(shared: Path, tmp_path: Path) -> None:
