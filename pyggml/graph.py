@@ -308,10 +308,53 @@ class Graph:
         kept = QuantType.parse(type, "type").id
         return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
 
+    def delta(
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        alpha: Node,
+        beta: Node,
+        a: Weight,
+        dt: Weight,
+        *,
+        layer: int,
+        n_head_k: int,
+        grouped: bool = False,
+        scale: float = 1.0,
+        name: str = "",
+    ) -> Node:
+        """The gated delta rule: a matrix S (k_dim, v_dim) of each head, changed token by token -> as v.
+
+        S *= exp(a * softplus(alpha + dt)), S += k (x) sigmoid(beta) * (v - k S), and the result is scale * q S. alpha,
+        beta (tokens, n_head) and a, dt (1, n_head) have a value for each head, q and k (tokens, n_head_k * k_dim) serve
+        n_head / n_head_k of them: neighbours where grouped, else each n_head_k-th. What the next step needs is kept as
+        the state of layer, in floats.
+        """
+        n_head, n_k = _cols("alpha", alpha), whole("n_head_k", n_head_k, -(2**31))
+        return self._op(
+            "delta",
+            name or f"blk.{layer}.delta",
+            q=q,
+            k=k,
+            v=v,
+            alpha=alpha,
+            beta=beta,
+            a=a,
+            dt=dt,
+            state=layer,
+            n_head=n_head,
+            n_head_k=n_head_k,
+            k_dim=_cols("q", q) // max(n_k, 1),
+            v_dim=_cols("v", v) // n_head,
+            grouped=grouped,
+            scale=scale,
+        )
+
     def activate(self, x: Node, act: str, name: str = "") -> Node:
         """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function.
 
-        "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7).
+        "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7). "sigmoid" 1 / (1 + exp(-x)).
         """
         return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=_activation(act))
 

@@ -215,6 +215,26 @@ static pgg_status judge_conv(const pgg_plan *plan, const pgg_op *op, const pgg_n
   return pgg_states_judge(plan, op);
 }
 
+static pgg_status judge_delta(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int64_t n_head = PGG_INT(op, delta, n_head), n_head_k = PGG_INT(op, delta, n_head_k);
+  const int64_t k_dim = PGG_INT(op, delta, k_dim), v_dim = PGG_INT(op, delta, v_dim);
+  pgg_status status;
+  if ((status = in_range(op, "n_head_k", n_head_k, 1, n_head))) return status;
+  if (n_head % n_head_k)
+    return pgg_fail(PGG_EINVAL, "%s: n_head %lld is not a multiple of n_head_k %lld", op->name, (ll)n_head,
+                    (ll)n_head_k);
+  if ((status = has_cols(plan, op, PGG_SRC(op, delta, q), n_head_k, k_dim)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, delta, k), n_head_k, k_dim)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, delta, v), n_head, v_dim)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, delta, alpha), n_head, 1)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, delta, beta), n_head, 1)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, delta, a), n_head, false)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, delta, dt), n_head, false)))
+    return status;
+  out->cols = n_head * v_dim;
+  return pgg_states_judge(plan, op);
+}
+
 static pgg_status judge_route(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const int64_t n_expert = out->cols, n_used = PGG_INT(op, route, n_used);
   pgg_status status;
@@ -319,6 +339,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_ROPE: return judge_rope(plan, op);
     case PGG_OP_ATTENTION: return judge_attention(plan, op, out);
     case PGG_OP_CONV: return judge_conv(plan, op, out);
+    case PGG_OP_DELTA: return judge_delta(plan, op, out);
     case PGG_OP_ROUTE: return judge_route(plan, op, out);
     case PGG_OP_EXPERTS: return judge_experts(plan, op, out);
     case PGG_OP_GATE: return judge_gate(plan, op, out);

@@ -117,10 +117,27 @@ static pgg_status keeps_rows(const pgg_op *op, int64_t type) {
                   info ? info->name : "of an unknown type");
 }
 
+/* The state of rows that an op makes; of no rows where its kind has none. */
+static pgg_state rows_of(const pgg_plan *plan, const pgg_op *op) {
+  pgg_state state = {.kind = PGG_STATE_ROWS, .maker = plan->n_op};
+  if (op->kind == PGG_OP_CONV) {
+    const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, conv, w)];
+    state.number = PGG_INT(op, conv, state);
+    state.rows = w->cols - 1, state.cols = w->rows;
+    state.type = (int)PGG_INT(op, conv, type);
+  } else if (op->kind == PGG_OP_DELTA) {
+    state.number = PGG_INT(op, delta, state);
+    state.rows = PGG_INT(op, delta, n_head) * PGG_INT(op, delta, k_dim), state.cols = PGG_INT(op, delta, v_dim);
+    state.type = PGG_F32;
+  }
+  return state;
+}
+
 pgg_status pgg_states_judge(const pgg_plan *plan, const pgg_op *op) {
   if (op->kind == PGG_OP_ATTENTION) return judge_attention(plan, op);
-  const pgg_status status = keeps_rows(op, PGG_INT(op, conv, type));
-  return status ? status : is_new(plan, op, PGG_INT(op, conv, state));
+  const pgg_state state = rows_of(plan, op);
+  const pgg_status status = keeps_rows(op, state.type);
+  return status ? status : is_new(plan, op, state.number);
 }
 
 /* ---- noting ---------------------------------------------------------------------------------------------- */
@@ -156,17 +173,13 @@ void pgg_states_note(pgg_plan *plan, const pgg_op *op, pgg_plan_op_rec *rec) {
   rec->values = -1;
   if (op->kind == PGG_OP_ATTENTION) {
     note_attention(plan, op, rec);
-  } else if (op->kind == PGG_OP_CONV) {
-    const pgg_weight *w = &plan->weights[PGG_WEIGHT(op, conv, w)];
-    rec->writes = plan->recurrent = true;
-    rec->state = plan->n_state;
-    plan->states[plan->n_state++] = (pgg_state){.number = PGG_INT(op, conv, state),
-                                                .kind = PGG_STATE_ROWS,
-                                                .maker = plan->n_op,
-                                                .rows = w->cols - 1,
-                                                .cols = w->rows,
-                                                .type = (int)PGG_INT(op, conv, type)};
+    return;
   }
+  const pgg_state state = rows_of(plan, op);
+  if (!state.rows) return;
+  rec->writes = plan->recurrent = true;
+  rec->state = plan->n_state;
+  plan->states[plan->n_state++] = state;
 }
 
 /* ---- where they lie -------------------------------------------------------------------------------------- */

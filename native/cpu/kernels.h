@@ -81,6 +81,21 @@ typedef struct pgg_rope {
   int n_head, head_dim, n_rot, neox;
 } pgg_rope;
 
+/* The gated delta rule (ops.def) for columns of one head over n tokens, one after another: columns of S do not look at
+ * each other, so neither how they are cut nor where the text is changes a bit. Rows of before and after are
+ * state_stride floats apart; they may be one. */
+typedef struct pgg_delta {
+  const float *q, *k, *v, *alpha, *beta; /* of the first token */
+  int64_t q_stride, k_stride, v_stride, alpha_stride, beta_stride;
+  int64_t n, k_dim, cols;
+  float a, dt, scale;
+  const float *before; /* (k_dim, cols) */
+  float *after;
+  int64_t state_stride;
+  float *y; /* (n, cols) */
+  int64_t y_stride;
+} pgg_delta;
+
 typedef struct pgg_kernels {
   const char *isa;
 

@@ -6,6 +6,7 @@
  *   check_rows --bench [level]  some rates
  *
  * Products have their own program, and so have cache rows and attention. */
+#include "check_recurrent.h"
 #include "values.h"
 
 /* ---- element by element -------------------------------------------------------------------------------- */
@@ -13,6 +14,8 @@
 static double true_silu(double x) { return x / (1.0 + exp(-x)); }
 static double true_gelu(double x) { return x / (1.0 + exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x))); }
 static double true_gelu_erf(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
+
+static double true_sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
 static double true_silu_capped(double x) {
   const double y = x > 7 ? 7 : x;
@@ -319,41 +322,6 @@ static void check_grades(const pgg_kernels *t, const pgg_kernels *ref) {
     }
 }
 
-/* With rows that are missing, and in place of the newest one. */
-static void check_conv(const pgg_kernels *t, const pgg_kernels *ref) {
-  enum { MOST = 5 };
-  (void)ref;
-  for (int f = 0; f < N_FLAVOUR; f++)
-    for (int l = 0; l < N_LENGTH; l++)
-      for (int taps = 2; taps <= MOST; taps++) {
-        const int64_t n = lengths[l], stride = n + taps % 3;
-        guarded gx = guard_floats(n * taps), gw = guard_floats(stride * (taps - 1) + n), gb = guard_floats(n);
-        guarded gy = guard_floats(n);
-        float *x = (float *)gx.p, *w = (float *)gw.p, *bias = (float *)gb.p, *y = (float *)gy.p;
-        const float *rows[MOST];
-        fill(x, n * taps, f), fill(w, stride * (taps - 1) + n, PLAIN), fill(bias, n, PLAIN);
-        for (int missing = 0; missing <= taps; missing++) {
-          const float *b = missing % 2 ? bias : NULL;
-          for (int j = 0; j < taps; j++) rows[j] = j < missing ? NULL : x + j * n;
-          t->conv(rows, w, stride, taps, b, y, n);
-          for (int64_t i = 0; i < n; i++) {
-            double want = b ? (double)b[i] : 0, size = fabs(want);
-            for (int j = missing; j < taps; j++) {
-              want += (double)w[j * stride + i] * x[j * n + i];
-              size += fabs((double)w[j * stride + i] * x[j * n + i]);
-            }
-            if (fabs(size) > 0.1 * FLT_MAX && !isnan(want)) continue; /* a sum on the way may be beyond a float */
-            close_to("conv", f, n, i, y[i], want, 6e-7 * size + 1e-44);
-          }
-          if (missing == taps) continue;
-          t->conv(rows, w, stride, taps, b, x + (taps - 1) * n, n);
-          same_floats("conv in place", n, x + (taps - 1) * n, y, n);
-          fill(x + (taps - 1) * n, n, f);
-        }
-        test_unguard(gx), test_unguard(gw), test_unguard(gb), test_unguard(gy);
-      }
-}
-
 /* ---- rope, decoders ------------------------------------------------------------------------ */
 
 static void check_rope(const pgg_kernels *t, const pgg_kernels *ref) {
@@ -455,6 +423,7 @@ static void check_elsewhere(const pgg_kernels *t, const pgg_kernels *ref) { (voi
 #define CHECK_OF_glu check_map
 #define CHECK_OF_softmax check_softmax
 #define CHECK_OF_conv check_conv
+#define CHECK_OF_delta check_delta
 #define CHECK_OF_rope check_rope
 #define CHECK_OF_kv_store check_elsewhere
 #define CHECK_OF_kv_turn check_elsewhere

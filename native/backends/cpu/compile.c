@@ -57,6 +57,9 @@ static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_phase *pha
           phase->macs += macs_of(&plan->weights[op->weight[i]]) / (double)PGG_INT(op, experts, n_expert) * used;
       break;
     }
+    case PGG_OP_DELTA: /* decays and moves, is asked for the next key, and read */
+      phase->macs += 9.0 * (double)(PGG_INT(op, delta, n_head) * PGG_INT(op, delta, k_dim) * PGG_INT(op, delta, v_dim));
+      break;
     case PGG_OP_ATTENTION:
       phase->macs_past +=
           (double)(PGG_INT(op, attention, n_head) * (PGG_INT(op, attention, k_dim) + PGG_INT(op, attention, v_dim)));

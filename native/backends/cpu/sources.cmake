@@ -4,6 +4,7 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/backend.c
   ${CMAKE_CURRENT_LIST_DIR}/compile.c
   ${CMAKE_CURRENT_LIST_DIR}/conv.c
+  ${CMAKE_CURRENT_LIST_DIR}/delta.c
   ${CMAKE_CURRENT_LIST_DIR}/eager.c
   ${CMAKE_CURRENT_LIST_DIR}/experts.c
   ${CMAKE_CURRENT_LIST_DIR}/experts_form.c
