@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, ShapeError
 from pyggml.graph import ROWS_SOURCE, Graph, Node, Rope, Weight
 
 if TYPE_CHECKING:
     from pyggml.config import Config, Experts, Heads
     from pyggml.engine.weights import Block, Weights
 
+MOST_TAPS = 16  # that conv has
 _ENCODER, _CROSS = 1 << 14, 1 << 15  # where states are numbered that a layer has of the source, and attends to in it
 
 
@@ -121,6 +122,14 @@ def attend(
         sinks=sinks,
         name=name or f"blk.{blk.index}.attention",
     )
+
+
+def conv(g: Graph, blk: Block, name: str, x: Node, taps: int, bias: Weight | None = None) -> Node:
+    """Each column of x over the last `taps` positions, by `name`; its state has the layer's number."""
+    w = blk[f"{name}.weight"]
+    if (w.rows, w.cols) != (x.cols, taps):
+        raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({x.cols}, {taps})")
+    return g.conv(x, w, bias=bias, layer=blk.index)
 
 
 def attn_output(g: Graph, c: Config, blk: Block, y: Node) -> Node:

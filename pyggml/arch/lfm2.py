@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING
 from pyggml.arch import layers
 from pyggml.arch.outputs import Outputs
 from pyggml.config import Config, Heads, Reader, layer_heads, shared
-from pyggml.errors import ShapeError
 from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
     from pyggml.engine.weights import Block, Weights
 
 NAMES = ("lfm2",)
-
-_MOST_TAPS = 16  # that the op has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +33,7 @@ class Lfm2Config(Config):
 def config(r: Reader) -> Lfm2Config:
     """The numbers of the model."""
     c = shared(r, varied=True, gaps=True)
-    l_cache = r.integer("shortconv.l_cache", _MOST_TAPS, least=2)
+    l_cache = r.integer("shortconv.l_cache", layers.MOST_TAPS, least=2)
     return c.with_own(Lfm2Config, layer_heads=layer_heads(r, c, 0), l_cache=l_cache)
 
 
@@ -63,10 +60,7 @@ def _attention(g: Graph, c: Lfm2Config, blk: Block, x: Node, heads: Heads, turn:
 
 def _convolution(g: Graph, c: Lfm2Config, blk: Block, x: Node) -> Node:
     n, name = c.n_embd, f"blk.{blk.index}.shortconv"
-    taps = blk["shortconv.conv.weight"]
-    if (taps.rows, taps.cols) != (n, c.l_cache):
-        raise ShapeError(f"{taps.name} is ({taps.rows}, {taps.cols}), expected ({n}, {c.l_cache})")
     parts = g.matmul(blk["shortconv.in_proj.weight"], x, m=3 * n)
     before, behind, x = (g.cols(parts, i * n, n, name=f"{name}.{part}") for i, part in enumerate(("b", "c", "x")))
-    y = g.conv(g.mul(before, x, name=f"{name}.bx"), taps, layer=blk.index)
+    y = layers.conv(g, blk, "shortconv.conv", g.mul(before, x, name=f"{name}.bx"), c.l_cache)
     return g.matmul(blk["shortconv.out_proj.weight"], g.mul(behind, y, name=f"{name}.cy"), m=n)

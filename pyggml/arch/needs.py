@@ -10,7 +10,5 @@ NEEDS = {
     "mamba": "selective state-space scan",
     "mistral3": "attention temperature scale, YaRN log multiplier",
     "qwen2vl": "multi-section rope, vision tower",
-    "qwen35": "gated delta net, recurrent state, output gates",
-    "qwen3next": "gated delta net, recurrent state, mixture of experts",
     "t5": "encoder-decoder attention with relative position bias",
 }

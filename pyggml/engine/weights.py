@@ -99,6 +99,7 @@ class Weights:
         self._n_layer = n_layer
         self._taken: set[str] = set()
         self._layers_with: dict[str, set[int]] = {}  # of tensors that a layer may lack
+        self._left: set[int] = set()  # layers that are not run
         self._data: Mapping[str, Any] = {}
         for name in tensors:
             layer = _LAYER.match(name)
@@ -161,11 +162,16 @@ class Weights:
         """The layers in order."""
         return (Block(self, i) for i in range(self._n_layer))
 
+    def leave(self, index: int) -> None:
+        """A layer that is there and is not run: nobody asks for its tensors."""
+        self._left.add(index)
+        self._taken.update(name for name in self._tensors if name.startswith(f"blk.{index}."))
+
     def check_all_taken(self, arch: str) -> None:
         """Raises UnsupportedError where the file has tensors that nobody asked for, GGUFError where layers differ."""
         for name, layers in self._layers_with.items():
-            if len(layers) < self._n_layer:
-                lacks = next(i for i in range(self._n_layer) if i not in layers)
+            lacks = next((i for i in range(self._n_layer) if i not in layers and i not in self._left), None)
+            if lacks is not None:
                 raise GGUFError(f"tensor blk.{lacks}.{name} is missing from the file, but blk.{min(layers)} has it")
         left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
         if left:

@@ -9,7 +9,7 @@ import pyggml
 
 NAMES = [
     "llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3", "mixtral", "qwen2_moe",
-    "gemma2", "gemma3", "gemma4", "phi3",
+    "gemma2", "gemma3", "gemma4", "phi3", "qwen3_5",
 ]  # fmt: skip
 BOUND = 2e-4
 

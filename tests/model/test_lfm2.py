@@ -121,7 +121,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         ),
         ({"lfm2.shortconv.l_cache": 1}, GGUFError, "l_cache is 1, expected an integer from 2 to 16"),
         ({"lfm2.attention.head_count_kv": [0, 0, 3, 0, 2, 0]}, GGUFError, "which is 3, in layer 2"),
-        ({"lfm2.attention.head_count_kv": [0] * 6}, GGUFError, r"blk\.2\.shortconv\.conv\.weight is missing"),
+        ({"lfm2.attention.head_count_kv": [0] * 6}, GGUFError, r"blk\.2\.shortconv\.in_proj\.weight is missing"),
         ({"lfm2.expert_count": 4, "lfm2.expert_used_count": 2}, UnsupportedError, "expert_count"),
     ):
         with pytest.raises(error, match=message), pyggml.load(write(tmp_path / "x.gguf", **changed)):
