@@ -126,6 +126,9 @@ def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
     end = re.search(r"\.(weight|bias)$", info.name)
     stem = re.sub(r"\.\d+\.", ".#.", info.name[: end.start()] if end else info.name)
     names = [name for name, to in family.names.items() if to == stem]
+    if not names:  # a name that is whole in the GGUF has no ending of its own in the source either
+        whole = re.sub(r"\.\d+\.", ".#.", info.name)
+        names, end = [name for name, to in family.names.items() if to == whole], None
     change = family.change_of(info.name)
     if not names or (change is not None and change.back is None):
         raise UnsupportedError(f"tensor {clip(info.name)} of a {family.arch} file has no way back to safetensors")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native
 from pyggml.converters import export_gemma, families
+from pyggml.converters.families import qwen_delta
 from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.gemma import scalar
 from pyggml.converters.families.qwen import EXPERT_NORM
@@ -54,8 +55,11 @@ _CLASSES = {
     "qwen3_moe": "Qwen3MoeForCausalLM", "gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM", "gpt2": "GPT2LMHeadModel", "bert": "BertModel",
     "deepseek_v2": "DeepseekV2ForCausalLM", "gemma3n_text": "Gemma3nForCausalLM", "gemma4_text": "Gemma4ForCausalLM",
+    "qwen3_5_text": "Qwen3_5ForCausalLM", "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
 }  # fmt: skip
 _WITHOUT_ROPE = ("gpt2", "bert")
+_PARTS = (*_WITHOUT_ROPE, "gemma4", "phi3", "deepseek2", *(family.arch for family in qwen_delta.FAMILIES.values()))
+"""Whose config.json can say that heads are rotated in part, or has its own word for it."""
 _UNSAID: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("logit_scale", "embedding_scale", "residual_scale", "rope.scale_linear", "expert_weights_scale",
                      "rope.scaling.yarn_ext_factor"), (0, 1)),
@@ -115,9 +119,12 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     config |= {key: True for key, value in POOLING.items() if value == pooling}
     if file.arch == "phi3":
         config |= _phi3(file, config)
-    else:
-        scaling = _scaling(file, config)
-        config |= {"rope_scaling": scaling} if scaling else {}
+        return config
+    scaling = _scaling(file, config)
+    if model_type in qwen_delta.FAMILIES:
+        said = qwen_delta.said_back(file.metadata, file.arch, config["head_dim"])
+        return config | said | {"rope_parameters": said["rope_parameters"] | scaling}
+    config |= {"rope_scaling": scaling} if scaling else {}
     return config
 
 
@@ -175,7 +182,7 @@ def _check_said(file: GGUFFile, c: Config) -> None:
     if capped and not file.arch.startswith("gemma"):
         raise UnsupportedError(f"{file.arch}.{capped[0]}: a {c.get('model_type')} model has no soft caps")
     n_rot = _number(file, "rope.dimension_count")
-    if n_rot is not None and file.arch not in (*_WITHOUT_ROPE, "gemma4", "phi3", "deepseek2") and n_rot != c.head_dim:
+    if n_rot is not None and file.arch not in _PARTS and n_rot != c.head_dim:
         raise UnsupportedError(
             f"{file.arch}.rope.dimension_count is {n_rot}: a {c.get('model_type')} model rotates whole heads of "
             f"{c.head_dim}"

@@ -23,6 +23,7 @@ from pyggml.errors import GGUFError, PyggmlError
 
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 _ENDS = re.compile(r"\.(weight|bias)$")
+_WHOLE = (".bias", ".scale", ".ssm_a")  # ends of targets with nothing behind them
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|base_layer)\."
 )
@@ -85,7 +86,7 @@ class Family:
             for number in numbers[:slots]:
                 target = target.replace("#", str(number), 1)
             expert = numbers[slots] if len(numbers) > slots else None
-            told = end.group() if end else "" if target.endswith((".bias", ".scale")) else ".weight"
+            told = end.group() if end else "" if target.endswith(_WHOLE) else ".weight"
             found.append((target + told, expert))
         return found
 
@@ -150,16 +151,17 @@ SPLIT_EXPERTS = {"ffn_gate_exps": _half(False), "ffn_up_exps": _half(True)}
 
 def decoder(c: Config, arch: str, head_dim: bool = True, n_ff: int | None = None) -> Meta:
     """The keys that every decoder with RMS norms has. head_dim: whether they say the width of a head in any case;
-    n_ff: of the feed-forwards, where intermediate_size is no number."""
+    n_ff: of the feed-forwards, where intermediate_size is no number. A model of experts alone may have none."""
     meta: Meta = {
         f"{arch}.block_count": (c.n_layer, "u32"),
         f"{arch}.context_length": (c.n_ctx, "u32"),
         f"{arch}.embedding_length": (c.n_embd, "u32"),
-        f"{arch}.feed_forward_length": (c.count("intermediate_size") if n_ff is None else n_ff, "u32"),
         f"{arch}.attention.head_count": (c.n_head, "u32"),
         f"{arch}.attention.head_count_kv": (c.n_head_kv, "u32"),
         f"{arch}.attention.layer_norm_rms_epsilon": (c.number("rms_norm_eps", default=1e-6), "f32"),
     }
+    if n_ff is not None or c.get("intermediate_size") is not None or c.get("moe_intermediate_size") is None:
+        meta[f"{arch}.feed_forward_length"] = (c.count("intermediate_size") if n_ff is None else n_ff, "u32")
     if c.get("head_dim") is not None and (head_dim or c.head_dim != c.n_embd // c.n_head):
         meta[f"{arch}.attention.key_length"] = (c.head_dim, "u32")
         meta[f"{arch}.attention.value_length"] = (c.head_dim, "u32")

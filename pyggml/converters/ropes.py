@@ -24,16 +24,22 @@ _PLAIN = "finetuned", "original_max_position_embeddings"  # told beside types th
 
 
 def rope(
-    c: Config, arch: str, kind: str | None = None, carried: Collection[str] = CARRIED, exact: bool = False
+    c: Config,
+    arch: str,
+    kind: str | None = None,
+    carried: Collection[str] = CARRIED,
+    exact: bool = False,
+    whole: bool = True,
 ) -> Meta:
     """Rope base and scaling. llama3's factors are a tensor: see llama3_factors.
 
     carried: the types that the architecture's file can say. Raises UnsupportedError for others. exact: YaRN's ramp is
-    not rounded.
+    not rounded. whole: heads are rotated whole.
     """
     r = c.rope(kind)
     name = rope_type(r, arch, carried)
-    whole_head(r)
+    if whole:
+        whole_head(r)
     meta: Meta = {f"{arch}.rope.freq_base": (base(r), "f32")}
     if name == "linear":
         meta[f"{arch}.rope.scaling.type"] = ("linear", None)
@@ -67,6 +73,14 @@ def base(r: Config) -> float:
     if not 0 < theta <= 1e30:
         raise GGUFError(f"{r.where}: rope_theta is {theta:g}, expected a number above 0 and at most 1e30")
     return theta
+
+
+def part_of_head(c: Config) -> int:
+    """How many values of a head are rotated. Raises GGUFError where partial_rotary_factor is no share of it."""
+    part = c.rope().number("partial_rotary_factor", default=1.0)
+    if not 0 < part <= 1:
+        raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
+    return int(part * c.head_dim)
 
 
 def whole_head(r: Config) -> None:

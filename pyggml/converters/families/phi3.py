@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyggml.converters import windows
 from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import Config, Family, Meta, decoder
-from pyggml.converters.ropes import base, rope_type
+from pyggml.converters.ropes import base, part_of_head, rope_type
 from pyggml.errors import GGUFError
 
 _FUSED: dict[str, str | tuple[str, ...]] = {
@@ -20,13 +20,6 @@ _FUSED: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.gate_up_proj": "blk.#.ffn_up",
     "layers.#.mlp.down_proj": "blk.#.ffn_down",
 }
-
-
-def _n_rot(c: Config) -> int:
-    part = c.rope().number("partial_rotary_factor", default=1.0)
-    if not 0 < part <= 1:
-        raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
-    return int(part * c.head_dim)
 
 
 def _long(c: Config) -> bool:
@@ -39,7 +32,7 @@ def _metadata(c: Config) -> Meta:
     first = r.count("original_max_position_embeddings", default=longest)
     meta = decoder(c, "phi3", head_dim=False)
     meta["phi3.rope.freq_base"] = (base(r), "f32")
-    meta["phi3.rope.dimension_count"] = (_n_rot(c), "u32")
+    meta["phi3.rope.dimension_count"] = (part_of_head(c), "u32")
     meta["phi3.rope.scaling.original_context_length"] = (first, "u32")
     if c.get("sliding_window") is not None:  # read even where no position lies before it: runtimes want the key
         windows.every_layer(c, "phi3")
@@ -60,8 +53,8 @@ def _factors(c: Config) -> dict[str, NDArray[np.float32]]:
     found = {}
     for name in ("long", "short"):
         values = r.numbers(f"{name}_factor")
-        if len(values) != _n_rot(c) // 2:
-            raise GGUFError(f"{r.where}: {name}_factor has {len(values)} values, expected {_n_rot(c) // 2}")
+        if len(values) != part_of_head(c) // 2:
+            raise GGUFError(f"{r.where}: {name}_factor has {len(values)} values, expected {part_of_head(c) // 2}")
         found[f"rope_factors_{name}.weight"] = np.array(values, np.float32)
     return found
 

@@ -9,7 +9,7 @@ from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.ropes import llama3_factors, rope
 
-_EXPERTS: dict[str, str | tuple[str, ...]] = {
+EXPERTS: dict[str, str | tuple[str, ...]] = {
     **NAMES,
     "layers.#.self_attn.q_norm": "blk.#.attn_q_norm",
     "layers.#.self_attn.k_norm": "blk.#.attn_k_norm",
@@ -23,7 +23,7 @@ _EXPERTS: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.shared_expert_gate": "blk.#.ffn_gate_inp_shexp",
     **JOINED_EXPERTS,
 }
-_DENSE = {name: to for name, to in _EXPERTS.items() if "expert" not in name and name != "layers.#.mlp.gate"}
+_DENSE = {name: to for name, to in EXPERTS.items() if "expert" not in name and name != "layers.#.mlp.gate"}
 
 
 EXPERT_NORM = {"qwen2moe": False, "qwen3moe": True}
@@ -76,6 +76,6 @@ def _family(
 FAMILIES = {
     "qwen2": _family("qwen2", _DENSE, _last_layers, num_key_value_heads=32),
     "qwen3": _family("qwen3", _DENSE, _last_layers, num_key_value_heads=32, head_dim=128),
-    "qwen2_moe": _family("qwen2moe", _EXPERTS, _first_odd_layers, num_key_value_heads=16),
-    "qwen3_moe": _family("qwen3moe", _EXPERTS, _all_layers, num_key_value_heads=4),
+    "qwen2_moe": _family("qwen2moe", EXPERTS, _first_odd_layers, num_key_value_heads=16),
+    "qwen3_moe": _family("qwen3moe", EXPERTS, _all_layers, num_key_value_heads=4),
 }
