@@ -76,6 +76,7 @@ def keys_of(path) -> dict[str, Any]:
     """What the architecture computes with, but for the last bits of factors that went through both files."""
     with gguf.open(path) as file:
         found = {key: file.metadata[key] for key in file.metadata if key.startswith(f"{file.arch}.")}
+    found = {key: getattr(value, "tolist", lambda value=value: value)() for key, value in found.items()}
     return {
         key: round(value, 6) if isinstance(value, float) and value > 1e-3 else value for key, value in found.items()
     }
@@ -202,6 +203,60 @@ def test_a_gpt_oss_that_computes_something_else_is_refused(named, change, tmp_pa
         pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf")
 
 
+RULE, FULL = "linear_attention", "full_attention"
+DELTA: dict[str, Any] = {
+    "num_hidden_layers": 4, "head_dim": 24, "linear_num_key_heads": 2, "linear_num_value_heads": 6,
+    "linear_key_head_dim": 10, "linear_value_head_dim": 12, "linear_conv_kernel_dim": 3,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5},
+}  # fmt: skip
+DELTA_EXPERTS = {
+    "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 48
+}  # fmt: skip
+DELTA_FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": {}, "qwen3_5_moe_text": DELTA_EXPERTS, "qwen3_next": DELTA_EXPERTS
+}  # fmt: skip
+DELTA_CHANGES: list[dict[str, Any]] = [
+    {}, {"layer_types": [FULL, RULE, FULL, RULE], "tie_word_embeddings": True},
+    {"linear_num_key_heads": 3, "linear_num_value_heads": 3, "linear_value_head_dim": 7, "linear_conv_kernel_dim": 2},
+    {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "partial_rotary_factor": 0.25,
+                         "original_max_position_embeddings": 32}, "head_dim": 48, "rms_norm_eps": 1e-3},
+]  # fmt: skip
+DELTA_REFUSED: list[dict[str, Any]] = [
+    {"hidden_act": "relu"}, {"layer_types": [FULL, "sliding_attention", FULL, FULL]}, {"attn_output_gate": False},
+    {"rope_parameters": {**DELTA["rope_parameters"], "mrope_section": [3, 3], "mrope_interleaved": True}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", DELTA_FAMILIES)
+def test_gated_delta_nets(model_type, tmp_path):
+    told = {**BASE, **DELTA, **DELTA_FAMILIES[model_type]}
+    for i, change in enumerate(DELTA_CHANGES):
+        want = saved(tmp_path / str(i), model_type, {**told, **change})
+        pyggml.convert(tmp_path / str(i), tmp_path / f"{i}.gguf", dtype="f32")
+        with pyggml.load(tmp_path / f"{i}.gguf", kv_type="f32", n_ctx=128) as model:
+            assert np.abs(model.logits(IDS) - want).max() < 1e-5 * np.abs(want).max(), f"{model_type} with {change}"
+        if model_type != "qwen3_next":
+            assert again(tmp_path, i) == keys_of(tmp_path / f"{i}.gguf"), f"{model_type} with {change}, exported"
+    path = tmp_path / "0" / "config.json"
+    config = json.loads(path.read_text())
+    for change in DELTA_REFUSED:
+        path.write_text(json.dumps({**config, **change}))
+        with pytest.raises(pyggml.UnsupportedError, match="|".join((*change, "mrope_section"))):
+            pyggml.convert(tmp_path / "0", tmp_path / "x.gguf")
+
+
+def test_an_exported_delta_net(tmp_path):
+    """transformers computes with what comes back."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    want = saved(tmp_path / "hf", "qwen3_5_text", {**BASE, **DELTA})
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back", dtype=torch.float32).eval()
+    with torch.no_grad():
+        got = model(torch.tensor([IDS])).logits[0].numpy()
+    assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
+
+
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "qwen3_moe"])
 def test_experts_in_one_tensor(model_type, tmp_path):
     """As transformers 5 writes them when it is not asked for the older names."""
@@ -214,7 +269,7 @@ def test_experts_in_one_tensor(model_type, tmp_path):
         assert np.abs(model.logits(IDS) - want).max() < 3e-6 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("model_type", [*FAMILIES, "gemma3n_text", "gemma4_text"])
+@pytest.mark.parametrize("model_type", [*FAMILIES, *DELTA_FAMILIES, "gemma3n_text", "gemma4_text"])
 def test_every_key_of_transformers_is_known(model_type):
     """A key of its configurations is read, has a meaning here, or is known to have none: new ones show up here."""
     transformers = pytest.importorskip("transformers")
@@ -222,8 +277,9 @@ def test_every_key_of_transformers_is_known(model_type):
     from pyggml.converters.config_json import Config
     from pyggml.converters.meaning import MEANING, PLAIN
 
-    told = FAMILIES.get(model_type, {"num_kv_shared_layers": 0})
-    values = transformers.AutoConfig.for_model(model_type, **BASE, **told).to_dict()
+    delta = {name: DELTA | told for name, told in DELTA_FAMILIES.items()}
+    told = (FAMILIES | delta).get(model_type, {"num_kv_shared_layers": 0})
+    values = transformers.AutoConfig.for_model(model_type, **{**BASE, **told}).to_dict()
     family = families.find(model_type)
     c = Config(values, "config.json", family.defaults)
     family.metadata(c)
