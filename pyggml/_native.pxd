@@ -237,12 +237,23 @@ cdef extern from "pgg.h" nogil:
         float presence_penalty
         int32_t repeat_last_n
         uint64_t seed
+        float top_n_sigma
+        float typical_p
+        float xtc_probability
+        float xtc_threshold
+        float dynatemp_range
+        float dynatemp_exponent
+        int32_t min_keep
+        int32_t mirostat
+        float mirostat_tau
+        float mirostat_eta
 
     ctypedef struct pgg_sampler:
         pass
 
     pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler **sampler) noexcept
     void pgg_sampler_free(pgg_sampler *sampler) noexcept
+    pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, const float *bias, int64_t n) noexcept
     pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n) noexcept
     pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
     pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,

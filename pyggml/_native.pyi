@@ -151,7 +151,18 @@ class Sampler:
         presence_penalty: float,
         repeat_last_n: int,
         seed: int,
+        top_n_sigma: float,
+        typical_p: float,
+        xtc_probability: float,
+        xtc_threshold: float,
+        dynatemp_range: float,
+        dynatemp_exponent: float,
+        min_keep: int,
+        mirostat: int,
+        mirostat_tau: float,
+        mirostat_eta: float,
     ) -> None: ...
+    def bias(self, ids: I32, values: F32) -> None: ...
     def accept(self, ids: I32) -> None: ...
     def next(self, logits: F32) -> int: ...
     def logprobs(self, logits: F32, token: int, n_top: int) -> tuple[float, tuple[tuple[int, float], ...]]: ...

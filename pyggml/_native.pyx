@@ -301,7 +301,9 @@ cdef class Sampler:
 
     def __cinit__(self, int64_t n_vocab, *, float temperature, int top_k, float top_p, float min_p,
                   float repeat_penalty, float frequency_penalty, float presence_penalty, int repeat_last_n,
-                  uint64_t seed):
+                  uint64_t seed, float top_n_sigma, float typical_p, float xtc_probability, float xtc_threshold,
+                  float dynatemp_range, float dynatemp_exponent, int min_keep, int mirostat, float mirostat_tau,
+                  float mirostat_eta):
         cdef pgg_sampling how
         how.temperature = temperature
         how.top_k = top_k
@@ -312,11 +314,29 @@ cdef class Sampler:
         how.presence_penalty = presence_penalty
         how.repeat_last_n = repeat_last_n
         how.seed = seed
+        how.top_n_sigma = top_n_sigma
+        how.typical_p = typical_p
+        how.xtc_probability = xtc_probability
+        how.xtc_threshold = xtc_threshold
+        how.dynatemp_range = dynatemp_range
+        how.dynatemp_exponent = dynatemp_exponent
+        how.min_keep = min_keep
+        how.mirostat = mirostat
+        how.mirostat_tau = mirostat_tau
+        how.mirostat_eta = mirostat_eta
         self.n_vocab = n_vocab
         check(pgg_sampler_new(&how, n_vocab, &self.p))
 
     def __dealloc__(self):
         pgg_sampler_free(self.p)
+
+    def bias(self, ids, values):
+        cdef const int32_t[::1] view = ids
+        cdef const float[::1] added = values
+        if view.shape[0] != added.shape[0]:
+            raise _errors.ShapeError(f"sampler: {view.shape[0]} ids, but {added.shape[0]} biases")
+        if view.shape[0]:
+            check(pgg_sampler_bias(self.p, &view[0], &added[0], view.shape[0]))
 
     def accept(self, ids):
         cdef const int32_t[::1] view = ids

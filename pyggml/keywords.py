@@ -22,7 +22,7 @@ _ANY = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 _NO_GPU = "everything is computed on the CPU; leave it out"
 _BATCH = "how many tokens a step takes is chosen here; leave it out"
-_NO_SAMPLER = "this sampler is not built in; temperature, top_k, top_p and min_p are"
+_NO_SAMPLER = "this sampler is not built in; Sampling names those that are"
 _NOT_HERE = "this is not built in"
 _MANY = "give a list of prompts: generate([prompt] * n)"
 _AT_LOAD = "it is an argument of pyggml.load"
@@ -67,9 +67,10 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("stop_sequences stop_strings stop_words stop_sequence stopping_criteria stop_token_ids eos_token_id", "stop", ""),
     ("do_sample greedy sample", "temperature", "temperature=0 takes the likeliest token, any other draws"),
     ("num_beams beam_size beam_width length_penalty early_stopping", "", _NOT_HERE),
-    ("typical_p tfs_z mirostat mirostat_mode mirostat_tau mirostat_eta dynatemp_range xtc_probability xtc_threshold"
-     " dry_multiplier top_n_sigma samplers", "", _NO_SAMPLER),
-    ("grammar response_format json_schema guided_json logit_bias logits_processor", "", _NOT_HERE),
+    ("mirostat_mode", "mirostat", ""),
+    ("typ_p typical", "typical_p", ""),
+    ("tfs_z dry_multiplier samplers", "", _NO_SAMPLER),
+    ("grammar response_format json_schema guided_json logits_processor", "", _NOT_HERE),
     ("random_seed sampling_seed random_state manual_seed generator", "seed", "it is an argument of m.generate"),
     ("top_logprobs n_probs return_logprobs output_scores", "logprobs", ""),
     ("echo return_full_text", "", "a completion holds the new text only; prompt + completion gives both"),

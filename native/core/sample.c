@@ -1,13 +1,15 @@
-/* Choosing a token. The chain, with llama.cpp's order and meaning: penalties over the last tokens -> top_k -> top_p
- * -> min_p -> temperature -> draw. Equal logits rank by lower id. The n-th draw of a seed is a function of both
- * (splitmix64), so the same seed gives the same text on any CPU level and thread count: what is summed over the whole
- * vocabulary is summed in slots whose bits are the same on all levels. Which tokens are best: top_k.c. */
+/* Choosing a token. The chain, with llama.cpp's order and meaning: bias -> penalties over the last tokens -> top_k ->
+ * top_p -> min_p -> temperature -> draw; what few ask for in between: chain.c. Equal logits rank by lower id. The n-th
+ * draw of a seed is a function of both (splitmix64), so the same seed gives the same text on any CPU level and thread
+ * count: what is summed over the whole vocabulary is summed in slots whose bits are the same on all levels. Which
+ * tokens are best: top_k.c. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "core/chain.h"
 #include "core/top_k.h"
 #include "core/nucleus.h"
 #include "cpu/kernels.h"
@@ -20,7 +22,10 @@ struct pgg_sampler {
   float *tops, *sums; /* of blocks of the row */
   double *weights;    /* (n_vocab) of the survivors, running sums; before that, scratch of sorting */
   pgg_nucleus mass;
-  float *row;      /* (n_vocab) the logits after penalties */
+  pgg_far *far;    /* of the chain */
+  double mu;       /* of mirostat: the most surprise, in bits */
+  float *bias;     /* (n_vocab), NULL: none */
+  float *row;      /* (n_vocab) the logits after bias and penalties */
   int32_t *counts; /* (n_vocab) occurrences in the window */
   int32_t *window; /* ring of the last ids; grows when the window is everything */
   int64_t cap, used, head;
@@ -41,7 +46,15 @@ static pgg_status judge(const pgg_sampling *how, int64_t n_vocab) {
              {"min_p", how->min_p},
              {"repeat_penalty", how->repeat_penalty},
              {"frequency_penalty", how->frequency_penalty},
-             {"presence_penalty", how->presence_penalty}};
+             {"presence_penalty", how->presence_penalty},
+             {"top_n_sigma", how->top_n_sigma},
+             {"typical_p", how->typical_p},
+             {"xtc_probability", how->xtc_probability},
+             {"xtc_threshold", how->xtc_threshold},
+             {"dynatemp_range", how->dynatemp_range},
+             {"dynatemp_exponent", how->dynatemp_exponent},
+             {"mirostat_tau", how->mirostat_tau},
+             {"mirostat_eta", how->mirostat_eta}};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (!isfinite(all[i].value))
       return pgg_fail(PGG_EINVAL, "sampler: %s is %g, expected a finite number", all[i].name, (double)all[i].value);
@@ -50,6 +63,13 @@ static pgg_status judge(const pgg_sampling *how, int64_t n_vocab) {
   if (how->min_p > 1) return pgg_fail(PGG_EINVAL, "sampler: min_p is %g, expected at most 1", (double)how->min_p);
   if (how->repeat_last_n < -1)
     return pgg_fail(PGG_EINVAL, "sampler: repeat_last_n is %d, expected -1 or more", how->repeat_last_n);
+  if (how->min_keep < 0) return pgg_fail(PGG_EINVAL, "sampler: min_keep is %d, expected 0 or more", how->min_keep);
+  if (how->mirostat < 0 || how->mirostat > 2)
+    return pgg_fail(PGG_EINVAL, "sampler: mirostat is %d, expected 0 (off), 1 or 2", how->mirostat);
+  if (how->mirostat && pgg_chain_on(how))
+    return pgg_fail(PGG_EINVAL,
+                    "sampler: mirostat takes the place of all cuts; switch off top_n_sigma, typical_p, xtc, "
+                    "dynatemp and min_keep");
   return PGG_OK;
 }
 
@@ -62,6 +82,7 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
   if (!s) return pgg_fail(PGG_ENOMEM, "no memory for a sampler");
   s->how = *how;
   s->n_vocab = n_vocab;
+  s->mu = 2 * (double)how->mirostat_tau;
   pgg_top_k *f = &s->front;
   f->n_vocab = n_vocab;
   const size_t n = (size_t)n_vocab, n_tops = (n + PGG_TOPS_BLOCK - 1) / PGG_TOPS_BLOCK;
@@ -69,6 +90,7 @@ pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler
             (f->tops = s->tops = malloc(n_tops * sizeof *s->tops)) != NULL &&
             (f->room = malloc(n_tops * sizeof *f->room)) != NULL &&
             (s->sums = malloc((n / PGG_SUMS_BLOCK + 1) * sizeof *s->sums)) != NULL;
+  if (ok && pgg_chain_typical(how)) ok = (s->far = pgg_chain_room(how, n_vocab)) != NULL;
   if (ok && window_on(how)) {
     s->cap = how->repeat_last_n > 0 ? how->repeat_last_n : 256;
     ok = (s->counts = calloc(n, sizeof *s->counts)) != NULL && (s->row = malloc(n * sizeof *s->row)) != NULL &&
@@ -90,6 +112,8 @@ void pgg_sampler_free(pgg_sampler *s) {
   free(s->front.room);
   free(s->tops);
   free(s->sums);
+  free(s->far);
+  free(s->bias);
   free(s->row);
   free(s->weights);
   free(s->counts);
@@ -138,19 +162,43 @@ pgg_status pgg_sampler_accept(pgg_sampler *s, const int32_t *ids, int64_t n) {
   return PGG_OK;
 }
 
+pgg_status pgg_sampler_bias(pgg_sampler *s, const int32_t *ids, const float *bias, int64_t n) {
+  if (!s || n < 0 || (n && (!ids || !bias))) return pgg_fail(PGG_EINVAL, "bias: sampler, ids or bias missing");
+  for (int64_t i = 0; i < n; i++) {
+    if (ids[i] < 0 || ids[i] >= s->n_vocab)
+      return pgg_fail(PGG_EINVAL, "bias: id at position %lld is %d, expected 0 to %lld", (long long)i, ids[i],
+                      (long long)s->n_vocab - 1);
+    if (!isfinite(bias[i]) && bias[i] != -INFINITY)
+      return pgg_fail(PGG_EINVAL, "bias: that of token %d is %g, expected a number or -infinity", ids[i],
+                      (double)bias[i]);
+  }
+  if (!n) return PGG_OK;
+  const size_t size = (size_t)s->n_vocab;
+  if (!s->bias && !(s->bias = calloc(size, sizeof *s->bias))) return pgg_fail(PGG_ENOMEM, "no memory for biases");
+  if (!s->row && !(s->row = malloc(size * sizeof *s->row))) return pgg_fail(PGG_ENOMEM, "no memory for biases");
+  for (int64_t i = 0; i < n; i++) s->bias[ids[i]] = bias[i];
+  return PGG_OK;
+}
+
+/* What the caller gave: a logit and its bias. */
+static float given(const pgg_sampler *s, const float *logits, int64_t id) {
+  return s->bias ? logits[id] + s->bias[id] : logits[id];
+}
+
 static float penalised(const pgg_sampler *s, float logit, int32_t count) {
   if (!count) return logit;
   logit = logit <= 0 ? logit * s->how.repeat_penalty : logit / s->how.repeat_penalty;
   return logit - (float)count * s->how.frequency_penalty - s->how.presence_penalty;
 }
 
-/* The row to choose from: the logits themselves, or a copy in which the window's tokens are penalised. */
+/* The row to choose from: the logits themselves, or a copy with biases, in which the window's tokens are penalised. */
 static const float *penalise(pgg_sampler *s, const float *logits) {
-  if (!s->window || !s->used) return logits;
-  memcpy(s->row, logits, (size_t)s->n_vocab * sizeof *s->row);
+  if (!s->bias && !s->used) return logits;
+  for (int64_t i = 0; i < s->n_vocab; i++) s->row[i] = given(s, logits, i);
   for (int64_t i = 0; i < s->used; i++) { /* a token met again gets the same value again */
     const int32_t id = s->window[i];
-    if (isfinite(logits[id])) s->row[id] = penalised(s, logits[id], s->counts[id]);
+    const float logit = given(s, logits, id);
+    if (isfinite(logit)) s->row[id] = penalised(s, logit, s->counts[id]);
   }
   return s->row;
 }
@@ -158,17 +206,18 @@ static const float *penalise(pgg_sampler *s, const float *logits) {
 /* What is wrong with a row that cannot be chosen from; -infinity is forbidden by the caller, and no fault. */
 static pgg_status refuse(const pgg_sampler *s, const float *logits, const float *row) {
   for (int64_t i = 0; i < s->n_vocab; i++)
-    if (logits[i] != -INFINITY && !isfinite(row[i]))
+    if (given(s, logits, i) != -INFINITY && !isfinite(row[i]))
       return pgg_fail(PGG_ENUMERIC, "logit of token %lld is %g%s; no token can be chosen", (long long)i, (double)row[i],
                       isfinite(logits[i]) ? " after the penalties" : "");
-  return pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite", (long long)s->n_vocab);
+  return pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite%s", (long long)s->n_vocab,
+                  s->bias ? ", with its bias" : "");
 }
 
 /* Penalties may have made -infinity of a finite logit, which is a fault and not a wish. */
 static bool sunk(const pgg_sampler *s, const float *logits, const float *row) {
   if (row == logits) return false;
   for (int64_t i = 0; i < s->used; i++)
-    if (row[s->window[i]] == -INFINITY && logits[s->window[i]] != -INFINITY) return true;
+    if (row[s->window[i]] == -INFINITY && given(s, logits, s->window[i]) != -INFINITY) return true;
   return false;
 }
 
@@ -230,15 +279,14 @@ static double uniform(uint64_t seed, uint64_t draw) {
   return (double)(z >> 11) * 0x1p-53;
 }
 
-/* Of the first n of the list. */
-static int32_t draw(pgg_sampler *s, int64_t n) {
+/* The place of one of the first n of the list. */
+static int64_t draw(pgg_sampler *s, int64_t n, double temperature) {
   const pgg_candidate *list = s->front.list;
   double sum = 0;
   float top = list[0].logit;
   for (int64_t i = 1; i < n; i++)
     if (list[i].logit > top) top = list[i].logit;
-  for (int64_t i = 0; i < n; i++)
-    s->weights[i] = sum += exp(((double)list[i].logit - top) / (double)s->how.temperature);
+  for (int64_t i = 0; i < n; i++) s->weights[i] = sum += exp(((double)list[i].logit - top) / temperature);
   const double at = uniform(s->how.seed, s->draws) * sum;
   int64_t low = 0, high = n - 1; /* first running sum past the point */
   while (low < high) {
@@ -248,7 +296,7 @@ static int32_t draw(pgg_sampler *s, int64_t n) {
     else
       low = mid + 1;
   }
-  return list[low].id;
+  return low;
 }
 
 /* Of the whole row: first the block that holds the point, then the token. Rounding may leave the point behind the last
@@ -303,6 +351,44 @@ static int32_t draw_among_many(pgg_sampler *s, float top, double sum, float leas
   return at < 0 ? -1 : f->list[at].id;
 }
 
+/* With all cuts there are: over a list in order. */
+static int32_t choose_long(pgg_sampler *s, float top) {
+  const pgg_sampling *how = &s->how;
+  pgg_top_k *f = &s->front;
+  const float least = how->top_n_sigma > 0 ? pgg_chain_sigma(f->row, s->n_vocab, top, how->top_n_sigma) : -INFINITY;
+  pgg_top_k_above(f, least, s->n_vocab);
+  f->whole = true; /* of what top_n_sigma keeps */
+  pgg_top_k_sort(f, how->top_k > 0 ? how->top_k : f->n);
+  pgg_chain left = {f->list, f->sorted, s->weights, s->far};
+  pgg_chain_cut(&left, how, uniform(~s->how.seed, s->draws));
+  const double temperature = pgg_chain_temperature(&left, how);
+  return f->list[temperature > 0 ? draw(s, left.n, temperature) : 0].id;
+}
+
+/* Of as many as keep the surprise near tau. */
+static int32_t choose_mirostat(pgg_sampler *s, float top) {
+  const pgg_sampling *how = &s->how;
+  pgg_top_k *f = &s->front;
+  const double by = 1 / (double)how->temperature;
+  int64_t kept = 0;
+  f->n = f->sorted = 0;
+  f->whole = false;
+  if (how->mirostat == 1) {
+    pgg_top_k_sort(f, PGG_MIROSTAT_M);
+    kept = pgg_chain_mirostat(f->list, pgg_min_i64(f->sorted, PGG_MIROSTAT_M), s->n_vocab, by, s->mu);
+    pgg_top_k_sort(f, kept);
+    kept = pgg_min_i64(kept, f->sorted);
+  } else {
+    const double bits = log2(sum_row(s, top, fminf(1.0f / how->temperature, FLT_MAX)));
+    while (reach(f, kept, s->n_vocab) && (!kept || bits - ((double)f->list[kept].logit - top) * by / log(2) <= s->mu))
+      kept++;
+  }
+  const int64_t at = draw(s, kept, how->temperature);
+  const double p = (s->weights[at] - (at ? s->weights[at - 1] : 0)) / s->weights[kept - 1];
+  s->mu -= (double)how->mirostat_eta * (-log2(p) - (double)how->mirostat_tau);
+  return f->list[at].id;
+}
+
 /* What the cuts leave is drawn from in order of rank, a whole row in order of ids. temperature > 0; best is the
  * likeliest token. */
 static int32_t choose(pgg_sampler *s, int64_t best) {
@@ -310,6 +396,8 @@ static int32_t choose(pgg_sampler *s, int64_t best) {
   const pgg_sampling *how = &s->how;
   pgg_top_k *f = &s->front;
   const float top = f->row[best];
+  if (how->mirostat) return choose_mirostat(s, top);
+  if (pgg_chain_on(how)) return choose_long(s, top);
   const bool top_k = how->top_k > 0 && how->top_k < s->n_vocab, top_p = how->top_p < 1, min_p = how->min_p > 0;
   if (!top_k && !top_p && !min_p) return draw_row(s, top);
   const float least = min_p ? least_of(top, how->min_p) : -FLT_MAX;
@@ -343,7 +431,7 @@ static int32_t choose(pgg_sampler *s, int64_t best) {
     if (top_p) keep_top_p(f, &limit, sum, how->top_p);
   }
   if (min_p) limit = keep_least(f, limit, least);
-  return draw(s, limit);
+  return f->list[draw(s, limit, how->temperature)].id;
 }
 
 pgg_status pgg_sampler_next(pgg_sampler *s, const float *logits, int32_t *id) {

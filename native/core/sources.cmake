@@ -1,4 +1,5 @@
 target_sources(pgg PRIVATE
+  ${CMAKE_CURRENT_LIST_DIR}/chain.c
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
   ${CMAKE_CURRENT_LIST_DIR}/encode.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PGG_ABI 4 /* grows with every incompatible change of this header */
+#define PGG_ABI 5 /* grows with every incompatible change of this header */
 
 #if defined(_WIN32)
 #define PGG_API
@@ -366,12 +366,27 @@ typedef struct pgg_sampling {
   float presence_penalty;  /* 0: off */
   int32_t repeat_last_n;   /* window of the penalties; 0: off, -1: everything */
   uint64_t seed;
+  /* 0 is off for all that follow, which are computed as llama.cpp does, in its order: penalties -> top_n_sigma -> top_k
+   * -> typical_p -> top_p -> min_p -> xtc -> temperature -> draw. */
+  float top_n_sigma; /* of those so many standard deviations of the logits from the best */
+  float typical_p;   /* below 1: of those whose surprise is nearest to the entropy, with this probability together */
+  float xtc_probability; /* how often all likely tokens but the last of them are taken away; */
+  float xtc_threshold;   /* what is likely: above 0.5 nothing is */
+  float dynatemp_range;  /* temperature - range to + range, by the entropy of what is left */
+  float dynatemp_exponent;
+  int32_t min_keep;   /* typical_p, top_p, min_p and xtc leave so many */
+  int32_t mirostat;   /* 1 or 2: takes the place of all cuts and keeps the surprise near */
+  float mirostat_tau; /* this many bits a token, */
+  float mirostat_eta; /* so fast */
 } pgg_sampling;
 
 typedef struct pgg_sampler pgg_sampler;
 
 PGG_API pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler **sampler);
 PGG_API void pgg_sampler_free(pgg_sampler *sampler);
+/* Added to the logits of ids (n different ones) before all else; -infinity forbids a token. Not for log-probabilities.
+ */
+PGG_API pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, const float *bias, int64_t n);
 PGG_API pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n); /* feeds the window */
 /* Chooses a token of logits (n_vocab) and accepts it. PGG_ENUMERIC if no logit is finite or any is NaN/+inf. */
 PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id);

@@ -46,7 +46,7 @@ T = TypeVar("T", Path, Path | None, str)
 
 _STDIN = Path("-")
 _KINDS = {"stop": list[str] | None}  # where the command line's type is another than Python's
-_NOT_HERE = ("logprobs",)  # run and chat print text
+_NOT_HERE = ("logprobs", "logit_bias")  # run and chat print text and know no ids
 
 
 def output(path: T) -> T:

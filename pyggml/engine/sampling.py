@@ -5,17 +5,23 @@ The choosing itself is native (core/sample.c). settings.py has what else a gener
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
 
 from pyggml import _native
 from pyggml.arguments import number, whole
+from pyggml.errors import ArgumentError
+from pyggml.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _MOST = 2**31 - 1
+_NOT_WITH_MIROSTAT = ("top_n_sigma", "typical_p", "xtc_probability", "dynatemp_range", "min_keep")
 
 
 class Setting(NamedTuple):
@@ -42,6 +48,17 @@ class SamplingSettings(TypedDict, total=False):
     presence_penalty: float
     repeat_last_n: int
     seed: int | None
+    top_n_sigma: float
+    typical_p: float
+    xtc_probability: float
+    xtc_threshold: float
+    dynatemp_range: float
+    dynatemp_exponent: float
+    min_keep: int
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
+    logit_bias: Mapping[int, float] | None
 
 
 def _number(low: float, high: float) -> Callable[[str, Any], float]:
@@ -58,6 +75,25 @@ def _seed(name: str, value: Any) -> int | None:
     return found
 
 
+def _sigma(name: str, value: Any) -> float:
+    return max(0.0, number(name, value, -1.0, 1e6))  # llama.cpp writes -1 for off
+
+
+def _bias(name: str, value: Any) -> dict[int, float]:
+    """Ids (as JSON has them too: texts of digits) to numbers; False forbids a token, as -inf does."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"{name} must map token ids to numbers, as {{15043: 1.5}}, got {shown(value)}")
+    found = {}
+    for key, added in value.items():
+        digits = isinstance(key, str) and key.isascii() and key.isdigit()
+        token = whole(f"a key of {name}", int(key) if digits else key, 0, _MOST)
+        sinks = added is False or (not isinstance(added, str) and added == -math.inf)
+        found[token] = -math.inf if sinks else number(f"{name}[{token}]", added, -1e4, 1e4)
+    return found
+
+
 SAMPLING: dict[str, Setting] = {
     "temperature": Setting(0.8, _number(0.0, 1e4), "0 takes the likeliest token.", ("--temp",)),
     "top_k": Setting(40, _whole(0), "Of so many likeliest tokens; 0: of all."),
@@ -68,13 +104,30 @@ SAMPLING: dict[str, Setting] = {
     "presence_penalty": Setting(0.0, _number(-1e3, 1e3), "Taken off once for a token that occurred."),
     "repeat_last_n": Setting(64, _whole(-1), "Tokens that penalties look back at."),
     "seed": Setting(None, _seed, "Same seed, same text.", ("-s",)),
+    "top_n_sigma": Setting(0.0, _sigma, "Of logits so many standard deviations from the best; 0: of all."),
+    "typical_p": Setting(
+        1.0, _number(0.0, 1.0), "Of those of expected surprise, with this probability.", ("--typical",)
+    ),
+    "xtc_probability": Setting(0.0, _number(0.0, 1.0), "How often likely tokens but the last of them are left out."),
+    "xtc_threshold": Setting(0.1, _number(0.0, 1.0), "The probability from which xtc takes a token as likely."),
+    "dynatemp_range": Setting(0.0, _number(0.0, 1e4), "The temperature follows the entropy, so far up and down."),
+    "dynatemp_exponent": Setting(1.0, _number(1e-3, 1e3), "How it follows.", ("--dynatemp-exp",)),
+    "min_keep": Setting(0, _whole(0), "Tokens that typical_p, top_p, min_p and xtc leave."),
+    "mirostat": Setting(
+        0, lambda name, value: whole(name, value, 0, 2), "1 or 2: in place of all cuts, a level of surprise."
+    ),
+    "mirostat_tau": Setting(5.0, _number(0.0, 1e3), "That level, in bits.", ("--mirostat-ent",)),
+    "mirostat_eta": Setting(0.1, _number(0.0, 1e3), "How fast it is reached.", ("--mirostat-lr",)),
+    "logit_bias": Setting(None, _bias, "Added to the logits of tokens, by their ids; False forbids one."),
 }
 
 
 class Sampling:
-    """Settings of the chain penalties -> top_k -> top_p -> min_p -> temperature -> draw, with the defaults of SAMPLING.
+    """Settings of the chain, which is llama.cpp's, with the defaults of SAMPLING.
 
-    temperature 0 takes the likeliest token. top_k 0, top_p 1, min_p 0, repeat_penalty 1 and penalties 0 are off.
+    logit_bias -> penalties -> top_n_sigma -> top_k -> typical_p -> top_p -> min_p -> xtc -> temperature -> draw.
+    temperature 0 takes the likeliest token. top_k 0, top_p 1, min_p 0, repeat_penalty 1, penalties 0 and the defaults
+    of what follows the seed are off. mirostat takes the place of top_k, top_p and min_p, and bears no other cut.
     seed None or -1 draws one; the same seed gives the same text on any number of threads.
 
     >>> Sampling(temperature=-1)
@@ -88,9 +141,16 @@ class Sampling:
         self._how = {name: each.judge(name, given.pop(name, each.default)) for name, each in SAMPLING.items()}
         if given:
             raise TypeError(f"Sampling has no setting {', '.join(given)}")
+        on = [name for name in _NOT_WITH_MIROSTAT if self._how[name] != SAMPLING[name].default]
+        if self._how["mirostat"] and on:
+            raise ArgumentError(f"mirostat takes the place of {', '.join(on)}: give one or the other")
 
     def sampler(self, n_vocab: int) -> _native.Sampler:
         """A native sampler at the beginning of its random numbers."""
         seed = self._how["seed"]
         seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
-        return _native.Sampler(n_vocab, **{**self._how, "seed": seed})
+        bias = self._how["logit_bias"]
+        native = {name: value for name, value in self._how.items() if name != "logit_bias"}
+        made = _native.Sampler(n_vocab, **{**native, "seed": seed})
+        made.bias(np.fromiter(bias, np.int32), np.fromiter(bias.values(), np.float32))
+        return made

@@ -204,6 +204,47 @@ static void test_refusals(void) {
   pgg_sampler_free(NULL);
 }
 
+/* What the longer chain chooses is checked against numpy (tests/unit/test_sampling_chain.py): here its ends. */
+static void test_long_chain(void) {
+  enum { V = 300 };
+  float logits[V], bias[2] = {-INFINITY, 50};
+  const int32_t ids[2] = {7, 9}, bad = V;
+  uint64_t seed = 4;
+  for (int i = 0; i < V; i++) logits[i] = i == 7 ? 20 : check_random(&seed);
+  pgg_sampling how = plain;
+  how.mirostat = 2, how.mirostat_tau = 3, how.mirostat_eta = 0.1f, how.typical_p = 0.5f;
+  pgg_sampler *s = NULL;
+  CHECK_FAILS(PGG_EINVAL, "takes the place", pgg_sampler_new(&how, V, &s));
+  how.typical_p = 0, how.mirostat = 3;
+  CHECK_FAILS(PGG_EINVAL, "mirostat is 3", pgg_sampler_new(&how, V, &s));
+  for (int which = 0; which < 4; which++) {
+    int32_t id = -1;
+    how = plain;
+    if (which < 3) how.mirostat = which, how.mirostat_tau = 3, how.mirostat_eta = 0.1f;
+    if (which == 3) how.typical_p = 0.7f, how.xtc_probability = 1, how.xtc_threshold = 0.01f, how.dynatemp_range = 0.5f;
+    CHECK_OK(pgg_sampler_new(&how, V, &s));
+    CHECK_FAILS(PGG_EINVAL, "position 0 is 300", pgg_sampler_bias(s, &bad, bias, 1));
+    CHECK_OK(pgg_sampler_bias(s, ids, bias, 2));
+    for (int i = 0; i < 20; i++) {
+      CHECK_OK(pgg_sampler_next(s, logits, &id));
+      CHECK(which == 3 ? id != 7 : id == 9, "%d: token %d", which, id);
+    }
+    bias[1] = NAN;
+    CHECK_FAILS(PGG_EINVAL, "token 9 is nan", pgg_sampler_bias(s, ids, bias, 2));
+    bias[1] = 50;
+    pgg_sampler_free(s);
+  }
+  for (int which = 1; which < 3; which++) { /* of one token that can be chosen, and of equal ones */
+    int32_t id = -1;
+    how = plain, how.mirostat = which, how.mirostat_tau = 3, how.mirostat_eta = 0.1f;
+    for (int i = 0; i < V; i++) logits[i] = which == 1 && i != 5 ? -INFINITY : 1;
+    CHECK_OK(pgg_sampler_new(&how, V, &s));
+    for (int i = 0; i < 3; i++) CHECK_OK(pgg_sampler_next(s, logits, &id));
+    CHECK(which == 2 || id == 5, "token %d", id);
+    pgg_sampler_free(s);
+  }
+}
+
 static void test_seed(void) {
   enum { V = 100 };
   float logits[V];
@@ -311,6 +352,7 @@ int main(int argc, char **argv) {
   test_logprobs();
   test_penalties();
   test_refusals();
+  test_long_chain();
   test_seed();
   test_strings();
   test_eager();

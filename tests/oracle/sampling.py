@@ -1,0 +1,107 @@
+"""The chain of samplers, from its definition: sort all, cut one after the other, walk. Slow and plain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MASK = 2**64 - 1
+
+
+def uniform(seed: int, draw: int) -> float:
+    """The draw-th number of a seed, from 0 to 1 (splitmix64)."""
+    z = (seed + (draw + 1) * 0x9E3779B97F4A7C15) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return float((z ^ (z >> 31)) >> 11) * 2.0**-53
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of logits whose largest is the first."""
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+@dataclass
+class Chain:
+    """next(logits) -> id, with settings named as Sampling names them; top_k 0, top_p 1 and min_p 0 are off."""
+
+    seed: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    top_n_sigma: float = 0.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    min_keep: int = 0
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    draws: int = 0
+    mu: float | None = None
+
+    def next(self, logits: NDArray[np.float32]) -> int:
+        """The id that is chosen."""
+        row = logits.copy()
+        for token, bias in self.logit_bias.items():
+            row[token] += np.float32(bias)
+        ids = np.lexsort((np.arange(len(row)), -row.astype(np.float64)))
+        ids = ids[row[ids] > -np.inf]
+        x = row.astype(np.float64)
+        at = uniform(self.seed, self.draws)
+        ids, temperature = self._mirostat(ids, x) if self.mirostat else self._cut(ids, x)
+        p = softmax(x[ids] / temperature) if temperature else np.array([1.0])
+        place = int(np.searchsorted(np.cumsum(p), at * p.sum(), side="right"))
+        self.draws += 1
+        if self.mirostat:
+            assert self.mu is not None
+            self.mu -= self.mirostat_eta * (-np.log2(p[place]) - self.mirostat_tau)
+        return int(ids[place])
+
+    def _cut(self, ids: NDArray[np.intp], x: NDArray[np.float64]) -> tuple[NDArray[np.intp], float]:
+        if self.top_n_sigma:
+            ids = ids[x[ids] >= x[ids[0]] - self.top_n_sigma * x[ids].std()]
+        if self.top_k:
+            ids = ids[: self.top_k]
+        least = max(1, self.min_keep)
+        if self.typical_p < 1:
+            p = softmax(x[ids])
+            surprise = -np.log(p)
+            order = np.argsort(np.abs(surprise - (p * surprise).sum()), kind="stable")
+            n = int(np.argmax(np.append(np.cumsum(p[order]), 2) > self.typical_p)) + 1
+            ids = ids[np.sort(order[: max(n, least)])]
+        if self.top_p < 1:
+            n = int(np.argmax(np.append(np.cumsum(softmax(x[ids])), 2) >= self.top_p)) + 1
+            ids = ids[: max(n, least)]
+        if self.min_p:
+            n = int((x[ids] >= x[ids[0]] + np.log(self.min_p)).sum())
+            ids = ids[: max(n, least)]
+        if self.xtc_probability and uniform(~self.seed & _MASK, self.draws) < self.xtc_probability:
+            likely = int((softmax(x[ids]) >= self.xtc_threshold).sum())
+            if self.xtc_threshold <= 0.5 and likely > 1 and len(ids) - (likely - 1) >= self.min_keep:
+                ids = ids[likely - 1 :]
+        if not self.dynatemp_range or len(ids) < 2:
+            return ids, self.temperature
+        p = softmax(x[ids])
+        share = -(p * np.log(p)).sum() / np.log(len(ids))
+        low, high = max(0.0, self.temperature - self.dynatemp_range), self.temperature + self.dynatemp_range
+        temperature = low + (high - low) * share**self.dynatemp_exponent
+        return (ids, temperature) if temperature > 0 else (ids[:1], 0.0)
+
+    def _mirostat(self, ids: NDArray[np.intp], x: NDArray[np.float64]) -> tuple[NDArray[np.intp], float]:
+        self.mu = 2 * self.mirostat_tau if self.mu is None else self.mu
+        p = softmax(x[ids] / self.temperature)
+        if self.mirostat == 2:
+            return ids[: max(1, int((-np.log2(p) <= self.mu).sum()))], self.temperature
+        best = p[:100]
+        t = np.log((np.arange(len(best) - 1) + 2) / (np.arange(len(best) - 1) + 1))
+        s = (t * np.log(best[:-1] / best[1:])).sum() / (t * t).sum()
+        k = ((s - 1) * 2**self.mu / (1 - float(len(x)) ** -(s - 1))) ** (1 / s)
+        return ids[: max(1, int(k))], self.temperature
