@@ -51,7 +51,7 @@ class Rope:
     kind: "norm" turns pairs (2i, 2i+1), "neox" pairs (i, i + n_rot/2). freq_scale is 1 / factor; ext_factor > 0 mixes
     in YaRN between beta_fast and beta_slow turns over n_ctx_orig, from and to whole pairs unless exact; attn_factor
     multiplies cos and sin.
-    factors: one divisor per frequency (1, n_rot / 2), or None.
+    factors: one divisor per frequency (1, n_rot / 2), or None; far: those of contexts longer than n_ctx_orig.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     factors: Weight | None = None
+    far: Weight | None = None
     exact: bool = False
 
     def __post_init__(self) -> None:
@@ -89,11 +90,13 @@ class Node:
 class Graph:
     """Appends ops to a plan. Names given by `name=` appear in messages and in the profile.
 
-    n_positions: rows of the smallest table of positions, which a context cannot exceed; 0 without any.
+    n_positions: rows of the smallest table of positions, which a context cannot exceed; 0 without any. n_near: the
+    longest context before far factors of a rope count; 0 without any.
     """
 
     def __init__(self) -> None:
         self.n_positions = 0
+        self.n_near = 0
         self.plan = _native.Plan()
         self._weights: dict[str, tuple[int, Weight]] = {}
         self._n_ops = 0
@@ -196,6 +199,13 @@ class Graph:
         _expect(w, m, _cols("x", x))
         return self._op("matmul", name or _stem(w), x=x, w=w, bias=bias)
 
+    def heads(self, w: Weight, x: Node, name: str = "") -> Node:
+        """Each head's run of x (rows, n * k) times its own of the n matrices (m, k) that w stacks -> (rows, n * m)."""
+        n = instance("w", w, Weight, "a Weight").n_stack
+        if _cols("x", x) != n * w.cols:
+            raise ShapeError(f"{w.name} is ({n}, {w.rows}, {w.cols}), expected (n, m, k) with n * k = {_cols('x', x)}")
+        return self._op("heads", name or _stem(w), x=x, w=w, n_head=n)
+
     def add(self, a: Node, b: Node, name: str = "") -> Node:
         """a + b, one shape."""
         return self._op("add", name, a=a, b=b)
@@ -208,6 +218,10 @@ class Graph:
         """x * by."""
         return self._op("scale", name, x=x, factor=by)
 
+    def temper(self, x: Node, factor: float, length: int, ahead: bool = False, name: str = "") -> Node:
+        """x (tokens, cols) * (1 + factor * ln(1 + floor(pos / length))); ahead: of pos + 1."""
+        return self._op("temper", name, x=x, factor=factor, length=length, ahead=ahead)
+
     def softcap(self, x: Node, cap: float, name: str = "") -> Node:
         """cap * tanh(x / cap)."""
         return self._op("softcap", name, x=x, cap=cap)
@@ -215,11 +229,14 @@ class Graph:
     def rope(self, x: Node, how: Rope, n_head: int, head_dim: int, name: str = "") -> Node:
         """Turns the first n_rot values of every head of x (tokens, n_head * head_dim) by its position."""
         how = instance("how", how, Rope, "a Rope")
+        if how.far is not None:
+            self.n_near = how.n_ctx_orig
         return self._op(
             "rope",
             name,
             x=x,
             factors=how.factors,
+            far=how.far,
             n_head=n_head,
             head_dim=head_dim,
             n_rot=how.n_rot,
@@ -245,6 +262,7 @@ class Graph:
         n_head_kv: int,
         scale: float,
         window: int = 0,
+        chunked: bool = False,
         softcap: float = 0.0,
         causal: bool = True,
         keys: int | None = None,
@@ -256,6 +274,7 @@ class Graph:
         """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
 
         causal: a token sees none behind it, and with a window the last `window`; else those at most window / 2 away.
+        chunked: the text is cut into chunks of window positions, and a token sees those of its own chunk.
         k None: the keys are those that layer `keys` stored. v None: the values are those of layer `values`, or the
         first v_dim columns of its keys where it stored none; both are this layer unless they are said.
         k and v with the rows of the source, or a layer that stored such: every token of q attends to all of the source;
@@ -284,6 +303,7 @@ class Graph:
             v_dim=k_dim if v_dim is None else v_dim,
             causal=causal,
             window=window,
+            chunked=chunked,
             scale=scale,
             softcap=softcap,
         )
@@ -354,7 +374,8 @@ class Graph:
     def activate(self, x: Node, act: str, name: str = "") -> Node:
         """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function.
 
-        "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7). "sigmoid" 1 / (1 + exp(-x)).
+        "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7). "sigmoid" 1 / (1 + exp(-x)). "relu" and its square
+        "relu_squared". "elu": exp(x) - 1 below 0.
         """
         return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=_activation(act))
 
@@ -391,13 +412,16 @@ class Graph:
         scale: float = 1.0,
         bias: Weight | None = None,
         scales: Weight | None = None,
+        groups: tuple[int, int, int] = (0, 0, 0),
         name: str = "",
     ) -> Node:
         """Chooses n_used experts a row from logits (rows, n_expert) -> (rows, 2 * n_used): ids, then weights.
 
         gating: "softmax" over all experts, "sigmoid", or "softmax_chosen" over those chosen. norm makes the weights of
         a row sum to 1, then scale multiplies them. bias (1, n_expert) counts for the choice alone; scales (1, n_expert)
-        multiply the weights of their experts at last.
+        multiply the weights of their experts at last. groups (n, used, best): the experts stand in n groups of one
+        size, and only those of the `used` groups can be chosen whose `best` (1 or 2) highest ones make the greatest
+        sum.
         """
         return self._op(
             "route",
@@ -409,6 +433,9 @@ class Graph:
             gating=_word("gating", gating, _GATINGS),
             norm=norm,
             scale=scale,
+            n_group=groups[0],
+            n_group_used=groups[1],
+            group_best=groups[2],
         )
 
     def experts(
@@ -422,12 +449,14 @@ class Graph:
         name: str = "",
         *,
         biases: tuple[Weight | None, Weight | None, Weight | None] = (None, None, None),
+        early: bool = False,
     ) -> Node:
         """The weighted sum over the chosen experts of down(act(gate(x)) * up(x)) -> (rows, down.rows).
 
         gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); without up, gate stacks
         matrices (2 * n_ff, x.cols): the rows of gate, then those of up. routing is what route() made. biases: of gate,
-        up and down, those of all experts in one row (1, n_expert * n_ff or m).
+        up and down, those of all experts in one row (1, n_expert * n_ff or m). early: weights multiply what an expert
+        reads, not what it makes.
         """
         for part, given in (("gate", gate), ("up", gate if up is None else up), ("down", down)):
             instance(part, given, Weight, "a Weight")
@@ -444,6 +473,7 @@ class Graph:
         return self._op(
             "experts", name or _stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
             gate_bias=biases[0], up_bias=biases[1], down_bias=biases[2], n_expert=gate.n_stack, act=_activation(act),
+            early=early,
         )  # fmt: skip
 
     def gate(self, x: Node, by: Node, name: str = "") -> Node:

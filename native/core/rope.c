@@ -30,6 +30,12 @@ static double speed_of(const pgg_op *op, const float *factors, int64_t pair) {
   return raw * scale * (1 - mix) + raw * mix;
 }
 
+const float *pgg_rope_factors(const pgg_plan *plan, const pgg_op *op) {
+  const int far = PGG_WEIGHT(op, rope, far);
+  const bool is_far = far >= 0 && plan->limits.n_ctx > PGG_INT(op, rope, n_ctx_orig);
+  return pgg_plan_vec(plan, is_far ? far : PGG_WEIGHT(op, rope, factors));
+}
+
 double *pgg_rope_speeds(const pgg_op *op, const float *factors) {
   const int64_t pairs = PGG_INT(op, rope, n_rot) / 2;
   double *speed = malloc((size_t)(pairs + 1) * sizeof *speed);

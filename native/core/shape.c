@@ -164,6 +164,17 @@ static pgg_status judge_matmul(const pgg_plan *plan, const pgg_op *op, pgg_node 
   return has_vector(plan, op, PGG_WEIGHT(op, matmul, bias), w->rows);
 }
 
+static pgg_status judge_heads(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, heads, w));
+  const int64_t n_head = PGG_INT(op, heads, n_head);
+  if (w->rows % n_head || w->cols * n_head != out->cols)
+    return pgg_fail(PGG_ESHAPE, "%s: weight %s is (%lld, %lld), expected (%lld * m, k) for input %s of %lld * k = %lld",
+                    op->name, w->name, (ll)w->rows, (ll)w->cols, (ll)n_head, node_name(plan, PGG_SRC(op, heads, x)),
+                    (ll)n_head, (ll)out->cols);
+  out->cols = w->rows;
+  return in_range(op, "the number of weight rows", w->rows, 1, PGG_MOST_COLS);
+}
+
 static pgg_status judge_rope(const pgg_plan *plan, const pgg_op *op) {
   const int64_t head_dim = PGG_INT(op, rope, head_dim), n_rot = PGG_INT(op, rope, n_rot);
   const float base = PGG_FLOAT(op, rope, freq_base);
@@ -179,7 +190,8 @@ static pgg_status judge_rope(const pgg_plan *plan, const pgg_op *op) {
                       (double)PGG_FLOAT(op, rope, beta_fast), (double)PGG_FLOAT(op, rope, beta_slow));
     if (base <= 1) return pgg_fail(PGG_EINVAL, "%s: YaRN needs freq_base > 1, got %g", op->name, (double)base);
   }
-  return has_numbers(plan, op, PGG_WEIGHT(op, rope, factors), n_rot / 2, true);
+  if ((status = has_numbers(plan, op, PGG_WEIGHT(op, rope, factors), n_rot / 2, true))) return status;
+  return has_numbers(plan, op, PGG_WEIGHT(op, rope, far), n_rot / 2, true);
 }
 
 static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
@@ -196,6 +208,9 @@ static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_no
       (status = has_numbers(plan, op, PGG_WEIGHT(op, attention, sinks), n_head, false)) ||
       (status = pgg_states_judge(plan, op)))
     return status;
+  if (PGG_INT(op, attention, chunked) && (!PGG_INT(op, attention, causal) || !PGG_INT(op, attention, window)))
+    return pgg_fail(PGG_EINVAL, "%s: chunks need causal 1 and window > 0, got %lld and %lld", op->name,
+                    (ll)PGG_INT(op, attention, causal), (ll)PGG_INT(op, attention, window));
   out->cols = n_head * v_dim;
   return in_range(op, "n_head * v_dim", out->cols, 1, PGG_MOST_COLS);
 }
@@ -235,11 +250,24 @@ static pgg_status judge_delta(const pgg_plan *plan, const pgg_op *op, pgg_node *
   return pgg_states_judge(plan, op);
 }
 
+/* Groups of one size, of which enough are open for the choice. */
+static pgg_status judge_groups(const pgg_op *op, int64_t n_expert) {
+  const int64_t n = PGG_INT(op, route, n_group), n_used = PGG_INT(op, route, n_used);
+  pgg_status status;
+  if (!n) return PGG_OK;
+  if (n_expert % n)
+    return pgg_fail(PGG_EINVAL, "%s: %lld groups do not divide %lld experts", op->name, (ll)n, (ll)n_expert);
+  if ((status = in_range(op, "n_group_used", PGG_INT(op, route, n_group_used), 1, n)) ||
+      (status = in_range(op, "group_best", PGG_INT(op, route, group_best), 1, n_expert / n)))
+    return status;
+  return in_range(op, "n_used", n_used, 1, PGG_INT(op, route, n_group_used) * (n_expert / n));
+}
+
 static pgg_status judge_route(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const int64_t n_expert = out->cols, n_used = PGG_INT(op, route, n_used);
   pgg_status status;
   if ((status = in_range(op, "the number of experts", n_expert, 1, PGG_MOST_EXPERTS)) ||
-      (status = in_range(op, "n_used", n_used, 1, n_expert)))
+      (status = in_range(op, "n_used", n_used, 1, n_expert)) || (status = judge_groups(op, n_expert)))
     return status;
   out->cols = 2 * n_used;
   if ((status = has_numbers(plan, op, PGG_WEIGHT(op, route, bias), n_expert, false))) return status;
@@ -333,6 +361,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_COLS: return judge_cols(plan, op, out);
     case PGG_OP_CONCAT: return judge_concat(plan, op, out);
     case PGG_OP_MATMUL: return judge_matmul(plan, op, out);
+    case PGG_OP_HEADS: return judge_heads(plan, op, out);
     case PGG_OP_ADD: return same_shape(plan, op, PGG_SRC(op, add, a), PGG_SRC(op, add, b));
     case PGG_OP_MUL: return same_shape(plan, op, PGG_SRC(op, mul, a), PGG_SRC(op, mul, b));
     case PGG_OP_GLU: return same_shape(plan, op, PGG_SRC(op, glu, gate), PGG_SRC(op, glu, up));
@@ -347,6 +376,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_LEVEL: return judge_level(plan, op);
     case PGG_OP_ROWS: out->rows = PGG_ROWS_WANTED; return PGG_OK;
     case PGG_OP_SCALE:
+    case PGG_OP_TEMPER:
     case PGG_OP_SOFTCAP:
     case PGG_OP_ACTIVATE:
     case PGG_OP_SOFTMAX:

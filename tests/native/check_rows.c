@@ -22,6 +22,10 @@ static double true_silu_capped(double x) {
   return y / (1.0 + exp(-1.702 * y));
 }
 
+static double true_relu(double x) { return x < 0 ? 0 : x; }
+static double true_relu_squared(double x) { return true_relu(x) * true_relu(x); }
+static double true_elu(double x) { return x < 0 ? expm1(x) : x; }
+
 /* What the other row of an activation counts as. */
 static double plain(double up) { return up; }
 static double up_of_silu_capped(double up) { return 1 + (up > 7 ? 7 : up < -7 ? -7 : up); }

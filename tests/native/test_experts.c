@@ -7,6 +7,7 @@ typedef struct moe {
   float scale;
   float *router, *bias, *f32[3]; /* (n_expert, k), (n_expert), stacks as kept */
   void *raw[3];
+  int groups[3], early; /* n_group, n_group_used, group_best */
 } moe;
 
 static float *randoms(int64_t n, float scale, uint64_t *seed) {
@@ -56,11 +57,15 @@ static pgg_plan *plan_of(const moe *x, int n_batch) {
   PGG_INT(&op, route, gating) = x->gating;
   PGG_INT(&op, route, norm) = x->norm;
   PGG_FLOAT(&op, route, scale) = x->scale;
+  PGG_INT(&op, route, n_group) = x->groups[0];
+  PGG_INT(&op, route, n_group_used) = x->groups[1];
+  PGG_INT(&op, route, group_best) = x->groups[2];
   const int routing = add_op(plan, op);
   op = op_of(PGG_OP_EXPERTS, "experts", node, routing);
   for (int i = 0; i < 3; i++) op.weight[i] = w[i];
   PGG_INT(&op, experts, n_expert) = x->n_expert;
   PGG_INT(&op, experts, act) = x->act;
+  PGG_INT(&op, experts, early) = x->early;
   CHECK_OK(pgg_plan_output(plan, add_op(plan, op)));
   pgg_limits limits = {n_batch, 4096, 0};
   CHECK_OK(pgg_plan_freeze(plan, &limits));
@@ -94,6 +99,27 @@ static void product(const moe *x, int i, int64_t r0, int64_t rows, const double 
   free(acts), free(row), free(act);
 }
 
+/* Scores of experts outside of the best groups become less than any. */
+static void close_groups(const moe *x, double *score) {
+  const int n = x->groups[0], each = n ? x->n_expert / n : 0;
+  double best[64];
+  for (int g = 0; g < n; g++) {
+    double high[2] = {-1e300, -1e300};
+    for (int i = 0; i < x->groups[2]; i++) { /* the highest, and the one below it */
+      int at = -1;
+      for (int e = g * each; e < (g + 1) * each; e++)
+        if ((i == 0 || score[e] < high[0]) && (at < 0 || score[e] > score[at])) at = e;
+      high[i] = score[at];
+    }
+    best[g] = x->groups[2] == 2 ? high[0] + high[1] : high[0];
+  }
+  for (int g = 0; g < n; g++) {
+    int above = 0;
+    for (int other = 0; other < n; other++) above += best[other] > best[g];
+    for (int e = g * each; above >= x->groups[1] && e < (g + 1) * each; e++) score[e] = -1e300;
+  }
+}
+
 static void reference(const moe *x, const float *in, double *out) {
   double logits[512], score[512], total = 0, sum = 0, *row = malloc((size_t)x->k * sizeof *row);
   double *gate = malloc((size_t)x->n_ff * sizeof *gate), *up = malloc((size_t)x->n_ff * sizeof *up);
@@ -106,9 +132,10 @@ static void reference(const moe *x, const float *in, double *out) {
     total += exp(logits[e]);
   }
   for (int e = 0; e < x->n_expert; e++) {
-    score[e] = x->gating == 1 ? 1 / (1 + exp(-logits[e])) : logits[e];
+    score[e] = x->gating == 1 ? 1 / (1 + exp(-logits[e])) : x->gating == 0 ? exp(logits[e]) / total : logits[e];
     if (x->biased) score[e] += x->bias[e];
   }
+  close_groups(x, score);
   for (int s = 0; s < x->n_used; s++) {
     chosen[s] = -1;
     for (int e = 0; e < x->n_expert; e++) {
@@ -125,9 +152,10 @@ static void reference(const moe *x, const float *in, double *out) {
     weight = x->norm || x->gating == 2 ? weight / sum : x->gating == 0 ? weight / total : weight;
     product(x, 0, (int64_t)e * x->n_ff, x->n_ff, row, gate);
     product(x, 1, (int64_t)e * x->n_ff, x->n_ff, row, up);
-    for (int c = 0; c < x->n_ff; c++) gate[c] = act_of(x->act, gate[c]) * up[c];
+    const double before = x->early ? weight * x->scale : 1, behind = x->early ? 1 : weight * x->scale;
+    for (int c = 0; c < x->n_ff; c++) gate[c] = act_of(x->act, before * gate[c]) * before * up[c];
     product(x, 2, (int64_t)e * x->m, x->m, gate, y);
-    for (int r = 0; r < x->m; r++) out[r] += weight * x->scale * y[r];
+    for (int r = 0; r < x->m; r++) out[r] += behind * y[r];
   }
   free(row), free(gate), free(up), free(y);
 }
@@ -178,7 +206,7 @@ static void test_experts(moe x, const char *what, double bound) {
 /* Every row the same: some experts have all of them, the others none. */
 static void test_crowd(int type) {
   enum { N = 260 };
-  moe x = {6, 2, 256, 288, 96, {type, type, type}, 0, 0, 1, 0, 1, NULL, NULL, {0}, {0}};
+  moe x = {6, 2, 256, 288, 96, {type, type, type}, 0, 0, 1, 0, 1, NULL, NULL, {0}, {0}, {0}, 0};
   uint64_t seed = 9;
   fill(&x);
   float *one = randoms(x.k, 1, &seed), *in = malloc(sizeof(float) * N * (size_t)x.k);
@@ -210,7 +238,7 @@ static void test_crowd(int type) {
 }
 
 static void test_refusals(void) {
-  moe x = {4, 2, 64, 32, 64, {PGG_F32, PGG_F32, PGG_F32}, 0, 0, 1, 0, 1, NULL, NULL, {0}, {0}};
+  moe x = {4, 2, 64, 32, 64, {PGG_F32, PGG_F32, PGG_F32}, 0, 0, 1, 0, 1, NULL, NULL, {0}, {0}, {0}, 0};
   fill(&x);
   pgg_plan *plan = NULL;
   int router, bias, gate, up, down, in, logits, routing, bad;
@@ -234,7 +262,16 @@ static void test_refusals(void) {
   CHECK_FAILS(PGG_EINVAL, "gating is 3", pgg_plan_op(plan, &op, &bad));
   PGG_INT(&op, route, gating) = 0, PGG_FLOAT(&op, route, scale) = NAN;
   CHECK_FAILS(PGG_EINVAL, "scale is nan", pgg_plan_op(plan, &op, &bad));
-  PGG_FLOAT(&op, route, scale) = 1, PGG_WEIGHT(&op, route, bias) = bias;
+  PGG_FLOAT(&op, route, scale) = 1, PGG_INT(&op, route, n_group) = 3;
+  CHECK_FAILS(PGG_EINVAL, "3 groups do not divide 4 experts", pgg_plan_op(plan, &op, &bad));
+  PGG_INT(&op, route, n_group) = 4;
+  CHECK_FAILS(PGG_EINVAL, "n_group_used is 0, expected 1 to 4", pgg_plan_op(plan, &op, &bad));
+  PGG_INT(&op, route, n_group_used) = 1, PGG_INT(&op, route, group_best) = 2;
+  CHECK_FAILS(PGG_EINVAL, "group_best is 2, expected 1 to 1", pgg_plan_op(plan, &op, &bad));
+  PGG_INT(&op, route, group_best) = 1;
+  CHECK_FAILS(PGG_EINVAL, "n_used is 2, expected 1 to 1", pgg_plan_op(plan, &op, &bad));
+  PGG_INT(&op, route, n_group) = 0;
+  PGG_WEIGHT(&op, route, bias) = bias;
   CHECK_FAILS(PGG_ENUMERIC, "value 2 of bias is inf", pgg_plan_op(plan, &op, &bad));
   PGG_WEIGHT(&op, route, bias) = gate;
   CHECK_FAILS(PGG_ESHAPE, "gate is (128, 64), expected (1, 4)", pgg_plan_op(plan, &op, &bad));
@@ -293,7 +330,8 @@ static void test_gate(void) {
 
 static void test_level(void) {
   const int f = PGG_F32;
-#define MOE(...) ((moe){__VA_ARGS__, NULL, NULL, {0}, {0}})
+#define MOE(...) ((moe){__VA_ARGS__, NULL, NULL, {0}, {0}, {0}, 0})
+#define GROUPED(early, n, used, best, ...) ((moe){__VA_ARGS__, NULL, NULL, {0}, {0}, {n, used, best}, early})
   test_experts(MOE(5, 2, 64, 96, 48, {f, f, f}, 0, 0, 1, 0, 1), "norm", 1e-5);
   test_experts(MOE(5, 5, 64, 300, 40, {f, PGG_F16, PGG_F16}, 1, 0, 0, 0, 0.5f), "all experts, gelu", 1e-5);
   /* bf16 pairs round the activations too: half a step of 8 bits, 2^-8 with room for the norm of the reference */
@@ -305,6 +343,13 @@ static void test_level(void) {
   test_experts(MOE(6, 2, 128, 160, 96, {PGG_Q8_0, PGG_Q4_0, PGG_Q5_0}, 0, 0, 1, 0, 1), "mixed blocks", 2e-2);
   test_experts(MOE(6, 2, 128, 288, 96, {f, PGG_Q8_0, PGG_Q4_0}, 0, 0, 1, 0, 1), "floats and blocks", 2e-2);
   test_experts(MOE(6, 2, 128, 288, 96, {PGG_Q8_0, PGG_Q8_0, PGG_F16}, 0, 0, 1, 0, 1), "floats last", 2e-2);
+  test_experts(MOE(24, 3, 64, 32, 64, {f, f, f}, 0, 0, 0, 1, 1), "softmax with bias", 1e-5);
+  test_experts(GROUPED(0, 4, 2, 2, 32, 6, 64, 32, 64, {f, f, f}, 0, 1, 1, 1, 2.5f), "groups by two, sigmoid", 1e-5);
+  test_experts(GROUPED(0, 8, 3, 1, 24, 4, 64, 32, 64, {f, f, f}, 0, 0, 0, 0, 1), "groups by one, softmax", 1e-5);
+  test_experts(GROUPED(0, 4, 2, 1, 8, 4, 64, 32, 64, {f, f, f}, 0, 2, 0, 1, 1), "all of two groups", 1e-5);
+  test_experts(GROUPED(1, 0, 0, 0, 16, 1, 64, 300, 64, {f, f, f}, 0, 1, 0, 0, 1), "one expert, weighed early", 1e-5);
+  test_experts(GROUPED(1, 0, 0, 0, 6, 2, 128, 288, 96, {PGG_Q8_0, PGG_Q4_0, PGG_Q8_0}, 0, 1, 0, 0, 1), "early, blocks",
+               2e-2);
   test_crowd(PGG_F32);
   test_crowd(PGG_Q8_0);
 }

@@ -47,7 +47,7 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
   int64_t begin = 0, end = keys;
   if (PGG_INT(op, attention, causal)) {
     end = pos + 1;
-    if (window) begin = pgg_max_i64(0, pos + 1 - window);
+    if (window) begin = PGG_INT(op, attention, chunked) ? pos - pos % window : pgg_max_i64(0, pos + 1 - window);
   } else if (window) {
     begin = pgg_max_i64(0, pos - window / 2);
     end = pgg_min_i64(keys, pos + window / 2 + 1);

@@ -19,7 +19,7 @@ static bool same_rope(const pgg_op *a, const float *fa, const pgg_op *b, const f
 
 static bool note_rope(const pgg_plan *plan, pgg_cpu_segment *notes, int op) {
   const pgg_op *o = &plan->ops[op].op;
-  const float *factors = pgg_plan_vec(plan, PGG_WEIGHT(o, rope, factors));
+  const float *factors = pgg_rope_factors(plan, o);
   int i = 0;
   while (i < notes->n_rope && !same_rope(notes->ropes[i].op, notes->ropes[i].factors, o, factors)) i++;
   notes->ops[op].rope = i;
@@ -50,6 +50,7 @@ static double macs_of(const pgg_weight *w) {
 static void note_work(const pgg_plan *plan, const pgg_op *op, pgg_cpu_phase *phase) {
   switch (op->kind) {
     case PGG_OP_MATMUL: phase->macs += macs_of(&plan->weights[PGG_WEIGHT(op, matmul, w)]); break;
+    case PGG_OP_HEADS: phase->macs += macs_of(&plan->weights[PGG_WEIGHT(op, heads, w)]); break;
     case PGG_OP_EXPERTS: { /* three products of each chosen expert */
       const double used = (double)(plan->nodes[PGG_SRC(op, experts, routing)].cols / 2);
       for (int i = 0; i < 3; i++)

@@ -133,6 +133,13 @@ static void add_bias(const pgg_experts *x, const pgg_experts_side *side, int64_t
     x->kernels->add(y + t * y_stride, side->bias + e * side->rows + r, y + t * y_stride, rows);
 }
 
+/* Where weights count early: y (n, rows) of tokens [first, first + n) of expert e, each times its weight. */
+static void weigh(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, int64_t rows, int64_t first, int64_t n,
+                  float *y, int64_t y_stride) {
+  const float *weights = s->weight + s->start[e] + first;
+  for (int64_t t = 0; x->early && t < n; t++) x->kernels->scale(y + t * y_stride, weights[t], y + t * y_stride, rows);
+}
+
 /* The panels of gate and up: prepared rows gathered by expert. */
 static void pack(const pgg_experts *x, const pgg_experts_sorted *s, char *own, int ith, int nth) {
   int64_t p0, p1, e = 0;
@@ -193,6 +200,8 @@ static void strip(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   pgg_act *acts = (pgg_act *)(void *)(up + x->chunk * EXPERT_STRIP);
   multiply(x, s, &x->side[0], e, r, width, first, n, s->token, gate, EXPERT_STRIP, own + x->own_gemm);
   multiply(x, s, &x->side[1], e, r, width, first, n, s->token, up, EXPERT_STRIP, own + x->own_gemm);
+  weigh(x, s, e, width, first, n, gate, EXPERT_STRIP);
+  weigh(x, s, e, width, first, n, up, EXPERT_STRIP);
   add_bias(x, &x->side[0], e, r, width, n, gate, EXPERT_STRIP);
   add_bias(x, &x->side[1], e, r, width, n, up, EXPERT_STRIP);
   for (int64_t t = 0; t < n; t++) {
@@ -216,6 +225,8 @@ static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   look_ahead(&x->side[1], e, r);
   multiply(x, s, &x->side[0], e, r, width, 0, 1, s->token, gate, EXPERT_STRIP, NULL);
   multiply(x, s, &x->side[1], e, r, width, 0, 1, s->token, up, EXPERT_STRIP, NULL);
+  weigh(x, s, e, width, 0, 1, gate, EXPERT_STRIP);
+  weigh(x, s, e, width, 0, 1, up, EXPERT_STRIP);
   add_bias(x, &x->side[0], e, r, width, 1, gate, EXPERT_STRIP);
   add_bias(x, &x->side[1], e, r, width, 1, up, EXPERT_STRIP);
   x->kernels->glu[x->act](gate, up, h + r, width);
@@ -271,7 +282,7 @@ static void sum_rows(const pgg_experts *x, const pgg_experts_sorted *s, float *y
       add_bias(x, &x->side[2], e, r, rows, n, part, EXPERT_STRIP);
       for (int64_t t = 0; t < n; t++) {
         const int64_t pair = s->start[e] + first + t;
-        const float weight = s->weight[pair], *from = part + t * EXPERT_STRIP;
+        const float weight = x->early ? 1.0f : s->weight[pair], *from = part + t * EXPERT_STRIP;
         float *to = y + s->token[pair] * y_stride + r;
         for (int64_t c = 0; c < rows; c++) to[c] += weight * from[c];
       }

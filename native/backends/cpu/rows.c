@@ -166,10 +166,22 @@ static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r,
     memset(y, 0, (size_t)cols_of(run, rec->node) * sizeof(float));
 }
 
-static void positions_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+/* The position of a row of tokens. */
+static int64_t position_of(const pgg_run *run, int64_t r) {
   const pgg_part *part = run->parts;
   while (r >= part->first + part->n) part++;
-  read_table(run, rec, part->n_past + r - part->first, y);
+  return part->n_past + r - part->first;
+}
+
+static void positions_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  read_table(run, rec, position_of(run, r), y);
+}
+
+static void temper_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  const int64_t at = (position_of(run, r) + PGG_INT(&rec->op, temper, ahead)) / PGG_INT(&rec->op, temper, length);
+  const double by = 1.0 + (double)PGG_FLOAT(&rec->op, temper, factor) * log1p((double)at);
+  pgg_cpu_scratch_of(run)->kernels->scale(row_of(run, PGG_SRC(&rec->op, temper, x), r), (float)by, y,
+                                          cols_of(run, rec->node));
 }
 
 static void row_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
@@ -266,6 +278,7 @@ const pgg_cpu_kind pgg_cpu_kind_embed = {
     .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = embed_row};
 const pgg_cpu_kind pgg_cpu_kind_positions = {
     .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = positions_row};
+const pgg_cpu_kind pgg_cpu_kind_temper = {.share = share, .stage = stage_of, .own = true, .row = temper_row};
 const pgg_cpu_kind pgg_cpu_kind_row = {
     .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = row_row};
 const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own = true, .row = input_row};

@@ -8,6 +8,7 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/eager.c
   ${CMAKE_CURRENT_LIST_DIR}/experts.c
   ${CMAKE_CURRENT_LIST_DIR}/experts_form.c
+  ${CMAKE_CURRENT_LIST_DIR}/heads.c
   ${CMAKE_CURRENT_LIST_DIR}/kinds.c
   ${CMAKE_CURRENT_LIST_DIR}/matmul.c
   ${CMAKE_CURRENT_LIST_DIR}/product.c
