@@ -192,7 +192,7 @@ def _held(file: gguf.GGUFFile, n_ctx: int | None, kind: QuantType | None) -> tup
 def _of_plan(file: gguf.GGUFFile, config: Config, n_ctx: int | None, kind: QuantType) -> _Held:
     made = build(file, config, replaced={name: _Unread(info) for name, info in file.tensors.items()})
     check_vocab(file.metadata, made.n_vocab)
-    n_ctx = context.exact(config, n_ctx, made.n_ctx)
+    n_ctx = context.exact(config, n_ctx, made.n_ctx, made.graph.n_near)
     plan = made.freeze(N_BATCH, n_ctx)
     try:
         held = plan.memory(kind.id, n_ctx)

@@ -7,10 +7,12 @@ A row says in what a decoder differs from Llama; everything else is Llama's. Pap
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyggml.arch import layers
+from pyggml.arch.layers import Xielu
 from pyggml.arch.outputs import Outputs
 from pyggml.config import MAX_CTX, MAX_FF, Config, Experts, Heads, Reader, layer_heads, shared
 from pyggml.errors import UnsupportedError
@@ -19,6 +21,7 @@ from pyggml.graph import Graph, Node, Rope
 if TYPE_CHECKING:
     from pyggml.engine.weights import Block, Weights
 
+_MAX_SHARED = 1 << 10
 _GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}  # expert_gating_func
 
 
@@ -53,7 +56,9 @@ class Window(NamedTuple):
 
 
 class Router(NamedTuple):
-    """How experts are chosen where the file does not say. shared: every token passes one more, "gated" or "plain"."""
+    """How experts are chosen where the file does not say. shared: every token passes one more, "gated" or "plain",
+    where the file has a width for it.
+    """
 
     norm: bool = True
     shared: str = ""
@@ -65,14 +70,17 @@ class Decoder:
     """A decoder, in what it differs from Llama.
 
     rope: "norm" turns neighbouring pairs, "neox" halves; still: every still-th layer turns nothing (0: all turn);
-    window_rope: where there are windows, only their layers turn. norms: their names; norm: "rms" or "layer". qk_norm:
+    window_rope: where there are windows, only their layers turn. positions: they are learned, a row each. temper:
+    queries grow with their position by attention.temperature_scale, and yarn_log_multiplier says of YaRN's magnitude.
+    norms: their names; norm: "rms" or "layer". qk_norm:
     "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none; norm_turned: behind the
     rope. embed_norm: embeddings are normed, and not once more in the first layer. parallel: attention and feed-forward
-    read the same rows; "key" where use_parallel_residual says so. ffn, act: how, and its activation.
+    read the same rows, but for attn_norm_2, which attention has for itself where it is there; "key" where
+    use_parallel_residual says so. ffn, act: how, and its activation.
     window: None where no key says of which layers it is. experts: None for a dense model. wide: so many layers has the
     one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
     sqrt(n_embd). dense: matrices that the last rows pass, where the file has them. sinks: every head has a score of
-    nothing. exact: YaRN's ramp is not cut at whole pairs.
+    nothing. exact: YaRN's ramp is not cut at whole pairs. ahead: the last layers may be such as predict further tokens.
 
     Where attention.causal is false all tokens see each other, and there are embeddings only.
 
@@ -82,6 +90,8 @@ class Decoder:
 
     rope: str = "norm"
     still: int = 0
+    positions: bool = False
+    temper: bool = False
     window_rope: bool = False
     norms: Norms = LLAMA
     norm: str = "rms"
@@ -103,11 +113,14 @@ class Decoder:
     dense: tuple[str, ...] = ()
     sinks: bool = False
     exact: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig(Config):
-    """A Config and the numbers of a decoder. layer_heads, widths and windows (0: none) are those of each layer.
+    """A Config and the numbers of a decoder. layer_heads, widths, windows (0: none) and mixed (whether it has experts)
+    are those of each layer; the last n_ahead layers predict further tokens, and are not run. temper: factor and length
+    of Graph.temper, 0 and 0 where queries stay. xielu: the curve of each layer that has this activation.
 
     attn_scale 0: by the width of a head. window_base: base of the rope of windowed layers, 0 where all layers have one
     rope. Caps are 0 and scales 1 where there is none.
@@ -116,6 +129,8 @@ class DecoderConfig(Config):
     layer_heads: tuple[Heads, ...]
     widths: tuple[int, ...]
     windows: tuple[int, ...]
+    mixed: tuple[bool, ...]
+    n_ahead: int
     parallel: bool
     window_base: float
     attn_scale: float
@@ -124,6 +139,8 @@ class DecoderConfig(Config):
     embedding_scale: float
     residual_scale: float
     logit_scale: float
+    temper: tuple[float, int]
+    xielu: tuple[Xielu, ...]
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------
@@ -133,6 +150,8 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
     """The numbers of a decoder; takes the keys that the row computes."""
     c = shared(r, varied=True)
     r.take("attention.causal", "pooling_type")
+    if row.temper:
+        c = _all_dims(r, c)
     windows = windows_of(row.window, r, c.n_layer)
     return c.with_own(
         DecoderConfig,
@@ -142,13 +161,40 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         parallel=r.flag("use_parallel_residual", True) if row.parallel == "key" else bool(row.parallel),
         window_base=_window_base(row.window, r, c) if any(windows) else 0.0,
         experts=experts_of(row.experts, r, c, c.experts) if row.experts and c.experts else None,
+        mixed=mixed(r, c) if row.experts and c.experts else (False,) * c.n_layer,
+        n_ahead=ahead(r, c) if row.ahead else 0,
         attn_scale=_attn_scale(row, r, c),
         attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
         logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
         embedding_scale=_embedding_scale(row, r, c),
         residual_scale=_scale(r, "residual_scale") if row.residual_scale else 1.0,
         logit_scale=_logit_scale(row, r),
+        temper=_temper(r, c) if row.temper else (0.0, 0),
+        xielu=_xielu(r, c.n_layer) if row.act == "xielu" else (),
     )
+
+
+def _all_dims(r: Reader, c: Config) -> Config:
+    """YaRN's magnitude divided by the one that yarn_log_multiplier (mscale_all_dim) says."""
+    multiplier, s = r.number("rope.scaling.yarn_log_multiplier", 0.0, zero=True), c.rope.scaling
+    by = 1.0 + 0.1 * multiplier * math.log(max(s.factor, 1.0)) if s.kind == "yarn" else 1.0
+    return replace(c, rope=replace(c.rope, scaling=replace(s, attn_factor=s.attn_factor / by)))
+
+
+def _temper(r: Reader, c: Config) -> tuple[float, int]:
+    factor = r.number("attention.temperature_scale", 0.0, zero=True)
+    length = r.integer("attention.temperature_length", MAX_CTX, 0, least=0) or c.rope.scaling.n_ctx_orig
+    return (factor, length) if factor else (0.0, 0)
+
+
+def _xielu(r: Reader, n_layer: int) -> tuple[Xielu, ...]:
+    above, below, beta = (r.numbers(f"xielu.{name}", n_layer) for name in ("alpha_p", "alpha_n", "beta"))
+    r.numbers("xielu.eps", n_layer)  # below rounding
+    return tuple(Xielu(_softplus(p), b + _softplus(n), b) for p, n, b in zip(above, below, beta, strict=True))
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 def windows_of(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...]:
@@ -175,24 +221,49 @@ def _window_base(window: Window | None, r: Reader, c: Config) -> float:
     return r.number("rope.freq_base_swa", window.base or c.rope.freq_base)
 
 
+def mixed(r: Reader, c: Config) -> tuple[bool, ...]:
+    """Whether each layer has experts."""
+    dense = r.integer("leading_dense_block_count", c.n_layer, 0, least=0)
+    step = r.integer("interleave_moe_layer_step", c.n_layer, 1, least=0)
+    return tuple(i >= dense and step > 0 and (i + 1) % step == 0 for i in range(c.n_layer))
+
+
+def ahead(r: Reader, c: Config) -> int:
+    """How many layers at the end predict tokens behind the next one."""
+    return r.integer("nextn_predict_layers", c.n_layer - 1, 0, least=0)
+
+
 def experts_of(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
     """The experts that Config found, with what the file says of their choice."""
     r.take("expert_count", "expert_used_count")
     gating = r.integer("expert_gating_func", 4, 0, least=0)
     if gating and gating not in _GATINGS:
         raise UnsupportedError(f"{c.arch}.expert_gating_func is {gating}, which is not supported")
-    n_ff_shared = 0
-    if router.shared:
-        r.take("expert_shared_count")
-        n_ff_shared = r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or c.n_ff
+    how = _GATINGS[gating] if gating else router.gating
     return replace(
         found,
-        n_ff_shared=n_ff_shared,
+        n_ff_shared=_shared_width(router, r, c, found),
         shared_gate=router.shared == "gated",
-        gating=_GATINGS[gating] if gating else router.gating,
+        gating=how,
         norm=r.flag("expert_weights_norm", router.norm),
         scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
+        groups=_groups(r, found.n, how),
     )
+
+
+def _shared_width(router: Router, r: Reader, c: Config, found: Experts) -> int:
+    if not router.shared:
+        return 0
+    n = r.integer("expert_shared_count", _MAX_SHARED, 0, least=0)
+    default = n * found.n_ff if router.shared == "plain" else c.n_ff
+    return r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or default
+
+
+def _groups(r: Reader, n_expert: int, gating: str) -> tuple[int, int, int]:
+    """As Graph.route has them: the best one speaks for a group (DeepSeek-V2), with sigmoid the best two (V3)."""
+    n = r.integer("expert_group_count", n_expert, 1, least=0)
+    used = r.integer("expert_group_used_count", n_expert, n, least=0)
+    return (n, used, 2 if gating == "sigmoid" else 1) if n > 1 and used < n else (0, 0, 0)
 
 
 def _scale(r: Reader, key: str) -> float:
@@ -231,7 +302,9 @@ def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
         x = g.scale(x, c.embedding_scale, name="embed_scale")
     if row.embed_norm:
         x = layers.norm(g, c, w, "token_embd_norm", x, row.norm)
-    for blk in w.blocks():
+    if row.positions:
+        x = x + g.positions(w["position_embd.weight"], c.n_embd)
+    for blk in run(w, c.n_layer - c.n_ahead):
         x = _layer(row, g, c, blk, x, inside if c.windows[blk.index] else turn)
     x = layers.norm(g, c, w, "output_norm", g.wanted(x), row.norm)
     if not c.causal:
@@ -247,6 +320,15 @@ def build(row: Decoder, g: Graph, c: DecoderConfig, w: Weights) -> Outputs:
     return Outputs(logits=y, embedding=x, score=layers.score(g, w, x))
 
 
+def run(w: Weights, n: int) -> Iterator[Block]:
+    """The first n layers; the others are left."""
+    for blk in w.blocks():
+        if blk.index < n:
+            yield blk
+        else:
+            w.leave(blk.index)
+
+
 def _dense(row: Decoder, g: Graph, w: Weights, x: Node) -> Node:
     """Behind pooling in the descriptions; sums of rows and matrices may change places."""
     for name in row.dense:
@@ -258,7 +340,9 @@ def _dense(row: Decoder, g: Graph, w: Weights, x: Node) -> Node:
 def _layer(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, turn: Rope) -> Node:
     names = row.norms
     h = x if row.embed_norm and not blk.index else _norm(row, g, c, blk, names.attn, x)
-    y = _joined(row, g, c, blk, x, _attention(row, g, c, blk, h, turn), names.attn_post)
+    own = c.parallel and blk.get("attn_norm_2.weight") is not None
+    read = _norm(row, g, c, blk, "attn_norm_2", x) if own else h
+    y = _joined(row, g, c, blk, x, _attention(row, g, c, blk, read, turn), names.attn_post)
     if not c.parallel:
         x = y
     if not c.parallel or names.ffn:
@@ -298,6 +382,8 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
         q, k = layers.rope(g, blk, q, k, heads, turn)
     if normed and row.norm_turned:
         q, k = _norm_heads(row, g, c, blk, q, k)
+    if c.temper[0]:
+        q = g.temper(q, *c.temper, name=f"blk.{blk.index}.temper_q")
     y = layers.attend(
         g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=c.windows[blk.index], causal=c.causal,
         sinks=blk["attn_sinks.weight"] if row.sinks else None,
@@ -306,6 +392,7 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
 
 
 def _ffn(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node) -> Node:
-    if c.experts:
+    if c.experts and c.mixed[blk.index]:
         return layers.moe_ffn(g, c, blk, x, c.experts, row.act)
-    return layers.ffn(g, c, blk, x, c.widths[blk.index], row.act, row.ffn)
+    act = c.xielu[blk.index] if c.xielu else row.act
+    return layers.ffn(g, c, blk, x, c.widths[blk.index], act, row.ffn)

@@ -67,6 +67,19 @@ ROWS = {
     "phi2": Decoder(rope="neox", norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, ffn="plain", act="gelu"),
     # arXiv 2204.06745
     "gptneox": Decoder(rope="neox", norm="layer", qk_norm="", parallel="key", ffn="plain", act="gelu_erf"),
+    # no rope, but learned positions
+    "gpt2": Decoder(still=1, positions=True, norm="layer", qk_norm="", ffn="plain", act="gelu"),
+    # arXiv 2311.16867: attention beside the feed-forward, in the larger ones by a norm of its own
+    "falcon": Decoder(
+        rope="neox", norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, ffn="plain", act="gelu_erf"
+    ),
+    # Ministral 3, Mistral Small 3, Devstral
+    "mistral3": Decoder(qk_norm="", temper=True),
+    # arXiv 2402.16819, norms are stored with their 1 added; Arcee's AFM
+    "nemotron": Decoder(rope="neox", norm="layer", qk_norm="", ffn="plain", act="relu_squared"),
+    "arcee": Decoder(qk_norm="", ffn="plain", act="relu_squared"),
+    # arXiv 2509.14233
+    "apertus": Decoder(rope="neox", qk_norm="head", ffn="plain", act="xielu"),
     # StableLM 2 and 3B; those that compute both parts of a layer from one norm say so, and are refused
     "stablelm": Decoder(rope="neox", norm="layer", qk_norm=""),
     # encoders: arXiv 2503.05500, 2412.13663
@@ -80,6 +93,16 @@ ROWS = {
         rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm="", act="silu_capped", sinks=True, exact=True,
         window=Window(period=2, own_rope=True, scaled=True), experts=Router(gating="softmax_chosen"),
     ),
+    # arXiv 2508.06471; the last layers, which predict further tokens, are left
+    "glm4moe": Decoder(
+        rope="neox", norms=Norms(ffn="post_attention_norm"),
+        experts=Router(norm=False, gating="sigmoid", shared="plain"), ahead=True,
+    ),
+    # arXiv 2506.05767
+    "dots1": Decoder(rope="neox", qk_norm="head", experts=Router(norm=False, shared="plain")),
+    "minimax-m2": Decoder(rope="neox", qk_norm="width", experts=Router(gating="sigmoid")),
+    "ernie4_5-moe": Decoder(qk_norm="", experts=Router(shared="plain")),
+    "hunyuan-moe": Decoder(rope="neox", qk_norm="head", norm_turned=True, experts=Router(shared="plain")),
     # arXiv 2409.02060
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
     "granitemoe": Decoder(

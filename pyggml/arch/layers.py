@@ -6,7 +6,7 @@ c is a Config, blk the weights of one layer, w those of the model. Nothing here 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyggml.errors import ArgumentError, ShapeError
 from pyggml.graph import ROWS_SOURCE, Graph, Node, Rope, Weight
@@ -20,15 +20,18 @@ _ENCODER, _CROSS = 1 << 14, 1 << 15  # where states are numbered that a layer ha
 
 
 def rope_of(c: Config, w: Weights, kind: str, exact: bool = False) -> Rope:
-    """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them.
+    """The model's rotary embedding; rope_freqs.weight holds llama3's divisors where a file has them, rope_factors_short
+    and _long those of LongRoPE, for contexts up to the original one and for longer ones.
 
     exact: YaRN's ramp is not cut at whole pairs.
     """
     n_rot, base, s = c.rope.n_rot, c.rope.freq_base, c.rope.scaling
-    factors = w.get("rope_freqs.weight")
+    factors, far = w.get("rope_freqs.weight"), w.get("rope_factors_long.weight")
     if s.kind != "yarn":
         scale = 1.0 / s.factor if s.kind == "linear" else 1.0
-        return Rope(kind, n_rot, base, scale, attn_factor=s.attn_factor, factors=factors)
+        if far is not None:  # LongRoPE
+            factors = w["rope_factors_short.weight"]
+        return Rope(kind, n_rot, base, scale, s.n_ctx_orig, attn_factor=s.attn_factor, factors=factors, far=far)
     return Rope(
         kind,
         n_rot,
@@ -137,27 +140,51 @@ def attn_output(g: Graph, c: Config, blk: Block, y: Node) -> Node:
     return g.matmul(blk["attn_output.weight"], y, blk.get("attn_output.bias"), c.n_embd)
 
 
-def ffn(g: Graph, c: Config, blk: Block, x: Node, n_ff: int, act: str = "silu", kind: str = "gated") -> Node:
-    """down(act(gate(x)) * up(x)); kind "fused": gate and up are one matrix; "plain": down(act(up(x)))."""
+class Xielu(NamedTuple):
+    """An activation: above * x^2 + beta * x where x is above 0, else below * (exp(x) - 1 - x) + beta * x.
+
+    Source: arXiv 2411.13010.
+    """
+
+    above: float
+    below: float
+    beta: float
+
+    def of(self, g: Graph, x: Node, name: str) -> Node:
+        """exp(x) - 1 below 0 and x above it is elu."""
+        square, elu = g.activate(x, "relu_squared", f"{name}_square"), g.activate(x, "elu", f"{name}_elu")
+        return g.scale(square, self.above) + g.scale(elu, self.below) + g.scale(x, self.beta - self.below)
+
+
+def ffn(g: Graph, c: Config, blk: Block, x: Node, n_ff: int, act: str | Xielu = "silu", kind: str = "gated") -> Node:
+    """down(act(gate(x)) * up(x)); kind "fused": gate and up are one matrix; "plain", as Xielu is: down(act(up(x)))."""
     name = f"blk.{blk.index}.ffn"
-    if kind == "gated":
+    if isinstance(act, Xielu) or kind == "plain":
+        up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), n_ff)
+        hidden = act.of(g, up, f"{name}_act") if isinstance(act, Xielu) else g.activate(up, act, name=f"{name}_act")
+    elif kind == "gated":
         gate = g.matmul(blk["ffn_gate.weight"], x, blk.get("ffn_gate.bias"), n_ff)
         up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), n_ff)
         hidden = g.glu(gate, up, act, name=f"{name}_act")
-    elif kind == "fused":
+    else:
         both = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), 2 * n_ff)
         gate, up = g.cols(both, 0, n_ff, name=f"{name}_gate"), g.cols(both, n_ff, n_ff, name=f"{name}_up")
         hidden = g.glu(gate, up, act, name=f"{name}_act")
-    else:
-        up = g.matmul(blk["ffn_up.weight"], x, blk.get("ffn_up.bias"), n_ff)
-        hidden = g.activate(up, act, name=f"{name}_act")
     return g.matmul(blk["ffn_down.weight"], hidden, blk.get("ffn_down.bias"), c.n_embd)
 
 
 def route(g: Graph, blk: Block, logits: Node, e: Experts, scales: Weight | None = None) -> Node:
     """Which experts each token passes, by logits (tokens, e.n)."""
     return g.route(
-        logits, e.n_used, gating=e.gating, norm=e.norm, scale=e.scale, scales=scales, name=f"blk.{blk.index}.ffn_route"
+        logits,
+        e.n_used,
+        gating=e.gating,
+        norm=e.norm,
+        scale=e.scale,
+        bias=blk.get("exp_probs_b.bias"),
+        groups=e.groups,
+        scales=scales,
+        name=f"blk.{blk.index}.ffn_route",
     )
 
 
@@ -180,6 +207,7 @@ def experts(g: Graph, c: Config, blk: Block, x: Node, routing: Node, e: Experts,
             blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
             blk.joined("ffn_down_exps.bias", e.n, c.n_embd),
         ),
+        early=e.early,
     )
 
 

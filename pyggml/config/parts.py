@@ -21,6 +21,7 @@ class Experts:
     sigmoid of its own gate with shared_gate.
 
     gating: how logits become weights, as Graph.route has it; norm: those of a token sum to 1; scale multiplies them.
+    groups: which experts a token may choose from, as there. early: weights multiply what an expert reads.
     The first three are every model's, the others an architecture's own.
     """
 
@@ -32,6 +33,8 @@ class Experts:
     gating: str = "softmax"
     norm: bool = True
     scale: float = 1.0
+    groups: tuple[int, int, int] = (0, 0, 0)
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

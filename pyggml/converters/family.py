@@ -48,7 +48,8 @@ class Family:
 
     computes: keys of config.json -> the values the architecture computes in any case. defaults: what transformers takes
     for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
-    model of the tokenizer, where the architecture has one of its own.
+    model of the tokenizer, where the architecture has one of its own. ahead: layers behind the last one predict further
+    tokens, and are left out.
     """
 
     arch: str
@@ -62,6 +63,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     bare: Collection[str] = ()
     vocabulary: str = ""
+    ahead: bool = False
 
     def targets(self, name: str) -> list[tuple[str, int | None]] | None:
         """A source's name -> (target name, expert) pairs; [] where it is left out on purpose, None if unknown."""

@@ -121,7 +121,8 @@ MEANING: Mapping[str, tuple[Values, str]] = _groups(
     ("moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size", _OFF, "experts"),
     ("norm_topk_prob", _OFF + (True,), "another sum of the experts' weights"),  # families with experts read it
     ("moe_renormalize renormalize norm_topk norm_expert_weight", _NEVER, "another sum of the experts' weights"),
-    ("mlp_only_layers moe_layers moe_layer_indices dense_layers", _NO_LIST, "dense layers between those of experts"),
+    ("mlp_only_layers moe_layers moe_layer_indices dense_layers mlp_layer_types", _NO_LIST,
+     "dense layers between those of experts"),
     ("decoder_sparse_step moe_layer_freq moe_every_n_layers interleave_moe_layer_step moe_layer_interval", _ONE,
      "dense layers between those of experts"),
     ("first_k_dense_replace moe_layer_start_index num_dense_layers", _OFF, "dense layers before those of experts"),

@@ -43,6 +43,8 @@ class Made:
 
 def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> list[Made]:
     """All tensors of the new file in the order of the source. Raises GGUFError for names or stacks that do not fit."""
+    if family.ahead:
+        tensors = {name: stored for name, stored in tensors.items() if not _is_behind(name, c.n_layer)}
     single: dict[str, Stored] = {}
     experts: dict[str, dict[int, Stored]] = {}
     unknown = [name for name in tensors if family.targets(name) is None]
@@ -83,6 +85,12 @@ def plan(tensors: dict[str, Stored], family: Family, c: Config, dtype: str) -> l
             raise GGUFError(f"{target}: the experts differ in shape or type")
         made.append(_made(target, parts, True, family, c, dtype))
     return made
+
+
+def _is_behind(name: str, n_layer: int) -> bool:
+    """Whether a tensor belongs to a layer behind those of the model."""
+    layer = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    return layer is not None and int(layer[1]) >= n_layer
 
 
 def _stored(tensors: dict[str, Stored], family: Family, target: str) -> Stored | None:

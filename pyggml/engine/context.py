@@ -16,12 +16,17 @@ MAX_CTX = 1 << 30
 _LEAST = 512  # positions that are never given up for memory
 
 
-def exact(config: Config, wanted: int | None, n_ctx: int) -> int:
+def exact(config: Config, wanted: int | None, n_ctx: int, near: int = 0) -> int:
     """wanted or the trained context, but no more than n_ctx, up to which it is computed as the file says (0: any is).
+
+    near: a longer context is turned by other factors (LongRoPE), whatever the text's length; who wants one says so.
 
     Raises UnsupportedError where more than that is wanted.
     """
     found = wanted or config.n_ctx_train
+    if near and wanted is None and near < found:
+        log.info("n_ctx is %d of %d: say n_ctx= for a longer one, whose positions turn by other factors", near, found)
+        found = near
     if not n_ctx or found <= n_ctx:
         return found
     keys = ", ".join(f"{each.key} = {each.shown}" for each in config.said if each.n_ctx == n_ctx)

@@ -73,7 +73,7 @@ class Loaded:
                 check_vocab(metadata, self.n_vocab)
             if self.config.unknown:
                 log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
-            most = context.exact(self.config, n_ctx, made.n_ctx)
+            most = context.exact(self.config, n_ctx, made.n_ctx, made.graph.n_near)
             if not mmap:  # only what was found good is worth its memory
                 made = build(self.file, self.config, copy=True, progress=progress)
             self.plan = made.freeze(N_BATCH, most)

@@ -67,21 +67,19 @@ class Block:
         self.weights._taken.update(f"blk.{self.index}.{name}" for name in names)
 
     def get(self, name: str) -> Weight | None:
-        """A weight of this layer, or None; all layers must have it or none."""
-        found = self.weights.get(f"blk.{self.index}.{name}")
-        if found is not None:
-            self.weights._layers_with.setdefault(name, set()).add(self.index)
-        return found
+        """A weight of this layer, or None; all layers that ask for it must have it or none."""
+        return self._noted(name, self.weights.get(f"blk.{self.index}.{name}"))
 
     def stack(self, name: str, n: int, rows: int, cols: int) -> Weight:
         """n matrices (rows, cols) kept in one tensor of this layer."""
         return self.weights.stack(f"blk.{self.index}.{name}", n, rows, cols)
 
     def joined(self, name: str, n: int, cols: int) -> Weight | None:
-        """n vectors (cols) in one tensor of this layer, as one of n * cols, or None: all layers have it or none."""
-        found = self.weights.joined(f"blk.{self.index}.{name}", n, cols)
-        if found is not None:
-            self.weights._layers_with.setdefault(name, set()).add(self.index)
+        """n vectors (cols) in one tensor of this layer, as one of n * cols, or None: all that ask have it or none."""
+        return self._noted(name, self.weights.joined(f"blk.{self.index}.{name}", n, cols))
+
+    def _noted(self, name: str, found: Weight | None) -> Weight | None:
+        self.weights._asked.setdefault(name, {})[self.index] = found is not None
         return found
 
 
@@ -98,8 +96,7 @@ class Weights:
         self._tensors = tensors
         self._n_layer = n_layer
         self._taken: set[str] = set()
-        self._layers_with: dict[str, set[int]] = {}  # of tensors that a layer may lack
-        self._left: set[int] = set()  # layers that are not run
+        self._asked: dict[str, dict[int, bool]] = {}  # for tensors that a layer may lack: whether it has them
         self._data: Mapping[str, Any] = {}
         for name in tensors:
             layer = _LAYER.match(name)
@@ -164,15 +161,14 @@ class Weights:
 
     def leave(self, index: int) -> None:
         """A layer that is there and is not run: nobody asks for its tensors."""
-        self._left.add(index)
         self._taken.update(name for name in self._tensors if name.startswith(f"blk.{index}."))
 
     def check_all_taken(self, arch: str) -> None:
         """Raises UnsupportedError where the file has tensors that nobody asked for, GGUFError where layers differ."""
-        for name, layers in self._layers_with.items():
-            lacks = next((i for i in range(self._n_layer) if i not in layers and i not in self._left), None)
-            if lacks is not None:
-                raise GGUFError(f"tensor blk.{lacks}.{name} is missing from the file, but blk.{min(layers)} has it")
+        for name, layers in self._asked.items():
+            has, lacks = ([i for i, there in layers.items() if there is which] for which in (True, False))
+            if has and lacks:
+                raise GGUFError(f"tensor blk.{lacks[0]}.{name} is missing from the file, but blk.{has[0]} has it")
         left = [n for n in self._tensors if n not in self._taken and not _IGNORED.fullmatch(n)]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""

@@ -52,8 +52,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Experts:
-    """A mixture of experts: the nodes it reads, its stacks (up None: behind gate in one), its activation and the biases
-    of gate, up and down."""
+    """A mixture of experts: the nodes it reads, its stacks (up None: behind gate in one), its activation, the biases of
+    gate, up and down, and whether weights multiply what experts read.
+    """
 
     x: int
     routing: int
@@ -62,6 +63,7 @@ class _Experts:
     down: Weight
     act: str
     biases: _Biases
+    early: bool
 
 
 class _Noting(Graph):
@@ -71,6 +73,7 @@ class _Noting(Graph):
         super().__init__()
         self.inputs: dict[int, tuple[int, list[str]]] = {}
         self.mixtures: list[_Experts] = []
+        self.stacks: list[tuple[int, Weight]] = []  # node, matrices of its runs
         self.width = 0
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
@@ -79,12 +82,16 @@ class _Noting(Graph):
             names.append(w.name)
         return super().matmul(w, x, bias, m, name)
 
+    def heads(self, w: Weight, x: Node, name: str = "") -> Node:
+        self.stacks.append((x.index, w))
+        return super().heads(w, x, name)
+
     def experts(
         self, x: Node, routing: Node, gate: Weight, up: Weight | None, down: Weight, act: str = "silu", name: str = "",
-        *, biases: _Biases = (None, None, None),
+        *, biases: _Biases = (None, None, None), early: bool = False,
     ) -> Node:  # fmt: skip
-        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases))
-        return super().experts(x, routing, gate, up, down, act, name, biases=biases)
+        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases, early))
+        return super().experts(x, routing, gate, up, down, act, name, biases=biases, early=early)
 
     def _op(self, *args: Any, **kwargs: Any) -> Node:
         node = super()._op(*args, **kwargs)
@@ -114,7 +121,7 @@ class Trial:
         graph = _Noting()
         made = build(loaded.file, loaded.config, graph, replaced=replaced)
         self._tensors: dict[str, Any] = {**loaded.file.tensors, **(replaced or {})}
-        self._inputs, self._mixtures = graph.inputs, graph.mixtures
+        self._inputs, self._mixtures, self._stacks = graph.inputs, graph.mixtures, graph.stacks
         self.n_vocab = made.n_vocab
         self.n_step = min(N_BATCH, n_ctx)
         if watch:
@@ -150,15 +157,23 @@ class Trial:
                 yield names, self._session.node(node, rows)
 
     def expert_inputs(self, n: int) -> Iterator[tuple[list[str], int, int, NDArray[np.float32]]]:
-        """After a step of n tokens: (names of stacks, expert, of so many, rows it read), for experts that were chosen.
+        """After a step of n tokens: (names of stacks, expert, of so many, rows it read), for experts that were chosen;
+        and for each head that has a matrix of its own.
 
         What `down` reads exists nowhere as a node, so a plan of the expert's gate and up computes it.
         """
+        for node, w in self._stacks:
+            runs = self._session.node(node, n).reshape(n, w.n_stack, w.cols)
+            for h in range(w.n_stack):
+                yield [w.name], h, w.n_stack, np.ascontiguousarray(runs[:, h])
         for mix in self._mixtures:
             x, routing = self._session.node(mix.x, n), self._session.node(mix.routing, n)
             chosen = routing[:, : routing.shape[1] // 2].astype(np.int64)
             for e in np.unique(chosen).tolist():
-                rows = np.ascontiguousarray(x[(chosen == e).any(axis=1)])
+                those, which = np.nonzero(chosen == e)
+                rows = np.ascontiguousarray(x[those])
+                if mix.early:
+                    rows *= routing[those, chosen.shape[1] + which, None]
                 yield [w.name for w in (mix.gate, mix.up) if w is not None], e, mix.gate.n_stack, rows
                 yield [mix.down.name], e, mix.down.n_stack, self._hidden(mix, e, rows)
 

@@ -76,7 +76,8 @@ TENSORS = {
     "norm of q, not k": (dict(add={f"blk.{i}.attn_q_norm.weight": f32(16) for i in range(2)}), "attn_k_norm.*missing"),
     "norm of k, not q": (dict(add={f"blk.{i}.attn_k_norm.weight": f32(16) for i in range(2)}), "no use.*attn_k_norm"),
     "factors of half the pairs": (dict(add={"rope_freqs.weight": f32(4)}), "rope_freqs"),
-    "factors for long contexts": (dict(add={"rope_factors_long.weight": f32(8)}), "rope_factors_long"),
+    "factors for long contexts": (dict(add={"rope_factors_long.weight": f32(8)}), "rope_factors_short"),
+    "factors for short contexts alone": (dict(add={"rope_factors_short.weight": f32(8)}), "no use.*rope_factors_short"),
     "bias of one value": (dict(add={f"blk.{i}.ffn_up.bias": f32(1) for i in range(2)}), r"ffn_up.*ffn_up\.bias"),
 }  # fmt: skip
 
@@ -243,7 +244,7 @@ def test_non_finite_experts_never_make_a_token(mixture, tmp_path, name, value):
 
 META = {
     "unknown architecture": ({"general.architecture": "lamma"}, "lamma.*llama"),
-    "known but unsupported": ({"general.architecture": "falcon"}, "falcon.*parallel attention"),
+    "known but unsupported": ({"general.architecture": "mpt"}, "mpt.*bias by distance"),
     "architecture of the wrong type": ({"general.architecture": 5}, "general.architecture"),
     "very long architecture": ({"general.architecture": "x" * 100000}, "unknown model architecture"),
     "no architecture": ({"general.architecture": None}, "general.architecture"),

@@ -240,9 +240,9 @@ def test_known_families():
 
 
 SHARED = [
-    "bert", "bert__cls", "deepseek_v2", "deepseek_v2__yarn", "gemma2", "gemma3", "gemma4", "gpt2", "llama",
-    "llama__tied", "mistral", "mixtral", "phi3", "phi3__longrope", "qwen2", "qwen2__yarn", "qwen2_moe", "qwen3",
-    "qwen3_5",
+    "bert", "bert__cls", "deepseek_v2", "deepseek_v2__yarn", "deepseek_v3", "gemma2", "gemma3", "gemma4", "gpt2",
+    "llama", "llama__tied", "mistral", "mixtral", "phi3", "phi3__longrope", "qwen2", "qwen2__yarn", "qwen2_moe",
+    "qwen3", "qwen3_5",
 ]  # fmt: skip
 COSMETIC = {"general.name", "general.size_label", "tokenizer.ggml.add_sep_token"}
 RETYPED = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"}

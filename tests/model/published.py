@@ -37,7 +37,7 @@ class Family:
 
     names: stems of tensors where they differ; meta: other keys (None: none); turned: q, k are stored for neighbouring
     pairs; one_more: norms are stored with their 1 added; encoder: its tokens see each other, and there are no logits;
-    change: (GGUF name, values) -> names and values.
+    change: (GGUF name, values) -> names and values. read: keys that are made from the model's tensors.
     """
 
     arch: str
@@ -49,6 +49,7 @@ class Family:
     one_more: bool = False
     encoder: bool = False
     change: Callable[[str, np.ndarray], dict[str, np.ndarray]] | None = None
+    read: Callable[[dict[str, np.ndarray]], dict[str, Any]] | None = None
 
 
 def agrees(family: Family, path: Path, ids: list[int], ask: Callable[[pyggml.Model], Iterable[np.ndarray]]) -> None:
@@ -90,6 +91,9 @@ def make(family: Family, path: Path, ids: list[int], seed: int = 0) -> np.ndarra
                 value.copy_(torch.from_numpy(rng.normal(around, 0.2, value.shape)))
             else:
                 value.copy_(torch.from_numpy(rng.normal(0, 1.2 / np.sqrt(value.shape[-1]), value.shape)))
+        for name, value in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                value.copy_(torch.from_numpy(rng.normal(0, 0.1, value.shape)))
         said = model(torch.tensor([ids]))
     rows: np.ndarray = (said.last_hidden_state if family.encoder else said.logits)[0].numpy()
     write(family, path, {name: value.numpy() for name, value in model.state_dict().items()}, config)
@@ -107,7 +111,7 @@ def write(family: Family, path: Path, state: dict[str, np.ndarray], config: Any)
         "attention.head_count": config.num_attention_heads, "attention.head_count_kv": n_kv,
         "attention.key_length": head_dim, "attention.value_length": head_dim, "rope.dimension_count": head_dim,
         "rope.freq_base": 10000.0, "attention.layer_norm_rms_epsilon": 1e-6,
-    } | family.meta  # fmt: skip
+    } | family.meta | (family.read(state) if family.read else {})  # fmt: skip
     if family.encoder:
         meta["attention.causal"] = False
     with pyggml.gguf.Writer(path) as out:
@@ -122,7 +126,7 @@ def write(family: Family, path: Path, state: dict[str, np.ndarray], config: Any)
                 stem = target.split(".")[-2]
                 if family.turned and stem in heads:
                     values = neighbours(values, heads[stem])
-                if family.one_more and stem.endswith("norm"):
+                if family.one_more and target.endswith("norm.weight"):
                     values = values + 1
                 values = np.ascontiguousarray(values, np.float32)
                 out.add_tensor(target, values.shape, "f32", values)
@@ -132,8 +136,9 @@ def named(family: Family, name: str) -> str:
     """model.layers.3.self_attn.q_proj.weight -> blk.3.attn_q.weight."""
     parts = name.split(".")
     end = parts.pop() if parts[-1] in ("weight", "bias") else "weight"
-    parts = parts[1:] if parts[0] in ("model", "gpt_neox") else parts
+    parts = parts[1:] if parts[0] in ("model", "gpt_neox", "transformer") else parts
     parts = ["layers", *parts[2:]] if parts[:2] == ["encoder", "layer"] else parts
+    parts = ["layers", *parts[1:]] if parts[0] == "h" else parts
     names = {**NAMES, **family.names}
     if parts[0] == "layers":
         return f"blk.{parts[1]}.{names['.'.join(parts[2:])]}.{end}"

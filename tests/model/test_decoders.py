@@ -5,6 +5,7 @@ Needs torch and transformers; the conformance models cover Llama, Qwen, Gemma 2 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,76 @@ def apart(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
         return {name: values.reshape(4, 3, 16, *values.shape[1:]).swapaxes(0, 1).reshape(values.shape)}
     if "shortconv.conv" in name:
         return {name: values[:, 0]}
+    if "exp_probs_b" in name:
+        return {name.replace(".weight", ".bias"): values.reshape(-1)}
     return {name: values}
 
 
+def ahead(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """One layer more, as those that predict further tokens are kept."""
+    made = apart(name, values)
+    more = {key.replace("blk.4.", "blk.5."): value for key, value in made.items() if key.startswith("blk.4.")}
+    return {**made, **more, **({"blk.5.nextn.enorm.weight": values} if more and "attn_norm" in name else {})}
+
+
+def falcon(n_kv: int) -> Callable[[str, np.ndarray], dict[str, np.ndarray]]:
+    """Queries, keys and values lie group by group."""
+
+    def change(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        if "attn_qkv" not in name:
+            return {name: values}
+        groups = values.reshape(n_kv, 4 // n_kv + 2, 16, -1)
+        parts = (groups[:, :-2], groups[:, -2], groups[:, -1])
+        return {name: np.concatenate([each.reshape(-1, values.shape[1]) for each in parts])}
+
+    return change
+
+
+def xielu(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    return {} if "xielu" in name else {name: values}
+
+
+def xielu_keys(state: dict[str, np.ndarray]) -> dict[str, Any]:
+    found: dict[str, Any] = {"xielu.eps": [-1e-6] * 5}
+    for key in ("alpha_p", "alpha_n"):
+        found[f"xielu.{key}"] = [float(state[f"model.layers.{i}.mlp.act_fn.{key}"].item()) for i in range(5)]
+    return found | {"xielu.beta": [0.5] * 5}
+
+
+def latent(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """kv_b by heads, keys turned, as it is absorbed."""
+    if "attn_kv_b" not in name:
+        return apart(name, values)
+    by = values.reshape(4, 16 + 12, -1)
+    return {name.replace("kv_b", "k_b"): by[:, :16].swapaxes(1, 2), name.replace("kv_b", "v_b"): by[:, 16:]}
+
+
+MIXTURE = {
+    "mlp.gate": "ffn_gate_inp", "mlp.gate.e_score_correction_bias": "exp_probs_b", "mlp.router": "ffn_gate_inp",
+    "mlp.e_score_correction_bias": "exp_probs_b", "mlp.gate.moe_statics.e_score_correction_bias": "exp_probs_b",
+    "mlp.gate.wg": "ffn_gate_inp", "mlp.experts.gate_up_proj": "both", "mlp.experts.down_proj": "ffn_down_exps",
+    **{f"mlp.{at}.{part}_proj": f"ffn_{part}_shexp" for at in ("shared_experts", "shared_mlp")
+       for part in ("gate", "up", "down")},
+}  # fmt: skip
+LATENT = {
+    **MIXTURE, "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm",
+    "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm", "self_attn.kv_b_proj": "attn_kv_b",
+}  # fmt: skip
+LATENT_SIZES = dict(kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12, moe_intermediate_size=32,
+                    n_routed_experts=12, num_experts_per_tok=3, first_k_dense_replace=1, rms_norm_eps=1e-6,
+                    num_key_value_heads=4, rope_theta=1e4)  # fmt: skip
+LATENT_META = {
+    "attention.kv_lora_rank": 32, "rope.dimension_count": 8, "expert_count": 12, "expert_used_count": 3,
+    "expert_feed_forward_length": 32, "leading_dense_block_count": 1,
+}  # fmt: skip
+ABSORBED = {"attention.head_count_kv": 1, "attention.key_length": 40, "attention.value_length": 32,
+            "attention.key_length_mla": 24, "attention.value_length_mla": 12}  # fmt: skip
+FALCON = {
+    "word_embeddings": "token_embd", "ln_f": "output_norm", "self_attention.query_key_value": "attn_qkv",
+    "self_attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+    "ln_attn": "attn_norm_2", "ln_mlp": "attn_norm",
+}  # fmt: skip
 LFM2 = {
     "embedding_norm": "token_embd_norm", "operator_norm": "attn_norm", "ffn_norm": "ffn_norm",
     "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
@@ -180,6 +248,98 @@ FAMILIES = {
         dict(rope_parameters={"rope_type": "default", "rope_theta": 1e4}, num_local_experts=3, num_experts_per_tok=1,
              tie_word_embeddings=True),
         {"expert_count": 3, "expert_used_count": 1},
+    ),
+    **{
+        f"falcon, {n_kv}": Family(
+            "falcon", "FalconConfig",
+            dict(new_decoder_architecture=n_kv > 1, num_kv_heads=n_kv, ffn_hidden_size=96, bias=False,
+                 tie_word_embeddings=True, alibi=False), FALCON, {**LAYER_NORM, "attention.head_count_kv": n_kv},
+            change=falcon(n_kv),
+        )
+        for n_kv in (1, 2)
+    },
+    **{
+        f"mistral3, {kind}": Family(
+            "mistral3", "Ministral3Config",
+            dict(head_dim=16, rope_parameters={
+                "rope_type": "yarn", "rope_theta": 1e6, "factor": 8.0, "original_max_position_embeddings": 16,
+                "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": all_dims,
+                "llama_4_scaling_beta": 0.3}),
+            meta={"rope.freq_base": 1e6, "rope.scaling.type": "yarn", "rope.scaling.factor": 8.0,
+                  "rope.scaling.original_context_length": 16, "rope.scaling.yarn_beta_fast": 4.0,
+                  "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_log_multiplier": all_dims,
+                  "attention.temperature_scale": 0.3, "attention.layer_norm_rms_epsilon": 1e-5},
+            turned=True,
+        )
+        for kind, all_dims in (("as published", 1.0), ("another magnitude", 0.6))
+    },
+    "nemotron": Family(
+        "nemotron", "NemotronConfig", dict(head_dim=16, norm_eps=1e-5, partial_rotary_factor=0.5),
+        meta={**LAYER_NORM, "rope.dimension_count": 8}, one_more=True,
+    ),
+    "arcee": Family("arcee", "ArceeConfig", dict(rms_norm_eps=1e-6), turned=True),
+    "apertus": Family(
+        "apertus", "ApertusConfig",
+        dict(rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 1e4}),
+        {"attention_layernorm": "attn_norm", "feedforward_layernorm": "ffn_norm",
+         **{f"mlp.act_fn.{each}": "xielu" for each in ("alpha_p", "alpha_n", "beta", "eps")}},
+        change=xielu, read=xielu_keys,
+    ),
+    "glm4moe": Family(
+        "glm4moe", "Glm4MoeConfig",
+        dict(head_dim=16, rms_norm_eps=1e-6, attention_bias=True, use_qk_norm=True, n_routed_experts=6,
+             num_experts_per_tok=2, moe_intermediate_size=32, routed_scaling_factor=1.5, first_k_dense_replace=2),
+        {**MIXTURE, "post_attention_layernorm": "post_attention_norm"},
+        {"rope.dimension_count": 8, "expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32,
+         "expert_shared_count": 1, "expert_weights_norm": True, "expert_weights_scale": 1.5, "expert_gating_func": 2,
+         "leading_dense_block_count": 2, "block_count": 6, "nextn_predict_layers": 1}, change=ahead,
+    ),
+    "dots1": Family(
+        "dots1", "Dots1Config",
+        dict(head_dim=16, rms_norm_eps=1e-6, n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=32,
+             n_shared_experts=2, first_k_dense_replace=1, n_group=4, topk_group=2, sliding_window=None), MIXTURE,
+        {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_count": 2,
+         "expert_gating_func": 2, "leading_dense_block_count": 1, "expert_group_count": 4,
+         "expert_group_used_count": 2}, change=apart,
+    ),
+    "minimax-m2": Family(
+        "minimax-m2", "MiniMaxM2Config",
+        dict(head_dim=16, rms_norm_eps=1e-6, num_local_experts=6, num_experts_per_tok=2,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}), MIXTURE,
+        {"rope.dimension_count": 8, "expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 96,
+         "expert_gating_func": 2}, change=apart,
+    ),
+    "ernie4_5-moe": Family(
+        "ernie4_5-moe", "Ernie4_5_MoeConfig",
+        dict(rms_norm_eps=1e-6, moe_num_experts=6, moe_k=2, moe_intermediate_size=32, moe_num_shared_experts=2,
+             moe_layer_start_index=1, moe_layer_interval=2,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4}), MIXTURE,
+        {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_count": 2,
+         "expert_shared_feed_forward_length": 64, "leading_dense_block_count": 1, "interleave_moe_layer_step": 2},
+        change=apart,
+    ),
+    "hunyuan-moe": Family(
+        "hunyuan-moe", "HunYuanMoEV1Config",
+        dict(head_dim=16, rms_norm_eps=1e-6, num_experts=6, moe_topk=2),
+        {**MIXTURE, "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"},
+        {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 96,
+         "expert_shared_feed_forward_length": 96}, change=apart,
+    ),
+    "deepseek2, V2 by groups": Family(
+        "deepseek2", "DeepseekV2Config",
+        {**LATENT_SIZES, "q_lora_rank": None, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
+         "n_shared_experts": 2, "routed_scaling_factor": 3.0}, LATENT,
+        {**LATENT_META, **ABSORBED, "expert_shared_count": 2, "expert_weights_scale": 3.0, "expert_group_count": 4,
+         "expert_group_used_count": 2}, change=latent,
+    ),
+    "deepseek2, V3 with one more layer": Family(
+        "deepseek2", "DeepseekV3Config",
+        {**LATENT_SIZES, "q_lora_rank": 24, "n_group": 3, "topk_group": 2, "n_shared_experts": 1,
+         "routed_scaling_factor": 2.5, "norm_topk_prob": True}, LATENT,
+        {**LATENT_META, "attention.head_count_kv": 4, "attention.key_length": 24, "attention.value_length": 12,
+         "attention.q_lora_rank": 24, "expert_shared_count": 1, "expert_weights_scale": 2.5,
+         "expert_weights_norm": True, "expert_gating_func": 2, "expert_group_count": 3, "expert_group_used_count": 2,
+         "block_count": 6, "nextn_predict_layers": 1}, change=ahead,
     ),
     "lfm2": Family(
         "lfm2", "Lfm2Config",

@@ -1,4 +1,7 @@
-"""DeepSeek-V2: latent attention. kv_b is kept as two stacks of heads, keys turned, as the absorbed form needs them."""
+"""DeepSeek-V2 and V3, GLM-4.7-Flash: latent attention.
+
+kv_b is kept as two stacks of heads, keys turned, as the absorbed form needs them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ _NAMES: dict[str, str | tuple[str, ...]] = {
     "layers.#.self_attn.kv_a_layernorm": "blk.#.attn_kv_a_norm",
     "layers.#.self_attn.kv_b_proj": ("blk.#.attn_k_b", "blk.#.attn_v_b"),
     "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
+    "layers.#.mlp.gate.e_score_correction_bias": "blk.#.exp_probs_b.bias",
     "layers.#.mlp.experts.#.gate_proj": "blk.#.ffn_gate_exps",
     "layers.#.mlp.experts.#.up_proj": "blk.#.ffn_up_exps",
     "layers.#.mlp.experts.#.down_proj": "blk.#.ffn_down_exps",
@@ -57,7 +61,7 @@ def _metadata(c: Config) -> Meta:
         f"{arch}.attention.value_length_mla": (c.count("v_head_dim"), "u32"),
         f"{arch}.attention.kv_lora_rank": (rank, "u32"),
         f"{arch}.rope.dimension_count": (n_rot, "u32"),
-        f"{arch}.leading_dense_block_count": (c.index("first_k_dense_replace"), "u32"),
+        f"{arch}.leading_dense_block_count": (_dense(c), "u32"),
         f"{arch}.expert_count": (c.count("num_experts"), "u32"),
         f"{arch}.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
         f"{arch}.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
@@ -72,6 +76,23 @@ def _metadata(c: Config) -> Meta:
         meta[f"{arch}.expert_group_count"] = (c.count("n_group"), "u32")
         meta[f"{arch}.expert_group_used_count"] = (c.count("topk_group"), "u32")
     return meta
+
+
+def _dense(c: Config) -> int:
+    """How many layers at the beginning have no experts."""
+    kinds = c.get("mlp_layer_types")
+    if kinds is None:
+        return c.index("first_k_dense_replace")
+    n = kinds.count("dense") if isinstance(kinds, list) else 0
+    if kinds != ["dense"] * n + ["sparse"] * (c.n_layer - n):
+        raise c.refused("mlp_layer_types", kinds, "a GGUF says how many layers at the beginning are dense")
+    return n
+
+
+def _sigmoid(c: Config) -> Meta:
+    """V3's router. Layers that predict further tokens are stored behind the others, and are left out."""
+    c.index("num_nextn_predict_layers", default=0)
+    return _metadata(c) | {"deepseek2.expert_gating_func": (2, "u32")}
 
 
 def _rope(c: Config, arch: str) -> Meta:
@@ -101,4 +122,20 @@ _COMPUTES: dict[str, Values] = {
 }
 _DEFAULTS = {"rms_norm_eps": 1e-6, "q_lora_rank": 1536, "norm_topk_prob": False, "routed_scaling_factor": 1.0}
 _CHANGE = {"attn_k_b": Change(_k_b), "attn_v_b": Change(_v_b), **SPLIT_EXPERTS}
-FAMILIES = {"deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE, computes=_COMPUTES, defaults=_DEFAULTS)}
+_SIGMOID: dict[str, Values] = {**_COMPUTES, "topk_method": ("noaux_tc",), "scoring_func": ("sigmoid",)}
+_V3 = {
+    "rms_norm_eps": 1e-6, "q_lora_rank": 1536, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_group": 8,
+    "topk_group": 4, "n_shared_experts": 1, "first_k_dense_replace": 3, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+    "v_head_dim": 128, "qk_nope_head_dim": 128,
+}  # fmt: skip
+_FLASH = {
+    **_V3, "rms_norm_eps": 1e-5, "q_lora_rank": 768, "routed_scaling_factor": 1.8, "n_group": 1, "topk_group": 1,
+    "first_k_dense_replace": 1, "v_head_dim": 256, "qk_nope_head_dim": 192,
+}  # fmt: skip
+FAMILIES = {
+    "deepseek_v2": Family("deepseek2", _NAMES, _metadata, _CHANGE, computes=_COMPUTES, defaults=_DEFAULTS),
+    **{
+        model_type: Family("deepseek2", _NAMES, _sigmoid, _CHANGE, computes=_SIGMOID, defaults=defaults, ahead=True)
+        for model_type, defaults in (("deepseek_v3", _V3), ("glm4_moe_lite", _FLASH))
+    },
+}
