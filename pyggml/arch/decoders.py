@@ -16,6 +16,7 @@ from pyggml.graph import Graph
 if TYPE_CHECKING:
     from pyggml.engine.weights import Weights
 
+_ONE = Norms(ffn="")  # before both parts of a layer
 ROWS = {
     # Llama 1-3, Mistral 7B, Yi, SmolLM2, Mixtral. A window is that of every layer, as in Mistral 7B v0.1.
     "llama": Decoder(window=Window(), experts=Router()),
@@ -52,9 +53,9 @@ ROWS = {
     # every fourth layer knows no positions
     "smollm3": Decoder(qk_norm="", still=4),
     # Command R and R7B: attention beside the feed-forward. arXiv 2504.00698
-    "command-r": Decoder(norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, logit_scale="times"),
+    "command-r": Decoder(norm="layer", norms=_ONE, qk_norm="", parallel=True, logit_scale="times"),
     "cohere2": Decoder(
-        norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, logit_scale="times",
+        norm="layer", norms=_ONE, qk_norm="", parallel=True, logit_scale="times",
         window=Window(period=4, size=4096), window_rope=True,
     ),
     # arXiv 2507.11407
@@ -64,15 +65,13 @@ ROWS = {
     "seed_oss": Decoder(rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm=""),
     "hunyuan-dense": Decoder(rope="neox", qk_norm="head", norm_turned=True),
     # arXiv 2306.11644
-    "phi2": Decoder(rope="neox", norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, ffn="plain", act="gelu"),
+    "phi2": Decoder(rope="neox", norm="layer", norms=_ONE, qk_norm="", parallel=True, ffn="plain", act="gelu"),
     # arXiv 2204.06745
     "gptneox": Decoder(rope="neox", norm="layer", qk_norm="", parallel="key", ffn="plain", act="gelu_erf"),
     # no rope, but learned positions
     "gpt2": Decoder(still=1, positions=True, norm="layer", qk_norm="", ffn="plain", act="gelu"),
     # arXiv 2311.16867: attention beside the feed-forward, in the larger ones by a norm of its own
-    "falcon": Decoder(
-        rope="neox", norm="layer", norms=Norms(ffn=""), qk_norm="", parallel=True, ffn="plain", act="gelu_erf"
-    ),
+    "falcon": Decoder(rope="neox", norm="layer", norms=_ONE, qk_norm="", parallel=True, ffn="plain", act="gelu_erf"),
     # Ministral 3, Mistral Small 3, Devstral
     "mistral3": Decoder(qk_norm="", temper=True),
     # arXiv 2402.16819, norms are stored with their 1 added; Arcee's AFM
@@ -105,9 +104,7 @@ ROWS = {
     "hunyuan-moe": Decoder(rope="neox", qk_norm="head", norm_turned=True, experts=Router(shared="plain")),
     # arXiv 2409.02060
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
-    "granitemoe": Decoder(
-        qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router()
-    ),
+    "granitemoe": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router()),
 }  # fmt: skip
 
 NAMES = tuple(ROWS)
