@@ -44,7 +44,7 @@ class Window(NamedTuple):
 
     first: counted so that the first layer has none, else each period ends with one. size: where the file does not say;
     0: then there is no window. own_rope: these layers turn by rope.freq_base_swa (base where the file does not say; 0:
-    that of the model), and nothing is scaled there but with scaled.
+    that of the model), and nothing is scaled there but with scaled. chunked: they are chunks of attention.chunk_size.
     """
 
     period: int = 0
@@ -53,16 +53,18 @@ class Window(NamedTuple):
     base: float = 0.0
     first: bool = False
     scaled: bool = False
+    chunked: bool = False
 
 
 class Router(NamedTuple):
     """How experts are chosen where the file does not say. shared: every token passes one more, "gated" or "plain",
-    where the file has a width for it.
+    where the file has a width for it, or "like" one of the others. early: weights multiply what an expert reads.
     """
 
     norm: bool = True
     shared: str = ""
     gating: str = "softmax"
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,8 @@ class Decoder:
 
     rope: "norm" turns neighbouring pairs, "neox" halves; still: every still-th layer turns nothing (0: all turn);
     window_rope: where there are windows, only their layers turn. positions: they are learned, a row each. temper:
-    queries grow with their position by attention.temperature_scale, and yarn_log_multiplier says of YaRN's magnitude.
-    norms: their names; norm: "rms" or "layer". qk_norm:
+    queries grow with their position by attention.temperature_scale, in "all" layers, where yarn_log_multiplier says of
+    YaRN's magnitude too, or in those that turn nothing ("still"). norms: their names; norm: "rms" or "layer". qk_norm:
     "there" by heads where the tensors are, "head" by heads, "width" over all heads, "" none; norm_turned: behind the
     rope. embed_norm: embeddings are normed, and not once more in the first layer. parallel: attention and feed-forward
     read the same rows, but for attn_norm_2, which attention has for itself where it is there; "key" where
@@ -81,6 +83,7 @@ class Decoder:
     one model whose scores are scaled by n_embd / n_head instead of by the width of a head. root_scale: embeddings times
     sqrt(n_embd). dense: matrices that the last rows pass, where the file has them. sinks: every head has a score of
     nothing. exact: YaRN's ramp is not cut at whole pairs. ahead: the last layers may be such as predict further tokens.
+    ones: turned queries and keys are normed by heads without weights, but in the one model with `bare` experts.
 
     Where attention.causal is false all tokens see each other, and there are embeddings only.
 
@@ -91,7 +94,7 @@ class Decoder:
     rope: str = "norm"
     still: int = 0
     positions: bool = False
-    temper: bool = False
+    temper: str = ""
     window_rope: bool = False
     norms: Norms = LLAMA
     norm: str = "rms"
@@ -114,6 +117,8 @@ class Decoder:
     sinks: bool = False
     exact: bool = False
     ahead: bool = False
+    ones: bool = False
+    bare: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +155,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
     """The numbers of a decoder; takes the keys that the row computes."""
     c = shared(r, varied=True)
     r.take("attention.causal", "pooling_type")
-    if row.temper:
+    if row.temper == "all":
         c = _all_dims(r, c)
     windows = windows_of(row.window, r, c.n_layer)
     return c.with_own(
@@ -169,7 +174,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         embedding_scale=_embedding_scale(row, r, c),
         residual_scale=_scale(r, "residual_scale") if row.residual_scale else 1.0,
         logit_scale=_logit_scale(row, r),
-        temper=_temper(r, c) if row.temper else (0.0, 0),
+        temper=_temper(row, r, c) if row.temper else (0.0, 0),
         xielu=_xielu(r, c.n_layer) if row.act == "xielu" else (),
     )
 
@@ -181,10 +186,11 @@ def _all_dims(r: Reader, c: Config) -> Config:
     return replace(c, rope=replace(c.rope, scaling=replace(s, attn_factor=s.attn_factor / by)))
 
 
-def _temper(r: Reader, c: Config) -> tuple[float, int]:
-    factor = r.number("attention.temperature_scale", 0.0, zero=True)
-    length = r.integer("attention.temperature_length", MAX_CTX, 0, least=0) or c.rope.scaling.n_ctx_orig
-    return (factor, length) if factor else (0.0, 0)
+def _temper(row: Decoder, r: Reader, c: Config) -> tuple[float, int]:
+    still = row.temper == "still"
+    factor = r.number("attention.temperature_scale", 0.1 if still else 0.0, zero=True)
+    length = r.integer("attention.temperature_length", MAX_CTX, 8192 if still else 0, least=0)
+    return (factor, length or c.rope.scaling.n_ctx_orig) if factor else (0.0, 0)
 
 
 def _xielu(r: Reader, n_layer: int) -> tuple[Xielu, ...]:
@@ -201,7 +207,7 @@ def windows_of(window: Window | None, r: Reader, n_layer: int) -> tuple[int, ...
     """The window of each layer, 0 where there is none."""
     if window is None:
         return (0,) * n_layer
-    size = r.integer("attention.sliding_window", MAX_CTX, window.size, least=0)
+    size = r.integer(f"attention.{'chunk_size' if window.chunked else 'sliding_window'}", MAX_CTX, window.size, least=0)
     if not window.period or not size:
         return (size,) * n_layer
     key, period, told = "attention.sliding_window_pattern", window.period, None
@@ -248,14 +254,15 @@ def experts_of(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
         norm=r.flag("expert_weights_norm", router.norm),
         scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
         groups=_groups(r, found.n, how),
+        early=router.early,
     )
 
 
 def _shared_width(router: Router, r: Reader, c: Config, found: Experts) -> int:
     if not router.shared:
         return 0
-    n = r.integer("expert_shared_count", _MAX_SHARED, 0, least=0)
-    default = n * found.n_ff if router.shared == "plain" else c.n_ff
+    n = r.integer("expert_shared_count", _MAX_SHARED, 1 if router.shared == "like" else 0, least=0)
+    default = c.n_ff if router.shared == "gated" else n * found.n_ff
     return r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or default
 
 
@@ -378,14 +385,19 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
     normed = row.qk_norm and (row.qk_norm != "there" or blk.get("attn_q_norm.weight") is not None)
     if normed and not row.norm_turned:
         q, k = _norm_heads(row, g, c, blk, q, k)
-    if _turns(row, c, blk.index):
+    turns = _turns(row, c, blk.index)
+    if turns:
         q, k = layers.rope(g, blk, q, k, heads, turn)
     if normed and row.norm_turned:
         q, k = _norm_heads(row, g, c, blk, q, k)
-    if c.temper[0]:
-        q = g.temper(q, *c.temper, name=f"blk.{blk.index}.temper_q")
+    if turns and row.ones and not (c.experts and c.experts.n == row.bare):
+        q = g.rms_norm(q, None, c.norm_eps, heads.k, f"blk.{blk.index}.norm_q")
+        k = g.rms_norm(k, None, c.norm_eps, heads.k, f"blk.{blk.index}.norm_k")
+    if c.temper[0] and (row.temper == "all" or not turns):
+        q = g.temper(q, *c.temper, ahead=row.temper == "still", name=f"blk.{blk.index}.temper_q")
     y = layers.attend(
         g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=c.windows[blk.index], causal=c.causal,
+        chunked=row.window is not None and row.window.chunked and c.windows[blk.index] > 0,
         sinks=blk["attn_sinks.weight"] if row.sinks else None,
     )  # fmt: skip
     return layers.attn_output(g, c, blk, y)

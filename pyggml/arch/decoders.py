@@ -16,7 +16,8 @@ from pyggml.graph import Graph
 if TYPE_CHECKING:
     from pyggml.engine.weights import Weights
 
-_ONE = Norms(ffn="")  # before both parts of a layer
+_SIX = Window(period=6, own_rope=True, base=10000.0)
+_ONE, _BETWEEN = Norms(ffn=""), Norms(ffn="post_attention_norm")
 ROWS = {
     # Llama 1-3, Mistral 7B, Yi, SmolLM2, Mixtral. A window is that of every layer, as in Mistral 7B v0.1.
     "llama": Decoder(window=Window(), experts=Router()),
@@ -34,13 +35,11 @@ ROWS = {
         attn_cap=50.0, logit_cap=30.0,
     ),
     "gemma3": Decoder(
-        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, wide=62, logit_cap=0.0,
-        window=Window(period=6, own_rope=True, base=10000.0),
+        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, wide=62, logit_cap=0.0, window=_SIX
     ),
     # arXiv 2509.20354: all tokens see each other
     "gemma-embedding": Decoder(
-        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, dense=("dense_2", "dense_3"),
-        window=Window(period=6, own_rope=True, base=10000.0),
+        rope="neox", norms=POST, qk_norm="head", act="gelu", root_scale=True, dense=("dense_2", "dense_3"), window=_SIX
     ),
     # arXiv 2405.04324
     "granite": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over"),
@@ -62,7 +61,7 @@ ROWS = {
     "exaone4": Decoder(rope="neox", norms=BEHIND, qk_norm="head", window=Window(period=4), window_rope=True),
     "glm4": Decoder(norms=POST, qk_norm="", ffn="fused"),
     "ernie4_5": Decoder(qk_norm=""),
-    "seed_oss": Decoder(rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm=""),
+    "seed_oss": Decoder(rope="neox", norms=_BETWEEN, qk_norm=""),
     "hunyuan-dense": Decoder(rope="neox", qk_norm="head", norm_turned=True),
     # arXiv 2306.11644
     "phi2": Decoder(rope="neox", norm="layer", norms=_ONE, qk_norm="", parallel=True, ffn="plain", act="gelu"),
@@ -73,11 +72,15 @@ ROWS = {
     # arXiv 2311.16867: attention beside the feed-forward, in the larger ones by a norm of its own
     "falcon": Decoder(rope="neox", norm="layer", norms=_ONE, qk_norm="", parallel=True, ffn="plain", act="gelu_erf"),
     # Ministral 3, Mistral Small 3, Devstral
-    "mistral3": Decoder(qk_norm="", temper=True),
-    # arXiv 2402.16819, norms are stored with their 1 added; Arcee's AFM
+    "mistral3": Decoder(qk_norm="", temper="all"),
+    # Llama 4; Maverick, of 128 experts, norms nothing
+    "llama4": Decoder(
+        still=4, window_rope=True, qk_norm="", ones=True, temper="still", window=Window(4, 8192, chunked=True),
+        experts=Router(norm=False, shared="like", gating="sigmoid", early=True), bare=128,
+    ),
+    # arXiv 2402.16819 (norms are stored with their 1 added), Arcee's AFM, 2509.14233
     "nemotron": Decoder(rope="neox", norm="layer", qk_norm="", ffn="plain", act="relu_squared"),
     "arcee": Decoder(qk_norm="", ffn="plain", act="relu_squared"),
-    # arXiv 2509.14233
     "apertus": Decoder(rope="neox", qk_norm="head", ffn="plain", act="xielu"),
     # StableLM 2 and 3B; those that compute both parts of a layer from one norm say so, and are refused
     "stablelm": Decoder(rope="neox", norm="layer", qk_norm=""),
@@ -89,20 +92,17 @@ ROWS = {
     ),
     # arXiv 2508.10925
     "gpt-oss": Decoder(
-        rope="neox", norms=Norms(ffn="post_attention_norm"), qk_norm="", act="silu_capped", sinks=True, exact=True,
+        rope="neox", norms=_BETWEEN, qk_norm="", act="silu_capped", sinks=True, exact=True,
         window=Window(period=2, own_rope=True, scaled=True), experts=Router(gating="softmax_chosen"),
     ),
-    # arXiv 2508.06471; the last layers, which predict further tokens, are left
+    # arXiv 2508.06471, 2506.05767
     "glm4moe": Decoder(
-        rope="neox", norms=Norms(ffn="post_attention_norm"),
-        experts=Router(norm=False, gating="sigmoid", shared="plain"), ahead=True,
+        rope="neox", norms=_BETWEEN, experts=Router(norm=False, gating="sigmoid", shared="plain"), ahead=True
     ),
-    # arXiv 2506.05767
     "dots1": Decoder(rope="neox", qk_norm="head", experts=Router(norm=False, shared="plain")),
     "minimax-m2": Decoder(rope="neox", qk_norm="width", experts=Router(gating="sigmoid")),
     "ernie4_5-moe": Decoder(qk_norm="", experts=Router(shared="plain")),
     "hunyuan-moe": Decoder(rope="neox", qk_norm="head", norm_turned=True, experts=Router(shared="plain")),
-    # arXiv 2409.02060
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
     "granitemoe": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router()),
 }  # fmt: skip

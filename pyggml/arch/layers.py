@@ -88,6 +88,7 @@ def attend(
     scale: float = 0.0,
     softcap: float = 0.0,
     window: int = 0,
+    chunked: bool = False,
     causal: bool = True,
     layer: int | None = None,
     sinks: Weight | None = None,
@@ -95,11 +96,12 @@ def attend(
 ) -> Node:
     """Attention in a cache -> (tokens, heads.n * heads.v), before the output matrix.
 
-    scale 0: 1 / sqrt(heads.k). window 0: all positions. layer: whose cache it is, the layer's own unless it is said:
-    without k and v that of another one. k without v: values are the first heads.v columns of keys. sinks (1, heads.n):
-    one more score for each query head, that of nothing at all. source: rows of another text (those of Graph.embed or
-    input with source=True) to attend to instead: keys and values are made of them, when it is encoded, by cross_attn_k
-    and cross_attn_v; k, v and layer are None, and causal does not matter.
+    scale 0: 1 / sqrt(heads.k). window 0: all positions; chunked: it is a chunk of the text. layer: whose cache it
+    is, the layer's own unless it is said: without k and v that of another one. k without v: values are the first
+    heads.v columns of keys. sinks (1, heads.n): one more score for each query head, that of nothing at all. source:
+    rows of another text (those of Graph.embed or input with source=True) to attend to instead: keys and values are
+    made of them, when it is encoded, by cross_attn_k and cross_attn_v; k, v and layer are None, and causal does not
+    matter.
     """
     index, name = blk.index + (_ENCODER if q.rows == ROWS_SOURCE else 0), ""
     if source is not None:
@@ -120,6 +122,7 @@ def attend(
         n_head_kv=heads.n_kv,
         scale=scale or 1.0 / math.sqrt(heads.k),
         window=window,
+        chunked=chunked,
         softcap=softcap,
         causal=causal,
         sinks=sinks,

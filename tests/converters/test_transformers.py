@@ -117,6 +117,28 @@ def test_the_same_logits_or_a_refusal(model_type, tmp_path):
     assert len(agreed) > 15
 
 
+LATENT = {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12, "q_lora_rank": 24,
+          "num_key_value_heads": 4}  # fmt: skip
+SIGMOID = {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "rms_norm_eps": 1e-6}
+BEHIND_DENSE: list[tuple[str, dict[str, Any]]] = [
+    ("deepseek_v3", {**LATENT, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1}),
+    ("deepseek_v3", {**LATENT, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 0, "norm_topk_prob": False,
+                     "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "mscale": 1.0,
+                                         "mscale_all_dim": 1.0, "original_max_position_embeddings": 16}}),
+    ("deepseek_v3", {**LATENT, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": None}),
+    ("glm4_moe_lite", {**LATENT, "mlp_layer_types": ["dense", "sparse"]}),
+    ("glm4_moe", {"head_dim": 16, "use_qk_norm": True, "attention_bias": True, "first_k_dense_replace": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "settings"), BEHIND_DENSE)
+def test_experts_behind_dense_layers(model_type, settings, tmp_path):
+    want = saved(tmp_path / "hf", model_type, {**BASE, **SIGMOID, **settings})
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32") as model:
+        assert np.abs(model.logits(IDS) - want).max() < 5e-6 * np.abs(want).max()
+
+
 OSS = {
     "head_dim": 16, "num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 9,
     "rope_parameters": {"rope_type": "yarn", "rope_theta": 15e4, "factor": 4.0, "truncate": False,

@@ -69,6 +69,11 @@ def ahead(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {**made, **more, **({"blk.5.nextn.enorm.weight": values} if more and "attn_norm" in name else {})}
 
 
+def scout(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Llama 4's experts lie as (in, out)."""
+    return apart(name, values.swapaxes(1, 2) if ".both." in name or "_exps" in name else values)
+
+
 def falcon(n_kv: int) -> Callable[[str, np.ndarray], dict[str, np.ndarray]]:
     """Queries, keys and values lie group by group."""
 
@@ -273,6 +278,19 @@ FAMILIES = {
         )
         for kind, all_dims in (("as published", 1.0), ("another magnitude", 0.6))
     },
+    "llama4": Family(
+        "llama4", "Llama4TextConfig",
+        dict(head_dim=16, rms_norm_eps=1e-6, intermediate_size=32, intermediate_size_mlp=96, num_local_experts=6,
+             num_experts_per_tok=1, interleave_moe_layer_step=2, attention_chunk_size=9, floor_scale=8, attn_scale=0.3,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4}),
+        {**{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+         **{f"feed_forward.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
+         "feed_forward.router": "ffn_gate_inp", "feed_forward.experts.gate_up_proj": "both",
+         "feed_forward.experts.down_proj": "ffn_down_exps"},
+        {"feed_forward_length": 96, "expert_feed_forward_length": 32, "expert_count": 6, "expert_used_count": 1,
+         "interleave_moe_layer_step": 2, "attention.chunk_size": 9, "attention.temperature_length": 8,
+         "attention.temperature_scale": 0.3}, turned=True, change=scout,
+    ),
     "nemotron": Family(
         "nemotron", "NemotronConfig", dict(head_dim=16, norm_eps=1e-5, partial_rotary_factor=0.5),
         meta={**LAYER_NORM, "rope.dimension_count": 8}, one_more=True,

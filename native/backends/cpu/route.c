@@ -17,15 +17,16 @@ typedef struct keys {
   const float *logits, *bias; /* (n_expert), bias NULL without any */
   int64_t n_expert;
   int gating;
-  bool plain;       /* the order is all that counts, and softmax keeps that of the logits */
+  bool plain;       /* the order is all that counts, and that is the one of the logits */
   float top, total; /* of the logits, and of softmax's powers */
 } keys;
 
 static float key_of(const keys *k, int64_t e) {
   float key = k->logits[e];
+  if (k->plain) return key;
   if (k->gating == SIGMOID)
     key = sigmoid(key);
-  else if (k->gating == SOFTMAX && !k->plain)
+  else if (k->gating == SOFTMAX)
     key = expf(key - k->top) / k->total;
   return k->bias ? key + k->bias[e] : key;
 }

@@ -1,0 +1,75 @@
+"""GLM-4.5 to 4.7: experts chosen by a sigmoid and a bias behind dense layers, one or more shared.
+
+Layers behind the last one predict further tokens; they are left out.
+"""
+
+from __future__ import annotations
+
+from pyggml.converters.families.llama import NAMES
+from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
+from pyggml.converters.meaning import SILU, Values, activation
+from pyggml.converters.ropes import base, rope_type
+from pyggml.errors import GGUFError
+
+_GLM: dict[str, str | tuple[str, ...]] = {
+    **NAMES,
+    "layers.#.post_attention_layernorm": "blk.#.post_attention_norm",
+    "layers.#.self_attn.q_norm": "blk.#.attn_q_norm",
+    "layers.#.self_attn.k_norm": "blk.#.attn_k_norm",
+    "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
+    "layers.#.mlp.gate.e_score_correction_bias": "blk.#.exp_probs_b.bias",
+    **{
+        f"layers.#.mlp.{at}.{part}_proj": f"blk.#.ffn_{part}_{to}"
+        for at, to in (("experts.#", "exps"), ("shared_experts", "shexp"))
+        for part in ("gate", "up", "down")
+    },
+    **JOINED_EXPERTS,
+}
+_COMPUTES: dict[str, Values] = {
+    **activation(*SILU),
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "use_qk_norm": (True, False),  # the norms are stored or not
+}
+
+
+def _experts(c: Config, arch: str) -> Meta:
+    c.index("num_nextn_predict_layers", default=0)
+    return {
+        f"{arch}.expert_count": (c.count("num_experts"), "u32"),
+        f"{arch}.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
+        f"{arch}.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
+        f"{arch}.expert_shared_count": (c.count("n_shared_experts"), "u32"),
+        f"{arch}.expert_weights_scale": (c.number("routed_scaling_factor", default=1.0), "f32"),
+        f"{arch}.expert_weights_norm": (c.flag("norm_topk_prob"), None),
+        f"{arch}.expert_gating_func": (2, "u32"),
+        f"{arch}.expert_group_count": (c.count("n_group"), "u32"),
+        f"{arch}.expert_group_used_count": (c.count("topk_group"), "u32"),
+        f"{arch}.leading_dense_block_count": (c.index("first_k_dense_replace"), "u32"),
+    }
+
+
+def _glm(c: Config) -> Meta:
+    r = c.rope()
+    rope_type(r, "glm4moe", ("default",))
+    part = r.number("partial_rotary_factor", default=0.5)
+    if not 0 < part <= 1:
+        raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
+    return (
+        decoder(c, "glm4moe")
+        | _experts(c, "glm4moe")
+        | {
+            "glm4moe.rope.freq_base": (base(r), "f32"),
+            "glm4moe.rope.dimension_count": (int(part * c.head_dim), "u32"),
+        }
+    )
+
+
+_DEFAULTS = {"n_group": 1, "topk_group": 1, "n_shared_experts": 1, "routed_scaling_factor": 1.0}
+FAMILIES = {
+    "glm4_moe": Family(
+        "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=_COMPUTES, ahead=True,
+        defaults={**_DEFAULTS, "rms_norm_eps": 1e-5, "norm_topk_prob": True, "first_k_dense_replace": 1,
+                  "num_key_value_heads": 8},
+    ),
+}  # fmt: skip
