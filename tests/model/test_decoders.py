@@ -289,7 +289,7 @@ FAMILIES = {
          "feed_forward.experts.down_proj": "ffn_down_exps"},
         {"feed_forward_length": 96, "expert_feed_forward_length": 32, "expert_count": 6, "expert_used_count": 1,
          "interleave_moe_layer_step": 2, "attention.chunk_size": 9, "attention.temperature_length": 8,
-         "attention.temperature_scale": 0.3}, turned=True, change=scout,
+         "attention.temperature_scale": 0.3}, change=scout,
     ),
     "nemotron": Family(
         "nemotron", "NemotronConfig", dict(head_dim=16, norm_eps=1e-5, partial_rotary_factor=0.5),

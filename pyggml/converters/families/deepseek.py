@@ -80,9 +80,9 @@ def _metadata(c: Config) -> Meta:
 
 def _dense(c: Config) -> int:
     """How many layers at the beginning have no experts."""
-    kinds = c.get("mlp_layer_types")
+    first, kinds = c.index("first_k_dense_replace"), c.get("mlp_layer_types")
     if kinds is None:
-        return c.index("first_k_dense_replace")
+        return first
     n = kinds.count("dense") if isinstance(kinds, list) else 0
     if kinds != ["dense"] * n + ["sparse"] * (c.n_layer - n):
         raise c.refused("mlp_layer_types", kinds, "a GGUF says how many layers at the beginning are dense")
