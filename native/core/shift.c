@@ -87,8 +87,7 @@ static pgg_status move_state(shift *s, int state) {
   pgg_status status = plan->states[state].k_dim ? find_rope(plan, state, &s->rope) : PGG_OK;
   if (status) return status;
   s->speeds = NULL;
-  if (plan->states[state].k_dim &&
-      !(s->speeds = pgg_rope_speeds(s->rope, pgg_rope_factors(plan, s->rope))))
+  if (plan->states[state].k_dim && !(s->speeds = pgg_rope_speeds(s->rope, pgg_rope_factors(plan, s->rope))))
     return pgg_fail(PGG_ENOMEM, "shift: no memory for the angles");
   for (int values = 0; values < 2; values++)
     for (int64_t h = 0; h < plan->states[state].n_head_kv && !status; h++) {
