@@ -4,6 +4,7 @@
 # that handlers run in the main thread as ever and an exception of theirs (Ctrl-C) ends the step, synchronously: when
 # the exception is seen, nothing works on behind it.
 import os
+import sys
 import threading
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, WAIT_LOCK
@@ -41,7 +42,7 @@ def wait_empty(set things not None, double seconds=-1.0, but=None):
     PyThread_acquire_lock(never, WAIT_LOCK)
     try:
         while len(things) > (1 if but in things else 0):
-            if seconds >= 0.0 and left <= 0.0:
+            if (seconds >= 0.0 and left <= 0.0) or sys.is_finalizing():  # then threads stand still for good
                 return False
             with nogil:
                 PyThread_acquire_lock_timed(never, 1000, 0)  # a nap of a millisecond that no signal ends

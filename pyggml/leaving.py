@@ -27,6 +27,7 @@ _PATIENCE = 3.0  # seconds that a thread waits outside: an exit handler may be w
 _END = 0  # no thread has this ident
 
 _inside: set[int] = set()  # threads in a call, by their idents
+_making: set[int] = set()  # values that a thread makes
 _shut: set[int] = set()  # threads that fork, or _END
 _leaver = [0]  # the thread that ends the interpreter; it is not killed, and its handlers may use everything
 
@@ -62,6 +63,7 @@ def _end() -> None:
     _shut.add(_END)
     with contextlib.suppress(KeyboardInterrupt):  # which is seen when the waiting is over
         _native.wait_empty(_inside, _MOST, _leaver[0])
+        _native.wait_empty(_making, _MOST)
     if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
         _end_by_signal()
 
@@ -94,6 +96,7 @@ def _in_child() -> None:
     me = threading.get_ident()
     _shut.intersection_update({_END})
     _inside.intersection_update({me})
+    _making.clear()
 
 
 atexit.register(_end)
@@ -105,7 +108,7 @@ class Made(Generic[T]):
     """A value made in a thread of its own; get() waits for it and raises what making it raised.
 
     Without a thread (the system has none left, the interpreter is ending, or this is a child forked meanwhile) get()
-    makes it. Nothing waits for the thread at the end of the interpreter but for what it does whole().
+    makes it. The interpreter waits for the thread before it ends.
 
     >>> Made(lambda: 7).get()
     7
@@ -118,14 +121,19 @@ class Made(Generic[T]):
         self._process = os.getpid()
         self._over = threading.Lock()  # a lock and no event: a signal cannot leave it in between
         self._over.acquire()
+        _making.add(id(self))  # before looking, as in whole()
         if _END in _shut or not begun(self._run):
-            self._over.release()
+            self._ended()
 
     def _run(self) -> None:
         try:
             self._work()
         finally:
-            self._over.release()
+            self._ended()
+
+    def _ended(self) -> None:
+        self._over.release()
+        _making.discard(id(self))
 
     def _work(self) -> None:
         try:
@@ -144,7 +152,7 @@ class Made(Generic[T]):
         return self._made[0]
 
     def wait(self) -> None:
-        """Until the thread has ended."""
-        if os.getpid() == self._process:
+        """Until the thread has ended; where threads stand still for good, not at all."""
+        if os.getpid() == self._process and not sys.is_finalizing():
             with self._over:
                 pass

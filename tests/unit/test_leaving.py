@@ -52,6 +52,22 @@ def test_the_end_waits_for_what_is_made_whole() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "made\n", "")
 
 
+def test_what_is_dropped_at_the_end_may_wait_for_what_is_made() -> None:
+    """In every order of the two; without whole() too, before and behind which a thread may be met."""
+    code = """if True:
+        import random, sys, time
+        from pyggml import leaving
+        wait = float(sys.argv[1])
+        class Waits:
+            def __init__(self): self.made = leaving.Made(lambda: time.sleep(wait) or "made")
+            def __del__(self): print(self.made.wait(), self.made.get(), flush=True)
+        waits = Waits()
+    """
+    for wait in ("0", "0.001", "0.01", "0.3"):
+        done = subprocess.run([sys.executable, "-c", code, wait], capture_output=True, text=True, timeout=90)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "None made\n", "")
+
+
 def test_errors_are_raised_each_time() -> None:
     made = leaving.Made(lambda: int("x"))
     for _ in range(2):
