@@ -75,6 +75,17 @@ def test_readme_names_what_runs_and_every_extra(repo_root: Path) -> None:
         assert re.search(rf"`{name}`|\.\[{name}\]", told[1]), name
 
 
+def test_the_table_of_models_has_what_runs(repo_root: Path) -> None:
+    """Made by tests/model/table.py; each architecture was compared with something, and lost no state."""
+    table = (repo_root / "docs" / "MODELS.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") for row in rows] == pyggml.info()["architectures"]
+    for name, compared, error, *_, state, _converts in rows:
+        assert re.search(r"\d [TC]", compared), name
+        assert float(error) < 2e-5, name
+        assert state in ("same bits", "-"), name
+
+
 def test_every_environment_variable_is_told(repo_root: Path) -> None:
     read = re.compile(r"""(?:environ(?:\.get\(|\[)|getenv\()\s*["'](PYGGML_\w+)|\$\{(PYGGML_\w+)""")
     found: set[str] = set()
