@@ -46,7 +46,7 @@ def files_of(metadata: Mapping[str, Any], n_ctx: int | None) -> dict[str, bytes]
     try:
         vocab, tok = read_vocab(metadata), from_metadata(metadata)
         table = _kept(metadata) or _built(vocab, tok, metadata)
-        if vocab.model == "llama" and vocab.scores is not None and KEPT not in metadata:
+        if vocab.model in ("llama", "t5") and vocab.scores is not None and KEPT not in metadata:
             files["tokenizer.model"] = spm.model_proto(vocab, vocab.scores, tok.unk_id, tok.add_space_prefix)
     except PyggmlError as e:
         log.warning("the tokenizer is left out of the export: %s", e)
@@ -97,7 +97,7 @@ def _same_ids(table: dict[str, Any], tok: Tokenizer) -> bool:
 
 
 def _built(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {"gpt2": _bpe, "llama": _spm, "bert": _wordpiece, "gemma4": _merged_pieces}
+    kinds = {"gpt2": _bpe, "llama": _spm, "t5": _unigram, "bert": _wordpiece, "gemma4": _merged_pieces}
     kind = kinds.get(vocab.model)
     if kind is None:
         raise UnsupportedError(f"a vocabulary of the model {vocab.model!r} cannot be written as tokenizer.json yet")
@@ -156,6 +156,36 @@ def _bpe(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str,
     }  # fmt: skip
 
 
+def _around_pieces(vocab: Vocab, tok: Tokenizer) -> dict[str, Any]:
+    """What SentencePiece does to a text before it looks for pieces, and to their texts behind that."""
+    steps: list[dict[str, Any]] = []
+    if vocab.charsmap:
+        steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(vocab.charsmap).decode()})
+    if vocab.remove_extra_whitespaces is True:
+        steps += [{"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+                  for pattern, content in ((r"\A +| +\z", ""), (" {2,}", " "))]  # fmt: skip
+    if tok.add_space_prefix:
+        steps.append({"type": "Prepend", "prepend": _BLANK})
+    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": _BLANK})
+    decoder: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": _BLANK}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    ]  # fmt: skip
+    if tok.add_space_prefix:
+        decoder.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": decoder},
+    }
+
+
+def _unigram(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    pieces = [list(each) for each in zip(vocab.texts, vocab.scores or [], strict=True)]
+    bytes_too = vocab.types.count(BYTE) == 256
+    model = {"type": "Unigram", "unk_id": tok.unk_id, "byte_fallback": bytes_too, "vocab": pieces}
+    return _around_pieces(vocab, tok) | {"model": model}
+
+
 def _spm(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """SentencePiece's BPE as merges: a pair merges where its text is a piece, the piece of the best score first."""
     ids = _ids(vocab)
@@ -170,25 +200,7 @@ def _spm(vocab: Vocab, tok: Tokenizer, metadata: Mapping[str, Any]) -> dict[str,
             key=lambda pair: (normal[pair[0]], normal[pair[1]]),
         )
     ]
-    steps: list[dict[str, Any]] = []
-    charsmap = metadata.get("tokenizer.ggml.precompiled_charsmap")
-    if charsmap is not None and len(charsmap):
-        steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(charsmap)).decode()})
-    if metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True:
-        steps += [{"type": "Strip", "strip_left": True, "strip_right": True},
-                  {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]  # fmt: skip
-    if tok.add_space_prefix:
-        steps.append({"type": "Prepend", "prepend": _BLANK})
-    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": _BLANK})
-    decoder: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": _BLANK}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-    ]  # fmt: skip
-    if tok.add_space_prefix:
-        decoder.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    return {
-        "normalizer": {"type": "Sequence", "normalizers": steps},
-        "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": decoder},
+    return _around_pieces(vocab, tok) | {
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None if tok.unk_id is None else vocab.texts[tok.unk_id],
             "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": True,

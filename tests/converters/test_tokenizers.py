@@ -12,7 +12,7 @@ from converters import checkpoint
 from converters.vocabularies import LLAMA, as_json, metadata, metaspace, sentencepiece_model, texts, tokenizer, unigram
 from model.tiny import byte_tokens
 
-from pyggml.converters import templates, tokenizer_check, tokenizer_files
+from pyggml.converters import export_tokenizer, templates, tokenizer_check, tokenizer_files
 from pyggml.converters.family import Config
 from pyggml.converters.source import Source
 from pyggml.errors import GGUFError, PyggmlError, UnsupportedError
@@ -56,6 +56,35 @@ def test_unigram(mask: bool, tmp_path: Path) -> None:
     assert (meta["tokenizer.ggml.unknown_token_id"], meta["tokenizer.ggml.remove_extra_whitespaces"]) == (3, True)
     assert JSON in meta or not mask
     same_as_library(from_metadata(meta), table)
+
+
+@pytest.mark.parametrize("change", [{}, {"prefix": False}, {"charsmap": None}])
+def test_a_unigram_goes_back(change: dict[str, Any], tmp_path: Path) -> None:
+    """tokenizer.json and tokenizer.model of what a GGUF says give the ids that it gives here."""
+    import sentencepiece
+
+    table = unigram(False)
+    meta = metadata(tmp_path, {"tokenizer.json": table}, len(table["model"]["vocab"]), bos_token_id=0, eos_token_id=2)
+    meta.pop(JSON, None)
+    if "prefix" in change:
+        meta["tokenizer.ggml.add_space_prefix"] = False
+    if "charsmap" in change:
+        del meta["tokenizer.ggml.precompiled_charsmap"]
+    files, ours = export_tokenizer.files_of(meta, 512), from_metadata(meta)
+    same_as_library(ours, json.loads(files["tokenizer.json"]))
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=files["tokenizer.model"])
+    for text in ("the cat sat", "  hello \u00a0 world", "\ufb01t"):
+        assert theirs.encode(text) == ours.encode(text, add_special=False)
+
+
+def test_a_unigram_that_no_tokenizer_json_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs of blanks that stay, behind a normalizer that makes two of a line's end: the library sees one."""
+    table = unigram(False)
+    meta = metadata(tmp_path, {"tokenizer.json": table}, len(table["model"]["vocab"]), bos_token_id=0, eos_token_id=2)
+    meta.pop(JSON, None)
+    meta["tokenizer.ggml.remove_extra_whitespaces"] = False
+    assert export_tokenizer.files_of(meta, 512) == {}
+    assert "left out of the export" in caplog.text
 
 
 @pytest.mark.parametrize(

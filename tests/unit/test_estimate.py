@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -204,8 +205,12 @@ with gguf.open(sys.argv[1]) as file:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("name", ["llama-spm", "gpt-2", "deepseek-coder", "bert-bge", "llama-bpe"])
 def test_the_tokenizer_is_counted_as_it_grows(shared: Path, name: str) -> None:
+    check_growth(shared / f"vocab/ggml-vocab-{name}.gguf")
+
+
+def check_growth(path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(shared / f"vocab/ggml-vocab-{name}.gguf")],
+        [sys.executable, "-c", GROWTH, str(path)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -214,6 +219,22 @@ def test_the_tokenizer_is_counted_as_it_grows(shared: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     said, grown = map(int, done.stdout.split())
     assert 0.7 < said / grown < 1.4, (said, grown)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_unigram_tokenizer_is_counted_as_it_grows(tmp_path: Path) -> None:
+    rng, texts = random.Random(1), dict.fromkeys(["<s>", "</s>", "<unk>"])
+    while len(texts) < 50_000:
+        blank = "\u2581" if rng.random() < 0.4 else ""
+        texts[blank + "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8)))] = None
+    with pyggml.gguf.Writer(tmp_path / "x.gguf") as out:
+        out.add("general.architecture", "bert")
+        out.add("tokenizer.ggml.model", "t5")
+        out.add("tokenizer.ggml.tokens", list(texts))
+        out.add("tokenizer.ggml.scores", [-10 - rng.random() for _ in texts])
+        out.add("tokenizer.ggml.token_type", [3, 3, 2] + [1] * (len(texts) - 3))
+        out.add("tokenizer.ggml.unknown_token_id", 2)
+    check_growth(tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize(
