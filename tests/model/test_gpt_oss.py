@@ -72,12 +72,20 @@ def test_each_part_makes_a_difference(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("swiglu_limit", 5.0), ("expert_shared_count", 1), ("leading_dense_block_count", 1), ("attention.clamp_kqv", 8.0),
-     ("expert_group_count", 2), ("attention.chunk_size", 8)],
+    [("swiglu_limit", 5.0), ("expert_shared_count", 1), ("attention.clamp_kqv", 8.0), ("attention.chunk_size", 8)],
 )  # fmt: skip
 def test_what_it_does_not_compute_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(pyggml.UnsupportedError, match=key.replace(".", r"\.")):
         pyggml.load(write(tmp_path / "x.gguf", **{key: value}))
+
+
+def test_layers_and_groups_that_are_computed_where_they_are_said(tmp_path: Path) -> None:
+    with pytest.raises(pyggml.GGUFError, match=r"blk\.0\.ffn_gate\.weight is missing"):
+        pyggml.load(write(tmp_path / "x.gguf", leading_dense_block_count=1))
+    want = logits(write(tmp_path / "x.gguf"))
+    assert np.array_equal(logits(write(tmp_path / "y.gguf", expert_group_count=2)), want)  # both are used
+    one = write(tmp_path / "y.gguf", expert_group_count=2, expert_group_used_count=1)
+    assert np.abs(logits(one) - want).max() > 1e-3
 
 
 @pytest.mark.parametrize(
