@@ -15,7 +15,7 @@ from pyggml.arch import layers
 from pyggml.arch.layers import Xielu
 from pyggml.arch.outputs import Outputs
 from pyggml.config import MAX_CTX, MAX_FF, Config, Experts, Heads, Reader, layer_heads, shared
-from pyggml.errors import UnsupportedError
+from pyggml.errors import GGUFError, UnsupportedError
 from pyggml.graph import Graph, Node, Rope
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def experts_of(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
         gating=how,
         norm=r.flag("expert_weights_norm", router.norm),
         scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
-        groups=_groups(r, found.n, how),
+        groups=_groups(r, found, how),
         early=router.early,
     )
 
@@ -266,11 +266,19 @@ def _shared_width(router: Router, r: Reader, c: Config, found: Experts) -> int:
     return r.integer("expert_shared_feed_forward_length", MAX_FF, 0, least=0) or default
 
 
-def _groups(r: Reader, n_expert: int, gating: str) -> tuple[int, int, int]:
+def _groups(r: Reader, found: Experts, gating: str) -> tuple[int, int, int]:
     """As Graph.route has them: the best one speaks for a group (DeepSeek-V2), with sigmoid the best two (V3)."""
-    n = r.integer("expert_group_count", n_expert, 1, least=0)
-    used = r.integer("expert_group_used_count", n_expert, n, least=0)
-    return (n, used, 2 if gating == "sigmoid" else 1) if n > 1 and used < n else (0, 0, 0)
+    n = r.integer("expert_group_count", found.n, 1, least=0)
+    used = r.integer("expert_group_used_count", max(n, 1), n, least=0) or n
+    if n < 2 or used == n:
+        return (0, 0, 0)
+    size, best = found.n // n, 2 if gating == "sigmoid" else 1
+    if found.n % n or size < best or used * size < found.n_used:
+        raise GGUFError(
+            f"{r.arch}: {found.n_used} of {found.n} experts cannot be chosen from {used} of {n} groups, whose best {best} "
+            "speak for them"
+        )
+    return (n, used, best)
 
 
 def _scale(r: Reader, key: str) -> float:

@@ -83,9 +83,12 @@ def test_layers_and_groups_that_are_computed_where_they_are_said(tmp_path: Path)
     with pytest.raises(pyggml.GGUFError, match=r"blk\.0\.ffn_gate\.weight is missing"):
         pyggml.load(write(tmp_path / "x.gguf", leading_dense_block_count=1))
     want = logits(write(tmp_path / "x.gguf"))
-    assert np.array_equal(logits(write(tmp_path / "y.gguf", expert_group_count=2)), want)  # both are used
-    one = write(tmp_path / "y.gguf", expert_group_count=2, expert_group_used_count=1)
-    assert np.abs(logits(one) - want).max() > 1e-3
+    assert np.array_equal(logits(write(tmp_path / "y.gguf", expert_group_count=5)), want)  # all are used
+    some = write(tmp_path / "y.gguf", expert_group_count=5, expert_group_used_count=2)
+    assert np.array_equal(logits(some), want)  # groups of one
+    for n, used in ((2, 1), (5, 1)):
+        with pytest.raises(pyggml.GGUFError, match=f"2 of 5 experts cannot be chosen from {used} of {n} groups"):
+            pyggml.load(write(tmp_path / "y.gguf", expert_group_count=n, expert_group_used_count=used))
 
 
 @pytest.mark.parametrize(
