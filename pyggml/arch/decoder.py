@@ -275,8 +275,8 @@ def _groups(r: Reader, found: Experts, gating: str) -> tuple[int, int, int]:
     size, best = found.n // n, 2 if gating == "sigmoid" else 1
     if found.n % n or size < best or used * size < found.n_used:
         raise GGUFError(
-            f"{r.arch}: {found.n_used} of {found.n} experts cannot be chosen from {used} of {n} groups, whose best {best} "
-            "speak for them"
+            f"{r.arch}: {found.n_used} of {found.n} experts cannot be chosen from {used} of {n} groups "
+            f"whose best {best} speak for them"
         )
     return (n, used, best)
 
