@@ -23,7 +23,7 @@ from pyggml.converters.family import Change, Config, Family
 from pyggml.converters.source import model_files
 from pyggml.errors import ArgumentError, GGUFError, UnsupportedError, file_error
 from pyggml.files.atomic_file import together
-from pyggml.gguf import TensorInfo
+from pyggml.gguf import GGUFFile, TensorInfo
 from pyggml.quant.tensor import naming
 from pyggml.quant.types import QuantType
 from pyggml.shown import clip
@@ -55,11 +55,8 @@ def to_safetensors(
             "and the tokenizer in it: give a name without an ending"
         )
     with gguf.open(src) as file:
-        model_type, family = families.by_arch(file.arch)
-        if model_type == "llama" and any("_exps." in name for name in file.tensors):
-            model_type, family = "mixtral", families.find("mixtral")
-        elif model_type == "llama" and file.metadata.get("llama.attention.sliding_window"):
-            model_type, family = "mistral", families.find("mistral")
+        model_type = _model_type(file)
+        family = families.find(model_type)
         config = config_of(file, model_type)
         c = Config(config, "the file's metadata")
         rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
@@ -96,6 +93,15 @@ def to_safetensors(
         tokenizer = file.metadata.get("tokenizer.ggml.model")
         known = tokenizer if len(small) > 1 and isinstance(tokenizer, str) else None
         return file.arch, len(rows), os.path.getsize(path), known
+
+
+def _model_type(file: GGUFFile) -> str:
+    """Of several that share an architecture the one that says what the file has."""
+    model_type = families.by_arch(file.arch)[0]
+    windows = bool(file.metadata.get(f"{file.arch}.attention.sliding_window"))
+    if model_type == "llama" and any("_exps." in name for name in file.tensors):
+        return "mixtral"
+    return {"llama": "mistral", "olmo2": "olmo3"}.get(model_type, model_type) if windows else model_type
 
 
 @contextlib.contextmanager

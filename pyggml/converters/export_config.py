@@ -21,7 +21,7 @@ from pyggml.converters.families import qwen_delta
 from pyggml.converters.families.bert import POOLING
 from pyggml.converters.families.gemma import scalar
 from pyggml.converters.families.qwen import EXPERT_NORM
-from pyggml.converters.family import Config
+from pyggml.converters.family import ATTENTION, MLP, Config
 from pyggml.converters.ropes import attention_factor, llama3_factors
 from pyggml.errors import UnsupportedError
 from pyggml.gguf import GGUFFile
@@ -55,6 +55,11 @@ _CLASSES = {
     "qwen3_moe": "Qwen3MoeForCausalLM", "gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM", "gpt2": "GPT2LMHeadModel", "bert": "BertModel",
     "deepseek_v2": "DeepseekV2ForCausalLM", "gemma3n_text": "Gemma3nForCausalLM", "gemma4_text": "Gemma4ForCausalLM",
+    "olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM", "olmoe": "OlmoeForCausalLM",
+    "granite": "GraniteForCausalLM", "smollm3": "SmolLM3ForCausalLM", "seed_oss": "SeedOssForCausalLM",
+    "exaone4": "Exaone4ForCausalLM", "glm4": "Glm4ForCausalLM", "ernie4_5": "Ernie4_5ForCausalLM",
+    "ernie4_5_moe": "Ernie4_5_MoeForCausalLM", "arcee": "ArceeForCausalLM", "nemotron": "NemotronForCausalLM",
+    "hunyuan_v1_dense": "HunYuanDenseV1ForCausalLM", "hunyuan_v1_moe": "HunYuanMoEV1ForCausalLM",
     "qwen3_5_text": "Qwen3_5ForCausalLM", "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
 }  # fmt: skip
 _WITHOUT_ROPE = ("gpt2", "bert")
@@ -69,15 +74,14 @@ _UNSAID: dict[str, tuple[Any, ...]] = {
     "expert_gating_func": (0, 1), "expert_group_count": (0, 1), "interleave_moe_layer_step": (0, 1),
 }  # fmt: skip
 """Keys that change a model and that no config.json here says, by ending -> the values that change nothing."""
-_ATTENTION, _MLP = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down")
 _BIASES: dict[str, dict[str, Sequence[str]]] = {
-    "llama": {"attention_bias": _ATTENTION, "mlp_bias": _MLP},
+    "llama": {"attention_bias": ATTENTION, "mlp_bias": MLP},
     **{
-        model_type: {"attention_bias": _ATTENTION}
+        model_type: {"attention_bias": ATTENTION}
         for model_type in ("qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3", "gemma3_text")
     },
-    "qwen2_moe": {"qkv_bias": _ATTENTION[:3]},
-    "qwen2": {"": _ATTENTION[:3]}, "mistral": {}, "mixtral": {}, "phi3": {},
+    "qwen2_moe": {"qkv_bias": ATTENTION[:3]},
+    "qwen2": {"": ATTENTION[:3]}, "mistral": {}, "mixtral": {}, "phi3": {},
 }  # fmt: skip
 """Model type -> key of config.json -> the matrices that it gives biases; without a key they have them in any case."""
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -94,11 +98,12 @@ def named(model_type: str, kinds: Collection[str]) -> dict[str, Any]:
 def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     """The config.json of a file. A rope that config.json has no words for is warned of."""
     config: dict[str, Any] = {"model_type": model_type}
-    for ending, name in _CONFIG.items():
+    family = families.find(model_type)
+    for ending, name in {**_CONFIG, **family.words}.items():
         value = _number(file, ending)
         if value is not None:
             config[name] = value
-    if "num_local_experts" in config and model_type != "mixtral":
+    if "num_local_experts" in config and model_type != "mixtral" and "expert_count" not in family.words:
         config["num_experts"] = config.pop("num_local_experts")
     if model_type == "gpt2":
         config = {_GPT2.get(key, key): value for key, value in config.items()}
@@ -125,7 +130,17 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         said = qwen_delta.said_back(file.metadata, file.arch, config["head_dim"])
         return config | said | {"rope_parameters": said["rope_parameters"] | scaling}
     config |= {"rope_scaling": scaling} if scaling else {}
-    return config
+    return family.back({ending: _told(file, ending) for ending in _endings(file)}, config)
+
+
+def _endings(file: GGUFFile) -> list[str]:
+    """The keys of the architecture, without its name."""
+    return [key.removeprefix(f"{file.arch}.") for key in file.metadata if key.startswith(f"{file.arch}.")]
+
+
+def _told(file: GGUFFile, ending: str) -> Any:
+    value = file.metadata[f"{file.arch}.{ending}"]
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _specials(file: GGUFFile, config: dict[str, Any]) -> dict[str, int | None]:
@@ -144,7 +159,7 @@ def _token(file: GGUFFile, word: str, n_vocab: int) -> int | None:
 
 def _biases(file: GGUFFile, model_type: str) -> dict[str, bool]:
     """Which matrices have biases. Raises UnsupportedError for one that a model of this type would not read."""
-    keys = _BIASES.get(model_type)
+    keys = _BIASES.get(model_type, families.find(model_type).biases)
     if keys is None:
         return {}
     found = {m[1] for name in file.tensors if (m := re.fullmatch(r"(?:blk\.\d+\.)?(\w+)\.bias", name))}
@@ -169,7 +184,10 @@ def _check_said(file: GGUFFile, c: Config) -> None:
     """Raises UnsupportedError for a key that changes the model and that config.json of this model type cannot say."""
     if file.arch == "deepseek2":
         return  # its tensors have no way back, which export.py says
+    words = families.find(c.get("model_type")).words
     for ending, neutral in _UNSAID.items():
+        if ending in words:
+            continue
         if ending == "attention.shared_kv_layers" and file.arch in export_gemma.ARCHS:
             continue
         value = file.metadata.get(f"{file.arch}.{ending}")
@@ -182,7 +200,8 @@ def _check_said(file: GGUFFile, c: Config) -> None:
     if capped and not file.arch.startswith("gemma"):
         raise UnsupportedError(f"{file.arch}.{capped[0]}: a {c.get('model_type')} model has no soft caps")
     n_rot = _number(file, "rope.dimension_count")
-    if n_rot is not None and file.arch not in _PARTS and n_rot != c.head_dim:
+    told = file.arch in _PARTS or "rope.dimension_count" in words
+    if n_rot is not None and not told and n_rot != c.head_dim:
         raise UnsupportedError(
             f"{file.arch}.rope.dimension_count is {n_rot}: a {c.get('model_type')} model rotates whole heads of "
             f"{c.head_dim}"

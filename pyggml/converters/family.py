@@ -50,6 +50,10 @@ class Family:
     for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
     model of the tokenizer, where the architecture has one of its own. ahead: layers behind the last one predict further
     tokens, and are left out.
+
+    The way back: words, keys of config.json by the ending of their GGUF key, beside or instead of those that all have;
+    biases, key of config.json -> the matrices that it gives biases (None: nobody looks); back, the last word over the
+    config.json, told the metadata by ending.
     """
 
     arch: str
@@ -64,6 +68,9 @@ class Family:
     bare: Collection[str] = ()
     vocabulary: str = ""
     ahead: bool = False
+    words: Mapping[str, str] = field(default_factory=dict)
+    biases: Mapping[str, Collection[str]] | None = None
+    back: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda said, config: config
 
     def targets(self, name: str) -> list[tuple[str, int | None]] | None:
         """A source's name -> (target name, expert) pairs; [] where it is left out on purpose, None if unknown."""
@@ -116,6 +123,10 @@ def pairs_to_heads(rows: NDArray[Any], n_head: int) -> NDArray[Any]:
     """The inverse of heads_to_pairs."""
     return np.ascontiguousarray(rows.reshape(n_head, -1, 2, *rows.shape[1:]).swapaxes(1, 2)).reshape(rows.shape)
 
+
+ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
+MLP = ("ffn_gate", "ffn_up", "ffn_down")
+"""The matrices that may have biases."""
 
 ROPE_PAIRS = {
     "attn_q": Change(lambda w, c: heads_to_pairs(w, c.n_head), lambda w, c: pairs_to_heads(w, c.n_head)),

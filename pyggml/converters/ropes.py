@@ -154,9 +154,9 @@ def attention_factor(attn_factor: float, factor: float) -> float:
 # ---- Llama 3.1 -----------------------------------------------------------------------------------------------------
 
 
-def llama3_factors(c: Config) -> dict[str, NDArray[np.float32]]:
+def llama3_factors(c: Config, kind: str | None = None) -> dict[str, NDArray[np.float32]]:
     """Llama 3.1's divisor of each frequency: 1 for short waves, factor for long ones, a ramp between."""
-    r = c.rope()
+    r = c.rope(kind)
     if r.get("rope_type") != "llama3":
         return {}
     factor = r.positive("factor", least=1.0)
