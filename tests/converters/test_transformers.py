@@ -53,8 +53,8 @@ CHANGES: list[dict[str, Any]] = [
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 250, 120)]
 
 
-def saved(path, model_type: str, settings: dict[str, Any], **saving: Any) -> np.ndarray:
-    """A random model as transformers saves it, and its logits of IDS."""
+def saved(path, model_type: str, settings: dict[str, Any], norms: float = 0.0, **saving: Any) -> np.ndarray:
+    """A random model as transformers saves it, and its logits of IDS. norms: how much their weights differ."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()
@@ -66,6 +66,8 @@ def saved(path, model_type: str, settings: dict[str, Any], **saving: Any) -> np.
         for name, weight in model.named_parameters():
             if "norm" not in name:
                 weight.copy_(torch.randn_like(weight) * 0.08)
+            elif norms:
+                weight.add_(torch.randn_like(weight) * norms)
         logits: np.ndarray = model(torch.tensor([IDS])).logits[0].numpy()
     model.save_pretrained(str(path), **saving)
     (path / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))

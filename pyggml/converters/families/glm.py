@@ -1,4 +1,5 @@
-"""GLM-4.5 to 4.7: experts chosen by a sigmoid and a bias behind dense layers, one or more shared.
+"""GLM-4 (0414), with norms before and behind, and GLM-4.5 to 4.7: experts chosen by a sigmoid and a bias behind dense
+layers, one or more shared.
 
 Layers behind the last one predict further tokens; they are left out.
 """
@@ -6,24 +7,35 @@ Layers behind the last one predict further tokens; they are left out.
 from __future__ import annotations
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
+from pyggml.converters.families.near_llama import part_back
+from pyggml.converters.family import ATTENTION, JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
-from pyggml.converters.ropes import base, rope_type
+from pyggml.converters.ropes import base, part_of_head, rope, rope_type
 from pyggml.errors import GGUFError
 
-_GLM: dict[str, str | tuple[str, ...]] = {
-    **NAMES,
-    "layers.#.post_attention_layernorm": "blk.#.post_attention_norm",
-    "layers.#.self_attn.q_norm": "blk.#.attn_q_norm",
-    "layers.#.self_attn.k_norm": "blk.#.attn_k_norm",
+EXPERTS: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
-    "layers.#.mlp.gate.e_score_correction_bias": "blk.#.exp_probs_b.bias",
     **{
         f"layers.#.mlp.{at}.{part}_proj": f"blk.#.ffn_{part}_{to}"
         for at, to in (("experts.#", "exps"), ("shared_experts", "shexp"))
         for part in ("gate", "up", "down")
     },
     **JOINED_EXPERTS,
+}
+"""A router and experts, with some that every token passes."""
+_GLM: dict[str, str | tuple[str, ...]] = {
+    **NAMES,
+    "layers.#.post_attention_layernorm": "blk.#.post_attention_norm",
+    "layers.#.self_attn.q_norm": "blk.#.attn_q_norm",
+    "layers.#.self_attn.k_norm": "blk.#.attn_k_norm",
+    "layers.#.mlp.gate.e_score_correction_bias": "blk.#.exp_probs_b.bias",
+    **EXPERTS,
+}
+_DENSE: dict[str, str | tuple[str, ...]] = {
+    **{name: to for name, to in NAMES.items() if "gate_proj" not in name and "up_proj" not in name},
+    "layers.#.mlp.gate_up_proj": "blk.#.ffn_up",
+    "layers.#.post_self_attn_layernorm": "blk.#.post_attention_norm",
+    "layers.#.post_mlp_layernorm": "blk.#.post_ffw_norm",
 }
 _COMPUTES: dict[str, Values] = {
     **activation(*SILU),
@@ -65,8 +77,19 @@ def _glm(c: Config) -> Meta:
     )
 
 
+def _dense(c: Config) -> Meta:
+    turned: Meta = {"glm4.rope.dimension_count": (part_of_head(c), "u32")}
+    return decoder(c, "glm4") | rope(c, "glm4", carried=("default", "linear", "yarn"), whole=False) | turned
+
+
 _DEFAULTS = {"n_group": 1, "topk_group": 1, "n_shared_experts": 1, "routed_scaling_factor": 1.0}
 FAMILIES = {
+    "glm4": Family(
+        "glm4", _DENSE, _dense, biases={"attention_bias": ATTENTION[:3]}, back=part_back,
+        words={"rope.dimension_count": "partial_rotary_factor"},
+        defaults={"rms_norm_eps": 1.5625e-07, "num_key_value_heads": 2, "head_dim": 128, "partial_rotary_factor": 0.5,
+                  "max_position_embeddings": 131072},
+    ),
     "glm4_moe": Family(
         "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=_COMPUTES, ahead=True,
         defaults={**_DEFAULTS, "rms_norm_eps": 1e-5, "norm_topk_prob": True, "first_k_dense_replace": 1,
