@@ -45,7 +45,7 @@ static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
   const int src = PGG_SRC(&rec->op, heads, x);
   const int64_t n_head = PGG_INT(&rec->op, heads, n_head), m = w->rows / n_head, n = pgg_run_rows(run, src);
   const int64_t grain = run->decode ? STRIP : scratch->kernels->gemm_rows, strips = (m + grain - 1) / grain;
-  const room room = room_of(scratch->kernels, w, n, run->decode);
+  const room at = room_of(scratch->kernels, w, n, run->decode);
   char *own = scratch->base + scratch->threads + (size_t)run->ith * scratch->thread_bytes;
   int64_t begin, end;
   (void)stage;
@@ -61,13 +61,13 @@ static void stage_of(const pgg_run *run, int op, int stage, int ith, int nth) {
                                  .k = w->cols,
                                  .decode = run->decode,
                                  .acts = own,
-                                 .act_stride = room.act_stride,
-                                 .panels = room.gemm > room.panels ? own + room.panels : NULL,
+                                 .act_stride = at.act_stride,
+                                 .panels = at.gemm > at.panels ? own + at.panels : NULL,
                                  .y = pgg_run_data(run, rec->node) + h * m,
                                  .y_stride = pgg_run_stride(run, rec->node)};
     prepare(run, src, h, &job, own);
     if (job.panels) pgg_cpu_pack(&job, 0, 1);
-    pgg_cpu_multiply_rows(&job, own + room.gemm, first * grain, pgg_min_i64(last * grain, m));
+    pgg_cpu_multiply_rows(&job, own + at.gemm, first * grain, pgg_min_i64(last * grain, m));
     begin += last - first;
   }
 }
