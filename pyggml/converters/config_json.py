@@ -180,8 +180,11 @@ class Config:
 
     def _rope_said(self) -> tuple[str, dict[str, Any]]:
         found = []
+        said = [name for name in ROPE_NAMES if not self.silent(name)]
         for name in ROPE_NAMES:
             value = self.get(name)
+            if said and name not in said:
+                continue  # a default serves where there is neither
             if value is not None and not isinstance(value, dict):
                 raise GGUFError(f"{self.where}: {name} is {clip(value)}, expected an object such as "
                                 '{"rope_type": "yarn", "factor": 4.0}')  # fmt: skip

@@ -112,7 +112,9 @@ def convert(
         family = families.find(c.get("model_type"))
         c = c.with_defaults(family.defaults)
         extra, said = family.of_config(c)
-        made = plan(packed.plain(tensors, c), family, c, wanted)
+        tensors = packed.plain(tensors, c)
+        said |= family.read(tensors, c)
+        made = plan(tensors, family, c, wanted)
         made += [_extra(key, values) for key, values in extra.items()]
         meta = _general(source, family.arch, made, name, wanted) | said
         embedding = next((each.shape[0] for each in made if each.name == "token_embd.weight"), None)

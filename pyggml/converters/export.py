@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native, gguf
 from pyggml.converters import export_tokenizer, families, safetensors
-from pyggml.converters.export_config import config_of, named
+from pyggml.converters.export_config import config_of, named, said_of
 from pyggml.converters.family import Change, Config, Family
 from pyggml.converters.source import model_files
 from pyggml.errors import ArgumentError, GGUFError, UnsupportedError, file_error
@@ -60,6 +60,7 @@ def to_safetensors(
         config = config_of(file, model_type)
         c = Config(config, "the file's metadata")
         rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
+        rows += [(name, v.shape, "f32", partial(np.copy, v)) for name, v in family.kept(said_of(file), c).items()]
         config["tie_word_embeddings"] = "output.weight" not in file.tensors
         total, done = sum(int(np.prod(row[1], dtype=np.int64)) for row in rows), 0
 

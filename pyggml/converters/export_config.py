@@ -60,6 +60,7 @@ _CLASSES = {
     "exaone4": "Exaone4ForCausalLM", "glm4": "Glm4ForCausalLM", "ernie4_5": "Ernie4_5ForCausalLM",
     "ernie4_5_moe": "Ernie4_5_MoeForCausalLM", "arcee": "ArceeForCausalLM", "nemotron": "NemotronForCausalLM",
     "hunyuan_v1_dense": "HunYuanDenseV1ForCausalLM", "hunyuan_v1_moe": "HunYuanMoEV1ForCausalLM",
+    "apertus": "ApertusForCausalLM",
     "qwen3_5_text": "Qwen3_5ForCausalLM", "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
 }  # fmt: skip
 _WITHOUT_ROPE = ("gpt2", "bert")
@@ -130,17 +131,16 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
         said = qwen_delta.said_back(file.metadata, file.arch, config["head_dim"])
         return config | said | {"rope_parameters": said["rope_parameters"] | scaling}
     config |= {"rope_scaling": scaling} if scaling else {}
-    return family.back({ending: _told(file, ending) for ending in _endings(file)}, config)
+    return family.back(said_of(file), config)
 
 
-def _endings(file: GGUFFile) -> list[str]:
-    """The keys of the architecture, without its name."""
-    return [key.removeprefix(f"{file.arch}.") for key in file.metadata if key.startswith(f"{file.arch}.")]
-
-
-def _told(file: GGUFFile, ending: str) -> Any:
-    value = file.metadata[f"{file.arch}.{ending}"]
-    return value.tolist() if isinstance(value, np.ndarray) else value
+def said_of(file: GGUFFile) -> dict[str, Any]:
+    """The metadata of the architecture by the ending of its keys; arrays are lists."""
+    own = {key: file.metadata[key] for key in file.metadata if key.startswith(f"{file.arch}.")}
+    return {
+        key.removeprefix(f"{file.arch}."): value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in own.items()
+    }
 
 
 def _specials(file: GGUFFile, config: dict[str, Any]) -> dict[str, int | None]:

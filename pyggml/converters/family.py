@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyggml.converters.config_json import Config as Config
 from pyggml.converters.meaning import SILU, Values, activation
 from pyggml.converters.ropes import Meta as Meta
+from pyggml.converters.stored import Stored
 from pyggml.errors import GGUFError, PyggmlError
 
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
@@ -50,10 +51,11 @@ class Family:
     for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
     model of the tokenizer, where the architecture has one of its own. ahead: layers behind the last one predict further
     tokens, and are left out.
+    read: metadata that a checkpoint keeps in tensors, which skip leaves out.
 
     The way back: words, keys of config.json by the ending of their GGUF key, beside or instead of those that all have;
     biases, key of config.json -> the matrices that it gives biases (None: nobody looks); back, the last word over the
-    config.json, told the metadata by ending.
+    config.json, told the metadata by ending; kept, the tensors of what read makes of them, by their whole names.
     """
 
     arch: str
@@ -68,9 +70,11 @@ class Family:
     bare: Collection[str] = ()
     vocabulary: str = ""
     ahead: bool = False
+    read: Callable[[Mapping[str, Stored], Config], Meta] = lambda tensors, c: {}
     words: Mapping[str, str] = field(default_factory=dict)
     biases: Mapping[str, Collection[str]] | None = None
     back: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda said, config: config
+    kept: Callable[[Mapping[str, Any], Config], dict[str, NDArray[np.float32]]] = lambda said, c: {}
 
     def targets(self, name: str) -> list[tuple[str, int | None]] | None:
         """A source's name -> (target name, expert) pairs; [] where it is left out on purpose, None if unknown."""

@@ -210,6 +210,50 @@ def test_a_rope_that_makes_no_sense(rope):
         meta({k: v for k, v in LLAMA.items() if k != "rope_theta"}, rope_scaling=rope)
 
 
+KIN = {
+    model_type: {**LLAMA, "model_type": model_type, **told} for model_type, told in {
+        "olmo3": {"sliding_window": 8, "layer_types": None, "num_hidden_layers": 5},
+        "olmoe": {"num_experts": 4, "norm_topk_prob": True},
+        "granite": {"embedding_multiplier": 12.0, "attention_multiplier": 0.1, "logits_scaling": 8.0},
+        "smollm3": {"no_rope_layers": [1, 1], "no_rope_layer_interval": 4, "use_sliding_window": False},
+        "exaone4": {"sliding_window": 8, "sliding_window_pattern": 4, "layer_types": None},
+        "nemotron": {"norm_eps": 1e-5, "hidden_act": "relu2", "partial_rotary_factor": 0.5},
+        "glm4": {"partial_rotary_factor": 0.5},
+        "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_end_index": -1,
+                         "moe_layer_interval": 1, "moe_num_shared_experts": 2, "num_nextn_predict_layers": 1},
+        "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": [2, 2], "moe_intermediate_size": [96, 96],
+                           "num_shared_expert": [1, 1], "rope_scaling": {"type": "dynamic", "alpha": 1000.0,
+                                                                         "factor": 1.0, "beta_fast": 32}},
+    }.items()
+}  # fmt: skip
+
+
+def test_what_kin_of_llama_say():
+    """Windows of each layer, ropes of those, a base that alpha stretches, and keys that a published file has."""
+    windows = meta(KIN["olmo3"], rope_scaling={"type": "yarn", "factor": 4.0}, rope_theta=2e4)
+    assert windows["olmo2.attention.sliding_window_pattern"] == [True, True, True, False, True]
+    assert windows["olmo2.rope.scaling.type"] == "yarn"
+    assert "olmo2.rope.freq_base_swa" not in windows
+    ropes = {"sliding_attention": {"rope_theta": 1e4}, "full_attention": {"rope_theta": 2e4}}
+    apart = meta(KIN["olmo3"], rope_parameters=ropes, rope_theta="absent")
+    assert (apart["olmo2.rope.freq_base"], apart["olmo2.rope.freq_base_swa"]) == (2e4, 1e4)
+    assert "olmo2.attention.sliding_window" not in meta(KIN["olmo3"], layer_types=["full_attention"] * 5)
+    told = meta(KIN["exaone4"], num_hidden_layers=4, sliding_window_pattern=2)
+    assert told["exaone4.attention.sliding_window_pattern"] == [True, False, True, False]
+    lettered = meta(KIN["exaone4"], sliding_window_pattern="LG", layer_types=["sliding_attention", "full_attention"])
+    assert lettered["exaone4.attention.sliding_window_pattern"] == [True, False]
+    said = meta(KIN["hunyuan_v1_moe"])
+    assert said["hunyuan-moe.rope.freq_base"] == pytest.approx(1e4 * 1000 ** (16 / 14))
+    assert (said["hunyuan-moe.expert_count"], said["hunyuan-moe.expert_used_count"]) == (4, 2)
+    dense = {"model_type": "hunyuan_v1_dense", "use_cla": False, "cla_share_factor": 2, "num_experts": 1}
+    assert meta(LLAMA, **dense)["hunyuan-dense.rope.freq_base"] == 1e4
+    assert meta(KIN["ernie4_5_moe"])["ernie4_5-moe.expert_shared_feed_forward_length"] == 32
+    norm = meta(KIN["nemotron"])
+    assert norm["nemotron.attention.layer_norm_epsilon"] == 1e-5
+    assert "nemotron.attention.layer_norm_rms_epsilon" not in norm
+    assert "granite.attention.scale" in meta(KIN["granite"], attention_multiplier="absent")
+
+
 ODD = (
     "x",
     "",
@@ -240,6 +284,7 @@ WHOLE = {
     "deepseek_v2": {**LLAMA, "model_type": "deepseek_v2", "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 8,
                     "qk_nope_head_dim": 8, "q_lora_rank": None, "n_routed_experts": 4, "num_experts_per_tok": 2,
                     "moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    **KIN,
 }  # fmt: skip
 
 

@@ -60,6 +60,9 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
          {"sliding_window": None, "layer_types": [FULL] * 5}, {"sliding_window": 200}, turned(**LLAMA3)],
     ),
     "arcee": ({}, [{}, TIED, {**HEAD, **BIASES}, turned(**YARN)]),
+    "apertus": (
+        {}, [{"rope_parameters": None}, {**HEAD, **turned(), **TIED}, {"attention_bias": True, **turned(**YARN)}]
+    ),
     "nemotron": ({"norm_eps": 1e-5}, [{}, {**HEAD, **TIED}, BIASES, turned(partial_rotary_factor=0.25), turned()]),
     "glm4": (
         HEAD,
@@ -144,6 +147,32 @@ def test_other_mathematics_is_refused_by_name(model_type, tmp_path):
         path.write_text(json.dumps({**config, **change}))
         with pytest.raises(pyggml.UnsupportedError, match=named):
             pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"alpha_n": None}, "layers.1.mlp.act_fn.alpha_n is missing"), ({"beta": None, "eps": None}, ""),
+     ({"eps": np.float32(-0.1)}, "act_fn.eps is -0.1"), ({"alpha_p": np.ones(2, np.float32)}, r"\[2\], expected one")],
+)  # fmt: skip
+def test_the_curves_of_apertus(changed, named, tmp_path):
+    """beta and eps have values where a checkpoint has none; a curve is whole, or the conversion says what it lacks."""
+    numpy = pytest.importorskip("safetensors.numpy")
+    saved(tmp_path / "hf", "apertus", {**BASE, **turned()})
+    path = tmp_path / "hf" / "model.safetensors"
+    tensors = numpy.load_file(path)
+    for name, value in changed.items():
+        del tensors[f"model.layers.1.mlp.act_fn.{name}"]
+        if value is not None:
+            tensors[f"model.layers.1.mlp.act_fn.{name}"] = value
+    numpy.save_file({name: np.asarray(value) for name, value in tensors.items()}, path)
+    if named:
+        with pytest.raises(pyggml.PyggmlError, match=named):
+            pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf")
+        return
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf")
+    told = keys_of(tmp_path / "x.gguf")
+    assert told["apertus.xielu.beta"] == [0.5, 0.5]
+    assert np.allclose(told["apertus.xielu.eps"], -1e-6, rtol=1e-2)
 
 
 @pytest.mark.parametrize("model_type", CASES)

@@ -1,5 +1,7 @@
 """ERNIE 4.5, dense and with experts behind dense layers, chosen by their probability and a bias.
 
+Parts that predict further tokens (mtp_block and its kin) are left out.
+
 Sources: transformers/models/ernie4_5 and ernie4_5_moe; the names of llama.cpp.
 """
 
@@ -29,6 +31,7 @@ def _dense(c: Config) -> Meta:
 
 def _mixed(c: Config) -> Meta:
     arch, shared = "ernie4_5-moe", c.index("moe_num_shared_experts")
+    c.index("num_nextn_predict_layers")
     last = c.get("moe_layer_end_index")
     if last not in (None, -1) and c.index("moe_layer_end_index") < c.n_layer - 1:
         raise c.refused("moe_layer_end_index", last, "dense layers behind those of experts, which a GGUF cannot say")
@@ -62,6 +65,7 @@ FAMILIES = {
     "ernie4_5_moe": Family(
         "ernie4_5-moe", _EXPERTS, _mixed, extra=llama3_factors, computes=_COMPUTES, biases={"": ("exp_probs_b",)},
         change={**SPLIT_EXPERTS, "exp_probs_b.bias": Change(lambda w, c: w.reshape(-1), lambda w, c: w.reshape(1, -1))},
+        skip=Family.skip + r"|(^|\.)mtp_",
         words={"expert_count": "moe_num_experts", "expert_used_count": "moe_k",
                "expert_shared_count": "moe_num_shared_experts", "leading_dense_block_count": "moe_layer_start_index",
                "interleave_moe_layer_step": "moe_layer_interval"},

@@ -69,7 +69,11 @@ def _one_width(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any
     return {key: value for key, value in config.items() if key not in widths}
 
 
-_COMPUTES: dict[str, Values] = {**activation(*SILU), "use_qk_norm": (True,)}
+_COMPUTES: dict[str, Values] = {
+    **activation(*SILU), "use_qk_norm": (True,), "norm_type": ("rms", "hf_rms", "rmsnorm", "rms_norm"),
+    "cla_share_factor": (1, 2), "num_experts": (1,), "num_shared_expert": (1,), "moe_topk": (1,),
+}  # fmt: skip
+"""Published files of dense models have keys of experts, and of shared layers that use_cla turns off."""
 _DEFAULTS = {"rms_norm_eps": 1e-5, "max_position_embeddings": 2048}
 _BIASES = {"attention_bias": ATTENTION}
 FAMILIES = {

@@ -28,8 +28,17 @@ def _olmo2(c: Config) -> Meta:
     return decoder(c, "olmo2") | rope(c, "olmo2")
 
 
+def _inside(c: Config) -> list[bool]:
+    return windows.of_each_layer(c, windows.every_fourth_full(c))
+
+
+def _kind(c: Config) -> str:
+    """The layers whose rope is that of the model: those without a window, where there are any."""
+    return windows.SLIDING if all(_inside(c)) else windows.FULL
+
+
 def _olmo3(c: Config) -> Meta:
-    inside = windows.of_each_layer(c, windows.every_fourth_full(c))
+    inside = _inside(c)
     meta = decoder(c, "olmo2")
     window = c.get("sliding_window")
     if window is None or not any(inside):
@@ -39,7 +48,7 @@ def _olmo3(c: Config) -> Meta:
     local = c.rope(windows.SLIDING)
     rope_type(local, "olmo2", ("default",))
     whole_head(local)
-    meta |= rope(c, "olmo2", windows.FULL if not all(inside) else windows.SLIDING)
+    meta |= rope(c, "olmo2", _kind(c))
     if meta["olmo2.rope.freq_base"][0] != base(local):
         meta["olmo2.rope.freq_base_swa"] = (base(local), "f32")
     return meta | {
@@ -78,7 +87,7 @@ FAMILIES = {
     "olmo2": Family("olmo2", BEHIND, _olmo2, extra=llama3_factors, defaults=_DEFAULTS, biases=_BIASES),
     "olmo3": Family(
         "olmo2", BEHIND, _olmo3, model_type="olmo2", back=_by_kind, biases=_BIASES,
-        extra=lambda c: llama3_factors(c, windows.FULL),
+        extra=lambda c: llama3_factors(c, _kind(c)),
         defaults={**_DEFAULTS, "rope_theta": 5e5, "sliding_window": 4096},
     ),
     "olmoe": Family(
