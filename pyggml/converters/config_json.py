@@ -43,17 +43,24 @@ class Config:
     A key that is there and null stays null, as in transformers. Raises GGUFError naming the key.
     """
 
-    def __init__(self, values: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        where: str,
+        defaults: Mapping[str, Any] | None = None,
+        spelled: Mapping[str, str] | None = None,
+    ) -> None:
         inner = values.get("text_config")
         self._values = {**values, **inner} if isinstance(inner, dict) else dict(values)
         self._defaults = dict(defaults or {})
+        self._spelled = dict(spelled or {})
         self._taken: set[str] = set()
         self._ropes: dict[str | None, Config] = {}
         self.where = where
 
-    def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
-        """The same file read for a family, whose defaults are known. Nothing is read yet."""
-        return Config(self._values, self.where, defaults)
+    def with_defaults(self, defaults: Mapping[str, Any], spelled: Mapping[str, str] | None = None) -> Config:
+        """The same file read for a family, whose defaults and own spellings are known. Nothing is read yet."""
+        return Config(self._values, self.where, defaults, spelled)
 
     def get(self, *names: str) -> Any:
         """The value of the first of some keys, by any of its spellings, that is there and not null, else None."""
@@ -67,7 +74,7 @@ class Config:
         found: tuple[str, Any] | None = None
         there = False
         self._taken.add(name)
-        for each in (name, *SPELLINGS.get(name, ())):
+        for each in self._names(name):
             if each not in self._values:
                 continue
             there = True
@@ -84,9 +91,13 @@ class Config:
             return found[1]
         return None if there else self._defaults.get(name)
 
+    def _names(self, name: str) -> tuple[str, ...]:
+        own = self._spelled.get(name)
+        return (name, *SPELLINGS.get(name, ()), *((own,) if own else ()))
+
     def silent(self, name: str) -> bool:
         """Whether the file says nothing about a key, by any of its spellings."""
-        return all(self._values.get(each) is None for each in (name, *SPELLINGS.get(name, ())))
+        return all(self._values.get(each) is None for each in self._names(name))
 
     def left(self) -> Iterator[tuple[str, Any]]:
         """The keys that nobody read and that are not null; defaults count as said."""

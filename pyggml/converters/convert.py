@@ -110,7 +110,7 @@ def convert(
         tensors, config = _whole(source)
         c = Config(config, clip(os.path.join(source.folder, "config.json")))
         family = families.find(c.get("model_type"))
-        c = c.with_defaults(family.defaults)
+        c = c.with_defaults(family.defaults, family.spelled)
         extra, said = family.of_config(c)
         tensors = packed.plain(tensors, c)
         said |= family.read(tensors, c)

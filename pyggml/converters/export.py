@@ -58,7 +58,7 @@ def to_safetensors(
         model_type = _model_type(file)
         family = families.find(model_type)
         config = config_of(file, model_type)
-        c = Config(config, "the file's metadata")
+        c = Config(config, "the file's metadata", spelled=family.spelled)
         rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
         rows += [(name, v.shape, "f32", partial(np.copy, v)) for name, v in family.kept(said_of(file), c).items()]
         config["tie_word_embeddings"] = "output.weight" not in file.tensors
@@ -142,7 +142,7 @@ def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
     name, bare = names[0], names[0] in family.bare
     for number in numbers:
         name = name.replace("#", number, 1)
-    name = _prefix(name, family.arch) + (end.group() if end and not bare else "")
+    name = ("" if stem == "output" else family.prefix) + name + (end.group() if end and not bare else "")
     kind = _DTYPES.get(info.type.name, "bf16")
     if "#" not in name:
         shape = info.shape
@@ -153,12 +153,6 @@ def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
         (name.replace("#", str(e)), info.shape[1:], kind, partial(_values, info, e, kind, change, c))
         for e in range(info.shape[0])
     ]
-
-
-def _prefix(name: str, arch: str) -> str:
-    if name == "lm_head" or arch == "bert":
-        return name
-    return ("transformer." if arch == "gpt2" else "model.") + name
 
 
 def _values(info: TensorInfo, expert: int | None, kind: str, change: Change | None, c: Config) -> NDArray[Any]:

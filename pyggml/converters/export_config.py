@@ -41,10 +41,6 @@ _CONFIG = {
     "attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping",
     "rope.freq_base_swa": "rope_local_base_freq",
 }  # fmt: skip
-_GPT2 = {
-    "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size":
-    "n_inner", "layer_norm_eps": "layer_norm_epsilon", "max_position_embeddings": "n_positions",
-}  # fmt: skip
 _SCALING = {
     "factor": "factor", "original_context_length": "original_max_position_embeddings", "yarn_beta_fast": "beta_fast",
     "yarn_beta_slow": "beta_slow",
@@ -90,7 +86,8 @@ _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 def named(model_type: str, kinds: Collection[str]) -> dict[str, Any]:
     """architectures and torch_dtype of a config.json. kinds: the element types of the matrices."""
-    found: dict[str, Any] = {"architectures": [_CLASSES[model_type]]} if model_type in _CLASSES else {}
+    kind = families.find(model_type).named or _CLASSES.get(model_type)
+    found: dict[str, Any] = {"architectures": [kind]} if kind else {}
     if kinds:
         found["torch_dtype"] = _DTYPES[Counter(kinds).most_common(1)[0][0]]
     return found
@@ -98,6 +95,12 @@ def named(model_type: str, kinds: Collection[str]) -> dict[str, Any]:
 
 def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
     """The config.json of a file. A rope that config.json has no words for is warned of."""
+    spelled = families.find(model_type).spelled
+    return {spelled.get(key, key): value for key, value in _plain(file, model_type).items()}
+
+
+def _plain(file: GGUFFile, model_type: str) -> dict[str, Any]:
+    """The config.json by the usual names of its keys."""
     config: dict[str, Any] = {"model_type": model_type}
     family = families.find(model_type)
     for ending, name in {**_CONFIG, **family.words}.items():
@@ -106,8 +109,6 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
             config[name] = value
     if "num_local_experts" in config and model_type != "mixtral" and "expert_count" not in family.words:
         config["num_experts"] = config.pop("num_local_experts")
-    if model_type == "gpt2":
-        config = {_GPT2.get(key, key): value for key, value in config.items()}
     embedding = file.tensors.get("token_embd.weight")
     if embedding is not None:
         config["vocab_size"] = embedding.shape[0]

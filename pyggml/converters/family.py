@@ -30,7 +30,7 @@ _WRAPPERS = re.compile(
 )
 """What torch.compile, DDP, FSDP, checkpointing and PEFT put into the path of a tensor, wherever it stands."""
 _NESTINGS = ("base_model.model.", "model.language_model.", "language_model.model.", "language_model.", "text_model.",
-             "model.", "transformer.", "bert.", "roberta.")  # fmt: skip
+             "model.", "transformer.", "bert.", "roberta.", "gpt_neox.")  # fmt: skip
 """Models inside of models: taken off the front, one after another, until the name is known."""
 
 
@@ -50,12 +50,13 @@ class Family:
     computes: keys of config.json -> the values the architecture computes in any case. defaults: what transformers takes
     for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
     model of the tokenizer, where the architecture has one of its own. ahead: layers behind the last one predict further
-    tokens, and are left out.
+    tokens, and are left out. spelled: numbers -> the family's own words for them in config.json.
     read: metadata that a checkpoint keeps in tensors, which skip leaves out.
 
     The way back: words, keys of config.json by the ending of their GGUF key, beside or instead of those that all have;
     biases, key of config.json -> the matrices that it gives biases (None: nobody looks); back, the last word over the
-    config.json, told the metadata by ending; kept, the tensors of what read makes of them, by their whole names.
+    config.json, told the metadata by ending; kept, the tensors of what read makes of them, by their whole names;
+    prefix, what stands before tensors' names; named, its class.
     """
 
     arch: str
@@ -71,6 +72,9 @@ class Family:
     vocabulary: str = ""
     ahead: bool = False
     read: Callable[[Mapping[str, Stored], Config], Meta] = lambda tensors, c: {}
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = "model."
+    named: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     biases: Mapping[str, Collection[str]] | None = None
     back: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda said, config: config
@@ -116,6 +120,10 @@ class Family:
         """The change of a tensor by its GGUF name: of the whole name first, then of the stem."""
         plain = re.sub(r"^blk\.\d+\.", "", target)
         return self.change.get(plain) or self.change.get(_ENDS.sub("", plain))
+
+
+ATTENTION, MLP = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down")
+"""Stems of matrices that one key of a config.json gives biases."""
 
 
 def heads_to_pairs(rows: NDArray[Any], n_head: int) -> NDArray[Any]:
@@ -166,17 +174,21 @@ SPLIT_EXPERTS = {"ffn_gate_exps": _half(False), "ffn_up_exps": _half(True)}
 """What JOINED_EXPERTS asks for."""
 
 
-def decoder(c: Config, arch: str, head_dim: bool = True, n_ff: int | None = None) -> Meta:
-    """The keys that every decoder with RMS norms has. head_dim: whether they say the width of a head in any case;
-    n_ff: of the feed-forwards, where intermediate_size is no number. A model of experts alone may have none."""
+def decoder(c: Config, arch: str, head_dim: bool = True, n_ff: int | None = None, layer_norm: bool = False) -> Meta:
+    """The keys that every decoder has. head_dim: whether they say the width of a head in any case; n_ff: of the
+    feed-forwards, where intermediate_size is no number. A model of experts alone may have none. layer_norm: its norms
+    are no RMS norms."""
     meta: Meta = {
         f"{arch}.block_count": (c.n_layer, "u32"),
         f"{arch}.context_length": (c.n_ctx, "u32"),
         f"{arch}.embedding_length": (c.n_embd, "u32"),
         f"{arch}.attention.head_count": (c.n_head, "u32"),
         f"{arch}.attention.head_count_kv": (c.n_head_kv, "u32"),
-        f"{arch}.attention.layer_norm_rms_epsilon": (c.number("rms_norm_eps", default=1e-6), "f32"),
     }
+    if layer_norm:
+        meta[f"{arch}.attention.layer_norm_epsilon"] = (c.number("layer_norm_eps"), "f32")
+    else:
+        meta[f"{arch}.attention.layer_norm_rms_epsilon"] = (c.number("rms_norm_eps", default=1e-6), "f32")
     if n_ff is not None or c.get("intermediate_size") is not None or c.get("moe_intermediate_size") is None:
         meta[f"{arch}.feed_forward_length"] = (c.count("intermediate_size") if n_ff is None else n_ff, "u32")
     if c.get("head_dim") is not None and (head_dim or c.head_dim != c.n_embd // c.n_head):

@@ -6,7 +6,7 @@ Sources: transformers/modeling_rope_utils.py for what each key does, llama.cpp's
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,21 @@ def part_of_head(c: Config) -> int:
     if not 0 < part <= 1:
         raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
     return int(part * c.head_dim)
+
+
+def part_rope(c: Config, arch: str) -> Meta:
+    """Rope keys of heads that are rotated in part."""
+    meta = rope(c, arch, carried=("default", "linear", "yarn"), whole=False)
+    return meta | {f"{arch}.rope.dimension_count": (part_of_head(c), "u32")}
+
+
+PART_WORDS = {"rope.dimension_count": "partial_rotary_factor"}
+
+
+def part_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The way back of part_rope: Family.words has PART_WORDS."""
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return config | {"partial_rotary_factor": said.get("rope.dimension_count", head) / head}
 
 
 def whole_head(r: Config) -> None:

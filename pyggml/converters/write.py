@@ -24,7 +24,7 @@ log = logging.getLogger("pyggml")
 _PIECE = 16 << 20  # values converted at once
 
 KEPT_F32 = re.compile(
-    r"_norm\.|ffn_gate_inp|position_embd|token_types|rope_f|ssm_conv1d|exp_probs_b|altup_(correct|predict)_coef|\.bias$"
+    r"_norm\.|ffn_gate_inp|position_embd|token_types|rope_f|ssm_conv1d|shortconv\.conv|exp_probs_b|altup_(correct|predict)_coef|\.bias$"
 )
 """Small and sensitive tensors: F32 whatever the file's type is."""
 

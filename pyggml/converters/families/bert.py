@@ -89,10 +89,10 @@ def _roberta(c: Config) -> Meta:
 _POSITIONS = {"position_embd": Change(lambda w, c: w[_padding(c) :])}
 FAMILIES = {
     "bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.", computes=_COMPUTES,
-                   defaults={"tie_word_embeddings": True}),
+                   defaults={"tie_word_embeddings": True}, prefix=""),
     **{
         name: Family("bert", _NAMES | _HEAD, _roberta, _POSITIONS, skip=r"pooler\.|position_ids$|^lm_head\.",
-                     computes=_COMPUTES, defaults={"tie_word_embeddings": True}, model_type="bert")
+                     computes=_COMPUTES, defaults={"tie_word_embeddings": True}, model_type="bert", prefix="")
         for name in ("roberta", "xlm-roberta")
     },
 }  # fmt: skip

@@ -39,5 +39,11 @@ FAMILIES = {
         skip=r"\.attn\.(masked_)?bias$",
         computes={**activation(*GELU_TANH), "scale_attn_weights": (True,)},
         defaults={"tie_word_embeddings": True},
+        prefix="transformer.",
+        spelled={
+            "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+            "intermediate_size": "n_inner", "layer_norm_eps": "layer_norm_epsilon",
+            "max_position_embeddings": "n_positions",
+        },
     )
-}
+}  # fmt: skip

@@ -100,6 +100,8 @@ def from_params(params: Mapping[str, Any], n_ff: int, n_vocab: int) -> dict[str,
     return config
 
 
+TOWERS = r"|(^|\.)(vision_tower|multi_modal_projector)\."
+"""More to skip: what makes rows of images."""
 _MIXTRAL_COMPUTES: dict[str, Values] = {**activation(*SILU), "norm_topk_prob": (True,)}
 _MISTRAL_DEFAULTS = {"num_key_value_heads": 8, "rms_norm_eps": 1e-6}
 _MIXTRAL_DEFAULTS = {
@@ -109,7 +111,7 @@ FAMILIES = {
     "llama": Family("llama", NAMES, _llama, ROPE_PAIRS, extra=llama3_factors),
     "mistral": Family(
         "llama", NAMES, _mistral, ROPE_PAIRS, extra=llama3_factors, model_type="llama",
-        defaults={**_MISTRAL_DEFAULTS, "sliding_window": 4096},
+        defaults={**_MISTRAL_DEFAULTS, "sliding_window": 4096}, skip=Family.skip + TOWERS,
     ),
     "mixtral": Family(
         "llama", MIXTRAL, _mixtral, {**ROPE_PAIRS, **SPLIT_EXPERTS}, extra=llama3_factors, model_type="llama",

@@ -1,0 +1,85 @@
+"""LFM2: layers that are gated short convolutions, and some that attend. Sources: transformers/models/lfm2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyggml.converters.families.llama import NAMES
+from pyggml.converters.family import Change, Config, Family, Meta, decoder
+from pyggml.converters.ropes import llama3_factors, rope
+from pyggml.converters.windows import FULL
+
+_CONV = "conv"
+_NAMES: dict[str, str | tuple[str, ...]] = {
+    **{name: to for name, to in NAMES.items() if ".mlp." not in name and "norm" not in name and "o_proj" not in name},
+    "embedding_norm": "token_embd_norm",
+    "layers.#.operator_norm": "blk.#.attn_norm",
+    "layers.#.ffn_norm": "blk.#.ffn_norm",
+    "layers.#.self_attn.out_proj": "blk.#.attn_output",
+    "layers.#.self_attn.q_layernorm": "blk.#.attn_q_norm",
+    "layers.#.self_attn.k_layernorm": "blk.#.attn_k_norm",
+    "layers.#.conv.conv": "blk.#.shortconv.conv",
+    "layers.#.conv.in_proj": "blk.#.shortconv.in_proj",
+    "layers.#.conv.out_proj": "blk.#.shortconv.out_proj",
+    "layers.#.feed_forward.w1": "blk.#.ffn_gate",
+    "layers.#.feed_forward.w2": "blk.#.ffn_down",
+    "layers.#.feed_forward.w3": "blk.#.ffn_up",
+}
+
+
+def _width(c: Config) -> int:
+    """Of the feed-forwards: what config.json says is changed, unless it says that it is not."""
+    n = c.count("block_ff_dim", "intermediate_size")
+    c.get("intermediate_size")
+    multiplier, multiple = c.get("block_ffn_dim_multiplier"), c.count("block_multiple_of")
+    if not c.flag("block_auto_adjust_ff_dim"):
+        return n
+    n = int(2 * n / 3)
+    if multiplier is None:
+        return n
+    n = int(c.positive("block_ffn_dim_multiplier") * n)
+    return multiple * ((n + multiple - 1) // multiple)
+
+
+def _attends(c: Config) -> list[bool]:
+    """Which layers attend."""
+    told, indices = c.get("layer_types"), c.get("full_attn_idxs")
+    if told is None:
+        return [indices is None or i in indices for i in range(c.n_layer)]
+    if not isinstance(told, list) or len(told) != c.n_layer or any(each not in (_CONV, FULL) for each in told):
+        raise c.refused("layer_types", told, f"expected {_CONV} or {FULL} for each of {c.n_layer} layers")
+    return [each == FULL for each in told]
+
+
+def _metadata(c: Config) -> Meta:
+    return decoder(c, "lfm2", n_ff=_width(c)) | rope(c, "lfm2") | {
+        "lfm2.vocab_size": (c.count("vocab_size"), "u32"),
+        "lfm2.attention.head_count_kv": ([c.n_head_kv if each else 0 for each in _attends(c)], "i32"),
+        "lfm2.shortconv.l_cache": (c.count("conv_L_cache"), "u32"),
+    }  # fmt: skip
+
+
+def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    n_layer, told = config["num_hidden_layers"], said["attention.head_count_kv"]
+    heads = told if isinstance(told, list) else [told] * n_layer
+    return config | {
+        "num_key_value_heads": max(heads),
+        "layer_types": [FULL if each else _CONV for each in heads],
+        "block_auto_adjust_ff_dim": False,
+    }
+
+
+FAMILIES = {
+    "lfm2": Family(
+        "lfm2", _NAMES, _metadata,
+        {"shortconv.conv": Change(lambda w, c: w.reshape(w.shape[0], w.shape[-1]), lambda w, c: w[:, None])},
+        extra=llama3_factors,
+        computes={"conv_bias": (False,), "block_use_swiglu": (True,)},
+        defaults={"rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_key_value_heads": 8, "conv_L_cache": 3,
+                  "block_auto_adjust_ff_dim": True, "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0,
+                  "tie_word_embeddings": True},
+        spelled={"rms_norm_eps": "norm_eps", "tie_word_embeddings": "tie_embedding"},
+        named="Lfm2ForCausalLM", biases={}, words={"shortconv.l_cache": "conv_L_cache"}, back=_back,
+    ),
+}  # fmt: skip

@@ -1,0 +1,179 @@
+"""Decoders beside Llama's kin and encoders beside BERT: converted, they give what transformers gives, and come back.
+
+Tiny random models, norms and biases too, saved by transformers; one change of the config at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from converters import checkpoint
+from converters.test_transformers import BASE, IDS, LLAMA3, YARN, again, keys_of
+
+import pyggml
+
+pytestmark = pytest.mark.slow
+LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+PART = {"rope_theta": 1e4, "partial_rotary_factor": 0.5}
+TIED = {"tie_word_embeddings": True}
+
+
+class Case(NamedTuple):
+    """told: the config; changes: what is computed; refused: key -> a value that no file can say. back: tables turn."""
+
+    told: dict[str, Any]
+    changes: list[dict[str, Any]]
+    refused: dict[str, Any]
+    back: bool = True
+
+
+DECODERS = {
+    "lfm2": Case(
+        {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+         "tie_word_embeddings": False},
+        [TIED, {"block_auto_adjust_ff_dim": False, "conv_L_cache": 4, "norm_eps": 1e-3},
+         {"layer_types": ["full_attention", "conv", "conv", "conv"], "block_multiple_of": 48,
+          "block_ffn_dim_multiplier": 1.3}, {"rope_parameters": {"rope_theta": 1e5, **YARN}}],
+        {"conv_bias": True, "layer_types": ["conv", "sliding_attention"] * 2, "rope_type": "dynamic"},
+    ),
+    "starcoder2": Case(
+        {"tie_word_embeddings": False},
+        [TIED, {"use_bias": False}, {"norm_epsilon": 1e-2}, {"rope_parameters": {"rope_theta": 1e4, **LLAMA3}},
+         {"sliding_window": 4096}],
+        {"hidden_act": "silu", "partial_rotary_factor": 0.5},
+    ),
+    "ministral3": Case(
+        {"head_dim": 32},
+        [{"rope_parameters": {"rope_theta": 1e6, **YARN, "mscale": 1.0, "mscale_all_dim": 1.0,
+                              "llama_4_scaling_beta": 0.3}},
+         {"rope_parameters": {"rope_theta": 1e6, **YARN, "mscale": 0.7, "mscale_all_dim": 0.9, "beta_fast": 4.0,
+                              "llama_4_scaling_beta": 0.1}, **TIED},
+         {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default", "llama_4_scaling_beta": 0.2,
+                              "original_max_position_embeddings": 16}, "head_dim": 16}],
+        {"hidden_act": "gelu", "truncate": False},
+    ),
+    "cohere": Case(
+        {},
+        [{"tie_word_embeddings": False}, {"logit_scale": 0.5, "attention_bias": True}, {"layer_norm_eps": 1e-2},
+         {"rope_parameters": LINEAR}],
+        {"use_qk_norm": True, "hidden_act": "relu"},
+    ),
+    "cohere2": Case(
+        {"num_hidden_layers": 5, "sliding_window": 9},
+        [{"tie_word_embeddings": False}, {"sliding_window": 4096, "logit_scale": 2.0}, {"attention_bias": True}],
+        {"layer_types": ["full_attention"] * 5, "sliding_window_pattern": 3, "hidden_act": "relu"},
+    ),
+    "phi": Case(
+        {},
+        [{"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}}, {"layer_norm_eps": 1e-2},
+         {"rope_parameters": {**LINEAR, **PART}, "num_key_value_heads": 4}],
+        {"qk_layernorm": True, "hidden_act": "relu", "rope_type": "dynamic"},
+    ),
+    "gpt_neox": Case(
+        {},
+        [{"use_parallel_residual": False}, {"attention_bias": False, **TIED},
+         {"rope_parameters": {"rope_theta": 1e5, "partial_rotary_factor": 1.0}, "layer_norm_eps": 1e-3}],
+        {"hidden_act": "gelu_new", "rope_type": "llama3"},
+    ),
+    "stablelm": Case(
+        {},
+        [{"use_qkv_bias": True}, {"rope_parameters": PART, **TIED}, {"layer_norm_eps": 1e-2}],
+        {"use_parallel_residual": True, "qk_layernorm": True, "hidden_act": "gelu"},
+    ),
+    "falcon": Case(
+        {"ffn_hidden_size": 96, "num_key_value_heads": None},
+        [{"tie_word_embeddings": False, "bias": True}, {"ffn_hidden_size": None, "intermediate_size": None},
+         {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+         {"multi_query": False, "bias": True}, {"rope_parameters": LINEAR}],
+        {"alibi": True, "activation": "relu", "parallel_attn": False},
+    ),
+}  # fmt: skip
+
+
+def made(path: Path, model_type: str, settings: dict[str, Any], encoder: bool = False) -> np.ndarray:
+    """A random model as transformers saves it, and its logits of IDS, or an encoder's rows."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    transformers.logging.set_verbosity_error()
+    path.mkdir(exist_ok=True)
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    kind = transformers.AutoModel if encoder else transformers.AutoModelForCausalLM
+    model = kind.from_config(config, attn_implementation="eager").eval().float()
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            if "inv_freq" not in name and value.is_floating_point() and value.ndim:
+                scale = 0.1 if value.ndim > 1 else 0.2
+                around = 1.0 if value.ndim == 1 and name.endswith("weight") else 0.0
+                value.copy_(torch.from_numpy(rng.normal(around, scale, value.shape)))
+        rows = rows_of(model)
+    model.save_pretrained(str(path))
+    (path / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))
+    return rows
+
+
+def rows_of(model: Any) -> np.ndarray:
+    import torch
+
+    with torch.no_grad():
+        said = model(torch.tensor([IDS]))
+    rows: np.ndarray = (said.logits if "logits" in said else said.last_hidden_state)[0].numpy()
+    return rows
+
+
+def close(got: np.ndarray, want: np.ndarray) -> bool:
+    return bool(np.abs(got - want).max() < 2e-5 * np.abs(want).max())
+
+
+def checked(case: Case, model_type: str, tmp_path: Path, encoder: bool = False) -> None:
+    """Every change there and, where tables turn, back: the same keys, and transformers computes the same again."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    kind = transformers.AutoModel if encoder else transformers.AutoModelForCausalLM
+    for i, change in enumerate([{}, *case.changes]):
+        want = made(tmp_path / f"{i}", model_type, {**BASE, **case.told, **change}, encoder)
+        pyggml.convert(tmp_path / f"{i}", tmp_path / f"{i}.gguf", dtype="f32")
+        with pyggml.load(tmp_path / f"{i}.gguf", kv_type="f32", n_ctx=128) as model:
+            got = model.embed(IDS, pooling="none", normalize=False) if encoder else model.logits(IDS)
+        assert close(got, want), f"{model_type} with {change}"
+        if case.back:
+            assert again(tmp_path, i) == keys_of(tmp_path / f"{i}.gguf"), f"{model_type} with {change}, exported"
+            model = kind.from_pretrained(tmp_path / f"back{i}", dtype=torch.float32, attn_implementation="eager").eval()
+            assert close(rows_of(model), want), f"{model_type} with {change}, exported to transformers"
+
+
+def says_no(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "0" / "config.json"
+    told = json.loads(path.read_text())
+    for key, value in case.refused.items():
+        rope = told.get("rope_parameters", {})
+        inside = key in ("rope_type", "truncate", "partial_rotary_factor")
+        changed = {"rope_parameters": {**YARN, **rope, key: value}} if inside else {key: value}
+        path.write_text(json.dumps(told | changed))
+        with pytest.raises(pyggml.UnsupportedError, match=key):
+            pyggml.convert(tmp_path / "0", tmp_path / "x.gguf")
+    path.write_text(json.dumps(told))
+
+
+def no_key_is_unknown(model_type: str, told: dict[str, Any]) -> None:
+    import transformers
+
+    from pyggml.converters import families
+    from pyggml.converters.config_json import Config
+    from pyggml.converters.meaning import MEANING, PLAIN
+
+    values = transformers.AutoConfig.for_model(model_type, **{**BASE, **told}).to_dict()
+    family = families.find(model_type)
+    c = Config(values, "config.json", family.defaults, family.spelled)
+    family.metadata(c)
+    left = {key for key, _ in c.left()} - MEANING.keys() - PLAIN - family.computes.keys()
+    assert {key for key in left if "drop" not in key} == set()
+
+
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_decoders(model_type, tmp_path):
+    checked(DECODERS[model_type], model_type, tmp_path)
+    says_no(DECODERS[model_type], tmp_path)
+    no_key_is_unknown(model_type, DECODERS[model_type].told)
