@@ -93,9 +93,12 @@ PART_WORDS = {"rope.dimension_count": "partial_rotary_factor"}
 
 
 def part_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The way back of part_rope: Family.words has PART_WORDS."""
-    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return config | {"partial_rotary_factor": said.get("rope.dimension_count", head) / head}
+    """The way back of a number of rotated values: their share of the head."""
+    width = Config(config, "the file's metadata").head_dim
+    n_rot = said.get("rope.dimension_count", width)
+    if not 0 < n_rot <= width:
+        raise GGUFError(f"rope.dimension_count is {n_rot}, expected 1 to {width}, the width of a head")
+    return config | {"partial_rotary_factor": n_rot / width}
 
 
 def whole_head(r: Config) -> None:

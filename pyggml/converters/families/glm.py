@@ -7,10 +7,9 @@ Layers behind the last one predict further tokens; they are left out.
 from __future__ import annotations
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.families.near_llama import part_back
 from pyggml.converters.family import ATTENTION, JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
-from pyggml.converters.ropes import base, part_of_head, rope, rope_type
+from pyggml.converters.ropes import PART_WORDS, base, part_back, part_rope, rope_type
 from pyggml.errors import GGUFError
 
 EXPERTS: dict[str, str | tuple[str, ...]] = {
@@ -78,15 +77,14 @@ def _glm(c: Config) -> Meta:
 
 
 def _dense(c: Config) -> Meta:
-    turned: Meta = {"glm4.rope.dimension_count": (part_of_head(c), "u32")}
-    return decoder(c, "glm4") | rope(c, "glm4", carried=("default", "linear", "yarn"), whole=False) | turned
+    return decoder(c, "glm4") | part_rope(c, "glm4")
 
 
 _DEFAULTS = {"n_group": 1, "topk_group": 1, "n_shared_experts": 1, "routed_scaling_factor": 1.0}
 FAMILIES = {
     "glm4": Family(
         "glm4", _DENSE, _dense, biases={"attention_bias": ATTENTION[:3]}, back=part_back,
-        words={"rope.dimension_count": "partial_rotary_factor"},
+        words=PART_WORDS,
         defaults={"rms_norm_eps": 1.5625e-07, "num_key_value_heads": 2, "head_dim": 128, "partial_rotary_factor": 0.5,
                   "max_position_embeddings": 131072},
     ),

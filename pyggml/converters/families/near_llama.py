@@ -13,8 +13,7 @@ from pyggml.converters.families.llama import NAMES
 from pyggml.converters.families.olmo import BEHIND
 from pyggml.converters.family import ATTENTION, MLP, ONE_MORE, ROPE_PAIRS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import activation
-from pyggml.converters.ropes import llama3_factors, part_of_head, rope
-from pyggml.errors import GGUFError
+from pyggml.converters.ropes import PART_WORDS, llama3_factors, part_back, part_rope, rope
 
 _PLAIN = {name: to for name, to in NAMES.items() if "gate_proj" not in name}
 _BOTH = {"attention_bias": ATTENTION, "mlp_bias": MLP}
@@ -67,21 +66,9 @@ def _arcee(c: Config) -> Meta:
 
 
 def _nemotron(c: Config) -> Meta:
-    meta = decoder(c, "nemotron") | rope(c, "nemotron", carried=("default", "linear", "yarn"), whole=False)
+    meta = decoder(c, "nemotron") | part_rope(c, "nemotron")
     del meta["nemotron.attention.layer_norm_rms_epsilon"]
-    return meta | {
-        "nemotron.attention.layer_norm_epsilon": (c.number("norm_eps"), "f32"),
-        "nemotron.rope.dimension_count": (part_of_head(c), "u32"),
-    }
-
-
-def part_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The way back of a number of rotated values: their share of the head."""
-    width = Config(config, "the file's metadata").head_dim
-    n_rot = said.get("rope.dimension_count", width)
-    if not 0 < n_rot <= width:
-        raise GGUFError(f"rope.dimension_count is {n_rot}, expected 1 to {width}, the width of a head")
-    return config | {"partial_rotary_factor": n_rot / width}
+    return meta | {"nemotron.attention.layer_norm_epsilon": (c.number("norm_eps"), "f32")}
 
 
 _NORMS = ("attn_norm", "ffn_norm", "output_norm")
@@ -109,7 +96,7 @@ FAMILIES = {
     "nemotron": Family(
         "nemotron", _PLAIN, _nemotron, {f"{name}.weight": ONE_MORE for name in _NORMS}, computes=_SQUARED,
         biases={**_BOTH, "": _NORMS}, back=part_back,
-        words={"attention.layer_norm_epsilon": "norm_eps", "rope.dimension_count": "partial_rotary_factor"},
+        words={**PART_WORDS, "attention.layer_norm_epsilon": "norm_eps"},
         defaults={"norm_eps": 1e-5, "partial_rotary_factor": 0.5, "max_position_embeddings": 4096},
     ),
 }  # fmt: skip
