@@ -109,7 +109,7 @@ def convert(
     with reading(source.folder, "model"):
         tensors, config = _whole(source)
         c = Config(config, clip(os.path.join(source.folder, "config.json")))
-        family = families.find(c.get("model_type"))
+        family = families.of(c)
         c = c.with_defaults(family.defaults, family.spelled)
         extra, said = family.of_config(c)
         tensors = packed.plain(tensors, c)

@@ -50,8 +50,9 @@ class Family:
     computes: keys of config.json -> the values the architecture computes in any case. defaults: what transformers takes
     for keys that config.json does not have. bare: stems that are stored without .weight behind them. vocabulary: the
     model of the tokenizer, where the architecture has one of its own. ahead: layers behind the last one predict further
-    tokens, and are left out. spelled: numbers -> the family's own words for them in config.json.
-    read: metadata that a checkpoint keeps in tensors, which skip leaves out.
+    tokens, and are left out. spelled: numbers -> the family's own words for them in config.json. instead: the name of
+    another family, whose architecture computes what a config.json asks for ("": none). read: metadata that a checkpoint
+    keeps in tensors, which skip leaves out.
 
     The way back: words, keys of config.json by the ending of their GGUF key, beside or instead of those that all have;
     biases, key of config.json -> the matrices that it gives biases (None: nobody looks); back, the last word over the
@@ -73,6 +74,7 @@ class Family:
     ahead: bool = False
     read: Callable[[Mapping[str, Stored], Config], Meta] = lambda tensors, c: {}
     spelled: Mapping[str, str] = field(default_factory=dict)
+    instead: Callable[[Config], str] = lambda c: ""
     prefix: str = "model."
     named: str = ""
     words: Mapping[str, str] = field(default_factory=dict)

@@ -162,7 +162,8 @@ _PLAIN = """
     max_sequence_length training_context_length n_ctx rescale_prenorm_residual num_logits_to_keep is_training init_std
     init_method altup_coef_clip altup_lr_multiplier laurel_rank image_token_id video_token_id boa_token_id
     eod_token_id eoa_token_index audio_token_id eoa_token_id vision_soft_tokens_per_image audio_soft_tokens_per_image
-    use_qkv_bias
+    use_qkv_bias norm_bias decoder_bias classifier_pooling classifier_activation sparse_prediction
+    sparse_pred_ignore_index deterministic_flash_attn reference_compile initializer_cutoff_factor
 """
 PLAIN = frozenset(_PLAIN.split())
 """Keys without an effect on what a loaded model computes; a bias is there where its tensor is."""

@@ -91,6 +91,59 @@ DECODERS = {
          {"multi_query": False, "bias": True}, {"rope_parameters": LINEAR}],
         {"alibi": True, "activation": "relu", "parallel_attn": False},
     ),
+    "llama4_text": Case(
+        {"num_hidden_layers": 5, "head_dim": 16, "intermediate_size": 32, "intermediate_size_mlp": 96,
+         "num_local_experts": 6, "interleave_moe_layer_step": 2, "attention_chunk_size": 9, "floor_scale": 8,
+         "attn_scale": 0.3},
+        [{"interleave_moe_layer_step": 1, **TIED}, {"attn_temperature_tuning": False},
+         {"rope_parameters": {"rope_theta": 1e4, **LLAMA3}, "attention_chunk_size": 200}],
+        {"no_rope_layers": [1, 1, 0, 1, 1], "layer_types": ["full_attention"] * 5, "moe_layers": [0],
+         "use_qk_norm": False, "hidden_act": "gelu"}, back=False,
+    ),
+    "dots1": Case(
+        {"num_hidden_layers": 3, "head_dim": 16, "n_routed_experts": 8, "num_experts_per_tok": 2,
+         "moe_intermediate_size": 32, "n_shared_experts": 2, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
+         "sliding_window": None},
+        [{"norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_group": 1, "topk_group": 1},
+         {"first_k_dense_replace": 0, "n_shared_experts": 1, "attention_bias": True, **TIED},
+         {"sliding_window": 4096, "max_window_layers": 1}],
+        {"layer_types": ["full_attention", "full_attention", "sliding_attention"], "scoring_func": "softmax",
+         "hidden_act": "relu"},
+    ),
+    "minimax_m2": Case(
+        {"head_dim": 32, "num_local_experts": 6, "num_experts_per_tok": 2, "rope_parameters": PART},
+        [{"rope_parameters": {"rope_theta": 1e4}, **TIED}, {"num_experts_per_tok": 1, "rms_norm_eps": 1e-2},
+         {"rope_parameters": {**LINEAR, **PART}}],
+        {"attn_type_list": [1, 0], "scoring_func": "softmax", "use_qk_norm": False, "shared_intermediate_size": 8},
+    ),
+}  # fmt: skip
+MARKS = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+ENCODERS = {
+    "modernbert": Case(
+        {**MARKS, "num_hidden_layers": 4, "local_attention": 8, "num_key_value_heads": 4},
+        [{"norm_bias": True, "attention_bias": True, "mlp_bias": True}, {"norm_eps": 1e-2, "local_attention": 128},
+         {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 5e4},
+                              "sliding_attention": {"rope_type": "default", "rope_theta": 7e3}}}],
+        {"hidden_activation": "relu", "layer_types": ["full_attention"] * 4, "global_attn_every_n_layers": 2},
+    ),
+    "eurobert": Case(
+        {**MARKS, "mask_token_id": 3},
+        [{"attention_bias": True}, {"rms_norm_eps": 1e-2, "num_key_value_heads": 4}, {"rope_parameters": LINEAR}],
+        {"hidden_act": "relu", "rope_type": "dynamic"},
+    ),
+    "gemma3_text": Case(
+        {"use_bidirectional_attention": True, "num_hidden_layers": 7, "head_dim": 24, "query_pre_attn_scalar": 24,
+         "sliding_window": 8, "rope_parameters": {
+             "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+        [{"sliding_window": 512}, {"rms_norm_eps": 1e-2, "num_key_value_heads": 4}],
+        {"query_pre_attn_scalar": 16, "layer_types": ["full_attention"] * 7},
+    ),
+    "nomic_bert": Case(
+        {**MARKS, "num_key_value_heads": 4, "pad_token_id": 0},
+        [{"layer_norm_eps": 1e-3}, {"rope_parameters": {"rope_theta": 1e4}}],
+        {"hidden_act": "relu", "rope_type": "dynamic"},
+    ),
 }  # fmt: skip
 
 
@@ -107,7 +160,8 @@ def made(path: Path, model_type: str, settings: dict[str, Any], encoder: bool = 
         for name, value in (*model.named_parameters(), *model.named_buffers()):
             if "inv_freq" not in name and value.is_floating_point() and value.ndim:
                 scale = 0.1 if value.ndim > 1 else 0.2
-                around = 1.0 if value.ndim == 1 and name.endswith("weight") else 0.0
+                one = value.ndim == 1 and name.endswith("weight") and not model_type.startswith("gemma")
+                around = 1.0 if one else 0.0  # Gemma stores norms minus one
                 value.copy_(torch.from_numpy(rng.normal(around, scale, value.shape)))
         rows = rows_of(model)
     model.save_pretrained(str(path))
@@ -165,7 +219,7 @@ def no_key_is_unknown(model_type: str, told: dict[str, Any]) -> None:
     from pyggml.converters.meaning import MEANING, PLAIN
 
     values = transformers.AutoConfig.for_model(model_type, **{**BASE, **told}).to_dict()
-    family = families.find(model_type)
+    family = families.of(Config(values, "config.json"))
     c = Config(values, "config.json", family.defaults, family.spelled)
     family.metadata(c)
     left = {key for key, _ in c.left()} - MEANING.keys() - PLAIN - family.computes.keys()
@@ -177,3 +231,10 @@ def test_decoders(model_type, tmp_path):
     checked(DECODERS[model_type], model_type, tmp_path)
     says_no(DECODERS[model_type], tmp_path)
     no_key_is_unknown(model_type, DECODERS[model_type].told)
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_encoders(model_type, tmp_path):
+    checked(ENCODERS[model_type], model_type, tmp_path, encoder=True)
+    says_no(ENCODERS[model_type], tmp_path)
+    no_key_is_unknown(model_type, ENCODERS[model_type].told)

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
-from pyggml.converters.family import Family
+from pyggml.converters.family import Config, Family
 from pyggml.errors import UnsupportedError
 from pyggml.shown import clip
 
@@ -46,6 +46,13 @@ def find(model_type: object) -> Family:
         + (f"; the nearest known is {near[0]!r}" if near else "")
         + f". Known: {', '.join(names())}"
     )
+
+
+def of(c: Config) -> Family:
+    """The family that computes what a config.json asks for. Raises UnsupportedError as find() does."""
+    family = find(c.get("model_type"))
+    other = family.instead(c)
+    return find(other) if other else family
 
 
 def by_arch(arch: str) -> tuple[str, Family]:

@@ -41,17 +41,9 @@ def _named(c: Config) -> set[int]:
     return {_MODES[each] for each in modes}
 
 
-def _metadata(c: Config) -> Meta:
-    meta: Meta = {
-        "bert.block_count": (c.n_layer, "u32"),
-        "bert.context_length": (c.count("max_position_embeddings"), "u32"),
-        "bert.embedding_length": (c.n_embd, "u32"),
-        "bert.feed_forward_length": (c.count("intermediate_size"), "u32"),
-        "bert.attention.head_count": (c.n_head, "u32"),
-        "bert.attention.layer_norm_epsilon": (c.number("layer_norm_eps", default=1e-12), "f32"),
-        "bert.attention.causal": (False, None),
-        "tokenizer.ggml.token_type_count": (c.count("type_vocab_size", default=2), "u32"),
-    }
+def pooling(c: Config, arch: str) -> Meta:
+    """What every encoder says beside its sizes: that all tokens see each other, and how their rows become one."""
+    meta: Meta = {f"{arch}.attention.causal": (False, None)}
     pooled = {value for key, value in POOLING.items() if c.get(key) is True} | _named(c)
     if len(pooled) > 1:
         joined = c.get("pooling_mode") or [key for key in POOLING if c.get(key) is True]
@@ -59,15 +51,29 @@ def _metadata(c: Config) -> Meta:
     if not pooled and any(c.get(key) is False for key in POOLING):
         raise UnsupportedError(f"{c.where}: no pooling is on that a GGUF can say ({', '.join(POOLING)})")
     for value in pooled:
-        meta["bert.pooling_type"] = (value, "u32")
+        meta[f"{arch}.pooling_type"] = (value, "u32")
     return meta
 
 
-_COMPUTES: dict[str, Values] = {
-    **activation(*GELU), "is_decoder": (False,), "position_embedding_type": ("absolute",),
+def _metadata(c: Config) -> Meta:
+    return pooling(c, "bert") | {
+        "bert.block_count": (c.n_layer, "u32"),
+        "bert.context_length": (c.count("max_position_embeddings"), "u32"),
+        "bert.embedding_length": (c.n_embd, "u32"),
+        "bert.feed_forward_length": (c.count("intermediate_size"), "u32"),
+        "bert.attention.head_count": (c.n_head, "u32"),
+        "bert.attention.layer_norm_epsilon": (c.number("layer_norm_eps", default=1e-12), "f32"),
+        "tokenizer.ggml.token_type_count": (c.count("type_vocab_size", default=2), "u32"),
+    }  # fmt: skip
+
+
+ENCODER: dict[str, Values] = {
+    "is_decoder": (False,), "position_embedding_type": ("absolute",), "is_causal": (False,), "causal": (False,),
     **dict.fromkeys(("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
                      "pooling_mode_weightedmean_tokens"), (False,)),
 }  # fmt: skip
+"""What every encoder computes in any case."""
+_COMPUTES = ENCODER | activation(*GELU)
 _HEAD: dict[str, str | tuple[str, ...]] = {"classifier.dense": "cls", "classifier.out_proj": "cls.output"}
 _RANK = 4
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pyggml.converters import windows
+from pyggml.converters.families.bert import ENCODER, pooling
 from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import ONE_MORE, Change, Config, Family, Meta, decoder
 from pyggml.converters.meaning import GELU_TANH, Values
@@ -61,21 +65,35 @@ def _gemma2(c: Config) -> Meta:
     }  # fmt: skip
 
 
-def _gemma3(c: Config) -> Meta:
-    _check_scalar(c, "gemma3")
+def _gemma3(c: Config, arch: str = "gemma3") -> Meta:
+    _check_scalar(c, arch)
     if c.count("sliding_window_pattern") != 6:
-        raise c.refused("sliding_window_pattern", c.get("sliding_window_pattern"), "gemma3 runtimes take 6")
+        raise c.refused("sliding_window_pattern", c.get("sliding_window_pattern"), f"{arch} runtimes take 6")
     windows.as_built(c, [windows.SLIDING if (i + 1) % 6 else windows.FULL for i in range(c.n_layer)])
-    meta = _base(c, "gemma3") | rope(c, "gemma3", windows.FULL, _ROPES)
+    meta = _base(c, arch) | rope(c, arch, windows.FULL, _ROPES)
     local = c.rope(windows.SLIDING)
-    rope_type(local, "gemma3", ("default",))
+    rope_type(local, arch, ("default",))
     whole_head(local)
-    meta["gemma3.rope.freq_base_swa"] = (base(local), "f32")
+    meta[f"{arch}.rope.freq_base_swa"] = (base(local), "f32")
     if c.get("sliding_window") is not None:
-        meta["gemma3.attention.sliding_window"] = (c.count("sliding_window"), "u32")
+        meta[f"{arch}.attention.sliding_window"] = (c.count("sliding_window"), "u32")
     if c.get("final_logit_softcapping") is not None:
-        meta["gemma3.final_logit_softcapping"] = (c.positive("final_logit_softcapping"), "f32")
+        meta[f"{arch}.final_logit_softcapping"] = (c.positive("final_logit_softcapping"), "f32")
     return meta
+
+
+_EMBEDDING = "gemma-embedding"
+
+
+def _embedding(c: Config) -> Meta:
+    """EmbeddingGemma: a Gemma 3 whose tokens see each other."""
+    return _gemma3(c, _EMBEDDING) | pooling(c, _EMBEDDING)
+
+
+def _embedding_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    return config | {
+        "model_type": "gemma3_text", "use_bidirectional_attention": True, "query_pre_attn_scalar": config["head_dim"]
+    }  # fmt: skip
 
 
 _ACT: dict[str, Values] = {"hidden_activation": GELU_TANH, "hidden_act": (*GELU_TANH, "gelu")}
@@ -91,11 +109,24 @@ _DEFAULTS3 = {
 }  # fmt: skip
 _SKIP = r"rotary_emb|^vision_tower\.|^multi_modal_projector\.|vision_tower\.|multi_modal_projector\."
 _GEMMA3 = Family(
-    "gemma3", _POST_NORMS, _gemma3, _NORMS, skip=_SKIP, model_type="gemma3_text", computes=_ACT, defaults=_DEFAULTS3
+    "gemma3",
+    _POST_NORMS,
+    _gemma3,
+    _NORMS,
+    skip=_SKIP,
+    model_type="gemma3_text",
+    computes=_ACT,
+    defaults=_DEFAULTS3,
+    instead=lambda c: _EMBEDDING if c.get("use_bidirectional_attention") is True else "",
 )
 FAMILIES = {
     "gemma": Family("gemma", NAMES, _gemma, _NORMS, computes=_ACT, defaults={**_DEFAULTS, "num_key_value_heads": 16}),
     "gemma2": Family("gemma2", _POST_NORMS, _gemma2, _NORMS, computes=_ACT, defaults=_DEFAULTS2),
     "gemma3_text": _GEMMA3,
     "gemma3": _GEMMA3,
-}
+    _EMBEDDING: Family(
+        _EMBEDDING, {name: to for name, to in _POST_NORMS.items() if name != "lm_head"}, _embedding, _NORMS, skip=_SKIP,
+        computes={**ENCODER, **_ACT, "use_bidirectional_attention": (True,)}, defaults=_DEFAULTS3, prefix="",
+        named="Gemma3TextModel", biases={}, back=_embedding_back,
+    ),
+}  # fmt: skip

@@ -36,7 +36,7 @@ _DENSE: dict[str, str | tuple[str, ...]] = {
     "layers.#.post_self_attn_layernorm": "blk.#.post_attention_norm",
     "layers.#.post_mlp_layernorm": "blk.#.post_ffw_norm",
 }
-_COMPUTES: dict[str, Values] = {
+SIGMOID: dict[str, Values] = {
     **activation(*SILU),
     "scoring_func": ("sigmoid",),
     "topk_method": ("noaux_tc",),
@@ -44,7 +44,8 @@ _COMPUTES: dict[str, Values] = {
 }
 
 
-def _experts(c: Config, arch: str) -> Meta:
+def sigmoid(c: Config, arch: str) -> Meta:
+    """Experts chosen by a sigmoid and a bias, in groups, behind dense layers."""
     c.index("num_nextn_predict_layers", default=0)
     return {
         f"{arch}.expert_count": (c.count("num_experts"), "u32"),
@@ -68,7 +69,7 @@ def _glm(c: Config) -> Meta:
         raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
     return (
         decoder(c, "glm4moe")
-        | _experts(c, "glm4moe")
+        | sigmoid(c, "glm4moe")
         | {
             "glm4moe.rope.freq_base": (base(r), "f32"),
             "glm4moe.rope.dimension_count": (int(part * c.head_dim), "u32"),
@@ -89,7 +90,7 @@ FAMILIES = {
                   "max_position_embeddings": 131072},
     ),
     "glm4_moe": Family(
-        "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=_COMPUTES, ahead=True,
+        "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=SIGMOID, ahead=True,
         defaults={**_DEFAULTS, "rms_norm_eps": 1e-5, "norm_topk_prob": True, "first_k_dense_replace": 1,
                   "num_key_value_heads": 8},
     ),

@@ -28,7 +28,7 @@ _NAMES: dict[str, str | tuple[str, ...]] = {
 }
 
 
-def _turned(w: NDArray[Any]) -> NDArray[Any]:
+def turned(w: NDArray[Any]) -> NDArray[Any]:
     """Experts' matrices lie as (in, out); their biases are vectors."""
     return np.ascontiguousarray(w.swapaxes(1, 2) if w.ndim == 3 else w)
 
@@ -49,9 +49,9 @@ FAMILIES = {
         _NAMES,
         _metadata,
         {
-            "ffn_gate_exps": Change(lambda w, c: _turned(w[..., 0::2])),
-            "ffn_up_exps": Change(lambda w, c: _turned(w[..., 1::2])),
-            "ffn_down_exps": Change(lambda w, c: _turned(w)),
+            "ffn_gate_exps": Change(lambda w, c: turned(w[..., 0::2])),
+            "ffn_up_exps": Change(lambda w, c: turned(w[..., 1::2])),
+            "ffn_down_exps": Change(lambda w, c: turned(w)),
         },
         computes={**activation(*SILU), "swiglu_limit": (7.0,), "swiglu_alpha": (1.702,),
                   "attention_bias": (True, False)},
