@@ -113,6 +113,7 @@ def _plain(file: GGUFFile, model_type: str) -> dict[str, Any]:
     if embedding is not None:
         config["vocab_size"] = embedding.shape[0]
     config |= _biases(file, model_type)
+    config |= {key: f"blk.0.{stem}.weight" in file.tensors for key, stem in family.stored.items()}
     if file.arch in export_gemma.ARCHS:
         config = export_gemma.config_of(file, config)
         _check_said(file, Config(config, "the file's metadata"))

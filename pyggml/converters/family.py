@@ -55,9 +55,10 @@ class Family:
     keeps in tensors, which skip leaves out.
 
     The way back: words, keys of config.json by the ending of their GGUF key, beside or instead of those that all have;
-    biases, key of config.json -> the matrices that it gives biases (None: nobody looks); back, the last word over the
-    config.json, told the metadata by ending; kept, the tensors of what read makes of them, by their whole names;
-    prefix, what stands before tensors' names; named, its class.
+    biases, key of config.json -> the matrices that it gives biases (None: nobody looks); stored, key -> the stem of the
+    tensor of a layer that it gives; back, the last word over the config.json, told the metadata by ending; kept, the
+    tensors of what read makes of them, by their whole names; prefix, what stands before tensors' names; named, its
+    class.
     """
 
     arch: str
@@ -79,6 +80,7 @@ class Family:
     named: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     biases: Mapping[str, Collection[str]] | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
     back: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda said, config: config
     kept: Callable[[Mapping[str, Any], Config], dict[str, NDArray[np.float32]]] = lambda said, c: {}
 
@@ -137,10 +139,6 @@ def pairs_to_heads(rows: NDArray[Any], n_head: int) -> NDArray[Any]:
     """The inverse of heads_to_pairs."""
     return np.ascontiguousarray(rows.reshape(n_head, -1, 2, *rows.shape[1:]).swapaxes(1, 2)).reshape(rows.shape)
 
-
-ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
-MLP = ("ffn_gate", "ffn_up", "ffn_down")
-"""The matrices that may have biases."""
 
 ROPE_PAIRS = {
     "attn_q": Change(lambda w, c: heads_to_pairs(w, c.n_head), lambda w, c: pairs_to_heads(w, c.n_head)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from converters import checkpoint
 from converters.test_transformers import BASE, IDS, LLAMA3, YARN, again, keys_of, saved
 
 import pyggml
@@ -69,6 +70,12 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         [{}, {"attention_bias": False, **TIED}, turned(partial_rotary_factor=0.25),
          turned(**YARN, partial_rotary_factor=0.5)],
     ),
+    "glm4_moe": (
+        {"num_hidden_layers": 3, "head_dim": 16, "n_routed_experts": 8, "num_experts_per_tok": 2,
+         "moe_intermediate_size": 32, "first_k_dense_replace": 1},
+        [{}, {"use_qk_norm": True, "attention_bias": True, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 2},
+         {"norm_topk_prob": False, "routed_scaling_factor": 1.5, "n_shared_experts": 2, **TIED}],
+    ),
     "ernie4_5": (HEAD, [{}, UNTIED, {"use_bias": True, **turned(**YARN)}, {"rope_parameters": None}]),
     "ernie4_5_moe": (
         {"num_hidden_layers": 4, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 32},
@@ -121,6 +128,38 @@ def test_the_same_logits_and_the_same_keys_again(model_type, tmp_path):
             continue
         assert again(tmp_path, i) == keys_of(tmp_path / f"{i}.gguf"), f"{shown}, exported"
         assert np.abs(of_transformers(tmp_path / f"back{i}") - want).max() < 2e-5 * np.abs(want).max(), shown
+
+
+SEEING = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "out_hidden_size": 64,
+          "image_size": 28, "patch_size": 14}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("Glm4v", {}),
+     ("Glm4vMoe", {"head_dim": 16, "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                   "first_k_dense_replace": 1, "routed_scaling_factor": 1.5})],
+)  # fmt: skip
+def test_the_decoder_of_a_model_that_sees(name, told, tmp_path):
+    """Its tower stays behind; in a text every axis of a position says the same."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    ropes = turned(partial_rotary_factor=0.5, mrope_section=[2, 1, 1])
+    config = getattr(transformers, f"{name}Config")(text_config={**BASE, **told, **ropes}, vision_config=SEEING)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval().float()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn_like(weight) * 0.08 + (1.0 if weight.ndim == 1 else 0.0))
+        want = model(torch.tensor([IDS])).logits[0].numpy()
+    model.save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(checkpoint.tokenizer_json()))
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as read:
+        assert np.abs(read.logits(IDS) - want).max() < 2e-5 * np.abs(want).max()
+    path = tmp_path / "hf" / "config.json"
+    path.write_text(path.read_text().replace('"mrope_section": [', '"mrope_section": [ 1,'))
+    with pytest.raises(pyggml.UnsupportedError, match="mrope_section"):
+        pyggml.convert(tmp_path / "hf", tmp_path / "y.gguf")
 
 
 def of_transformers(path) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyggml.converters import windows
-from pyggml.converters.families.glm import EXPERTS, SIGMOID, sigmoid
+from pyggml.converters.families.glm import EXPERTS, SIGMOID, SIGMOID_WORDS, sigmoid
 from pyggml.converters.families.llama import MIXTRAL, NAMES
 from pyggml.converters.family import ATTENTION, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import Values
@@ -75,7 +75,6 @@ def _minimax_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, 
     return part_back(said, _gated(said, config))
 
 
-_GATING = {"expert_gating_func": "scoring_func"}
 _ONE: dict[str, Values] = {
     **SIGMOID, "use_routing_bias": (True,), "use_qk_norm": (True,), "qk_norm_type": ("per_layer",),
     "shared_intermediate_size": (0,),
@@ -84,16 +83,14 @@ FAMILIES = {
     "dots1": Family(
         "dots1", _DOTS, _dots, SPLIT_EXPERTS, extra=llama3_factors, computes=SIGMOID, named="Dots1ForCausalLM",
         biases={"attention_bias": ATTENTION, "": ("exp_probs_b",)}, back=_dots_back,
-        words={**_GATING, "expert_count": "n_routed_experts", "expert_shared_count": "n_shared_experts",
-               "expert_weights_scale": "routed_scaling_factor", "expert_group_count": "n_group",
-               "expert_group_used_count": "topk_group", "leading_dense_block_count": "first_k_dense_replace"},
+        words=SIGMOID_WORDS,
         defaults={"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "n_group": 1, "topk_group": 1,
                   "first_k_dense_replace": 0, "norm_topk_prob": False, "sliding_window": 4096, "max_window_layers": 62},
     ),
     "minimax_m2": Family(
         "minimax-m2", _MINIMAX, _minimax, SPLIT_EXPERTS, computes=_ONE, named="MiniMaxM2ForCausalLM",
         biases={"": ("exp_probs_b",)}, back=_minimax_back,
-        words={**_GATING, **PART_WORDS, "expert_count": "num_local_experts",
+        words={**PART_WORDS, "expert_gating_func": "scoring_func", "expert_count": "num_local_experts",
                "expert_feed_forward_length": "intermediate_size"},
         defaults={"rms_norm_eps": 1e-6, "num_key_value_heads": 8, "head_dim": 128, "rope_theta": 5e6,
                   "num_experts": 256, "num_experts_per_tok": 8, "intermediate_size": 1536},

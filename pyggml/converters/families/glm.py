@@ -1,16 +1,19 @@
-"""GLM-4 (0414), with norms before and behind, and GLM-4.5 to 4.7: experts chosen by a sigmoid and a bias behind dense
-layers, one or more shared.
+"""GLM-4.5 to 4.7: experts chosen by a sigmoid and a bias behind dense layers, one or more shared. Of 4.5V the decoder.
 
 Layers behind the last one predict further tokens; they are left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from pyggml.converters.families.glm4 import SEEING, axes
 from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import ATTENTION, JOINED_EXPERTS, SPLIT_EXPERTS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import SILU, Values, activation
-from pyggml.converters.ropes import PART_WORDS, base, part_back, part_rope, rope_type
-from pyggml.errors import GGUFError
+from pyggml.converters.ropes import PART_WORDS, base, part_back, part_of_head, rope_type
+from pyggml.errors import UnsupportedError
 
 EXPERTS: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.gate": "blk.#.ffn_gate_inp",
@@ -30,18 +33,21 @@ _GLM: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.gate.e_score_correction_bias": "blk.#.exp_probs_b.bias",
     **EXPERTS,
 }
-_DENSE: dict[str, str | tuple[str, ...]] = {
-    **{name: to for name, to in NAMES.items() if "gate_proj" not in name and "up_proj" not in name},
-    "layers.#.mlp.gate_up_proj": "blk.#.ffn_up",
-    "layers.#.post_self_attn_layernorm": "blk.#.post_attention_norm",
-    "layers.#.post_mlp_layernorm": "blk.#.post_ffw_norm",
-}
 SIGMOID: dict[str, Values] = {
     **activation(*SILU),
     "scoring_func": ("sigmoid",),
     "topk_method": ("noaux_tc",),
     "use_qk_norm": (True, False),  # the norms are stored or not
 }
+
+
+SIGMOID_WORDS = {
+    "expert_gating_func": "scoring_func", "expert_count": "n_routed_experts",
+    "expert_shared_count": "n_shared_experts", "expert_weights_scale": "routed_scaling_factor",
+    "expert_group_count": "n_group", "expert_group_used_count": "topk_group",
+    "leading_dense_block_count": "first_k_dense_replace",
+}  # fmt: skip
+"""The way back of what sigmoid() says."""
 
 
 def sigmoid(c: Config, arch: str) -> Meta:
@@ -62,36 +68,41 @@ def sigmoid(c: Config, arch: str) -> Meta:
 
 
 def _glm(c: Config) -> Meta:
+    axes(c)
     r = c.rope()
     rope_type(r, "glm4moe", ("default",))
-    part = r.number("partial_rotary_factor", default=0.5)
-    if not 0 < part <= 1:
-        raise GGUFError(f"{c.where}: partial_rotary_factor is {part:g}, expected a share of the head")
     return (
         decoder(c, "glm4moe")
         | sigmoid(c, "glm4moe")
         | {
             "glm4moe.rope.freq_base": (base(r), "f32"),
-            "glm4moe.rope.dimension_count": (int(part * c.head_dim), "u32"),
+            "glm4moe.rope.dimension_count": (part_of_head(c), "u32"),
         }
     )
 
 
-def _dense(c: Config) -> Meta:
-    return decoder(c, "glm4") | part_rope(c, "glm4")
+def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What a file does not say is none of it, but for a config.json often one."""
+    if said.get("expert_gating_func", 0) not in (0, 2):
+        raise UnsupportedError("glm4moe.expert_gating_func is no sigmoid: a glm4_moe model has no other router")
+    none = {"n_shared_experts": 0, "first_k_dense_replace": 0}
+    told = {key: value for key, value in part_back(said, config).items() if key != "scoring_func"}
+    return none | told | {"norm_topk_prob": bool(said.get("expert_weights_norm", False))}
 
 
-_DEFAULTS = {"n_group": 1, "topk_group": 1, "n_shared_experts": 1, "routed_scaling_factor": 1.0}
+_DEFAULTS = {
+    "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-5,
+    "norm_topk_prob": True, "first_k_dense_replace": 1, "num_key_value_heads": 8, "partial_rotary_factor": 0.5,
+}  # fmt: skip
 FAMILIES = {
-    "glm4": Family(
-        "glm4", _DENSE, _dense, biases={"attention_bias": ATTENTION[:3]}, back=part_back,
-        words=PART_WORDS,
-        defaults={"rms_norm_eps": 1.5625e-07, "num_key_value_heads": 2, "head_dim": 128, "partial_rotary_factor": 0.5,
-                  "max_position_embeddings": 131072},
-    ),
+    **dict.fromkeys(("glm4v_moe", "glm4v_moe_text"), Family(
+        "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=SIGMOID, ahead=True, model_type="glm4_moe", skip=SEEING,
+        defaults=_DEFAULTS,
+    )),
     "glm4_moe": Family(
         "glm4moe", _GLM, _glm, SPLIT_EXPERTS, computes=SIGMOID, ahead=True,
-        defaults={**_DEFAULTS, "rms_norm_eps": 1e-5, "norm_topk_prob": True, "first_k_dense_replace": 1,
-                  "num_key_value_heads": 8},
+        defaults=_DEFAULTS, stored={"use_qk_norm": "attn_q_norm"},
+        biases={"attention_bias": ATTENTION[:3], "": ("exp_probs_b",)},
+        words={**PART_WORDS, **SIGMOID_WORDS}, back=_back, named="Glm4MoeForCausalLM",
     ),
 }  # fmt: skip
