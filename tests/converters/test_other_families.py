@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from converters import checkpoint
-from converters.test_transformers import BASE, IDS, LLAMA3, YARN, again, keys_of
+from converters.test_transformers import BASE, FAMILIES, IDS, LLAMA3, YARN, again, keys_of
 
 import pyggml
 
@@ -238,3 +238,49 @@ def test_encoders(model_type, tmp_path):
     checked(ENCODERS[model_type], model_type, tmp_path, encoder=True)
     says_no(ENCODERS[model_type], tmp_path)
     no_key_is_unknown(model_type, ENCODERS[model_type].told)
+
+
+def test_falcon_with_two_norms(tmp_path):
+    """The larger ones; which of two names a norm had is not known on the way back."""
+    told = {**BASE, **DECODERS["falcon"].told, "new_decoder_architecture": True, "num_kv_heads": 2}
+    want = made(tmp_path / "hf", "falcon", told)
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert close(model.logits(IDS), want)
+    with pytest.raises(pyggml.UnsupportedError, match=r"attn_norm_2\.weight' of a falcon file has no way back"):
+        pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+
+
+@pytest.mark.parametrize("inner", ["mistral", "ministral3"])
+def test_a_tower_of_images_stays_behind(inner, tmp_path):
+    """As Mistral Small 3.1 and Ministral 3 are published: the text's config and weights inside of others."""
+    numpy = pytest.importorskip("safetensors.numpy")
+    told = DECODERS[inner].told if inner in DECODERS else FAMILIES[inner]
+    want = made(tmp_path / "hf", inner, {**BASE, **told})
+    path, config = tmp_path / "hf" / "model.safetensors", tmp_path / "hf" / "config.json"
+    tensors = {f"language_model.{name}": values for name, values in numpy.load_file(path).items()}
+    tensors["vision_tower.patch_conv.weight"] = np.zeros((4, 3, 2, 2), np.float32)
+    tensors["multi_modal_projector.norm.weight"] = np.zeros(4, np.float32)
+    numpy.save_file(tensors, path, {"format": "pt"})
+    text = json.loads(config.read_text())
+    config.write_text(json.dumps({"model_type": "mistral3", "text_config": text, "vision_config": {}}))
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert close(model.logits(IDS), want)
+
+
+def test_nomic_by_the_names_of_its_own_files(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    want = made(tmp_path / "hf", "nomic_bert", {**BASE, **ENCODERS["nomic_bert"].told}, encoder=True)
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    names = numpy.load_file(tmp_path / "hf" / "model.safetensors").keys()
+    assert any(name.endswith("encoder.layers.0.attn.Wqkv.weight") for name in names)
+    base = config.pop("rope_parameters")["rope_theta"]
+    other = {"rotary_emb_base": base, "rotary_emb_fraction": 1.0, "activation_function": "swiglu", "causal": False}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config | other))
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32", n_ctx=128) as model:
+        assert close(model.embed(IDS, pooling="none", normalize=False), want)
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config | other | {"rotary_emb_fraction": 0.5}))
+    with pytest.raises(pyggml.UnsupportedError, match="rotary_emb_fraction"):
+        pyggml.convert(tmp_path / "hf", tmp_path / "y.gguf")

@@ -21,15 +21,17 @@ _MODERN: dict[str, str | tuple[str, ...]] = {
     "layers.#.attn.Wo": "blk.#.attn_output", "layers.#.mlp_norm": "blk.#.ffn_norm", "layers.#.mlp.Wi": "blk.#.ffn_up",
     "layers.#.mlp.Wo": "blk.#.ffn_down",
 }  # fmt: skip
+_PUBLISHED = {
+    "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "mlp.fc11": "ffn_up", "mlp.fc12": "ffn_gate",
+    "mlp.fc2": "ffn_down", "norm1": "attn_output_norm", "norm2": "layer_output_norm",
+}  # fmt: skip
 _NOMIC: dict[str, str | tuple[str, ...]] = {
     "embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
-    "embeddings.LayerNorm": "token_embd_norm", "emb_ln": "token_embd_norm",
+    "emb_ln": "token_embd_norm", **{f"encoder.layers.#.{name}": f"blk.#.{to}" for name, to in _PUBLISHED.items()},
+    "embeddings.LayerNorm": "token_embd_norm",
     **{name: to for name, to in NAMES.items() if name.startswith("layers") and "norm" not in name},
     "layers.#.post_attention_layernorm": "blk.#.attn_output_norm",
     "layers.#.post_mlp_layernorm": "blk.#.layer_output_norm",
-    **{f"encoder.layers.#.{name}": f"blk.#.{to}" for name, to in {
-        "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "mlp.fc11": "ffn_up", "mlp.fc12": "ffn_gate",
-        "mlp.fc2": "ffn_down", "norm1": "attn_output_norm", "norm2": "layer_output_norm"}.items()},
 }  # fmt: skip
 _PERIOD = 3
 _FULL_BASE, _LOCAL_BASE = "global_rope_theta", "local_rope_theta"

@@ -102,7 +102,8 @@ FAMILIES = {
         {"attn_qkv": _grouped(_falcon_heads), "attn_norm_2": Change(lambda w, c: w)}, extra=llama3_factors,
         computes={**activation(*GELU), "activation": GELU, "parallel_attn": (True,)},
         defaults={"layer_norm_eps": 1e-5, "tie_word_embeddings": True}, prefix="transformer.",
+        skip=r"rotary_emb\.inv_freq$",  # ln_attn.bias is none of the masks that are left out elsewhere
         spelled={"intermediate_size": "ffn_hidden_size", "num_key_value_heads": "num_kv_heads"},
-        named="FalconForCausalLM", biases={"bias": _MATRICES, "": _NORMS}, back=_falcon_back,
+        named="FalconForCausalLM", biases={"bias": _MATRICES, "": (*_NORMS, "attn_norm_2")}, back=_falcon_back,
     ),
 }  # fmt: skip
