@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pyggml.converters import windows
-from pyggml.converters.families.bert import ENCODER, pooling
 from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import ONE_MORE, Change, Config, Family, Meta, decoder
 from pyggml.converters.meaning import GELU_TANH, Values
 from pyggml.converters.ropes import base, rope, rope_type, whole_head
 
-_POST_NORMS: dict[str, str | tuple[str, ...]] = {
+POST_NORMS: dict[str, str | tuple[str, ...]] = {
     **NAMES,
     "layers.#.post_attention_layernorm": "blk.#.post_attention_norm",
     "layers.#.pre_feedforward_layernorm": "blk.#.ffn_norm",
@@ -20,7 +16,7 @@ _POST_NORMS: dict[str, str | tuple[str, ...]] = {
     "layers.#.self_attn.q_norm": "blk.#.attn_q_norm",
     "layers.#.self_attn.k_norm": "blk.#.attn_k_norm",
 }
-_NORMS: dict[str, Change] = dict.fromkeys(
+NORMS: dict[str, Change] = dict.fromkeys(
     ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "attn_q_norm", "attn_k_norm"),
     ONE_MORE,
 )
@@ -65,7 +61,8 @@ def _gemma2(c: Config) -> Meta:
     }  # fmt: skip
 
 
-def _gemma3(c: Config, arch: str = "gemma3") -> Meta:
+def gemma3(c: Config, arch: str = "gemma3") -> Meta:
+    """Keys of Gemma 3, by the name of an architecture."""
     _check_scalar(c, arch)
     if c.count("sliding_window_pattern") != 6:
         raise c.refused("sliding_window_pattern", c.get("sliding_window_pattern"), f"{arch} runtimes take 6")
@@ -82,51 +79,34 @@ def _gemma3(c: Config, arch: str = "gemma3") -> Meta:
     return meta
 
 
-_EMBEDDING = "gemma-embedding"
-
-
-def _embedding(c: Config) -> Meta:
-    """EmbeddingGemma: a Gemma 3 whose tokens see each other."""
-    return _gemma3(c, _EMBEDDING) | pooling(c, _EMBEDDING)
-
-
-def _embedding_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    return config | {
-        "model_type": "gemma3_text", "use_bidirectional_attention": True, "query_pre_attn_scalar": config["head_dim"]
-    }  # fmt: skip
-
-
-_ACT: dict[str, Values] = {"hidden_activation": GELU_TANH, "hidden_act": (*GELU_TANH, "gelu")}
+EMBEDDING = "gemma-embedding"
+"""The family of those whose tokens see each other."""
+ACT: dict[str, Values] = {"hidden_activation": GELU_TANH, "hidden_act": (*GELU_TANH, "gelu")}
 """Official files of Gemma 1 say gelu and mean the tangent form; the later ones read hidden_activation only."""
 _DEFAULTS = {"head_dim": 256, "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
 _DEFAULTS2 = {
     **_DEFAULTS, "query_pre_attn_scalar": 256, "sliding_window": 4096, "num_key_value_heads": 4,
     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
 }  # fmt: skip
-_DEFAULTS3 = {
+DEFAULTS3 = {
     **_DEFAULTS, "query_pre_attn_scalar": 256, "sliding_window": 4096, "num_key_value_heads": 4,
     "sliding_window_pattern": 6, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
 }  # fmt: skip
-_SKIP = r"rotary_emb|^vision_tower\.|^multi_modal_projector\.|vision_tower\.|multi_modal_projector\."
+SKIP = r"rotary_emb|^vision_tower\.|^multi_modal_projector\.|vision_tower\.|multi_modal_projector\."
 _GEMMA3 = Family(
     "gemma3",
-    _POST_NORMS,
-    _gemma3,
-    _NORMS,
-    skip=_SKIP,
+    POST_NORMS,
+    gemma3,
+    NORMS,
+    skip=SKIP,
     model_type="gemma3_text",
-    computes=_ACT,
-    defaults=_DEFAULTS3,
-    instead=lambda c: _EMBEDDING if c.get("use_bidirectional_attention") is True else "",
+    computes=ACT,
+    defaults=DEFAULTS3,
+    instead=lambda c: EMBEDDING if c.get("use_bidirectional_attention") is True else "",
 )
 FAMILIES = {
-    "gemma": Family("gemma", NAMES, _gemma, _NORMS, computes=_ACT, defaults={**_DEFAULTS, "num_key_value_heads": 16}),
-    "gemma2": Family("gemma2", _POST_NORMS, _gemma2, _NORMS, computes=_ACT, defaults=_DEFAULTS2),
+    "gemma": Family("gemma", NAMES, _gemma, NORMS, computes=ACT, defaults={**_DEFAULTS, "num_key_value_heads": 16}),
+    "gemma2": Family("gemma2", POST_NORMS, _gemma2, NORMS, computes=ACT, defaults=_DEFAULTS2),
     "gemma3_text": _GEMMA3,
     "gemma3": _GEMMA3,
-    _EMBEDDING: Family(
-        _EMBEDDING, {name: to for name, to in _POST_NORMS.items() if name != "lm_head"}, _embedding, _NORMS, skip=_SKIP,
-        computes={**ENCODER, **_ACT, "use_bidirectional_attention": (True,)}, defaults=_DEFAULTS3, prefix="",
-        named="Gemma3TextModel", biases={}, back=_embedding_back,
-    ),
-}  # fmt: skip
+}
