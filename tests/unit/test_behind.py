@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import _thread
 import io
-import random
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unit.interrupts import struck
 
 from pyggml.files.background_writer import Behind
 from pyggml.gguf import Writer
@@ -125,25 +124,11 @@ def test_without_a_thread_it_writes_itself(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ctrl_c_at_any_moment_leaves_no_thread() -> None:
-    def strike(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def work(i: int) -> None:
+        with Behind(io.BytesIO()) as behind:
+            for _ in range(4):
+                behind.write(b"x" * 5000)
 
-    rng, struck, before = random.Random(3), 0, _thread._count()
-    old = signal.signal(signal.SIGALRM, strike)
-    try:
-        for _ in range(300):
-            ends = time.monotonic() + 20
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 1e-3))
-                with Behind(io.BytesIO()) as behind:
-                    for _ in range(4):
-                        behind.write(b"x" * 5000)
-                while time.monotonic() < ends:
-                    time.sleep(0.01)
-            except KeyboardInterrupt:
-                struck += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert struck == 300
+    before = _thread._count()
+    assert struck(work, 300, 1e-3, seed=3) == 300
     assert fell_to(before)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import _thread
-import random
-import signal
 import threading
-import time
 from collections import Counter
+from functools import partial
 
 import pytest
+from unit.interrupts import struck
 
 from pyggml.leaving import Made
 from pyggml.threads import begun
@@ -38,23 +37,6 @@ def test_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_at_any_moment_while_a_value_is_made() -> None:
     """None is lost, none lets a thread wait for ever, none makes a value twice."""
 
-    def strike(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    rng, struck, made = random.Random(4), 0, Counter[int]()
-    old = signal.signal(signal.SIGALRM, strike)
-    try:
-        for i in range(2000):
-            ends = time.monotonic() + 20
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 3e-4))
-                Made(lambda i=i: made.update([i])).get()  # type: ignore[misc]
-                while time.monotonic() < ends:
-                    time.sleep(0.01)
-            except KeyboardInterrupt:
-                struck += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert struck == 2000
+    made = Counter[int]()
+    assert struck(lambda i: Made(partial(made.update, [i])).get(), 2000, 3e-4, seed=4) == 2000
     assert set(made.values()) == {1}
