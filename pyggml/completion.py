@@ -22,7 +22,8 @@ class Usage:
     """Tokens counted: given, generated (the end token not included), both; of those given, found in a cache.
 
     cached_decoded_tokens: of the cached ones, those from the first on that were generated, not read as a prompt. Only
-    reuse="any" takes them; the text may differ from that of a prompt read whole.
+    reuse="any" takes them; the text may differ from that of a prompt read whole. reasoning_tokens: of those generated,
+    those of the reasoning, its marks too.
     """
 
     prompt_tokens: int
@@ -30,6 +31,7 @@ class Usage:
     total_tokens: int
     cached_tokens: int = 0
     cached_decoded_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,10 @@ class Completion:
     """What a generation gave. str() is the text, and so are len, `in`, `+`, slices, iteration and format.
 
     Two are equal if all their parts are; to compare with a str take `.text`, which has str's other methods too.
-    finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "cancelled".
-    tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None.
+    finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "loop" (endless
+    repetition, where detect_loops asked for it), "cancelled".
+    tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None. reasoning:
+    what a chat's model thought before it answered, which is no part of the text; None: nothing.
 
     >>> c = Completion(" a fox", [5, 6], "length", Usage(2, 2, 4), Timings(0.1, 0.1, 20.0, 10.0))
     >>> "fox" in c, len(c), "Once" + c + ".", c[1:], f"{c:>8}", c.strip()
@@ -124,6 +128,7 @@ class Completion:
     usage: Usage
     timings: Timings
     logprobs: list[TokenLogprob] | None = field(default=None, repr=False)
+    reasoning: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.text

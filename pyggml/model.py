@@ -19,7 +19,8 @@ from pyggml import _native, display, gguf, keywords
 from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole_or_none
 from pyggml.arguments import ids as read_ids
 from pyggml.arguments import texts as read_texts
-from pyggml.chat.render import Messages, render
+from pyggml.chat.render import Messages, Rendered, render
+from pyggml.chat.speech import speech_of
 from pyggml.completion import Completion
 from pyggml.engine import embedding, ranking, scoring
 from pyggml.engine.cache_type import cache_type
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pyggml")
 
+_OF_CHAT = ("stream", "thinking_budget")
 BUNDLED = Path(__file__).parent / "data" / "tales.gguf"
 
 
@@ -165,12 +167,12 @@ class Model(Held):
         one. Raises TemplateError when the file has no such template or it refuses the messages, ArgumentTypeError for
         a variable that the template does not read.
         """
-        return self._render("render_chat", messages, template, template_args, variables)
+        return self._render("render_chat", messages, template, template_args, variables).prompt
 
     def _render(
         self, call: str, messages: Messages, template: str | None, template_args: Mapping[str, Any] | None,
         variables: Mapping[str, Any], own: tuple[str, ...] = (),
-    ) -> str:  # fmt: skip
+    ) -> Rendered:  # fmt: skip
         self._loaded.check_open()
         return render(
             call, messages, self.metadata, self.tokenizer,
@@ -247,23 +249,30 @@ class Model(Held):
         stream: bool = False,
         template: str | None = None,
         template_args: Mapping[str, Any] | None = None,
+        thinking_budget: int | None = None,
         **variables: Any,
     ) -> Completion | Stream:
         """Answers a conversation [{"role": "user", "content": "..."}] with the model's chat template.
 
         -> Completion, or a Stream with stream=True. Settings are those of generate. Further keywords must be variables
         that the template reads (tools=, enable_thinking=); template_args holds others. See render_chat.
+
+        What a model thinks before it answers is `.reasoning`, not part of the text; a Stream's parts() gives both.
+        thinking_budget: most tokens of it, after which the model is made to answer; ArgumentError for a model whose
+        template shows no marks of reasoning.
         """
         streams = flag("stream", stream)
+        budget = whole_or_none("thinking_budget", thinking_budget, 0)
         self._loaded.check_open()
         self._loaded.output("logits")
         how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
-        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, "stream"))
-        ids = self._encode(rendered, add_special=False)
+        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT))
+        speech, prompt = speech_of(rendered, self.tokenizer, budget)
+        ids = self._encode(prompt, add_special=False)
         bos = self.tokenizer.bos_id
         if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
-        request = self._request(ids, how, answers=True)
+        request = Request(ids, **how, continues=False, speech=speech, thinking_budget=budget)
         return Stream(self._engine, request) if streams else self._complete([request])[0]
 
     # ---- numbers ---------------------------------------------------------------------------------------------
@@ -487,8 +496,8 @@ class Model(Held):
             check_length(text, tokenizer.encode, self.n_ctx)
         return tokenizer.encode(text, add_special=add_special, parse_special=True)
 
-    def _request(self, ids: list[int], how: Mapping[str, Any], answers: bool = False) -> Request:
-        return Request(ids, **how, continues=not answers and len(ids) > 1)
+    def _request(self, ids: list[int], how: Mapping[str, Any]) -> Request:
+        return Request(ids, **how, continues=len(ids) > 1)
 
     def _complete(self, requests: list[Request]) -> list[Completion]:
         tickets = [self._engine.submit(request) for request in requests]  # all are judged before any work

@@ -54,6 +54,7 @@ PY_FLOORS = {
     "config": 3,
     "graph": 3,
     "tokenizer": 3,
+    "answer": 3,
     "completion": 3,
     "chat": 4,
     "arch": 4,

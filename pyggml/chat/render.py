@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyggml import keywords, leaving
 from pyggml.arguments import list_of, mapping, text_or_none
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 Messages = Iterable[Mapping[str, Any]]
 
 
+class Rendered(NamedTuple):
+    """A prompt, and the text of the template that made it."""
+
+    prompt: str
+    template: str
+
+
 def render(
     call: str,
     messages: Messages,
@@ -28,7 +35,7 @@ def render(
     template_args: Mapping[str, Any] | None,
     variables: Mapping[str, Any],
     own: Sequence[str] = (),
-) -> str:
+) -> Rendered:
     """The prompt that the template makes of messages; call: the function that was asked, own: its further keywords.
 
     variables must be what the template reads, template_args need not. Raises TemplateError, ArgumentError.
@@ -51,7 +58,7 @@ def render(
     if strange:
         known = [*own, "template", "template_args", *sorted(read - {"messages", *ids})]
         raise keywords.unknown(call, strange, known, "nor does the chat template read it")
-    return made.render(messages, **{**marks, **given, **variables})
+    return Rendered(made.render(messages, **{**marks, **given, **variables}), source)
 
 
 # It imports what it needs and is called whole: a child forked meanwhile would wait for the locks of modules that a

@@ -1,4 +1,4 @@
-"""run and chat: streaming to stdout, statistics to stderr; what can be typed in a chat beside questions."""
+"""run and chat: streaming to stdout, reasoning and statistics to stderr; what is typed beside questions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ _FENCE = '"""'
 
 
 def _print(stream: Stream, stats: bool) -> Completion:
+    """Prints the answer; what the model thinks before it goes to stderr."""
+    thinking = False
     with contextlib.closing(stream):
         try:
-            for piece in stream:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
+            for part in stream.parts():
+                if thinking and part.kind == "text":
+                    sys.stderr.write("\n\n")
+                thinking = part.kind == "reasoning"
+                out = sys.stderr if thinking else sys.stdout
+                out.write(part.text)
+                out.flush()
         except KeyboardInterrupt:
             sys.stdout.write("\n")
             raise

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyggml.answer import Part
+from pyggml.chat.speech import PLAIN, Speech
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
 from pyggml.engine.loaded import Loaded
+from pyggml.engine.loops import Loops
 from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
@@ -24,7 +27,8 @@ from pyggml.engine.ticket import Feed, Ticket
 class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
 
-    reuse: "exact" or "any", as the setting says.
+    reuse: "exact" or "any", as the setting says. speech: how what is generated is to be read. thinking_budget: most
+    tokens of its reasoning; None: any.
     """
 
     ids: list[int]
@@ -34,6 +38,9 @@ class Request:
     logprobs: int | None
     continues: bool
     reuse: str = "exact"
+    detect_loops: bool = False
+    speech: Speech = PLAIN
+    thinking_budget: int | None = None
 
 
 class Generation(Ticket):
@@ -51,8 +58,11 @@ class Generation(Ticket):
         self._stops = StopStrings(request.stop)
         self._logprobs: list[TokenLogprob] = []
         self.tokens: list[int] = []
-        self._text: list[str] = []
-        self._told = 0  # pieces that new_text() gave away
+        self._parts: list[Part] = []
+        self._told = 0  # parts that new_parts() gave away
+        self._reader = request.speech.reader()
+        self._n_thought = self._n_reasoning = 0
+        self._loops = Loops() if request.detect_loops else None
         self._stopped = False
         self._n_cached = self._n_decoded = 0
         self._started = self._first = 0.0
@@ -67,7 +77,8 @@ class Generation(Ticket):
         self._started = time.perf_counter()
         tokenizer = self._loaded.tokenizer
         self._ends = tokenizer.eog_ids
-        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=self._request.continues)
+        shown = tokenizer.spelling(self._request.speech.marks)
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=self._request.continues, shown=shown)
         self._sampler = self._request.sampling.sampler(self._loaded.n_vocab)
         self._sampler.accept(np.asarray(self.ids, np.int32))
 
@@ -77,21 +88,37 @@ class Generation(Ticket):
         if not self._started:
             self._begin()
         seat = self.seat
-        tokens = self.tokens[-1:] or self.ids[len(seat.ids) :]
-        most = self._request.max_tokens
-        enough = most is not None and len(self.tokens) >= most
-        if enough or len(seat.ids) + len(tokens) > self._loaded.n_ctx:
+        tokens = self.tokens[len(seat.ids) - len(self.ids) :] if self.tokens else self.ids[len(seat.ids) :]
+        if (self._enough and not self._unread) or len(seat.ids) + len(tokens) > self._loaded.n_ctx:
             self._finish = "length"
             return None
-        sampler = self._sampler if self._request.logprobs is None else None
-        return Feed(tokens, 1, sampler, decode=bool(self.tokens))
+        if self._request.logprobs is None:
+            return Feed(tokens, 1, self._sampler, decode=bool(self.tokens))
+        return Feed(tokens, len(tokens) if self.tokens else 1, decode=bool(self.tokens))
+
+    @property
+    def _enough(self) -> bool:
+        most = self._request.max_tokens
+        return most is not None and len(self.tokens) >= most
+
+    @property
+    def _unread(self) -> list[int]:
+        """Tokens that were forced, whose log-probabilities are asked for and not known yet."""
+        return self.tokens[len(self._logprobs) :] if self._request.logprobs is not None else []
 
     def read(self, logits: NDArray[np.float32]) -> None:
+        for row, token in zip(logits, self._unread, strict=False):
+            self._logprob(row, token)
+        if self._enough:
+            return
         token = int(self._sampler.next(logits[-1]))
-        if self._request.logprobs is not None:
-            logprob, top = self._sampler.logprobs(logits[-1], token, self._request.logprobs)
-            self._logprobs.append(token_logprob(self._loaded.tokenizer, token, logprob, top))
+        self._logprob(logits[-1], token)
         self.take(token)
+
+    def _logprob(self, row: NDArray[np.float32], token: int) -> None:
+        if self._request.logprobs is not None:
+            logprob, top = self._sampler.logprobs(row, token, self._request.logprobs)
+            self._logprobs.append(token_logprob(self._loaded.tokenizer, token, logprob, top))
 
     def take(self, token: int) -> None:
         if not self._first:
@@ -100,33 +127,64 @@ class Generation(Ticket):
         if token in self._ends:
             self._finish = "stop"
             return
+        self._add(token)
+        if self._reader.thinking and self._n_thought == self._request.thinking_budget:
+            self._end_thoughts()
+        if not self._finish and self._loops is not None and self._loops.closed_by(token):
+            self._finish = "loop"
+
+    def _add(self, token: int) -> None:
+        """A token of the text, chosen or forced."""
         self.tokens.append(token)
-        text, self._stopped = self._stops.push(self._decoder.push(token))
-        if self._stopped:
-            self._finish = "stop"
-        self._keep(text)
+        before = self._reader.thinking
+        self._keep(self._reader.push(self._decoder.push(token)))
+        self._n_thought += before
+        self._n_reasoning += before or self._reader.thinking
+
+    def _end_thoughts(self) -> None:
+        """Says for the model that it has thought enough. It reads that with the token before."""
+        most = self._request.max_tokens
+        room = self._loaded.n_ctx - len(self.ids) - len(self.tokens)
+        room = room if most is None else min(room, most - len(self.tokens))
+        said = self._loaded.tokenizer.encode(self._request.speech.closing, add_special=False)[: max(room, 0)]
+        for token in said:
+            if not self._stopped:
+                self._add(token)
+        self._sampler.accept(np.asarray(said, np.int32))
 
     def end(self) -> None:
         """Adds the text still held back. Without a reason to finish it was cancelled."""
         super().end()
         if self._started and not self._stopped:
-            text, self._stopped = self._stops.push(self._decoder.finish())
-            if self._stopped:
-                self._finish = "stop"
-            else:
-                text += self._stops.flush()
-            self._keep(text)
+            self._keep(self._reader.push(self._decoder.finish()))
+            self._keep(self._reader.finish())
+            if not self._stopped:
+                self._tell(Part("text", self._stops.flush()))
         self._finish = self._finish or "cancelled"
 
-    def _keep(self, text: str) -> None:
-        if text:
-            self._text.append(text)
+    def _keep(self, parts: Sequence[Part]) -> None:
+        """Stop strings end the answer; reasoning they leave alone."""
+        for part in parts:
+            if part.kind != "text" or self._stopped:
+                self._tell(part)
+                continue
+            text, self._stopped = self._stops.push(part.text)
+            if self._stopped:
+                self._finish = "stop"
+            self._tell(Part("text", text))
 
-    def new_text(self) -> str:
-        """The text that is certain since this was asked last."""
-        new = self._text[self._told :]
-        self._told = len(self._text)
-        return "".join(new)
+    def _tell(self, part: Part) -> None:
+        if part.text:
+            self._parts.append(part)
+
+    def new_parts(self) -> list[Part]:
+        """The parts of the answer that are certain since this was asked last."""
+        new = self._parts[self._told :]
+        self._told = len(self._parts)
+        return new
+
+    def _joined(self, kind: str) -> str:
+        return "".join(part.text for part in self._parts if part.kind == kind)
 
     def sum_up(self) -> Completion:
         """What there is so far."""
@@ -136,10 +194,10 @@ class Generation(Ticket):
         decode_s = ended - self._first if self._first else 0.0
         fed = n - self._n_cached
         return Completion(
-            "".join(self._text),
+            self._joined("text"),
             self.tokens,
             self._finish or "cancelled",
-            Usage(n, m, n + m, self._n_cached, self._n_decoded),
+            Usage(n, m, n + m, self._n_cached, self._n_decoded, self._n_reasoning),
             Timings(
                 prompt_s,
                 decode_s,
@@ -147,4 +205,5 @@ class Generation(Ticket):
                 max(m - 1, 0) / decode_s if decode_s > 0 else 0.0,
             ),
             self._logprobs[:m] if self._request.logprobs is not None else None,
+            self._joined("reasoning") or None,
         )

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyggml.arguments import choice, texts, whole_or_none
+from pyggml.arguments import choice, flag, texts, whole_or_none
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,11 +21,13 @@ class Settings(SamplingSettings, total=False):
     stop: str | Iterable[str] | None
     logprobs: int | None
     reuse: str
+    detect_loops: bool
 
 
 class ChatSettings(Settings, total=False):
     """Keywords of chat: those of generate, and what most templates read. Others go into template_args."""
 
+    thinking_budget: int | None
     tools: Sequence[Mapping[str, Any]] | None
     documents: Sequence[Mapping[str, Any]] | None
     add_generation_prompt: bool
@@ -55,6 +57,7 @@ SETTINGS: dict[str, Setting] = {
     "reuse": Setting(
         "exact", _reuse, "Of what idle sequences hold, take only what was read as a prompt (exact), or any of it."
     ),
+    "detect_loops": Setting(False, flag, "End a text that repeats itself without end."),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""
 DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
@@ -84,7 +87,7 @@ def spelled_out(**changed: Any) -> Callable[[F], F]:
 
 
 def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
-    """Judged once: max_tokens, stop, logprobs and reuse as a Request takes them, the others as Sampling.
+    """Judged once: max_tokens, stop and what follows it as a Request takes them, the others as Sampling.
 
     changed: other defaults. Raises ArgumentError.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyggml.arguments import texts
+from pyggml.chat.marks import cut
 from pyggml.errors import ArgumentError
 
 
@@ -32,31 +33,13 @@ class StopStrings:
             return "", True
         if not self._stops:
             return text, False
-        data = self._held + text
-        ends = [(at + len(stop), at) for stop in self._stops if (at := data.find(stop)) >= 0]
-        if ends:
+        certain, stop, self._held = cut(self._held + text, self._stops)
+        if stop:
             self._stopped = True
             self._held = ""
-            return data[: min(ends)[1]], True
-        cut = min((_begun(data, stop) for stop in self._stops), default=len(data))
-        self._held = data[cut:]
-        return data[:cut], False
+        return certain, self._stopped
 
     def flush(self) -> str:
         """The held text, at the end of a stream that met no stop."""
         held, self._held = self._held, ""
         return held
-
-
-def _begun(text: str, stop: str) -> int:
-    """Where the longest end of text that a stop may begin with starts; its length where there is none.
-
-    >>> _begun("one E", "END"), _begun("one", "END")
-    (4, 3)
-    """
-    at = max(0, len(text) - len(stop) + 1)
-    while (at := text.find(stop[0], at)) >= 0:
-        if stop.startswith(text[at:]):
-            return at
-        at += 1
-    return len(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+from pyggml.answer import Part
 from pyggml.completion import Completion
 from pyggml.engine.engine import Engine
 from pyggml.engine.generation import Request
@@ -44,21 +45,42 @@ class Stream(Held):
 
     def __next__(self) -> str:
         with self._reading:
-            ticket, text = self._ticket, ""
-            if self.result is not None:
-                raise StopIteration
-            try:
-                while not text and not ticket.ended:
-                    self._engine.step([ticket])
-                    text = ticket.new_text()
-            except BaseException:
-                self._end()
-                raise
-            if ticket.ended:
-                self._end()
-            if text:
-                return text
+            while parts := self._next():
+                text = "".join(part.text for part in parts if part.kind == "text")
+                if text:
+                    return text
             raise StopIteration
+
+    def parts(self) -> Iterator[Part]:
+        """What comes next with its kind: "reasoning", which iterating over the stream leaves out, and "text".
+
+        >>> import pyggml
+        >>> with pyggml.load() as m, m.stream("Once upon a time", max_tokens=4) as s:
+        ...     {part.kind for part in s.parts()}
+        {'text'}
+        """
+        while True:
+            with self._reading:
+                parts = self._next()
+            if not parts:
+                return
+            yield from parts
+
+    def _next(self) -> list[Part]:
+        """The next parts; none at the end."""
+        ticket, parts = self._ticket, list[Part]()
+        if self.result is not None:
+            return parts
+        try:
+            while not parts and not ticket.ended:
+                self._engine.step([ticket])
+                parts = ticket.new_parts()
+        except BaseException:
+            self._end()
+            raise
+        if ticket.ended:
+            self._end()
+        return parts
 
     def cancel(self) -> None:
         """Ends the generation from any thread; `.result` then holds what was there, finish_reason "cancelled"."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import ArgumentError
 from .vocab import BYTE, CONTROL, NORMAL, UNDEFINED, UNKNOWN, UNUSED, Vocab
@@ -72,11 +72,13 @@ def decode_byte_runs(ids: Sequence[int], pieces: Sequence[bytes], types: Sequenc
 class StreamDecoder:
     """Text from one id at a time, never half a character.
 
-    push returns what is certain; bytes that cannot become a character any more come as U+FFFD.
+    push returns what is certain; bytes that cannot become a character any more come as U+FFFD. shown: tokens that print
+    something else than pieces says.
     """
 
-    def __init__(self, pieces: Sequence[bytes], strip_blank: bool) -> None:
+    def __init__(self, pieces: Sequence[bytes], strip_blank: bool, shown: Mapping[int, bytes]) -> None:
         self._pieces = pieces
+        self._shown = shown
         self._strip = strip_blank
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -84,7 +86,7 @@ class StreamDecoder:
         """The text that this id completes, perhaps "". Raises ArgumentError."""
         if not 0 <= token < len(self._pieces):
             raise ArgumentError(f"token id {token} is not in the vocabulary (n_vocab {len(self._pieces)})")
-        piece = self._pieces[token]
+        piece = self._shown.get(token, self._pieces[token])
         if self._strip and piece:
             self._strip = False
             if piece[:1] == b" ":

@@ -6,6 +6,7 @@ The models are in spm.py, bpe.py, wpm.py and published.py, the bytes of each tok
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import threading
@@ -19,8 +20,8 @@ from ..errors import ArgumentError, GGUFError, UnsupportedError
 from ..leaving import whole
 from . import pretokenizers, published
 from .decode import SPECIAL, StreamDecoder, bpe_pieces, decode_byte_runs, spm_pieces, without_special
-from .special import end_of_generation
-from .vocab import UNKNOWN, Vocab, read_vocab
+from .special import Splitter, end_of_generation
+from .vocab import CONTROL, UNKNOWN, USER_DEFINED, Vocab, read_vocab
 
 MODELS = ("llama", "gpt2", "bert", "t5", "gemma4")
 
@@ -109,15 +110,43 @@ class Tokenizer:
                 text = data.decode("utf-8", "replace")
         return text[1:] if self.add_space_prefix and text[:1] == " " else text
 
-    def stream_decoder(self, skip_special: bool = True, continues: bool = False) -> StreamDecoder:
+    def stream_decoder(
+        self, skip_special: bool = True, continues: bool = False, shown: Mapping[int, bytes] | None = None
+    ) -> StreamDecoder:
         """A decoder fed one id at a time; its texts joined are what `decode` gives for ids that make UTF-8.
 
         A broken run of byte tokens differs: characters that were whole have been given out and stay.
 
-        continues: the text goes on after a prompt, so the blank of its first word is a real one and is kept.
+        continues: the text goes on after a prompt, so the blank of its first word is a real one and is kept. shown:
+        what tokens print all the same, as spelling() finds them.
         """
         pieces = self._plain_pieces if skip_special else self._pieces
-        return StreamDecoder(pieces, strip_blank=self.add_space_prefix and not continues)
+        return StreamDecoder(pieces, self.add_space_prefix and not continues, shown or {})
+
+    def spelling(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """The control tokens that these texts are written with, and what each prints: id -> bytes."""
+        found = {part for text in texts for part in self._control.parts(text) if isinstance(part, int)}
+        wanted = {self._texts[token] for token in found}  # a text may have several tokens
+        return {i: self._pieces[i] for i in self._control_ids if self._texts[i] in wanted} if wanted else {}
+
+    def has_special(self, text: str) -> bool:
+        """Whether a token that is no ordinary text is spelled so.
+
+        As a control token, or one that was added to the vocabulary.
+        """
+        return text in self._named
+
+    @functools.cached_property
+    def _control_ids(self) -> list[int]:
+        return [i for i, kind in enumerate(self._types) if kind == CONTROL and self._texts[i]]
+
+    @functools.cached_property
+    def _control(self) -> Splitter:
+        return Splitter({self._texts[i]: i for i in self._control_ids})
+
+    @functools.cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(self._texts[i] for i, kind in enumerate(self._types) if kind in (CONTROL, USER_DEFINED))
 
     def piece_bytes(self, token: int) -> bytes:
         """The bytes that a token prints, perhaps part of a character; b"" for unused ones."""

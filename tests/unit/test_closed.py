@@ -125,7 +125,8 @@ ENGINES: Table = {
 STREAMS: Table = {
     "result": (lambda w: (w.stream.result.text, w.stream.result.finish_reason), ("", "cancelled")),
     "cancel": (lambda w: w.stream.cancel(), None), "close": (lambda w: w.stream.close(), None),
-    "list": (lambda w: list(w.stream), []), "with": (lambda w: w.stream.__enter__() is w.stream, True),
+    "list": (lambda w: list(w.stream), []), "parts": (lambda w: list(w.stream.parts()), []),
+    "with": (lambda w: w.stream.__enter__() is w.stream, True),
     "repr": (lambda w: repr(w.stream), "<pyggml.Stream cancelled, 0 tokens>"),
 }  # fmt: skip
 
