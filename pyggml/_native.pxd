@@ -2,7 +2,7 @@
 # pyggml.get_include() and link the library that `python -m pyggml --libs` names.
 # Declares only; _native.pyx holds the Python face.
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 include "_quant_types.pxd"  # PGG_Q4_K and so on: made of quant_types.def by the build
 
@@ -254,6 +254,7 @@ cdef extern from "pgg.h" nogil:
     pgg_status pgg_sampler_new(const pgg_sampling *how, int64_t n_vocab, pgg_sampler **sampler) noexcept
     void pgg_sampler_free(pgg_sampler *sampler) noexcept
     pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, const float *bias, int64_t n) noexcept
+    pgg_status pgg_sampler_allow(pgg_sampler *sampler, const uint32_t *allowed) noexcept
     pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n) noexcept
     pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
     pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,

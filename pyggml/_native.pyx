@@ -7,7 +7,7 @@ The C functions are declared in _native.pxd, which other Cython code may cimport
 from cpython.bytes cimport PyBytes_AsString
 from cpython.exc cimport PyErr_Occurred
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 import os as _os
@@ -337,6 +337,16 @@ cdef class Sampler:
             raise _errors.ShapeError(f"sampler: {view.shape[0]} ids, but {added.shape[0]} biases")
         if view.shape[0]:
             check(pgg_sampler_bias(self.p, &view[0], &added[0], view.shape[0]))
+
+    def allow(self, mask):
+        cdef const uint32_t[::1] words = mask
+        if mask is None:
+            check(pgg_sampler_allow(self.p, NULL))
+            return
+        if words.shape[0] != (self.n_vocab + 31) // 32:
+            raise _errors.ShapeError(
+                f"sampler: the mask of {self.n_vocab} tokens has {(self.n_vocab + 31) // 32} words, got {words.shape[0]}")
+        check(pgg_sampler_allow(self.p, &words[0]))
 
     def accept(self, ids):
         cdef const int32_t[::1] view = ids

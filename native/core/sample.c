@@ -1,8 +1,8 @@
-/* Choosing a token. The chain, with llama.cpp's order and meaning: bias -> penalties over the last tokens -> top_k ->
- * top_p -> min_p -> temperature -> draw; what few ask for in between: chain.c. Equal logits rank by lower id. The n-th
- * draw of a seed is a function of both (splitmix64), so the same seed gives the same text on any CPU level and thread
- * count: what is summed over the whole vocabulary is summed in slots whose bits are the same on all levels. Which
- * tokens are best: top_k.c. */
+/* Choosing a token. The chain, with llama.cpp's order and meaning: bias and mask -> penalties over the last tokens ->
+ * top_k -> top_p -> min_p -> temperature -> draw; what few ask for in between: chain.c. Equal logits rank by lower id.
+ * The n-th draw of a seed is a function of both (splitmix64), so the same seed gives the same text on any CPU level and
+ * thread count: what is summed over the whole vocabulary is summed in slots whose bits are the same on all levels.
+ * Which tokens are best: top_k.c. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -22,12 +22,14 @@ struct pgg_sampler {
   float *tops, *sums; /* of blocks of the row */
   double *weights;    /* (n_vocab) of the survivors, running sums; before that, scratch of sorting */
   pgg_nucleus mass;
-  pgg_far *far;    /* of the chain */
-  double mu;       /* of mirostat: the most surprise, in bits */
-  float *bias;     /* (n_vocab), NULL: none */
-  float *row;      /* (n_vocab) the logits after bias and penalties */
-  int32_t *counts; /* (n_vocab) occurrences in the window */
-  int32_t *window; /* ring of the last ids; grows when the window is everything */
+  pgg_far *far;      /* of the chain */
+  double mu;         /* of mirostat: the most surprise, in bits */
+  float *bias;       /* (n_vocab), NULL: none */
+  uint32_t *allowed; /* (n_vocab bits) NULL: not asked for yet */
+  bool masked;       /* allowed counts */
+  float *row;        /* (n_vocab) the logits after bias, mask and penalties */
+  int32_t *counts;   /* (n_vocab) occurrences in the window */
+  int32_t *window;   /* ring of the last ids; grows when the window is everything */
   int64_t cap, used, head;
 };
 
@@ -114,6 +116,7 @@ void pgg_sampler_free(pgg_sampler *s) {
   free(s->sums);
   free(s->far);
   free(s->bias);
+  free(s->allowed);
   free(s->row);
   free(s->weights);
   free(s->counts);
@@ -180,9 +183,52 @@ pgg_status pgg_sampler_bias(pgg_sampler *s, const int32_t *ids, const float *bia
   return PGG_OK;
 }
 
-/* What the caller gave: a logit and its bias. */
+/* Words of a mask, and which bits of the last one stand for tokens. */
+static int64_t mask_words(int64_t n_vocab, uint32_t *last) {
+  *last = n_vocab % 32 ? (1u << (n_vocab % 32)) - 1 : UINT32_MAX;
+  return (n_vocab + 31) / 32;
+}
+
+pgg_status pgg_sampler_allow(pgg_sampler *s, const uint32_t *allowed) {
+  if (!s) return pgg_fail(PGG_EINVAL, "allow: sampler is NULL");
+  if (!allowed) {
+    s->masked = false;
+    return PGG_OK;
+  }
+  uint32_t last, any = 0;
+  const int64_t n = mask_words(s->n_vocab, &last);
+  for (int64_t i = 0; i < n; i++) any |= allowed[i] & (i == n - 1 ? last : UINT32_MAX);
+  if (!any) return pgg_fail(PGG_EINVAL, "allow: the mask forbids all of the %lld tokens", (long long)s->n_vocab);
+  if (!s->allowed && !(s->allowed = malloc((size_t)n * sizeof *s->allowed)))
+    return pgg_fail(PGG_ENOMEM, "no memory for a mask");
+  if (!s->row && !(s->row = malloc((size_t)s->n_vocab * sizeof *s->row)))
+    return pgg_fail(PGG_ENOMEM, "no memory for a mask");
+  memcpy(s->allowed, allowed, (size_t)n * sizeof *s->allowed);
+  s->masked = true;
+  return PGG_OK;
+}
+
+/* What the caller gave: a logit with its bias, -infinity where the mask forbids it (what is no number stays so). */
 static float given(const pgg_sampler *s, const float *logits, int64_t id) {
-  return s->bias ? logits[id] + s->bias[id] : logits[id];
+  const float logit = s->bias ? logits[id] + s->bias[id] : logits[id];
+  return s->masked && !(s->allowed[id >> 5] >> (id & 31) & 1) ? logit + -INFINITY : logit;
+}
+
+/* All of them: whole words of the mask at a time, of which most allow nothing or everything. */
+static void give(const pgg_sampler *s, const float *logits, float *row) {
+  if (s->bias)
+    for (int64_t i = 0; i < s->n_vocab; i++) row[i] = logits[i] + s->bias[i];
+  else
+    memcpy(row, logits, (size_t)s->n_vocab * sizeof *row);
+  for (int64_t at = 0; s->masked && at < s->n_vocab; at += 32) {
+    const uint32_t word = s->allowed[at >> 5];
+    const int64_t n = pgg_min_i64(32, s->n_vocab - at);
+    if (!word)
+      for (int64_t i = 0; i < n; i++) row[at + i] += -INFINITY;
+    else if (word != UINT32_MAX)
+      for (int64_t i = 0; i < n; i++)
+        if (!(word >> i & 1)) row[at + i] += -INFINITY;
+  }
 }
 
 static float penalised(const pgg_sampler *s, float logit, int32_t count) {
@@ -191,10 +237,10 @@ static float penalised(const pgg_sampler *s, float logit, int32_t count) {
   return logit - (float)count * s->how.frequency_penalty - s->how.presence_penalty;
 }
 
-/* The row to choose from: the logits themselves, or a copy with biases, in which the window's tokens are penalised. */
+/* The row to choose from: the logits themselves, or a copy with what was given, whose window's tokens are penalised. */
 static const float *penalise(pgg_sampler *s, const float *logits) {
-  if (!s->bias && !s->used) return logits;
-  for (int64_t i = 0; i < s->n_vocab; i++) s->row[i] = given(s, logits, i);
+  if (!s->bias && !s->masked && !s->used) return logits;
+  give(s, logits, s->row);
   for (int64_t i = 0; i < s->used; i++) { /* a token met again gets the same value again */
     const int32_t id = s->window[i];
     const float logit = given(s, logits, id);
@@ -209,8 +255,10 @@ static pgg_status refuse(const pgg_sampler *s, const float *logits, const float 
     if (given(s, logits, i) != -INFINITY && !isfinite(row[i]))
       return pgg_fail(PGG_ENUMERIC, "logit of token %lld is %g%s; no token can be chosen", (long long)i, (double)row[i],
                       isfinite(logits[i]) ? " after the penalties" : "");
-  return pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite%s", (long long)s->n_vocab,
-                  s->bias ? ", with its bias" : "");
+  const char *what = s->masked ? s->bias ? " of those that bias and mask leave" : " of those that the mask allows"
+                     : s->bias ? ", with its bias"
+                               : "";
+  return pgg_fail(PGG_ENUMERIC, "none of the %lld logits is finite%s", (long long)s->n_vocab, what);
 }
 
 /* Penalties may have made -infinity of a finite logit, which is a fault and not a wish. */

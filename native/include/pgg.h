@@ -387,6 +387,10 @@ PGG_API void pgg_sampler_free(pgg_sampler *sampler);
 /* Added to the logits of ids (n different ones) before all else; -infinity forbids a token. Not for log-probabilities.
  */
 PGG_API pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, const float *bias, int64_t n);
+/* Which tokens may be chosen from now on: bit id & 31 of word id >> 5, (n_vocab + 31) / 32 words, which are copied;
+ * NULL: all, as at first. What it forbids counts as a bias of -infinity. PGG_EINVAL for one that forbids all tokens;
+ * on any failure the mask is as before. Not for log-probabilities. */
+PGG_API pgg_status pgg_sampler_allow(pgg_sampler *sampler, const uint32_t *allowed);
 PGG_API pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n); /* feeds the window */
 /* Chooses a token of logits (n_vocab) and accepts it. PGG_ENUMERIC if no logit is finite or any is NaN/+inf. */
 PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id);

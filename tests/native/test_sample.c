@@ -245,6 +245,66 @@ static void test_long_chain(void) {
   }
 }
 
+/* Whatever the settings, what a mask leaves is chosen from as if the rest had a logit of -infinity. */
+static void test_mask(void) {
+  enum { V = 1003, WORDS = (V + 31) / 32 };
+  static float logits[V], sunk[V];
+  uint32_t mask[WORDS] = {0}, none[WORDS] = {0};
+  uint64_t seed = 12;
+  for (int i = 0; i < V; i++) logits[i] = check_random(&seed);
+  for (int i = 0; i < V; i++)
+    if (i / 32 % 3 && (i / 32 % 3 == 1 || check_random(&seed) < 0.5f)) mask[i >> 5] |= 1u << (i & 31);
+  for (int i = 0; i < V; i++) sunk[i] = mask[i >> 5] >> (i & 31) & 1 ? logits[i] : -INFINITY;
+  none[WORDS - 1] = 1u << 31; /* of no token */
+  pgg_sampling each[6] = {plain, plain, plain, plain, plain, plain};
+  each[0].temperature = 0;
+  each[2].top_k = 5, each[2].repeat_penalty = 1.3f;
+  each[3].top_p = 0.3f, each[3].min_p = 0.01f;
+  each[4].mirostat = 2, each[4].mirostat_tau = 3;
+  each[5].typical_p = 0.7f, each[5].top_n_sigma = 1;
+  for (int which = 0; which < 6; which++) {
+    pgg_sampler *s = NULL, *reference = NULL;
+    int32_t id = -1, want = -1;
+    CHECK_OK(pgg_sampler_new(&each[which], V, &s));
+    CHECK_OK(pgg_sampler_new(&each[which], V, &reference));
+    CHECK_FAILS(PGG_EINVAL, "forbids all of the 1003", pgg_sampler_allow(s, none));
+    CHECK_OK(pgg_sampler_allow(s, mask));
+    CHECK_FAILS(PGG_EINVAL, "forbids all of the 1003", pgg_sampler_allow(s, none)); /* the mask stays */
+    for (int i = 0; i < 40; i++) {
+      CHECK_OK(pgg_sampler_next(s, logits, &id));
+      CHECK_OK(pgg_sampler_next(reference, sunk, &want));
+      CHECK(id == want && sunk[id] > -INFINITY, "%d, draw %d: token %d, expected %d", which, i, id, want);
+    }
+    CHECK_OK(pgg_sampler_allow(s, NULL));
+    for (int i = 0; i < 40; i++) {
+      CHECK_OK(pgg_sampler_next(s, logits, &id));
+      CHECK_OK(pgg_sampler_next(reference, logits, &want));
+      CHECK(id == want, "%d, without a mask: token %d, expected %d", which, id, want);
+    }
+    pgg_sampler_free(s);
+    pgg_sampler_free(reference);
+  }
+  pgg_sampler *s = NULL;
+  int32_t id = -1;
+  const float bias = -INFINITY;
+  CHECK_OK(pgg_sampler_new(&plain, V, &s));
+  memset(none, 0, sizeof none);
+  none[1] = 1; /* token 32 alone */
+  const int32_t only = 32;
+  CHECK_OK(pgg_sampler_allow(s, none));
+  CHECK_OK(pgg_sampler_next(s, logits, &id));
+  CHECK(id == only, "token %d", id);
+  logits[7] = NAN; /* is no less a fault where it is forbidden */
+  CHECK_FAILS(PGG_ENUMERIC, "token 7 is nan", pgg_sampler_next(s, logits, &id));
+  logits[7] = 0, logits[only] = -INFINITY;
+  CHECK_FAILS(PGG_ENUMERIC, "of those that the mask allows", pgg_sampler_next(s, logits, &id));
+  logits[only] = 0;
+  CHECK_OK(pgg_sampler_bias(s, &only, &bias, 1));
+  CHECK_FAILS(PGG_ENUMERIC, "of those that bias and mask leave", pgg_sampler_next(s, logits, &id));
+  CHECK_FAILS(PGG_EINVAL, "sampler is NULL", pgg_sampler_allow(NULL, none));
+  pgg_sampler_free(s);
+}
+
 static void test_seed(void) {
   enum { V = 100 };
   float logits[V];
@@ -353,6 +413,7 @@ int main(int argc, char **argv) {
   test_penalties();
   test_refusals();
   test_long_chain();
+  test_mask();
   test_seed();
   test_strings();
   test_eager();

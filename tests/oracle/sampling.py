@@ -44,6 +44,7 @@ class Chain:
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
     logit_bias: dict[int, float] = field(default_factory=dict)
+    allowed: NDArray[np.bool_] | None = None
     draws: int = 0
     mu: float | None = None
 
@@ -52,6 +53,8 @@ class Chain:
         row = logits.copy()
         for token, bias in self.logit_bias.items():
             row[token] += np.float32(bias)
+        if self.allowed is not None:
+            row[~self.allowed] = -np.inf
         ids = np.lexsort((np.arange(len(row)), -row.astype(np.float64)))
         ids = ids[row[ids] > -np.inf]
         x = row.astype(np.float64)

@@ -51,6 +51,56 @@ def test_the_ids_are_those_of_the_definition(given: dict[str, Any]) -> None:
         assert sampler.next(row) == oracle.next(row), number
 
 
+def words(allowed: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """The mask as the sampler takes it: bit id & 31 of word id >> 5."""
+    padded = np.zeros(-(-len(allowed) // 32) * 32, bool)
+    padded[: len(allowed)] = allowed
+    return np.packbits(padded, bitorder="little").view("<u4").astype(np.uint32)
+
+
+@pytest.mark.parametrize("given", SETTINGS, ids=lambda given: " ".join(f"{k}={v}" for k, v in given.items()))
+@pytest.mark.parametrize("share", [0.002, 0.5])
+def test_masks_go_before_all_cuts(given: dict[str, Any], share: float) -> None:
+    n_vocab, rng = 1001, np.random.default_rng(3)
+    how = OFF | given
+    sampler, oracle = Sampling(**how, seed=12).sampler(n_vocab), Chain(seed=12, **how)
+    for number, row in enumerate(rows(n_vocab)):
+        oracle.allowed = rng.random(n_vocab) < share
+        oracle.allowed[3] = oracle.allowed[1000] = True
+        row[1000] = 0.5
+        sampler.allow(words(oracle.allowed))
+        chosen = sampler.next(row)
+        assert chosen == oracle.next(row), number
+        assert oracle.allowed[chosen], number
+    sampler.allow(None)
+    oracle.allowed = None
+    assert sampler.next(row) == oracle.next(row)
+
+
+def test_log_probabilities_are_those_of_the_model_under_a_mask_too() -> None:
+    row = np.arange(40, dtype=np.float32)
+    sampler = Sampling(temperature=0).sampler(40)
+    before = sampler.logprobs(row, 3, 2)
+    allowed = np.zeros(40, bool)
+    allowed[[3, 35]] = True
+    sampler.allow(words(allowed))
+    assert sampler.next(row) == 35
+    assert sampler.logprobs(row, 3, 2) == before
+
+
+def test_masks_that_are_refused() -> None:
+    row = np.zeros(40, np.float32)
+    sampler = Sampling(temperature=0).sampler(40)
+    allowed = np.zeros(40, bool)
+    allowed[7] = True
+    sampler.allow(words(allowed))
+    with pytest.raises(pyggml.ArgumentError, match="the mask forbids all of the 40 tokens"):
+        sampler.allow(np.array([0, 1 << 8], np.uint32))  # bit 40 is no token's
+    with pytest.raises(pyggml.ShapeError, match="40 tokens has 2 words, got 3"):
+        sampler.allow(np.zeros(3, np.uint32))
+    assert sampler.next(row) == 7  # the mask before it holds
+
+
 def test_biases() -> None:
     row = np.zeros(10, np.float32)
     row[4] = 3
