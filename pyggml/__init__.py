@@ -16,6 +16,7 @@ from pyggml import _built  # noqa: F401 - before what needs the native part
 # isort: split
 from pyggml import gguf
 from pyggml._native import version as _version
+from pyggml.answer import Part, ToolCall
 from pyggml.completion import Completion
 from pyggml.embed import get_include
 from pyggml.engine.session import Session
@@ -102,6 +103,7 @@ __all__ = [
     "Model",
     "NumericError",
     "OutOfMemory",
+    "Part",
     "PyggmlError",
     "QuantType",
     "Recipe",
@@ -111,6 +113,7 @@ __all__ = [
     "ShapeError",
     "TemplateError",
     "Tensor",
+    "ToolCall",
     "UnsupportedError",
     "__version__",
     "compare",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyggml import display
+from pyggml.answer import ToolCall
 from pyggml.arguments import text_or_none, texts, whole, wrong_type
 from pyggml.errors import ArgumentError
 
@@ -113,9 +114,10 @@ class Completion:
 
     Two are equal if all their parts are; to compare with a str take `.text`, which has str's other methods too.
     finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "loop" (endless
-    repetition, where detect_loops asked for it), "cancelled".
+    repetition, where detect_loops asked for it), "tool_calls" (it ended, and calls tools), "cancelled".
     tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None. reasoning:
     what a chat's model thought before it answered, which is no part of the text; None: nothing.
+    tool_calls: what it asks to be called, of the tools that chat() was given.
 
     >>> c = Completion(" a fox", [5, 6], "length", Usage(2, 2, 4), Timings(0.1, 0.1, 20.0, 10.0))
     >>> "fox" in c, len(c), "Once" + c + ".", c[1:], f"{c:>8}", c.strip()
@@ -129,6 +131,7 @@ class Completion:
     timings: Timings
     logprobs: list[TokenLogprob] | None = field(default=None, repr=False)
     reasoning: str | None = field(default=None, repr=False)
+    tool_calls: list[ToolCall] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
         return self.text
@@ -161,6 +164,20 @@ class Completion:
 
     def __radd__(self, other: object) -> str:
         return other + self.text if isinstance(other, str) else NotImplemented
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message of a conversation, calls and reasoning too: messages.append(c.message).
+
+        >>> Completion(" a fox", [5, 6], "stop", Usage(2, 2, 4), Timings(0.1, 0.1, 20.0, 10.0)).message
+        {'role': 'assistant', 'content': ' a fox'}
+        """
+        made: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning is not None:
+            made["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            made["tool_calls"] = [call.openai() for call in self.tool_calls]
+        return made
 
     def strip(self, chars: str | None = None) -> str:
         """The text without blanks (or chars) at both ends."""

@@ -19,6 +19,7 @@ from pyggml import _native, display, gguf, keywords
 from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole_or_none
 from pyggml.arguments import ids as read_ids
 from pyggml.arguments import texts as read_texts
+from pyggml.chat.functions import ToolLike, Tools, read_tools
 from pyggml.chat.render import Messages, Rendered, render
 from pyggml.chat.speech import speech_of
 from pyggml.completion import Completion
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pyggml")
 
-_OF_CHAT = ("stream", "thinking_budget")
+_OF_CHAT = ("stream", "tools", "tool_choice", "thinking_budget")
 BUNDLED = Path(__file__).parent / "data" / "tales.gguf"
 
 
@@ -171,12 +172,12 @@ class Model(Held):
 
     def _render(
         self, call: str, messages: Messages, template: str | None, template_args: Mapping[str, Any] | None,
-        variables: Mapping[str, Any], own: tuple[str, ...] = (),
+        variables: Mapping[str, Any], own: tuple[str, ...] = (), tools: Tools | None = None,
     ) -> Rendered:  # fmt: skip
         self._loaded.check_open()
         return render(
             call, messages, self.metadata, self.tokenizer,
-            template=template, template_args=template_args, variables=variables, own=own,
+            template=template, template_args=template_args, variables=variables, own=own, tools=tools,
         )  # fmt: skip
 
     # ---- generation ------------------------------------------------------------------------------------------
@@ -249,13 +250,19 @@ class Model(Held):
         stream: bool = False,
         template: str | None = None,
         template_args: Mapping[str, Any] | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
         thinking_budget: int | None = None,
         **variables: Any,
     ) -> Completion | Stream:
         """Answers a conversation [{"role": "user", "content": "..."}] with the model's chat template.
 
         -> Completion, or a Stream with stream=True. Settings are those of generate. Further keywords must be variables
-        that the template reads (tools=, enable_thinking=); template_args holds others. See render_chat.
+        that the template reads (enable_thinking=); template_args holds others. See render_chat.
+
+        tools: functions with annotations and a docstring, or schemas (OpenAI's, Anthropic's), that the model may call;
+        what it calls is `.tool_calls`, with finish_reason "tool_calls", and text that does not read as a call stays
+        text. Go on with messages + [c.message, c.tool_calls[0].message(result)]. tool_choice: "auto" or "none".
 
         What a model thinks before it answers is `.reasoning`, not part of the text; a Stream's parts() gives both.
         thinking_budget: most tokens of it, after which the model is made to answer; ArgumentError for a model whose
@@ -263,11 +270,12 @@ class Model(Held):
         """
         streams = flag("stream", stream)
         budget = whole_or_none("thinking_budget", thinking_budget, 0)
+        offered = read_tools(tools, tool_choice)
         self._loaded.check_open()
         self._loaded.output("logits")
         how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
-        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT))
-        speech, prompt = speech_of(rendered, self.tokenizer, budget)
+        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT), offered)
+        speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
         ids = self._encode(prompt, add_special=False)
         bos = self.tokenizer.bos_id
         if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:

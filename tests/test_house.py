@@ -43,6 +43,7 @@ PY_FLOORS = {
     "pickling": 1,
     "threads": 1,
     "sizes": 1,
+    "schema": 1,
     "_native": 1,
     "_built": 1,
     "_devices": 1,

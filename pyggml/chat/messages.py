@@ -5,14 +5,17 @@ Knows no template; whether one reads parts itself is asked of a function.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from pyggml.answer import ToolCall
 from pyggml.arguments import list_of
 from pyggml.completion import Completion
 from pyggml.errors import ArgumentTypeError, TemplateError
 from pyggml.shown import shown
 
+_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of it in messages, by how usual they are
 _EXAMPLE = '[{"role": "user", "content": "..."}]'
 
 
@@ -39,26 +42,81 @@ def lacking(messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def readable(messages: object, reads_parts: Callable[[], bool]) -> list[dict[str, Any]]:
+class Reads(Protocol):
+    """What a template is asked about."""
+
+    def parts(self) -> bool:
+        """Whether a content may be a list of parts."""
+        ...
+
+    def arguments_as_text(self) -> bool:
+        """Whether the arguments of a call must be JSON text; else they are an object."""
+        ...
+
+    def names(self, word: str) -> bool:
+        """Whether it reads this key of a message."""
+        ...
+
+
+def readable(messages: object, reads: Reads) -> list[dict[str, Any]]:
     """A list of dicts whose contents are text where they can be.
 
     A list of parts {"type": "text", "text": ...} stays where the template reads parts itself; else the texts are joined
-    by line breaks. None is "", but stays beside tool_calls, as templates ask for it. Raises TemplateError.
-
-    >>> readable([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], lambda: False)
-    [{'role': 'user', 'content': 'hi'}]
+    by line breaks. None is "", but stays beside tool_calls, as templates ask for it. A Completion is its message.
+    Arguments of calls are what the template reads, an object or JSON text, and reasoning has the name that it reads.
+    Raises TemplateError.
     """
     made = []
     for i, message in enumerate(items_of(messages)):
+        if isinstance(message, Completion):
+            message = message.message
         if not isinstance(message, Mapping):
             raise TemplateError(
                 f"messages[{i}] is {type(message).__name__}, expected a dict with role and content: {shown(message)}"
             )
         found = dict(message)
+        said = found.get("content")
+        if isinstance(said, Completion):
+            found = {**said.message, **found}
+        if found.get("tool_calls"):
+            found["tool_calls"] = _calls(found["tool_calls"], f"messages[{i}]", reads)
         if "content" in found:
-            found["content"] = _content(found["content"], f"messages[{i}]", bool(found.get("tool_calls")), reads_parts)
+            found["content"] = _content(said, f"messages[{i}]", bool(found.get("tool_calls")), reads.parts)
+        thought = next((found[key] for key in _THOUGHTS if isinstance(found.get(key), str)), None)
+        if thought is not None and not any(reads.names(key) for key in _THOUGHTS if key in found):
+            key = next((key for key in _THOUGHTS if reads.names(key)), None)
+            found.update({key: thought} if key else {})
         made.append(found)
     return made
+
+
+def _calls(value: object, where: str, reads: Reads) -> object:
+    """Calls of a message, their arguments as the template reads them; what is no call is the template's business."""
+    if not isinstance(value, list | tuple):
+        return value
+    made = []
+    for i, call in enumerate(value):
+        if isinstance(call, ToolCall):
+            call = call.openai()
+        inner = call.get("function", call) if isinstance(call, Mapping) else None
+        if isinstance(inner, Mapping) and isinstance(inner.get("arguments"), str | Mapping):
+            at = f"{where}: tool_calls[{i}]"
+            changed = {**inner, "arguments": _arguments(inner["arguments"], at, reads.arguments_as_text())}
+            call = {**call, "function": changed} if "function" in call else changed
+        made.append(call)
+    return made
+
+
+def _arguments(value: str | Mapping[str, Any], where: str, as_text: bool) -> object:
+    if as_text:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value) if value.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise TemplateError(f"{where}: the arguments are no JSON ({error}): {shown(value)}") from None
+    return found if isinstance(found, dict) else value
 
 
 def _content(value: object, where: str, calls: bool, reads_parts: Callable[[], bool]) -> object:

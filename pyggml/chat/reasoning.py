@@ -6,7 +6,7 @@ in harmony.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from pyggml.answer import Part
@@ -18,7 +18,8 @@ class Marks(NamedTuple):
 
     start: opens a block. ends: each closes it; the first is the one that is written for the model when its budget is
     used up. found_by: the templates that hold one of these texts are the family's. anywhere: start is a token that no
-    text spells, so that a block may also begin behind a part of the answer. silent: marks of the answer, not printed.
+    text spells, so that a block may also begin behind a part of the answer. silent: marks of the answer, not printed;
+    {tool} stands for the name of each that may be called.
     """
 
     start: str
@@ -26,6 +27,11 @@ class Marks(NamedTuple):
     found_by: tuple[str, ...]
     anywhere: bool = False
     silent: tuple[str, ...] = ()
+
+    def of(self, tools: Collection[str]) -> Marks:
+        """The marks where these may be called."""
+        named = [mark.replace("{tool}", name) for mark in self.silent for name in (tools if "{tool}" in mark else [""])]
+        return self._replace(silent=tuple(named))
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -57,7 +63,7 @@ MARKS: tuple[Marks, ...] = (
     Marks("<|think|>", ("<|end|>",), ("<|tool_call:begin|>",), anywhere=True,
           silent=("<|begin|>assistant", "<|content|>")),  # Solar Open
     Marks(" to=self<|message|>", ("<|eom|>",), (" to=self<|message|>", "to=self"), anywhere=True,
-          silent=("<|start|>assistant", " to=user<|message|>")),  # Glimmer
+          silent=("<|start|>assistant", " to=user<|message|>", " to={tool}<|message|>", "<|eom|>")),  # Glimmer
     Marks("<|inner_prefix|>", ("<|inner_suffix|>",), ("<|inner_prefix|>",), anywhere=True),  # Apertus
     Marks("[THINK]", ("[/THINK]",), ("[THINK]", "[/THINK]"), anywhere=True),  # Magistral, Ministral 3
     Marks("<seed:think>", ("</seed:think>",), ("<seed:think>",)),
@@ -92,15 +98,19 @@ class Splitter:
     opened: the prompt ends inside of a block; closed: behind one. Blanks around a block belong to neither side. A block
     begins before the answer does, or anywhere if the family's marks are tokens: a text may speak of `<think>`. The
     parts of several blocks are set apart by an empty line. Nothing else is lost: a block without end is reasoning.
+    interrupts: marks of the answer that end a block too, and are printed.
 
     >>> s = Splitter(THINK, opened=False)
     >>> [str(part) for part in s.push("<think>\\nHm.\\n</th") + s.push("ink>\\n\\nYes.") + s.finish()]
     ['Hm.', 'Yes.']
     """
 
-    def __init__(self, marks: Marks | None, opened: bool, closed: bool = False) -> None:
+    def __init__(
+        self, marks: Marks | None, opened: bool, closed: bool = False, interrupts: tuple[str, ...] = ()
+    ) -> None:
         self.thinking = opened
         self._marks = marks
+        self._interrupts = interrupts
         self._held = ""
         self._blank = ""  # that is printed if something follows
         self._blocks = 0  # that had text
@@ -134,8 +144,10 @@ class Splitter:
 
     def _awaited(self, marks: Marks) -> tuple[str, ...]:
         if self.thinking:
-            return (*marks.ends, marks.start) if self._first else marks.ends
-        return (marks.start, *marks.silent) if marks.anywhere or not self._answered else marks.silent
+            return (*marks.ends, *self._interrupts, *((marks.start,) if self._first else ()))
+        if not self._answered:
+            return (marks.start, *marks.silent, *marks.ends)
+        return (marks.start, *marks.silent) if marks.anywhere else marks.silent
 
     def _pass(self, marks: Marks, mark: str) -> list[Part]:
         """What a mark changes; where it changes nothing it is text."""
@@ -143,6 +155,13 @@ class Splitter:
             return [] if self._first else self._say(mark)  # written again by a model whose prompt opened the block
         if self.thinking:
             self.thinking, self._closed, self._fresh, self._blank = False, True, True, ""
+            return self._say(mark) if mark in self._interrupts else []
+        elif mark in marks.silent:
+            return []
+        elif mark in marks.ends:  # before all answer it ends a block that the model did not begin
+            if self._answered:
+                return self._say(mark)
+            self._closed = True
         elif mark == marks.start:
             if self._answered and not marks.anywhere:
                 return self._say(mark)

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -82,7 +82,7 @@ class ChatTemplate:
         tools: JSON schemas. kwargs reach the template
         (enable_thinking=False, documents=[...]). Raises TemplateError, also with the text of `raise_exception`.
         """
-        found = readable(messages, self._reads_parts)
+        found = readable(messages, _Reads(self._source, self._render))
         try:
             return self._render(found, add_generation_prompt, tools, kwargs)
         except TemplateError as error:
@@ -91,18 +91,16 @@ class ChatTemplate:
                 raise
             raise TemplateError(f"{missing}; {error}") from None
 
+    def shows_calls(self) -> bool:
+        """Whether the calls of an assistant's message are in the prompt."""
+        try:
+            return _PROBE in self.render(_call_with("{}", _PROBE), False)
+        except TemplateError:
+            return True  # it reads them, and asks for more than this one has
+
     def variables(self) -> frozenset[str]:
         """The names that the template reads from what render() is given."""
         return _variables(self._source) - GLOBALS.keys()
-
-    def _reads_parts(self) -> bool:
-        """Whether a content may be a list of parts: one is rendered, and its text comes without what is around it."""
-        probe = [{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]
-        try:
-            found = self._render(probe, True, None, {})
-        except TemplateError:
-            return False
-        return _PROBE in found and not re.search(rf"""['"]text['"]\s*:\s*['"]{_PROBE}""", found)
 
     def _render(self, messages: list[dict[str, Any]], generation: bool, tools: Any, kwargs: Mapping[str, Any]) -> str:
         chat, weight = plain(messages, "messages")
@@ -162,6 +160,45 @@ def _pieces(template: jinja2.Template, context: dict[str, Any]) -> Iterator[str]
         if total > now.max_output:
             raise RefusedError(f"the prompt is longer than {now.max_output:,} characters")
         yield piece
+
+
+class _Reads:
+    """What a template reads, tried by rendering."""
+
+    def __init__(self, source: str, render: Callable[..., str]) -> None:
+        self._source, self._render = source, render
+
+    def parts(self) -> bool:
+        """Whether a content may be a list of parts: one is rendered, and its text comes without what is around it."""
+        probe = [{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]
+        try:
+            found = self._render(probe, True, None, {})
+        except TemplateError:
+            return False
+        return _PROBE in found and not re.search(rf"""['"]text['"]\s*:\s*['"]{_PROBE}""", found)
+
+    def arguments_as_text(self) -> bool:
+        """Whether it cannot print an object, or prints it as Python does."""
+        try:
+            found = self._render(_call_with({_PROBE: 1}), False, None, {})
+        except TemplateError:
+            try:
+                self._render(_call_with("{}"), False, None, {})
+            except TemplateError:
+                return False
+            return True
+        return f"{{'{_PROBE}': 1}}" in found
+
+    def names(self, word: str) -> bool:
+        """Whether it speaks of a key."""
+        return re.search(rf"\b{word}\b", self._source) is not None
+
+
+def _call_with(arguments: object, name: str = "f") -> list[dict[str, Any]]:
+    """A conversation with a call that every template takes."""
+    function = {"name": name, "arguments": arguments}
+    call = {"id": "abcdefghi", "type": "function", "function": function}
+    return [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
 
 
 @functools.lru_cache(maxsize=16)

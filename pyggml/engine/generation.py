@@ -189,6 +189,8 @@ class Generation(Ticket):
     def sum_up(self) -> Completion:
         """What there is so far."""
         ended = time.perf_counter()
+        if self._finish == "stop" and self._reader.calls:
+            self._finish = "tool_calls"
         n, m = len(self.ids), len(self.tokens)
         prompt_s = (self._first or ended) - (self._started or ended)
         decode_s = ended - self._first if self._first else 0.0
@@ -206,4 +208,5 @@ class Generation(Ticket):
             ),
             self._logprobs[:m] if self._request.logprobs is not None else None,
             self._joined("reasoning") or None,
+            self._reader.calls,
         )

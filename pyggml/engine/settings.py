@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pyggml.arguments import choice, flag, texts, whole_or_none
+from pyggml.chat.functions import ToolLike
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,7 +29,8 @@ class ChatSettings(Settings, total=False):
     """Keywords of chat: those of generate, and what most templates read. Others go into template_args."""
 
     thinking_budget: int | None
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[ToolLike] | None
+    tool_choice: str | Mapping[str, Any]
     documents: Sequence[Mapping[str, Any]] | None
     add_generation_prompt: bool
     enable_thinking: bool
