@@ -8,67 +8,25 @@ Nothing here knows files or architectures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pyggml import _native
-from pyggml.arguments import buffer, flag, instance, list_of, number, text, whole
-from pyggml.errors import ArgumentError, ShapeError, UnsupportedError
+from pyggml.arguments import flag, instance, list_of, number, text, whole
+from pyggml.errors import ArgumentError, ShapeError
+from pyggml.operands import ROPE_STYLES, activation, expect, same, stem, stored, word
+from pyggml.operands import Rope as Rope
+from pyggml.operands import Weight as Weight
 from pyggml.quant.types import QuantType, QuantTypeLike
-from pyggml.shown import shown
 
 ROWS_SOURCE = _native.ROWS_SOURCE
 _FIELDS = {kind: {field.name: field for field in fields} for kind, fields in _native.op_table().items()}
 _MOST_BATCH, _MOST_CONTEXT = 1 << 20, 1 << 30  # of pgg_plan_freeze
 _MOST_FLOAT = float(np.finfo(np.float32).max)
-_ROPE_STYLES = {"norm": 0, "neox": 1}
-_ACTIVATIONS = {name: i for i, name in enumerate(_native.activations())}
 _GATINGS = {"softmax": 0, "sigmoid": 1, "softmax_chosen": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A named matrix (rows, cols) or vector (1, cols) in its stored type; data holds exactly its bytes.
-
-    n_stack > 1: so many matrices of one shape, one after another; rows counts those of one.
-    """
-
-    name: str
-    type_id: int
-    rows: int
-    cols: int
-    data: Any
-    n_stack: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary position embedding of one model.
-
-    kind: "norm" turns pairs (2i, 2i+1), "neox" pairs (i, i + n_rot/2). freq_scale is 1 / factor; ext_factor > 0 mixes
-    in YaRN between beta_fast and beta_slow turns over n_ctx_orig, from and to whole pairs unless exact; attn_factor
-    multiplies cos and sin.
-    factors: one divisor per frequency (1, n_rot / 2), or None; far: those of contexts longer than n_ctx_orig.
-    """
-
-    kind: str
-    n_rot: int
-    freq_base: float = 10000.0
-    freq_scale: float = 1.0
-    n_ctx_orig: int = 0
-    ext_factor: float = 0.0
-    attn_factor: float = 1.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    factors: Weight | None = None
-    far: Weight | None = None
-    exact: bool = False
-
-    def __post_init__(self) -> None:
-        _word("kind of rope", self.kind, _ROPE_STYLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +65,10 @@ class Graph:
         if index is None:
             index = self.plan.weight(w.name, w.type_id, w.data, w.rows * w.n_stack, w.cols)
             self._weights[w.name] = index, w
-        elif first is not w and not _same(first, w):
+        elif first is not w and not same(first, w):
             raise ArgumentError(
-                f"{w.name} is already the name of another weight of this graph, {_stored(first)}; this one is "
-                f"{_stored(w)}: give each a name of its own"
+                f"{w.name} is already the name of another weight of this graph, {stored(first)}; this one is "
+                f"{stored(w)}: give each a name of its own"
             )
         return index
 
@@ -152,7 +110,7 @@ class Graph:
         source: by the ids of the source, another text that Session.encode reads and attention of the text attends to.
         What is made of them has its rows (`ROWS_SOURCE`), and is computed when it is encoded.
         """
-        _expect(table, None, n_embd)
+        expect(table, None, n_embd)
         return self._op("embed", name, table=table, source=source)
 
     def positions(self, table: Weight, n_embd: int, name: str = "", source: bool = False) -> Node:
@@ -160,15 +118,15 @@ class Graph:
 
         source: by the positions of the source, which cannot be longer than n.
         """
-        _expect(table, None, n_embd)
+        expect(table, None, n_embd)
         if not source:
             self.n_positions = min(self.n_positions or table.rows, table.rows)
-        return self._op("positions", name or _stem(table), table=table, source=source)
+        return self._op("positions", name or stem(table), table=table, source=source)
 
     def row(self, table: Weight, index: int, n_embd: int, name: str = "", source: bool = False) -> Node:
         """The same row of table (n, n_embd) for every token, or every row of the source -> (tokens, n_embd)."""
-        _expect(table, None, n_embd)
-        return self._op("row", name or _stem(table), table=table, index=index, source=source)
+        expect(table, None, n_embd)
+        return self._op("row", name or stem(table), table=table, index=index, source=source)
 
     def input(self, cols: int, name: str = "input", source: bool = False) -> Node:
         """Rows handed to the step by the caller -> (tokens, cols); zeros where a step of a plan with ids has none.
@@ -178,11 +136,14 @@ class Graph:
         return self._op("input", name, cols=cols, source=source)
 
     def rms_norm(self, x: Node, w: Weight | None, eps: float, seg: int | None = None, name: str = "") -> Node:
-        """x / rms(x) * w over whole rows, or over each run of seg values of a row; w (1, seg), None for ones."""
+        """x / rms(x) * w over whole rows, or over each run of seg values of a row.
+
+        w (1, seg), or (1, cols) where runs have weights of their own; None for ones.
+        """
         run = _cols("x", x) if seg is None else seg
         if w is not None:
-            _expect(w, 1, run)
-        return self._op("rms_norm", name or (_stem(w) if w else ""), x=x, w=w, seg=run, eps=eps)
+            expect(w, 1, x.cols if w.cols == x.cols else run)
+        return self._op("rms_norm", name or (stem(w) if w else ""), x=x, w=w, seg=run, eps=eps)
 
     def layer_norm(
         self, x: Node, w: Weight | None, bias: Weight | None, eps: float, seg: int | None = None, name: str = ""
@@ -191,20 +152,20 @@ class Graph:
         run = _cols("x", x) if seg is None else seg
         for each in (w, bias):
             if each is not None:
-                _expect(each, 1, run)
-        return self._op("layer_norm", name or (_stem(w) if w else ""), x=x, w=w, bias=bias, seg=run, eps=eps)
+                expect(each, 1, run)
+        return self._op("layer_norm", name or (stem(w) if w else ""), x=x, w=w, bias=bias, seg=run, eps=eps)
 
     def matmul(self, w: Weight, x: Node, bias: Weight | None = None, m: int | None = None, name: str = "") -> Node:
         """x (rows, k) times w (m, k) transposed, plus bias (1, m) -> (rows, m); m None takes what w has."""
-        _expect(w, m, _cols("x", x))
-        return self._op("matmul", name or _stem(w), x=x, w=w, bias=bias)
+        expect(w, m, _cols("x", x))
+        return self._op("matmul", name or stem(w), x=x, w=w, bias=bias)
 
     def heads(self, w: Weight, x: Node, name: str = "") -> Node:
         """Each head's run of x (rows, n * k) times its own of the n matrices (m, k) that w stacks -> (rows, n * m)."""
         n = instance("w", w, Weight, "a Weight").n_stack
         if _cols("x", x) != n * w.cols:
             raise ShapeError(f"{w.name} is ({n}, {w.rows}, {w.cols}), expected (n, m, k) with n * k = {_cols('x', x)}")
-        return self._op("heads", name or _stem(w), x=x, w=w, n_head=n)
+        return self._op("heads", name or stem(w), x=x, w=w, n_head=n)
 
     def add(self, a: Node, b: Node, name: str = "") -> Node:
         """a + b, one shape."""
@@ -240,7 +201,7 @@ class Graph:
             n_head=n_head,
             head_dim=head_dim,
             n_rot=how.n_rot,
-            style=_ROPE_STYLES[how.kind],
+            style=ROPE_STYLES[how.kind],
             n_ctx_orig=how.n_ctx_orig,
             exact=how.exact,
             freq_base=how.freq_base,
@@ -282,7 +243,7 @@ class Graph:
         sinks (1, n_head): one more score for each head, neither scaled nor capped, whose weight goes to no value.
         """
         if sinks is not None:
-            _expect(sinks, 1, n_head)
+            expect(sinks, 1, n_head)
         n_head, n_head_kv = (whole(n, v, -(2**31)) for n, v in (("n_head", n_head), ("n_head_kv", n_head_kv)))
         keys, values = layer if keys is None else keys, layer if values is None else values
         k_dim = (_cols("q", q) // max(n_head, 1)) if k is None else _cols("k", k) // max(n_head_kv, 1)
@@ -326,7 +287,7 @@ class Graph:
         if instance("w", w, Weight, "a Weight").n_stack != 1 or w.rows != _cols("x", x):
             raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({_cols('x', x)}, taps)")
         kept = QuantType.parse(type, "type").id
-        return self._op("conv", name or _stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
+        return self._op("conv", name or stem(w), x=x, w=w, bias=bias, state=layer, type=kept)
 
     def delta(
         self,
@@ -371,17 +332,57 @@ class Graph:
             scale=scale,
         )
 
+    def scan(
+        self,
+        x: Node,
+        b: Node,
+        c: Node,
+        dt: Node,
+        a: Weight,
+        bias: Weight,
+        d: Weight | None = None,
+        *,
+        layer: int,
+        n_group: int = 1,
+        name: str = "",
+    ) -> Node:
+        """A selective state space: a matrix S (v_dim, k_dim) of each head, changed token by token -> as x.
+
+        With step = softplus(dt + bias), S *= exp(step * a) and S += step * x (x) b; the result is S c + d * x. dt
+        (tokens, n_head) and bias, d (1, n_head) have a value for each head, a too, or (1, n_head * k_dim) one for each
+        column of S. b, c (tokens, n_group * k_dim) serve n_head / n_group neighbours. What the next step needs is kept
+        as the state of layer, in floats.
+        """
+        n_head, n_group = _cols("dt", dt), whole("n_group", n_group, -(2**31))
+        return self._op(
+            "scan",
+            name or f"blk.{layer}.scan",
+            x=x,
+            b=b,
+            c=c,
+            dt=dt,
+            a=a,
+            bias=bias,
+            d=d,
+            state=layer,
+            n_head=n_head,
+            n_group=n_group,
+            k_dim=_cols("b", b) // max(n_group, 1),
+            v_dim=_cols("x", x) // n_head,
+            each=instance("a", a, Weight, "a Weight").cols != n_head,
+        )
+
     def activate(self, x: Node, act: str, name: str = "") -> Node:
         """act(x): "silu" x * sigmoid(x), "gelu" in the tanh form, "gelu_erf" in the one by the error function.
 
         "silu_capped": y * sigmoid(1.702 y) with y = min(x, 7). "sigmoid" 1 / (1 + exp(-x)). "relu" and its square
         "relu_squared". "elu": exp(x) - 1 below 0.
         """
-        return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=_activation(act))
+        return self._op("activate", name or f"{act}.{self._n_ops}", x=x, act=activation(act))
 
     def glu(self, gate: Node, up: Node, act: str = "silu", name: str = "") -> Node:
         """act(gate) * up; with "silu_capped" up counts as 1 + min(max(up, -7), 7)."""
-        return self._op("glu", name, gate=gate, up=up, act=_activation(act))
+        return self._op("glu", name, gate=gate, up=up, act=activation(act))
 
     def cols(self, x: Node, start: int, n: int, seg: int | None = None, name: str = "") -> Node:
         """Columns [start, start + n) of x, or of each run of seg columns -> (rows, n for each run)."""
@@ -430,7 +431,7 @@ class Graph:
             bias=bias,
             scales=scales,
             n_used=n_used,
-            gating=_word("gating", gating, _GATINGS),
+            gating=word("gating", gating, _GATINGS),
             norm=norm,
             scale=scale,
             n_group=groups[0],
@@ -471,8 +472,8 @@ class Graph:
                     f"{w.name} is ({w.n_stack}, {w.rows}, {w.cols}), expected ({gate.n_stack}, {rows}, {cols})"
                 )
         return self._op(
-            "experts", name or _stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
-            gate_bias=biases[0], up_bias=biases[1], down_bias=biases[2], n_expert=gate.n_stack, act=_activation(act),
+            "experts", name or stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
+            gate_bias=biases[0], up_bias=biases[1], down_bias=biases[2], n_expert=gate.n_stack, act=activation(act),
             early=early,
         )  # fmt: skip
 
@@ -518,41 +519,3 @@ class Graph:
 
 def _cols(label: str, node: Node) -> int:
     return instance(label, node, Node, "a Node").cols
-
-
-def _same(a: Weight, b: Weight) -> bool:
-    """Whether two weights have the same type, shape and bytes."""
-    if (a.type_id, a.rows * a.n_stack, a.cols) != (b.type_id, b.rows * b.n_stack, b.cols):
-        return False
-    if a.data is b.data:
-        return True
-    x, y = buffer(a.name, a.data), buffer(b.name, b.data)
-    # not by .ctypes, which is imported at its first use: too late while the interpreter ends
-    return (np.shares_memory(x[:1], y[:1]) and x.size == y.size) or np.array_equal(x, y)
-
-
-def _stored(w: Weight) -> str:
-    return f"{QuantType.parse(w.type_id).name} ({w.rows * w.n_stack}, {w.cols})"
-
-
-def _expect(w: Weight, rows: int | None, cols: int) -> None:
-    """Where the model's own numbers say what a matrix must be, the message should name the matrix."""
-    if instance("a weight", w, Weight, "a Weight").n_stack != 1:
-        raise ShapeError(f"{w.name} is a stack of {w.n_stack} matrices, expected one")
-    if w.cols != cols or (rows is not None and w.rows != rows):
-        raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({'m' if rows is None else rows}, {cols})")
-
-
-def _activation(name: str) -> int:
-    return _word("activation", name, _ACTIVATIONS)
-
-
-def _word(what: str, name: str, known: Mapping[str, int]) -> int:
-    """The number of a word."""
-    if not isinstance(name, str) or name not in known:
-        raise UnsupportedError(f"there is no {what} {shown(name)}; known: {', '.join(known)}")
-    return known[name]
-
-
-def _stem(w: Weight) -> str:
-    return w.name.removesuffix(".weight")

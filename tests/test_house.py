@@ -54,6 +54,7 @@ PY_FLOORS = {
     "numeric": 3,
     "config": 3,
     "graph": 3,
+    "operands": 3,
     "tokenizer": 3,
     "answer": 3,
     "completion": 3,

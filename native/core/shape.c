@@ -115,8 +115,11 @@ static pgg_status has_runs(const pgg_plan *plan, const pgg_op *op, int src, int6
 
 static pgg_status judge_rms_norm(const pgg_plan *plan, const pgg_op *op) {
   const int64_t seg = PGG_INT(op, rms_norm, seg);
+  const int w = PGG_WEIGHT(op, rms_norm, w);
+  const int64_t cols = plan->nodes[PGG_SRC(op, rms_norm, x)].cols;
+  const bool whole = w >= 0 && weight_of(plan, w)->cols == cols; /* one for each run */
   const pgg_status status = has_runs(plan, op, PGG_SRC(op, rms_norm, x), seg);
-  return status ? status : has_vector(plan, op, PGG_WEIGHT(op, rms_norm, w), seg);
+  return status ? status : has_vector(plan, op, w, whole ? cols : seg);
 }
 
 static pgg_status judge_layer_norm(const pgg_plan *plan, const pgg_op *op) {
@@ -194,15 +197,19 @@ static pgg_status judge_rope(const pgg_plan *plan, const pgg_op *op) {
   return has_numbers(plan, op, PGG_WEIGHT(op, rope, far), n_rot / 2, true);
 }
 
+/* n heads of which `others`, from 1 to n, serve neighbours or others equally often. */
+static pgg_status has_heads(const pgg_op *op, const char *what, int64_t n_head, int64_t others) {
+  const pgg_status status = in_range(op, what, others, 1, n_head);
+  if (status || n_head % others == 0) return status;
+  return pgg_fail(PGG_EINVAL, "%s: n_head %lld is not a multiple of %s %lld", op->name, (ll)n_head, what, (ll)others);
+}
+
 static pgg_status judge_attention(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
   const int64_t n_head = PGG_INT(op, attention, n_head), n_head_kv = PGG_INT(op, attention, n_head_kv);
   const int64_t k_dim = PGG_INT(op, attention, k_dim), v_dim = PGG_INT(op, attention, v_dim);
   pgg_status status;
-  if ((status = in_range(op, "n_head_kv", n_head_kv, 1, n_head))) return status;
-  if (n_head % n_head_kv)
-    return pgg_fail(PGG_EINVAL, "%s: n_head %lld is not a multiple of n_head_kv %lld", op->name, (ll)n_head,
-                    (ll)n_head_kv);
-  if ((status = has_cols(plan, op, PGG_SRC(op, attention, q), n_head, k_dim)) ||
+  if ((status = has_heads(op, "n_head_kv", n_head, n_head_kv)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, attention, q), n_head, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, k), n_head_kv, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, attention, v), n_head_kv, v_dim)) ||
       (status = has_numbers(plan, op, PGG_WEIGHT(op, attention, sinks), n_head, false)) ||
@@ -234,11 +241,8 @@ static pgg_status judge_delta(const pgg_plan *plan, const pgg_op *op, pgg_node *
   const int64_t n_head = PGG_INT(op, delta, n_head), n_head_k = PGG_INT(op, delta, n_head_k);
   const int64_t k_dim = PGG_INT(op, delta, k_dim), v_dim = PGG_INT(op, delta, v_dim);
   pgg_status status;
-  if ((status = in_range(op, "n_head_k", n_head_k, 1, n_head))) return status;
-  if (n_head % n_head_k)
-    return pgg_fail(PGG_EINVAL, "%s: n_head %lld is not a multiple of n_head_k %lld", op->name, (ll)n_head,
-                    (ll)n_head_k);
-  if ((status = has_cols(plan, op, PGG_SRC(op, delta, q), n_head_k, k_dim)) ||
+  if ((status = has_heads(op, "n_head_k", n_head, n_head_k)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, delta, q), n_head_k, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, delta, k), n_head_k, k_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, delta, v), n_head, v_dim)) ||
       (status = has_cols(plan, op, PGG_SRC(op, delta, alpha), n_head, 1)) ||
@@ -247,6 +251,22 @@ static pgg_status judge_delta(const pgg_plan *plan, const pgg_op *op, pgg_node *
       (status = has_numbers(plan, op, PGG_WEIGHT(op, delta, dt), n_head, false)))
     return status;
   out->cols = n_head * v_dim;
+  return pgg_states_judge(plan, op);
+}
+
+static pgg_status judge_scan(const pgg_plan *plan, const pgg_op *op) {
+  const int64_t n_head = PGG_INT(op, scan, n_head), n_group = PGG_INT(op, scan, n_group);
+  const int64_t k_dim = PGG_INT(op, scan, k_dim), a_cols = PGG_INT(op, scan, each) ? n_head * k_dim : n_head;
+  pgg_status status;
+  if ((status = has_heads(op, "n_group", n_head, n_group)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, scan, x), n_head, PGG_INT(op, scan, v_dim))) ||
+      (status = has_cols(plan, op, PGG_SRC(op, scan, b), n_group, k_dim)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, scan, c), n_group, k_dim)) ||
+      (status = has_cols(plan, op, PGG_SRC(op, scan, dt), n_head, 1)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, scan, a), a_cols, false)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, scan, bias), n_head, false)) ||
+      (status = has_numbers(plan, op, PGG_WEIGHT(op, scan, d), n_head, false)))
+    return status;
   return pgg_states_judge(plan, op);
 }
 
@@ -369,6 +389,7 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
     case PGG_OP_ATTENTION: return judge_attention(plan, op, out);
     case PGG_OP_CONV: return judge_conv(plan, op, out);
     case PGG_OP_DELTA: return judge_delta(plan, op, out);
+    case PGG_OP_SCAN: return judge_scan(plan, op);
     case PGG_OP_ROUTE: return judge_route(plan, op, out);
     case PGG_OP_EXPERTS: return judge_experts(plan, op, out);
     case PGG_OP_GATE: return judge_gate(plan, op, out);

@@ -129,6 +129,10 @@ static pgg_state rows_of(const pgg_plan *plan, const pgg_op *op) {
     state.number = PGG_INT(op, delta, state);
     state.rows = PGG_INT(op, delta, n_head) * PGG_INT(op, delta, k_dim), state.cols = PGG_INT(op, delta, v_dim);
     state.type = PGG_F32;
+  } else if (op->kind == PGG_OP_SCAN) {
+    state.number = PGG_INT(op, scan, state);
+    state.rows = PGG_INT(op, scan, n_head) * PGG_INT(op, scan, v_dim), state.cols = PGG_INT(op, scan, k_dim);
+    state.type = PGG_F32;
   }
   return state;
 }

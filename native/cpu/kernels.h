@@ -96,6 +96,20 @@ typedef struct pgg_delta {
   int64_t y_stride;
 } pgg_delta;
 
+/* A selective state space (ops.def) for rows of heads with the same b and c over n tokens, one after another: rows of S
+ * do not look at each other, so neither how they are cut nor where the text is changes a bit. */
+typedef struct pgg_scan {
+  const float *x, *b, *c, *dt; /* of the first token: x of the first row, dt of its head */
+  int64_t x_stride, b_stride, c_stride, dt_stride;
+  int64_t n, k_dim, v_dim, rows, skip; /* rows of the first head before them */
+  int each;                            /* a is (heads, k_dim), else (heads) */
+  const float *a, *bias, *d;           /* from the first head on; d may be NULL */
+  const float *before;                 /* (rows, k_dim) */
+  float *after;                        /* may be before */
+  float *y;                            /* (n, rows) */
+  int64_t y_stride;
+} pgg_scan;
+
 typedef struct pgg_kernels {
   const char *isa;
 

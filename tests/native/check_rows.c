@@ -7,6 +7,7 @@
  *
  * Products have their own program, and so have cache rows and attention. */
 #include "check_recurrent.h"
+#include "check_scan.h"
 #include "values.h"
 
 /* ---- element by element -------------------------------------------------------------------------------- */
@@ -428,6 +429,7 @@ static void check_elsewhere(const pgg_kernels *t, const pgg_kernels *ref) { (voi
 #define CHECK_OF_softmax check_softmax
 #define CHECK_OF_conv check_conv
 #define CHECK_OF_delta check_delta
+#define CHECK_OF_scan check_scan
 #define CHECK_OF_rope check_rope
 #define CHECK_OF_kv_store check_elsewhere
 #define CHECK_OF_kv_turn check_elsewhere

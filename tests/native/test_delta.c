@@ -1,7 +1,7 @@
 /* The delta op against the plainest C: in any pieces, on any threads, alone and together to the bit; what it refuses.
  * What sessions do with its state is as with any state of rows (test_recurrent.c). */
 #include "core/session.h"
-#include "tiny_plan.h"
+#include "pieces.h"
 
 enum { V = 67, HEADS = 4, HEADS_K = 2, K = 12, DIM = 40, CTX = 512, N = 200 };
 enum { Q_AT = 0, K_AT = HEADS_K * K, V_AT = 2 * HEADS_K * K, A_AT = V_AT + HEADS * DIM, B_AT = A_AT + HEADS };
@@ -10,28 +10,14 @@ enum { D = B_AT + HEADS, WIDE = HEADS * DIM };
 static float g_table[V * D], g_a[HEADS], g_dt[HEADS];
 static int32_t g_ids[CTX];
 
-static int add_weight(pgg_plan *plan, const char *name, const float *data, int64_t rows, int64_t cols) {
-  int index = -1;
-  CHECK_OK(pgg_plan_weight(plan, name, PGG_F32, data, rows, cols, &index));
-  return index;
-}
-
-static int part(pgg_plan *plan, const char *name, int x, int64_t start, int64_t n) {
-  pgg_op op = op_of(PGG_OP_COLS, name, x, -1);
-  PGG_INT(&op, cols, seg) = D, PGG_INT(&op, cols, start) = start, PGG_INT(&op, cols, n) = n;
-  return add_op(plan, op);
-}
-
 /* Of the columns of a table of tokens: nothing but the rule decides a bit. */
 static pgg_op delta_of(pgg_plan *plan, int grouped) {
-  pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
-  PGG_WEIGHT(&embed, embed, table) = add_weight(plan, "table", g_table, V, D);
-  const int x = add_op(plan, embed);
-  pgg_op op =
-      op_of(PGG_OP_DELTA, "delta", part(plan, "q", x, Q_AT, HEADS_K * K), part(plan, "k", x, K_AT, HEADS_K * K));
-  PGG_SRC(&op, delta, v) = part(plan, "v", x, V_AT, WIDE);
-  PGG_SRC(&op, delta, alpha) = part(plan, "alpha", x, A_AT, HEADS);
-  PGG_SRC(&op, delta, beta) = part(plan, "beta", x, B_AT, HEADS);
+  const int x = add_embed(plan, add_weight(plan, "table", g_table, V, D));
+  pgg_op op = op_of(PGG_OP_DELTA, "delta", add_cols(plan, "q", x, D, Q_AT, HEADS_K * K),
+                    add_cols(plan, "k", x, D, K_AT, HEADS_K * K));
+  PGG_SRC(&op, delta, v) = add_cols(plan, "v", x, D, V_AT, WIDE);
+  PGG_SRC(&op, delta, alpha) = add_cols(plan, "alpha", x, D, A_AT, HEADS);
+  PGG_SRC(&op, delta, beta) = add_cols(plan, "beta", x, D, B_AT, HEADS);
   PGG_WEIGHT(&op, delta, a) = add_weight(plan, "a", g_a, 1, HEADS);
   PGG_WEIGHT(&op, delta, dt) = add_weight(plan, "dt", g_dt, 1, HEADS);
   PGG_INT(&op, delta, state) = 3, PGG_INT(&op, delta, grouped) = grouped;
@@ -60,53 +46,22 @@ static void reference(int grouped, double *y) {
     }
 }
 
+static pgg_plan *plan_of(int n_batch, int64_t n_ctx, int grouped) {
+  const pgg_limits limits = {n_batch, n_ctx, 0};
+  pgg_plan *plan = NULL;
+  pgg_plan_bytes bytes;
+  CHECK_OK(pgg_plan_new(&plan));
+  CHECK_OK(pgg_plan_output(plan, add_op(plan, delta_of(plan, grouped))));
+  CHECK_OK(pgg_plan_freeze(plan, &limits));
+  CHECK_OK(pgg_plan_memory(plan, 0, PGG_F16, n_ctx, &bytes));
+  CHECK(bytes.mark == HEADS * K * DIM * sizeof(float) && !bytes.position, "a mark of %zu bytes", bytes.mark);
+  return plan;
+}
+
 static void test_bits(int grouped) {
-  enum { MANY = 4 };
   static double want[N * WIDE];
-  static float whole[N * WIDE], got[N * WIDE], both[MANY * N * WIDE];
-  static const int batches[] = {512, 48, 1};
   reference(grouped, want);
-  for (int b = 0; b < 3; b++) {
-    pgg_plan *plan = NULL;
-    const pgg_limits limits = {batches[b], CTX, 0};
-    CHECK_OK(pgg_plan_new(&plan));
-    CHECK_OK(pgg_plan_output(plan, add_op(plan, delta_of(plan, grouped))));
-    CHECK_OK(pgg_plan_freeze(plan, &limits));
-    pgg_plan_bytes bytes;
-    CHECK_OK(pgg_plan_memory(plan, 0, PGG_F16, CTX, &bytes));
-    CHECK(bytes.mark == HEADS * K * DIM * sizeof(float) && !bytes.position, "a mark of %zu bytes", bytes.mark);
-    pgg_session *s = tiny_session(plan, CTX, PGG_F16);
-    for (int threads = 1; threads <= 3; threads++) {
-      uint64_t seed = (uint64_t)threads;
-      for (int way = 0; way < 3; way++) { /* whole, one by one, in pieces of any length */
-        CHECK_OK(pgg_session_truncate(s, 0));
-        for (int64_t at = 0, n; at < N; at += n) {
-          n = way == 0 ? N : way == 1 ? 1 : pgg_min_i64(N - at, 1 + (int64_t)((check_random(&seed) + 1) * 9));
-          CHECK_OK(pgg_session_step(s, g_ids + at, NULL, n, n, got + at * WIDE, threads));
-        }
-        if (!b && !way && threads == 1) {
-          memcpy(whole, got, sizeof got);
-          CHECK(distance(whole, want, N * WIDE) < 2e-6, "differs by %g", distance(whole, want, N * WIDE));
-        }
-        CHECK(!memcmp(whole, got, sizeof got), "n_batch %d, threads %d, way %d: other bits", batches[b], threads, way);
-      }
-    }
-    pgg_session *many[MANY]; /* together, each at a place of its own */
-    int64_t counts[MANY], n = 0;
-    int32_t ids[MANY * N];
-    for (int i = 0; i < MANY; n += counts[i++]) {
-      many[i] = tiny_session(plan, CTX, PGG_F16);
-      if (i) CHECK_OK(pgg_session_step(many[i], g_ids, NULL, 17 * i, 0, NULL, 1));
-      memcpy(ids + n, g_ids + 17 * i, (size_t)(counts[i] = 1 + 30 * i) * sizeof *ids);
-    }
-    CHECK_OK(pgg_plan_step(plan, many, counts, MANY, ids, counts, both, 2));
-    for (int i = 0, at = 0; i < MANY; at += (int)counts[i++])
-      CHECK(!memcmp(both + at * WIDE, whole + 17 * i * WIDE, (size_t)(counts[i] * WIDE) * sizeof(float)),
-            "n_batch %d, sequence %d: other bits together", batches[b], i);
-    for (int i = 0; i < MANY; i++) pgg_session_free(many[i]);
-    pgg_session_free(s);
-    pgg_plan_free(plan);
-  }
+  check_pieces(&(pieces){plan_of, grouped, g_ids, N, CTX, WIDE, want, 2e-6});
 }
 
 static void test_refusals(void) {

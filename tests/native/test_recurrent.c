@@ -3,8 +3,8 @@
 #include "backends/mirror/mirror.h"
 #include "core/session.h"
 #include "fork_race.h"
+#include "pieces.h"
 #include "seal.h"
-#include "tiny_plan.h"
 
 enum { V = 67, D = 96, TAPS_1 = 3, TAPS_2 = 4, CTX = 2048, BATCH = 48, MIRROR = 1, HEADS = 3, DIM = 32 };
 
@@ -14,12 +14,6 @@ static int g_type = PGG_F32; /* of the states */
 
 static void fill(float *x, size_t n, float scale, uint64_t seed) {
   for (size_t i = 0; i < n; i++) x[i] = scale * check_random(&seed);
-}
-
-static int add_weight(pgg_plan *plan, const char *name, const float *data, int64_t rows, int64_t cols) {
-  int index = -1;
-  CHECK_OK(pgg_plan_weight(plan, name, PGG_F32, data, rows, cols, &index));
-  return index;
 }
 
 static pgg_op conv_of(const char *name, int x, int w, int bias, int state) {
@@ -32,17 +26,16 @@ static pgg_op conv_of(const char *name, int x, int w, int bias, int state) {
 }
 
 /* table -> conv -> conv of its square -> all rows: nothing but convolutions decides a bit. */
-static pgg_plan *bare_plan(int n_batch) {
+static pgg_plan *bare_plan(int n_batch, int64_t n_ctx, int how) {
   pgg_plan *plan = NULL;
+  (void)how;
   CHECK_OK(pgg_plan_new(&plan));
-  pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
-  PGG_WEIGHT(&embed, embed, table) = add_weight(plan, "table", g_table, V, D);
-  int x = add_op(plan, embed);
+  int x = add_embed(plan, add_weight(plan, "table", g_table, V, D));
   x = add_op(plan, conv_of("c1", x, add_weight(plan, "w1", g_w1, D, TAPS_1), add_weight(plan, "b", g_bias, 1, D), 7));
   x = add_op(plan, op_of(PGG_OP_MUL, "square", x, x));
   x = add_op(plan, conv_of("c2", x, add_weight(plan, "w2", g_w2, D, TAPS_2), -1, 0));
   CHECK_OK(pgg_plan_output(plan, x));
-  const pgg_limits limits = {n_batch, CTX, 0};
+  const pgg_limits limits = {n_batch, n_ctx, 0};
   CHECK_OK(pgg_plan_freeze(plan, &limits));
   return plan;
 }
@@ -79,49 +72,13 @@ static void end(pgg_plan *plan) {
 }
 
 static void test_bits(void) {
-  enum { N = 300, MANY = 5 };
+  enum { N = 300 };
   static double want[N * D];
-  static float whole[N * D], got[N * D], both[MANY * N * D];
   reference(g_ids, N, want);
-  static const int batches[] = {512, 48, 1};
-  for (int b = 0; b < 3; b++) {
-    pgg_plan *plan = bare_plan(batches[b]);
-    pgg_session *s = tiny_session(plan, CTX, PGG_F16);
-    for (int threads = 1; threads <= 3; threads++) {
-      uint64_t seed = (uint64_t)threads;
-      for (int way = 0; way < 3; way++) { /* whole, one by one, in pieces of any length */
-        CHECK_OK(pgg_session_truncate(s, 0));
-        for (int64_t at = 0, n; at < N; at += n) {
-          n = way == 0 ? N : way == 1 ? 1 : pgg_min_i64(N - at, 1 + (int64_t)((check_random(&seed) + 1) * 9));
-          CHECK_OK(pgg_session_step(s, g_ids + at, NULL, n, n, got + at * D, threads));
-        }
-        if (!b && !way && threads == 1) {
-          memcpy(whole, got, sizeof got);
-          /* a square may lie between two that can be kept: floats and doubles round it to one or the other */
-          const double bound = g_type == PGG_F32 ? 1e-6 : g_type == PGG_F16 ? 6e-4 : 5e-3;
-          CHECK(distance(whole, want, N * D) < bound, "differs by %g", distance(whole, want, N * D));
-        }
-        CHECK(!memcmp(whole, got, sizeof got), "n_batch %d, threads %d, way %d: other bits", batches[b], threads, way);
-      }
-    }
-    /* Together with others, each at a place of its own. */
-    pgg_session *many[MANY];
-    int64_t counts[MANY], n = 0;
-    for (int i = 0; i < MANY; i++) {
-      many[i] = tiny_session(plan, CTX, PGG_F16);
-      if (i) CHECK_OK(pgg_session_step(many[i], g_ids, NULL, 17 * i, 0, NULL, 1));
-      counts[i] = 1 + 30 * i;
-    }
-    int32_t ids[MANY * N];
-    for (int i = 0; i < MANY; n += counts[i++]) memcpy(ids + n, g_ids + 17 * i, (size_t)counts[i] * sizeof *ids);
-    CHECK_OK(pgg_plan_step(plan, many, counts, MANY, ids, counts, both, 2));
-    for (int i = 0, at = 0; i < MANY; at += (int)counts[i++])
-      CHECK(!memcmp(both + at * D, whole + 17 * i * D, (size_t)(counts[i] * D) * sizeof(float)),
-            "n_batch %d, sequence %d: other bits together", batches[b], i);
-    for (int i = 0; i < MANY; i++) pgg_session_free(many[i]);
-    pgg_session_free(s);
-    end(plan);
-  }
+  /* a square may lie between two that can be kept: floats and doubles round it to one or the other */
+  const double bound = g_type == PGG_F32 ? 1e-6 : g_type == PGG_F16 ? 6e-4 : 5e-3;
+  check_pieces(&(pieces){bare_plan, 0, g_ids, N, CTX, D, want, bound});
+  CHECK_GIVEN_BACK();
 }
 
 /* ---- beside attention, on two devices --------------------------------------------------------------------- */
@@ -143,9 +100,7 @@ static pgg_plan *mixed_plan(int device) {
   pgg_plan *plan = NULL;
   const pgg_limits limits = {BATCH, CTX, 0};
   CHECK_OK(pgg_plan_new(&plan));
-  pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1);
-  PGG_WEIGHT(&embed, embed, table) = add_weight(plan, "table", g_table, V, D);
-  const int x = add_op(plan, embed);
+  const int x = add_embed(plan, add_weight(plan, "table", g_table, V, D));
   int h = add_matmul(plan, "m", x, add_weight(plan, "m", g_square[0], D, D), -1);
   h = add_op(plan, conv_of("c1", h, add_weight(plan, "w1", g_w1, D, TAPS_1), -1, 0));
   h = add_op(plan, op_of(PGG_OP_ADD, "add", x, h));
@@ -390,9 +345,8 @@ static void test_refusals(void) {
   pgg_plan *plan = NULL;
   int node;
   CHECK_OK(pgg_plan_new(&plan));
-  pgg_op embed = op_of(PGG_OP_EMBED, "embed", -1, -1), op;
-  PGG_WEIGHT(&embed, embed, table) = add_weight(plan, "table", g_table, V, D);
-  const int x = add_op(plan, embed), w = add_weight(plan, "w", g_w1, D, TAPS_1);
+  pgg_op op;
+  const int x = add_embed(plan, add_weight(plan, "table", g_table, V, D)), w = add_weight(plan, "w", g_w1, D, TAPS_1);
   op = conv_of("c", x, add_weight(plan, "short", g_w1, D - 1, TAPS_1), -1, 0);
   CHECK_FAILS(PGG_ESHAPE, "c: weight short is (95, 3), expected (96, taps) for input embed",
               pgg_plan_op(plan, &op, &node));
@@ -417,9 +371,7 @@ static void test_refusals(void) {
   CHECK_FAILS(PGG_EINVAL, "attention: state 4 of c holds no keys and values", pgg_plan_op(plan, &op, &node));
   op = attention_of(x, -1, -1, 5);
   CHECK_FAILS(PGG_EINVAL, "nothing before it writes state 5", pgg_plan_op(plan, &op, &node));
-  pgg_op cols = op_of(PGG_OP_COLS, "k", x, -1);
-  PGG_INT(&cols, cols, seg) = D, PGG_INT(&cols, cols, n) = DIM;
-  const int k = add_op(plan, cols);
+  const int k = add_cols(plan, "k", x, D, 0, DIM);
   op = attention_of(x, k, k, 5);
   PGG_INT(&op, attention, values) = 6;
   CHECK_FAILS(PGG_EINVAL, "lie in one state, not in 5 and 6", pgg_plan_op(plan, &op, &node));

@@ -100,6 +100,25 @@ static inline int add_op(pgg_plan *plan, pgg_op op) {
   return node;
 }
 
+static inline int add_weight(pgg_plan *plan, const char *name, const float *data, int64_t rows, int64_t cols) {
+  int index = -1;
+  CHECK_OK(pgg_plan_weight(plan, name, PGG_F32, data, rows, cols, &index));
+  return index;
+}
+
+static inline int add_embed(pgg_plan *plan, int table) {
+  pgg_op op = op_of(PGG_OP_EMBED, "embed", -1, -1);
+  PGG_WEIGHT(&op, embed, table) = table;
+  return add_op(plan, op);
+}
+
+/* Columns [start, start + n) of each run of seg. */
+static inline int add_cols(pgg_plan *plan, const char *name, int x, int64_t seg, int64_t start, int64_t n) {
+  pgg_op op = op_of(PGG_OP_COLS, name, x, -1);
+  PGG_INT(&op, cols, seg) = seg, PGG_INT(&op, cols, start) = start, PGG_INT(&op, cols, n) = n;
+  return add_op(plan, op);
+}
+
 static inline int add_norm(pgg_plan *plan, const char *name, int x, int w, int64_t seg) {
   pgg_op op = op_of(PGG_OP_RMS_NORM, name, x, -1);
   PGG_WEIGHT(&op, rms_norm, w) = w;

@@ -14,12 +14,6 @@ static pgg_share share(const pgg_run *run, int op, int stage) {
   return run->n * state->rows * state->cols < PGG_CPU_SMALL ? PGG_SHARE_ONE : PGG_SHARE_ANY;
 }
 
-/* Where row `first` of a node begins, from column c on; and how far rows are from each other. */
-static const float *source_of(const pgg_run *run, int node, int64_t first, int64_t c, int64_t *stride) {
-  *stride = pgg_run_stride(run, node);
-  return pgg_run_data(run, node) + first * *stride + c;
-}
-
 /* Columns [c, c + n) of a head, of one sequence. */
 static void some_columns(const pgg_run *run, const pgg_plan_op_rec *rec, const pgg_part *part, int64_t head, int64_t c,
                          int64_t n) {
@@ -31,11 +25,11 @@ static void some_columns(const pgg_run *run, const pgg_plan_op_rec *rec, const p
   const int place = run->segment->place;
   const size_t at = state->at + (size_t)(head * k_dim * v_dim + c) * sizeof(float);
   pgg_delta job = {.n = part->n, .k_dim = k_dim, .cols = n, .state_stride = v_dim};
-  job.q = source_of(run, PGG_SRC(op, delta, q), first, of * k_dim, &job.q_stride);
-  job.k = source_of(run, PGG_SRC(op, delta, k), first, of * k_dim, &job.k_stride);
-  job.v = source_of(run, PGG_SRC(op, delta, v), first, head * v_dim + c, &job.v_stride);
-  job.alpha = source_of(run, PGG_SRC(op, delta, alpha), first, head, &job.alpha_stride);
-  job.beta = source_of(run, PGG_SRC(op, delta, beta), first, head, &job.beta_stride);
+  job.q = pgg_run_from(run, PGG_SRC(op, delta, q), first, of * k_dim, &job.q_stride);
+  job.k = pgg_run_from(run, PGG_SRC(op, delta, k), first, of * k_dim, &job.k_stride);
+  job.v = pgg_run_from(run, PGG_SRC(op, delta, v), first, head * v_dim + c, &job.v_stride);
+  job.alpha = pgg_run_from(run, PGG_SRC(op, delta, alpha), first, head, &job.alpha_stride);
+  job.beta = pgg_run_from(run, PGG_SRC(op, delta, beta), first, head, &job.beta_stride);
   job.a = pgg_plan_vec(run->plan, PGG_WEIGHT(op, delta, a))[head];
   job.dt = pgg_plan_vec(run->plan, PGG_WEIGHT(op, delta, dt))[head];
   job.scale = PGG_FLOAT(op, delta, scale);
@@ -45,8 +39,7 @@ static void some_columns(const pgg_run *run, const pgg_plan_op_rec *rec, const p
     job.before = (const float *)(const void *)((const char *)part->before->at[place] + at);
   else
     for (int64_t i = 0; i < k_dim; i++) memset(job.after + i * v_dim, 0, (size_t)n * sizeof(float));
-  job.y_stride = pgg_run_stride(run, rec->node);
-  job.y = pgg_run_data(run, rec->node) + first * job.y_stride + head * v_dim + c;
+  job.y = pgg_run_from(run, rec->node, first, head * v_dim + c, &job.y_stride);
   pgg_cpu_scratch_of(run)->kernels->delta(&job);
 }
 

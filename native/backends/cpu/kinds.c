@@ -21,6 +21,7 @@ static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
     [PGG_OP_ATTENTION] = &pgg_cpu_kind_attention,
     [PGG_OP_CONV] = &pgg_cpu_kind_conv,
     [PGG_OP_DELTA] = &pgg_cpu_kind_delta,
+    [PGG_OP_SCAN] = &pgg_cpu_kind_scan,
     [PGG_OP_ACTIVATE] = &pgg_cpu_kind_activate,
     [PGG_OP_GLU] = &pgg_cpu_kind_glu,
     [PGG_OP_SOFTMAX] = &pgg_cpu_kind_softmax,

@@ -15,6 +15,7 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/rope.c
   ${CMAKE_CURRENT_LIST_DIR}/route.c
   ${CMAKE_CURRENT_LIST_DIR}/rows.c
+  ${CMAKE_CURRENT_LIST_DIR}/scan.c
   ${CMAKE_CURRENT_LIST_DIR}/slabs.c
   ${CMAKE_CURRENT_LIST_DIR}/stages.c
   ${CMAKE_CURRENT_LIST_DIR}/team.c)

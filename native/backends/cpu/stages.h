@@ -44,6 +44,12 @@ static inline int64_t pgg_run_stride(const pgg_run *run, int node) {
   return with_caller ? run->plan->nodes[node].cols : run->plan->nodes[node].stride;
 }
 
+/* Where row `first` of a node begins, from column c on; and how far its rows are from each other. */
+static inline float *pgg_run_from(const pgg_run *run, int node, int64_t first, int64_t c, int64_t *stride) {
+  *stride = pgg_run_stride(run, node);
+  return pgg_run_data(run, node) + first * *stride + c;
+}
+
 /* The token that a wanted row belongs to. */
 static inline int64_t pgg_run_token(const pgg_run *run, int64_t row) {
   const pgg_part *part = run->parts;
