@@ -112,12 +112,14 @@ static void norm_of(const pgg_run *run, const pgg_op *op, int64_t r, float *y, i
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
   const bool rms = op->kind == PGG_OP_RMS_NORM;
   const float *x = row_of(run, rms ? PGG_SRC(op, rms_norm, x) : PGG_SRC(op, layer_norm, x), r);
-  const float *w = pgg_plan_vec(run->plan, rms ? PGG_WEIGHT(op, rms_norm, w) : PGG_WEIGHT(op, layer_norm, w));
+  const int weight = rms ? PGG_WEIGHT(op, rms_norm, w) : PGG_WEIGHT(op, layer_norm, w);
+  const float *w = pgg_plan_vec(run->plan, weight);
   const float *bias = rms ? NULL : pgg_plan_vec(run->plan, PGG_WEIGHT(op, layer_norm, bias));
-  const int64_t seg = seg_of(op);
+  const int64_t seg = seg_of(op),
+                of = w && run->plan->weights[weight].cols > seg ? 1 : 0; /* runs have w of their own */
   for (int64_t at = begin; at < end; at += seg) {
     if (rms)
-      kernels->rms_norm(x + at, w, y + at, seg, PGG_FLOAT(op, rms_norm, eps));
+      kernels->rms_norm(x + at, w ? w + of * at : NULL, y + at, seg, PGG_FLOAT(op, rms_norm, eps));
     else
       kernels->layer_norm(x + at, w, bias, y + at, seg, PGG_FLOAT(op, layer_norm, eps));
   }
