@@ -211,8 +211,8 @@ class _Unread:
 
     @property
     def data(self) -> NDArray[np.uint8]:
-        """Of one row."""
-        k = self.shape[-1]
+        """Of one row, or of several that are taken as one."""
+        k = math.prod(self.shape)
         if k > _MOST_COLS:
             raise GGUFError(f"a vector of {k} values, expected at most {_MOST_COLS}")
         return _native.quantize(self.type.id, np.ones((1, k), np.float32)) if self.type.encodes else self._mapped()

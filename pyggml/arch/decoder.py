@@ -59,12 +59,14 @@ class Window(NamedTuple):
 class Router(NamedTuple):
     """How experts are chosen where the file does not say. shared: every token passes one more, "gated" or "plain",
     where the file has a width for it, or "like" one of the others. early: weights multiply what an expert reads.
+    latent: experts may have a width of their own.
     """
 
     norm: bool = True
     shared: str = ""
     gating: str = "softmax"
     early: bool = False
+    latent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
         logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
         embedding_scale=_embedding_scale(row, r, c),
-        residual_scale=_scale(r, "residual_scale") if row.residual_scale else 1.0,
+        residual_scale=scale_of(r, "residual_scale") if row.residual_scale else 1.0,
         logit_scale=_logit_scale(row, r),
         temper=_temper(row, r, c) if row.temper else (0.0, 0),
         xielu=_xielu(r, c.n_layer) if row.act == "xielu" else (),
@@ -255,6 +257,7 @@ def experts_of(router: Router, r: Reader, c: Config, found: Experts) -> Experts:
         scale=r.number("expert_weights_scale", 1.0, zero=True) or 1.0,
         groups=_groups(r, found, how),
         early=router.early,
+        n_latent=r.integer("moe_latent_size", MAX_FF, 0, least=0) if router.latent else 0,
     )
 
 
@@ -281,7 +284,7 @@ def _groups(r: Reader, found: Experts, gating: str) -> tuple[int, int, int]:
     return (n, used, best)
 
 
-def _scale(r: Reader, key: str) -> float:
+def scale_of(r: Reader, key: str) -> float:
     return r.number(key, 1.0, zero=True) or 1.0
 
 
@@ -292,14 +295,14 @@ def _attn_scale(row: Decoder, r: Reader, c: Config) -> float:
 
 def _embedding_scale(row: Decoder, r: Reader, c: Config) -> float:
     if row.embedding_scale:
-        return _scale(r, "embedding_scale")
+        return scale_of(r, "embedding_scale")
     return math.sqrt(c.n_embd) if row.root_scale else 1.0
 
 
 def _logit_scale(row: Decoder, r: Reader) -> float:
     if not row.logit_scale:
         return 1.0
-    scale = _scale(r, "logit_scale")
+    scale = scale_of(r, "logit_scale")
     return scale if row.logit_scale == "times" else 1.0 / scale
 
 

@@ -104,7 +104,9 @@ ROWS = {
     "ernie4_5-moe": Decoder(qk_norm="", experts=Router(shared="plain")),
     "hunyuan-moe": Decoder(rope="neox", qk_norm="head", norm_turned=True, experts=Router(shared="plain")),
     "olmoe": Decoder(rope="neox", qk_norm="width", experts=Router(norm=False)),
-    "granitemoe": Decoder(qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router()),
+    "granitemoe": Decoder(
+        qk_norm="", embedding_scale=True, residual_scale=True, logit_scale="over", experts=Router(shared="plain")
+    ),
 }  # fmt: skip
 
 NAMES = tuple(ROWS)

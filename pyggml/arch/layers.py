@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyggml.engine.weights import Block, Weights
 
 MOST_TAPS = 16  # that conv has
+MATRICES, _CONVOLVED = 1 << 12, 1 << 13  # where states of matrices are numbered, and of conv beside attention
 _ENCODER, _CROSS = 1 << 14, 1 << 15  # where states are numbered that a layer has of the source, and attends to in it
 
 
@@ -130,12 +131,13 @@ def attend(
     )
 
 
-def conv(g: Graph, blk: Block, name: str, x: Node, taps: int, bias: Weight | None = None) -> Node:
-    """Each column of x over the last `taps` positions, by `name`; its state has the layer's number."""
+def conv(g: Graph, blk: Block, name: str, x: Node, taps: int, bias: Weight | None = None, beside: bool = False) -> Node:
+    """Each column of x over the last `taps` positions, by `name`. beside: the layer attends too, and its number is the
+    cache's."""
     w = blk[f"{name}.weight"]
     if (w.rows, w.cols) != (x.cols, taps):
         raise ShapeError(f"{w.name} is ({w.rows}, {w.cols}), expected ({x.cols}, {taps})")
-    return g.conv(x, w, bias=bias, layer=blk.index)
+    return g.conv(x, w, bias=bias, layer=blk.index + (_CONVOLVED if beside else 0))
 
 
 def attn_output(g: Graph, c: Config, blk: Block, y: Node) -> Node:
@@ -191,41 +193,55 @@ def route(g: Graph, blk: Block, logits: Node, e: Experts, scales: Weight | None 
     )
 
 
-def experts(g: Graph, c: Config, blk: Block, x: Node, routing: Node, e: Experts, act: str = "silu") -> Node:
-    """Each token through the experts that routing chose, whose gate and up may lie in one tensor."""
-    if blk.has("ffn_gate_up_exps.weight"):
-        gate, up = blk.stack("ffn_gate_up_exps.weight", e.n, 2 * e.n_ff, c.n_embd), None
+def experts(
+    g: Graph, c: Config, blk: Block, x: Node, routing: Node, e: Experts, act: str = "silu", kind: str = "gated"
+) -> Node:
+    """Each token through the experts that routing chose, whose gate and up may lie in one tensor.
+
+    kind "plain": they are down(act(up(x))), and act is "relu_squared", which is a relu as its own gate.
+    """
+    gate: Weight
+    up: Weight | None
+    if kind == "plain":
+        gate = up = blk.stack("ffn_up_exps.weight", e.n, e.n_ff, x.cols)
+        act = {"relu_squared": "relu"}[act]
+    elif blk.has("ffn_gate_up_exps.weight"):
+        gate, up = blk.stack("ffn_gate_up_exps.weight", e.n, 2 * e.n_ff, x.cols), None
     else:
-        gate, up = (blk.stack(f"ffn_{part}_exps.weight", e.n, e.n_ff, c.n_embd) for part in ("gate", "up"))
+        gate, up = (blk.stack(f"ffn_{part}_exps.weight", e.n, e.n_ff, x.cols) for part in ("gate", "up"))
     return g.experts(
         x,
         routing,
         gate,
         up,
-        blk.stack("ffn_down_exps.weight", e.n, c.n_embd, e.n_ff),
+        blk.stack("ffn_down_exps.weight", e.n, x.cols, e.n_ff),
         act,
         name=f"blk.{blk.index}.ffn_exps",
         biases=(
             blk.joined("ffn_gate_exps.bias", e.n, e.n_ff),
             blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
-            blk.joined("ffn_down_exps.bias", e.n, c.n_embd),
+            blk.joined("ffn_down_exps.bias", e.n, x.cols),
         ),
         early=e.early,
     )
 
 
-def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "silu") -> Node:
-    """Each token through e.n_used of e.n gated feed-forwards, and through the shared one where there is one."""
+def moe_ffn(g: Graph, c: Config, blk: Block, x: Node, e: Experts, act: str = "silu", kind: str = "gated") -> Node:
+    """Each token through e.n_used of e.n feed-forwards, gated or plain, and the shared one where there is one."""
     b = f"blk.{blk.index}"
     logits = g.matmul(blk["ffn_gate_inp.weight"], x, blk.get("ffn_gate_inp.bias"), e.n)
-    y = experts(g, c, blk, x, route(g, blk, logits, e), e, act)
+    inner = g.matmul(blk["ffn_latent_down.weight"], x, m=e.n_latent) if e.n_latent else x
+    y = experts(g, c, blk, inner, route(g, blk, logits, e), e, act, kind)
+    if e.n_latent:
+        y = g.matmul(blk["ffn_latent_up.weight"], y, m=c.n_embd)
     if not e.n_ff_shared:
         return y
     n_ff = e.n_ff_shared
-    hidden = g.glu(
-        g.matmul(blk["ffn_gate_shexp.weight"], x, m=n_ff), g.matmul(blk["ffn_up_shexp.weight"], x, m=n_ff), act,
-        name=f"{b}.ffn_act_shexp",
-    )  # fmt: skip
+    hidden = g.matmul(blk["ffn_up_shexp.weight"], x, m=n_ff)
+    if kind == "plain":
+        hidden = g.activate(hidden, act, name=f"{b}.ffn_act_shexp")
+    else:
+        hidden = g.glu(g.matmul(blk["ffn_gate_shexp.weight"], x, m=n_ff), hidden, act, name=f"{b}.ffn_act_shexp")
     shared = g.matmul(blk["ffn_down_shexp.weight"], hidden, m=c.n_embd)
     if e.shared_gate:
         shared = g.gate(shared, g.matmul(blk["ffn_gate_inp_shexp.weight"], x, m=1), name=f"{b}.ffn_shexp")

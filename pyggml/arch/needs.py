@@ -2,8 +2,6 @@
 
 NEEDS = {
     "bailingmoe2": "experts of groups behind fused QKV, not yet compared with a published model",
-    "granitehybrid": "Mamba-2 scan, mixture of experts",
-    "mamba": "selective state-space scan",
     "mpt": "a bias by distance (ALiBi)",
     "qwen2vl": "multi-section rope, vision tower",
     "smallthinker": "experts chosen before attention",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 NAMES = ("qwen35", "qwen35moe", "qwen3next")
 
-_MATRICES = 1 << 12  # where states of the delta rule are numbered; those of convolutions have their layer's number
 _LENGTH_EPS = 1e-6  # of the lengths of queries and keys, whatever the norms have
 _SHARED = Router(shared="gated")
 
@@ -144,7 +143,7 @@ def _delta(g: Graph, c: Qwen35Config, blk: Block, x: Node) -> Node:
         beta,
         blk["ssm_a"],
         blk["ssm_dt.bias"],
-        layer=_MATRICES + blk.index,
+        layer=layers.MATRICES + blk.index,
         n_head_k=d.n_k,
         grouped=c.arch == "qwen3next",
         scale=1 / math.sqrt(d.k),

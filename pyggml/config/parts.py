@@ -21,7 +21,8 @@ class Experts:
     sigmoid of its own gate with shared_gate.
 
     gating: how logits become weights, as Graph.route has it; norm: those of a token sum to 1; scale multiplies them.
-    groups: which experts a token may choose from, as there. early: weights multiply what an expert reads.
+    groups: which experts a token may choose from, as there. early: weights multiply what an expert reads. n_latent: the
+    width that experts read and make, where it is not the model's (0: it is).
     The first three are every model's, the others an architecture's own.
     """
 
@@ -35,6 +36,7 @@ class Experts:
     scale: float = 1.0
     groups: tuple[int, int, int] = (0, 0, 0)
     early: bool = False
+    n_latent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

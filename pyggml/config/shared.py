@@ -78,25 +78,28 @@ class Config:
         return kind(**{each.name: getattr(self, each.name) for each in fields(self)} | own)
 
 
-def shared(r: Reader, *, varied: bool = False, gaps: bool = False) -> Config:
+def shared(r: Reader, *, varied: bool = False, gaps: bool = False, attends: bool = True) -> Config:
     """What every architecture has. r keeps no note of it: an architecture takes the keys that it computes.
 
     varied: the architecture has numbers of heads and widths of its own for each layer; else they must be alike. gaps:
-    some layers attend to nothing, and have no heads of keys and values.
+    some layers attend to nothing, and have no heads of keys and values, or no feed-forward. attends: False where no
+    layer has either; their numbers are 0.
     """
     own = Reader(r.metadata)
-    c = _read(own, varied, 0 if gaps else 1)
+    c = _read(own, varied, 0 if gaps else 1, attends)
     # In this order: what is said is only asked of values that were found to be of their types.
     return replace(c, said=tuple(said(r.metadata, r.arch)), unknown=unknown(r.metadata, r.arch, own.taken))
 
 
-def _read(r: Reader, varied: bool, least_kv: int) -> Config:
+def _read(r: Reader, varied: bool, least: int, attends: bool) -> Config:
     n_layer = r.integer("block_count", _MAX_LAYERS)
     n_ctx = r.integer("context_length", MAX_CTX)
     n_embd = r.integer("embedding_length", _MAX_WIDTH)
-    heads = _heads(r, n_embd, n_layer, varied, least_kv)
+    heads = _heads(r, n_embd, n_layer, varied, least) if attends else Heads(0, 0, 0, 0)
     experts = _experts(r)
-    n_ff = _most(r, "feed_forward_length", MAX_FF, n_layer, (experts and experts.n_ff) or None, varied)
+    n_ff = 0
+    if attends:
+        n_ff = _most(r, "feed_forward_length", MAX_FF, n_layer, (experts and experts.n_ff) or None, varied, least)
     if experts and not experts.n_ff:
         experts = replace(experts, n_ff=n_ff)
     return Config(
@@ -108,7 +111,9 @@ def _read(r: Reader, varied: bool, least_kv: int) -> Config:
         n_vocab=_vocab(r),
         n_ctx_train=n_ctx,
         norm_eps=_norm_eps(r),
-        rope=RopeNumbers(r.number("rope.freq_base", 10000.0), _rope_n_rot(r, heads.k), _rope_scaling(r, n_ctx)),
+        rope=RopeNumbers(
+            r.number("rope.freq_base", 10000.0), _rope_n_rot(r, heads.k) if attends else 0, _rope_scaling(r, n_ctx)
+        ),
         experts=experts,
         causal=r.flag("attention.causal", True),
         pooling_type=r.integer("pooling_type", 4, 0, least=0),

@@ -78,6 +78,10 @@ class Block:
         """n vectors (cols) in one tensor of this layer, as one of n * cols, or None: all that ask have it or none."""
         return self._noted(name, self.weights.joined(f"blk.{self.index}.{name}", n, cols))
 
+    def flat(self, name: str, n: int, cols: int) -> Weight:
+        """As joined, of a tensor that must be there."""
+        return self.weights.needed(f"blk.{self.index}.{name}", self.joined(name, n, cols))
+
     def _noted(self, name: str, found: Weight | None) -> Weight | None:
         self.weights._asked.setdefault(name, {})[self.index] = found is not None
         return found
@@ -128,7 +132,7 @@ class Weights:
         return self._take(name, info, n, rows, cols)
 
     def joined(self, name: str, n: int, cols: int) -> Weight | None:
-        """A tensor of shape (n, cols), the vectors of n experts, as one vector of n * cols; None if it is missing.
+        """A tensor of shape (n, cols), vectors of n experts or heads, as one vector of n * cols; None if it is missing.
 
         Raises ShapeError where its shape is another.
         """
@@ -150,10 +154,14 @@ class Weights:
         return Weight(name, info.type.id, rows, cols, data, n)
 
     def __getitem__(self, name: str) -> Weight:
-        weight = self.get(name)
-        if weight is None:
+        return self.needed(name, self.get(name))
+
+    @staticmethod
+    def needed(name: str, found: Weight | None) -> Weight:
+        """What was found, or GGUFError."""
+        if found is None:
             raise GGUFError(f"tensor {name} is missing from the file")
-        return weight
+        return found
 
     def blocks(self) -> Iterator[Block]:
         """The layers in order."""

@@ -174,7 +174,8 @@ class Trial:
                 rows = np.ascontiguousarray(x[those])
                 if mix.early:
                     rows *= routing[those, chosen.shape[1] + which, None]
-                yield [w.name for w in (mix.gate, mix.up) if w is not None], e, mix.gate.n_stack, rows
+                names = dict.fromkeys(w.name for w in (mix.gate, mix.up) if w is not None)  # both may be one
+                yield list(names), e, mix.gate.n_stack, rows
                 yield [mix.down.name], e, mix.down.n_stack, self._hidden(mix, e, rows)
 
     def _hidden(self, mix: _Experts, index: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from converters import test_hybrids
+from converters import test_other_families as others
 from converters import test_transformers as converted
 from model import published, test_decoders, test_encoders, test_gemma
 
@@ -75,6 +77,15 @@ def cases(shared: Path | None) -> Iterator[tuple[str, Callable[[Path], Case]]]:
             return Case(folder / "x.gguf", converted.IDS, want)
 
         yield name, of_checkpoint
+    for name, case in test_hybrids.HYBRIDS.items():
+        for i, change in enumerate(({}, *case.changes[:2])):
+
+            def of_hybrid(folder: Path, name: str = name, told: dict[str, Any] = {**case.told, **change}) -> Case:  # noqa: B006
+                want = others.made(folder / "hf", name, {**converted.BASE, **told})
+                pyggml.convert(folder / "hf", folder / "x.gguf", dtype="f32")
+                return Case(folder / "x.gguf", converted.IDS, want)
+
+            yield f"{name}, {i}", of_hybrid
     for name in test_gemma.CASES:
 
         def of_gemma(folder: Path, name: str = name) -> Case:

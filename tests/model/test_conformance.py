@@ -10,7 +10,7 @@ import pyggml
 NAMES = [
     "llama", "llama__tied", "mistral", "qwen2", "qwen2__yarn", "qwen3", "mixtral", "qwen2_moe",
     "gemma2", "gemma3", "gemma4", "phi3", "phi3__longrope", "gpt2", "deepseek_v2", "deepseek_v2__yarn", "deepseek_v3",
-    "qwen3_5",
+    "qwen3_5", "nemotron_h",
 ]  # fmt: skip
 BOUND = 2e-4
 

@@ -55,29 +55,6 @@ def test_greedy_goes_on_as_transformers(model: pyggml.Model) -> None:
     assert made == GOLDEN["greedy"]
 
 
-def test_marks_forks_and_files(model: pyggml.Model, tmp_path: Path) -> None:
-    with closing(model.session()) as s, closing(model.session()) as other:
-        s.step(IDS[:20])
-        s.mark()
-        want = s.step(IDS[20:30])
-        assert (s.reach, s.back(29), s.back(19), s.back(99)) == (20, 20, 0, 30)
-        with pytest.raises(UnsupportedError, match="recurrent layers do not know what they were at position 25"):
-            s.truncate(25)
-        with pytest.raises(UnsupportedError, match=r"shift: .*shortconv\.conv remembers all positions"):
-            s.shift(1, 2)
-        s.save(tmp_path / "x.state")
-        other.load(tmp_path / "x.state")
-        fork = s.fork()
-        for each in (s, other, fork):
-            each.truncate(20)
-            np.testing.assert_array_equal(each.step(IDS[20:30]), want)
-        fork.unmark(20)
-        assert fork.back(29) == 0
-        fork.close()
-        with pytest.raises(ArgumentError, match="closed"):
-            fork.mark()
-
-
 def test_estimate_and_memory_count_recurrent_states(model: pyggml.Model, tmp_path: Path) -> None:
     got = pyggml.estimate(write(tmp_path / "x.gguf"), kv_type="f32")
     plan = model._loaded.plan.memory(0, model.n_ctx)

@@ -151,23 +151,6 @@ def test_logits_are_the_oracles(name: str, tmp_path: Path, isa: str) -> None:
         assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
 
 
-def test_marks_forks_and_files(model: pyggml.Model, tmp_path: Path) -> None:
-    with closing(model.session()) as s, closing(model.session()) as other:
-        s.step(IDS[:20])
-        s.mark()
-        want = s.step(IDS[20:30])
-        with pytest.raises(UnsupportedError, match="recurrent layers do not know what they were at position 25"):
-            s.truncate(25)
-        with pytest.raises(UnsupportedError, match=r"shift: .* remembers all positions"):
-            s.shift(1, 2)
-        s.save(tmp_path / "x.state")
-        other.load(tmp_path / "x.state")
-        with closing(s.fork()) as fork:
-            for each in (s, other, fork):
-                each.truncate(20)
-                np.testing.assert_array_equal(each.step(IDS[20:30]), want)
-
-
 def test_memory_counts_the_matrices(model: pyggml.Model) -> None:
     _, recurrent, (n_k, n, k, v), taps, _ = SETTINGS["dense"]
     plan = model._loaded.plan.memory(0, model.n_ctx)
