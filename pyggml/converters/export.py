@@ -59,7 +59,7 @@ def to_safetensors(
         family = families.find(model_type)
         config = config_of(file, model_type)
         c = Config(config, "the file's metadata", spelled=family.spelled)
-        rows = [row for info in file.tensors.values() for row in _rows(info, family, c)]
+        rows = [row for info in file.tensors.values() for row in _rows(info, family, c, file)]
         rows += [(name, v.shape, "f32", partial(np.copy, v)) for name, v in family.kept(said_of(file), c).items()]
         config["tie_word_embeddings"] = "output.weight" not in file.tensors
         total, done = sum(int(np.prod(row[1], dtype=np.int64)) for row in rows), 0
@@ -102,6 +102,10 @@ def _model_type(file: GGUFFile) -> str:
     windows = bool(file.metadata.get(f"{file.arch}.attention.sliding_window"))
     if model_type == "llama" and any("_exps." in name for name in file.tensors):
         return "mixtral"
+    if file.metadata.get("mamba.ssm.dt_b_c_rms") is True:
+        return "falcon_mamba"
+    if model_type == "granitemoehybrid" and not any("_exps." in name for name in file.tensors):
+        return f"{model_type} dense"
     return {"llama": "mistral", "olmo2": "olmo3"}.get(model_type, model_type) if windows else model_type
 
 
@@ -125,14 +129,17 @@ def _made(folder: str) -> Iterator[None]:
         raise
 
 
-def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
-    """The source tensors that one GGUF tensor came from."""
+def _rows(info: TensorInfo, family: Family, c: Config, file: GGUFFile) -> list[safetensors.Row]:
+    """The source tensors that one GGUF tensor came from; of several that came from one the first has them all."""
     if _SKIPPED.match(info.name):
         return []
     numbers = re.findall(r"\.(\d+)\.", info.name)
     end = re.search(r"\.(weight|bias)$", info.name)
     stem = re.sub(r"\.\d+\.", ".#.", info.name[: end.start()] if end else info.name)
     names = [name for name, to in family.names.items() if to == stem]
+    parts = _beside(info, stem, names, family, file)
+    if parts:
+        names = [name for name, to in family.names.items() if isinstance(to, tuple) and stem in to]
     if not names:  # a name that is whole in the GGUF has no ending of its own in the source either
         whole = re.sub(r"\.\d+\.", ".#.", info.name)
         names, end = [name for name, to in family.names.items() if to == whole], None
@@ -148,11 +155,26 @@ def _rows(info: TensorInfo, family: Family, c: Config) -> list[safetensors.Row]:
         shape = info.shape
         if change is not None and change.back is not None:
             shape = change.back(np.broadcast_to(np.zeros(1, np.float32), shape), c).shape
-        return [(name, shape, kind, partial(_values, info, None, kind, change, c))]
+        if not parts:
+            return [(name, shape, kind, partial(_values, info, None, kind, change, c))]
+        if parts[0].name != info.name:
+            return []
+        shape = (*shape[:-2], sum(part.shape[-2] for part in parts), shape[-1])
+        reads = [partial(_values, part, None, kind, family.change_of(part.name), c) for part in parts]
+        return [(name, shape, kind, lambda: np.concatenate([read() for read in reads], axis=-2))]
     return [
         (name.replace("#", str(e)), info.shape[1:], kind, partial(_values, info, e, kind, change, c))
         for e in range(info.shape[0])
     ]
+
+
+def _beside(info: TensorInfo, stem: str, names: list[str], family: Family, file: GGUFFile) -> list[TensorInfo]:
+    """The tensors whose rows, one under another, were one tensor of the source: that of info and others, or none."""
+    joined = next((to for to in family.names.values() if isinstance(to, tuple) and stem in to), ())
+    if names or len(joined) < 2 or info.name.endswith(".bias"):
+        return []
+    found = [file.tensors.get(info.name.replace(stem.rsplit(".", 1)[-1], to.rsplit(".", 1)[-1])) for to in joined]
+    return [each for each in found if each is not None] if all(found) else []
 
 
 def _values(info: TensorInfo, expert: int | None, kind: str, change: Change | None, c: Config) -> NDArray[Any]:

@@ -59,7 +59,7 @@ _CLASSES = {
     "apertus": "ApertusForCausalLM",
     "qwen3_5_text": "Qwen3_5ForCausalLM", "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
 }  # fmt: skip
-_WITHOUT_ROPE = ("gpt2", "bert")
+_WITHOUT_ROPE = ("gpt2", "bert", "mamba", "mamba2")
 _PARTS = (*_WITHOUT_ROPE, "gemma4", "phi3", "deepseek2", *(family.arch for family in qwen_delta.FAMILIES.values()))
 """Whose config.json can say that heads are rotated in part, or has its own word for it."""
 _UNSAID: dict[str, tuple[Any, ...]] = {
@@ -101,7 +101,7 @@ def config_of(file: GGUFFile, model_type: str) -> dict[str, Any]:
 
 def _plain(file: GGUFFile, model_type: str) -> dict[str, Any]:
     """The config.json by the usual names of its keys."""
-    config: dict[str, Any] = {"model_type": model_type}
+    config: dict[str, Any] = {"model_type": model_type.partition(" ")[0]}
     family = families.find(model_type)
     for ending, name in {**_CONFIG, **family.words}.items():
         value = _number(file, ending)
@@ -137,9 +137,9 @@ def _plain(file: GGUFFile, model_type: str) -> dict[str, Any]:
 
 
 def said_of(file: GGUFFile) -> dict[str, Any]:
-    """The metadata of the architecture by the ending of its keys; arrays are lists."""
+    """The metadata of the architecture by the ending of its keys; arrays are lists. Under "" the names of tensors."""
     own = {key: file.metadata[key] for key in file.metadata if key.startswith(f"{file.arch}.")}
-    return {
+    return {"": list(file.tensors)} | {
         key.removeprefix(f"{file.arch}."): value.tolist() if isinstance(value, np.ndarray) else value
         for key, value in own.items()
     }

@@ -24,13 +24,13 @@ from pyggml.errors import GGUFError, PyggmlError
 
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 _ENDS = re.compile(r"\.(weight|bias)$")
-_WHOLE = (".bias", ".scale", ".ssm_a")  # ends of targets with nothing behind them
+_WHOLE = (".bias", ".scale", ".ssm_a", ".ssm_d")  # ends of targets with nothing behind them
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|base_layer)\."
 )
 """What torch.compile, DDP, FSDP, checkpointing and PEFT put into the path of a tensor, wherever it stands."""
 _NESTINGS = ("base_model.model.", "model.language_model.", "language_model.model.", "language_model.", "text_model.",
-             "model.", "transformer.", "bert.", "roberta.", "gpt_neox.")  # fmt: skip
+             "model.", "transformer.", "bert.", "roberta.", "gpt_neox.", "backbone.")  # fmt: skip
 """Models inside of models: taken off the front, one after another, until the name is known."""
 
 
@@ -153,6 +153,27 @@ ONE_MORE = Change(lambda w, c: w + np.float32(1), lambda w, c: w - np.float32(1)
 """A norm whose weight is stored minus one."""
 
 
+TAPS = Change(lambda w, c: w.reshape(w.shape[0], w.shape[-1]), lambda w, c: w[:, None])
+"""A convolution of each column by itself, (c, 1, taps) -> (c, taps)."""
+
+
+def minus_exp(w: NDArray[Any]) -> NDArray[Any]:
+    """In doubles: rounded once, and found again on the way back."""
+    return (-np.exp(w.astype(np.float64))).astype(np.float32)
+
+
+def log_of_minus(w: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of minus_exp."""
+    if (w > 0).any():
+        raise GGUFError("ssm_a has values above 0: no A_log makes them")
+    with np.errstate(divide="ignore"):
+        return np.log(-w.astype(np.float64)).astype(np.float32)
+
+
+DECAY = Change(lambda w, c: minus_exp(w), lambda w, c: log_of_minus(w), floats=True)
+"""What states decay by, stored as a logarithm."""
+
+
 JOINED_EXPERTS: dict[str, str | tuple[str, ...]] = {
     "layers.#.mlp.experts.gate_up_proj": ("blk.#.ffn_gate_exps", "blk.#.ffn_up_exps"),
     "layers.#.mlp.experts.down_proj": "blk.#.ffn_down_exps",
@@ -160,26 +181,38 @@ JOINED_EXPERTS: dict[str, str | tuple[str, ...]] = {
 """Experts as transformers 5 holds them in memory: one tensor for all, gate and up one under another."""
 
 
-def _half(second: bool) -> Change:
+def _half(second: bool, ndim: int) -> Change:
     def there(w: NDArray[Any], c: Config) -> NDArray[Any]:
-        if w.ndim != 3:
+        if w.ndim != ndim:
             return w  # one expert, stored on its own
-        n = w.shape[1] // 2
-        return w[:, n:] if second else w[:, :n]
+        n = w.shape[-2] // 2
+        return w[..., n:, :] if second else w[..., :n, :]
 
     return Change(there, lambda w, c: w)
 
 
-SPLIT_EXPERTS = {"ffn_gate_exps": _half(False), "ffn_up_exps": _half(True)}
+SPLIT_EXPERTS = {"ffn_gate_exps": _half(False, 3), "ffn_up_exps": _half(True, 3)}
 """What JOINED_EXPERTS asks for."""
 
 
-def decoder(c: Config, arch: str, head_dim: bool = True, n_ff: int | None = None, layer_norm: bool = False) -> Meta:
+def split(end: str = "") -> dict[str, Change]:
+    """The same for one gated feed-forward whose stems end so."""
+    return {f"ffn_gate{end}": _half(False, 2), f"ffn_up{end}": _half(True, 2)}
+
+
+def decoder(
+    c: Config,
+    arch: str,
+    head_dim: bool = True,
+    n_ff: int | None = None,
+    layer_norm: bool = False,
+    n_layer: int | None = None,
+) -> Meta:
     """The keys that every decoder has. head_dim: whether they say the width of a head in any case; n_ff: of the
     feed-forwards, where intermediate_size is no number. A model of experts alone may have none. layer_norm: its norms
-    are no RMS norms."""
+    are no RMS norms. n_layer: where num_hidden_layers need not say."""
     meta: Meta = {
-        f"{arch}.block_count": (c.n_layer, "u32"),
+        f"{arch}.block_count": (c.n_layer if n_layer is None else n_layer, "u32"),
         f"{arch}.context_length": (c.n_ctx, "u32"),
         f"{arch}.embedding_length": (c.n_embd, "u32"),
         f"{arch}.attention.head_count": (c.n_head, "u32"),

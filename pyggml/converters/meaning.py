@@ -164,6 +164,9 @@ _PLAIN = """
     eod_token_id eoa_token_index audio_token_id eoa_token_id vision_soft_tokens_per_image audio_soft_tokens_per_image
     use_qkv_bias norm_bias decoder_bias classifier_pooling classifier_activation sparse_prediction
     sparse_pred_ignore_index deterministic_flash_attn reference_compile initializer_cutoff_factor
+    mamba_chunk_size mamba_conv_bias mamba_proj_bias projectors_bias use_conv_bias time_step_min time_step_max
+    time_step_floor time_step_scale time_step_init_scheme use_mamba_kernels use_mambapy use_associative_scan
+    use_falcon_mambapy mamba_ssm_cache_dtype moe_shared_expert_overlap mtp_layers_block_type
 """
 PLAIN = frozenset(_PLAIN.split())
 """Keys without an effect on what a loaded model computes; a bias is there where its tensor is."""

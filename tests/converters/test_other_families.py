@@ -158,7 +158,7 @@ def made(path: Path, model_type: str, settings: dict[str, Any], encoder: bool = 
     rng = np.random.default_rng(0)
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
-            if "inv_freq" not in name and value.is_floating_point() and value.ndim:
+            if "inv_freq" not in name and "mup_vector" not in name and value.is_floating_point() and value.ndim:
                 scale = 0.1 if value.ndim > 1 else 0.2
                 one = value.ndim == 1 and name.endswith("weight") and not model_type.startswith("gemma")
                 around = 1.0 if one else 0.0  # Gemma stores norms minus one

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import Change, Config, Family, Meta, decoder
+from pyggml.converters.family import TAPS, Config, Family, Meta, decoder
 from pyggml.converters.ropes import llama3_factors, rope
 from pyggml.converters.windows import FULL
 
@@ -73,7 +73,7 @@ def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 FAMILIES = {
     "lfm2": Family(
         "lfm2", _NAMES, _metadata,
-        {"shortconv.conv": Change(lambda w, c: w.reshape(w.shape[0], w.shape[-1]), lambda w, c: w[:, None])},
+        {"shortconv.conv": TAPS},
         extra=llama3_factors,
         computes={"conv_bias": (False,), "block_use_swiglu": (True,)},
         defaults={"rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_key_value_heads": 8, "conv_L_cache": 3,

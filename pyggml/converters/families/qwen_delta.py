@@ -14,7 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml.converters.families.qwen import EXPERTS
-from pyggml.converters.family import ONE_MORE, SPLIT_EXPERTS, Change, Config, Family, Meta, decoder
+from pyggml.converters.family import (
+    DECAY,
+    ONE_MORE,
+    SPLIT_EXPERTS,
+    TAPS,
+    Change,
+    Config,
+    Family,
+    Meta,
+    decoder,
+    log_of_minus,
+    minus_exp,
+)
 from pyggml.converters.meaning import SILU, activation
 from pyggml.converters.ropes import part_of_head, rope
 from pyggml.errors import GGUFError
@@ -96,35 +108,15 @@ def _behind_keys(w: NDArray[Any], c: Config, order: Any) -> NDArray[Any]:
     return np.concatenate([w[:n], order(w[n:], c, _wide(c))])
 
 
-def _taps(w: NDArray[Any]) -> NDArray[Any]:
-    """A convolution of each column by itself, (c, 1, taps) -> (c, taps)."""
-    return w.reshape(w.shape[0], w.shape[-1])
-
-
-def _log_of_minus(w: NDArray[Any]) -> NDArray[Any]:
-    if (w > 0).any():
-        raise GGUFError("ssm_a has values above 0: no A_log makes them")
-    with np.errstate(divide="ignore"):
-        return np.log(-w.astype(np.float64)).astype(np.float32)
-
-
-def _minus_exp(w: NDArray[Any]) -> NDArray[Any]:
-    """In doubles: rounded once, and found again on the way back."""
-    return (-np.exp(w.astype(np.float64))).astype(np.float32)
-
-
 _NORMS = dict.fromkeys(("output_norm", "attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm"), ONE_MORE)
-_DECAY = Change(lambda w, c: _minus_exp(w), lambda w, c: _log_of_minus(w), floats=True)
 _CHANGES: dict[str, Change] = {
     **_NORMS,
     **SPLIT_EXPERTS,
     "attn_qkv": Change(lambda w, c: _behind_keys(w, c, _tiled), lambda w, c: _behind_keys(w, c, _grouped)),
     "attn_gate": Change(lambda w, c: _tiled(w, c, _wide(c)), lambda w, c: _grouped(w, c, _wide(c))),
-    "ssm_a": Change(
-        lambda w, c: _minus_exp(_tiled(w, c, 1)), lambda w, c: _log_of_minus(_grouped(w, c, 1)), floats=True
-    ),
+    "ssm_a": Change(lambda w, c: minus_exp(_tiled(w, c, 1)), lambda w, c: log_of_minus(_grouped(w, c, 1)), floats=True),
     "ssm_conv1d": Change(
-        lambda w, c: _behind_keys(_taps(w), c, _tiled), lambda w, c: _behind_keys(w, c, _grouped)[:, None]
+        lambda w, c: _behind_keys(TAPS.there(w, c), c, _tiled), lambda w, c: _behind_keys(w, c, _grouped)[:, None]
     ),
     "ssm_out": Change(
         lambda w, c: np.ascontiguousarray(_tiled(w.T, c, _wide(c)).T),
@@ -152,8 +144,8 @@ _NEXT_CHANGES: dict[str, Change] = {
     **SPLIT_EXPERTS,
     "attn_qkv": Change(lambda w, c: np.concatenate(_joined(w, c)[0])),
     "attn_gate": Change(lambda w, c: _joined(w, c)[1]),
-    "ssm_a": _DECAY,
-    "ssm_conv1d": Change(lambda w, c: _taps(w), lambda w, c: w[:, None]),
+    "ssm_a": DECAY,
+    "ssm_conv1d": TAPS,
 }
 
 
