@@ -329,7 +329,7 @@ def test_a_conversion_asks(tmp_path):
 
 def test_the_model_type_is_named(tmp_path):
     for said, message in (
-        ({"model_type": "mamba"}, "mamba.*Known: .*qwen3_moe"),
+        ({"model_type": "rwkv"}, "rwkv.*Known: .*qwen3_moe"),
         ({"model_type": None}, "no model_type"),
     ):
         src = checkpoint.folder(tmp_path / "src", {**LLAMA, **said})

@@ -242,11 +242,18 @@ def test_known_families():
 SHARED = [
     "bert", "bert__cls", "deepseek_v2", "deepseek_v2__yarn", "deepseek_v3", "gemma2", "gemma3", "gemma4", "gpt2",
     "llama", "llama__tied", "mistral", "mixtral", "phi3", "phi3__longrope", "qwen2", "qwen2__yarn", "qwen2_moe",
-    "qwen3", "qwen3_5",
+    "qwen3", "qwen3_5", "nemotron_h",
 ]  # fmt: skip
 COSMETIC = {"general.name", "general.size_label", "tokenizer.ggml.add_sep_token"}
 RETYPED = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"}
 """Special pieces: the reference takes all of them as control tokens without a score, we keep the model's own."""
+
+
+def same(name, got, want):
+    """Bytes; exp is rounded otherwise in floats than here."""
+    if name.endswith("ssm_a"):
+        return np.allclose(got.view("<f4"), want.view("<f4"), rtol=2e-7, atol=0)
+    return np.array_equal(got, want)
 
 
 @pytest.mark.parametrize("name", [name for name in SHARED if not name.startswith("deepseek")])
@@ -258,7 +265,7 @@ def test_there_and_back(name, shared, tmp_path):
     with gguf.open(src) as want, gguf.open(tmp_path / "x.gguf") as got:
         assert want.tensors.keys() == got.tensors.keys()
         for key, info in want.tensors.items():
-            assert np.array_equal(info.data, got.tensors[key].data), key
+            assert same(key, info.data, got.tensors[key].data), key
         for key in want.metadata:
             if key.startswith(f"{want.arch}."):
                 assert key in got.metadata, key
@@ -274,7 +281,7 @@ def test_conformance(name, shared, tmp_path):
         for key, want in theirs.tensors.items():
             got = ours.tensors[key]
             assert (got.shape, got.type) == (want.shape, want.type), key
-            assert np.array_equal(got.data, want.data), key
+            assert same(key, got.data, want.data), key
         for key in theirs.metadata:
             if key not in COSMETIC and not (key in RETYPED and theirs.metadata["tokenizer.ggml.model"] == "llama"):
                 assert key in ours.metadata, key

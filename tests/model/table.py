@@ -161,7 +161,7 @@ def measure(case: Case, folder: Path, lines: dict[str, Line]) -> None:
 
 def conversions(name: str) -> str:
     """The types of checkpoints that become files of an architecture."""
-    there = [each for each in families.names() if families.find(each).arch == name]
+    there = [each for each in families.kinds() if families.find(each).arch == name]
     try:
         back = [families.by_arch(name)[0]]
     except PyggmlError:
@@ -169,7 +169,8 @@ def conversions(name: str) -> str:
     family = families.find(back[0]) if back else None
     if family is not None and any(change.back is None for change in family.change.values()):
         back = []
-    return ", ".join(f"{each} (and back)" if each in back else each for each in there) or "-"
+    found = {each.partition(" ")[0]: " (and back)" if each in back else "" for each in reversed(there)}
+    return ", ".join(f"{each}{end}" for each, end in sorted(found.items())) or "-"
 
 
 def main() -> None:

@@ -28,6 +28,15 @@ def names() -> list[str]:
     >>> "llama" in names()
     True
     """
+    return sorted({each.partition(" ")[0] for each in _registry()})
+
+
+def kinds() -> list[str]:
+    """What find() knows: values of model_type, and kinds of them behind a space, whose architecture is another.
+
+    >>> [each for each in kinds() if each.startswith("nemotron_h")]
+    ['nemotron_h', 'nemotron_h moe']
+    """
     return sorted(_registry())
 
 

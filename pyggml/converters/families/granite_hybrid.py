@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyggml.converters.families.granite import EXPERTS, SCALES, scales_back
-from pyggml.converters.families.mamba import HEADS, PLAIN, SECOND, Names, expanded, heads, names, times
+from pyggml.converters.families.mamba import HEADS, PLAIN, SECOND, Names, expanded, heads, names, times, without_rope
 from pyggml.converters.family import ATTENTION, ROPE_PAIRS, SPLIT_EXPERTS, Config, Family, Meta, decoder, split
 from pyggml.converters.ropes import llama3_factors, rope
 from pyggml.converters.windows import FULL
@@ -49,8 +49,8 @@ def _metadata(arch: str, mixed: bool) -> Callable[[Config], Meta]:
         meta = decoder(c, arch, n_ff=c.count("intermediate_size" if mixed else "shared_intermediate_size"))
         c.get("intermediate_size"), c.get("num_experts_per_tok"), c.get("num_experts")
         meta |= {f"{arch}.{ending}": (c.positive(name, default=1.0), "f32") for ending, name in SCALES.items()}
-        meta[f"{arch}.rope.scaling.finetuned"] = (_turns(c), None)
-        meta |= rope(c, arch)
+        meta |= rope(c, arch) | {f"{arch}.rope.scaling.finetuned": (True, None)}
+        meta |= {} if _turns(c) else without_rope(c, arch)
         if mixed:
             meta[f"{arch}.expert_count"] = (c.count("num_experts"), "u32")
             meta[f"{arch}.expert_used_count"] = (c.count("num_experts_per_tok"), "u32")

@@ -81,6 +81,21 @@ def _sizes(c: Config, arch: str, inner: int) -> Meta:
     }
 
 
+ENDLESS = 1 << 20
+"""Positions of models that know none, as llama.cpp's converter says it."""
+
+
+def without_rope(c: Config, arch: str) -> Meta:
+    """What is said of attention that nothing turns beside state spaces."""
+    c.n_ctx  # noqa: B018 (said, and of no effect)
+    return {
+        f"{arch}.context_length": (ENDLESS, "u32"),
+        f"{arch}.rope.dimension_count": (c.head_dim, "u32"),
+        f"{arch}.rope.scaling.finetuned": (False, None),
+        f"{arch}.vocab_size": (c.count("vocab_size"), "u32"),
+    }
+
+
 def expanded(c: Config) -> int:
     """The width of state spaces as a multiple of the model's."""
     return int(c.positive("expand", default=2.0) * c.n_embd)
@@ -100,7 +115,7 @@ def _alone(arch: str, spaces: Callable[[Config], Meta]) -> Callable[[Config], Me
             c.get(name)
         return spaces(c) | {
             f"{arch}.block_count": (c.n_layer, "u32"),
-            f"{arch}.context_length": (1 << 20, "u32"),
+            f"{arch}.context_length": (ENDLESS, "u32"),
             f"{arch}.embedding_length": (c.n_embd, "u32"),
             f"{arch}.feed_forward_length": (0, "u32"),
             f"{arch}.attention.head_count": (0, "u32"),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyggml.converters.families.glm import SIGMOID_WORDS
-from pyggml.converters.families.mamba import HEADS, PLAIN, SECOND, Names, heads, names
-from pyggml.converters.family import ATTENTION, Config, Family, Meta, decoder
+from pyggml.converters.families.mamba import HEADS, PLAIN, SECOND, Names, heads, names, without_rope
+from pyggml.converters.family import ATTENTION, ROPE_PAIRS, Config, Family, Meta, decoder
 from pyggml.converters.meaning import Values
 
 _KINDS = {"linear_attention": "M", "mamba": "M", "full_attention": "*", "attention": "*", "mlp": "-", "moe": "E"}
@@ -57,7 +57,7 @@ def _metadata(arch: str) -> Callable[[Config], Meta]:
             f"{arch}.attention.layer_norm_epsilon": (c.number("layer_norm_eps"), "f32"),
             f"{arch}.attention.head_count_kv": ([c.n_head_kv if each == "*" else 0 for each in kinds], "i32"),
             f"{arch}.feed_forward_length": ([widths.get(each, 0) for each in kinds], "i32"),
-            f"{arch}.rope.scaling.finetuned": (False, None),
+            **without_rope(c, arch),
         }
         told = _experts(c, arch)  # by a model without them too
         return meta | (told if arch == "nemotron_h_moe" else {})
@@ -117,7 +117,8 @@ _WORDS = {
 
 def _family(arch: str, more: Names, **how: Any) -> Family:
     return Family(
-        arch, {**_NAMES, **more}, _metadata(arch), SECOND, skip=r"^mtp\.|^backbone\.mtp\.", computes=_COMPUTES,
+        arch, {**_NAMES, **more}, _metadata(arch), {**SECOND, **ROPE_PAIRS}, skip=r"^mtp\.|^backbone\.mtp\.",
+        computes=_COMPUTES,
         defaults={"layer_norm_epsilon": 1e-5, "conv_kernel": 4, "n_groups": 8, "ssm_state_size": 128, "head_dim": 128,
                   "num_key_value_heads": 8, "mamba_num_heads": 128, "mamba_head_dim": 64, "n_group": 1, "topk_group": 1,
                   "norm_topk_prob": True, "n_shared_experts": 1, "max_position_embeddings": 4096},
