@@ -68,6 +68,7 @@ PY_FLOORS = {
     "torch": 7,
     "info": 7,
     "estimate": 7,
+    "compat": 7,
     "__init__": 8,
     "cli": 9,
     "data": 9,
