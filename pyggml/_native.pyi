@@ -121,8 +121,10 @@ class Plan:
         """One step of several sequences, all of one output -> (n_wanted[i], its columns) each."""
 
     def next(
-        self, sessions: Sequence[Session], samplers: Sequence[Sampler], ids: Sequence[I32], n_threads: int = 0
-    ) -> list[int]: ...
+        self, sessions: Sequence[Session], samplers: Sequence[Sampler | None], ids: Sequence[I32], n_threads: int = 0
+    ) -> list[int]:
+        """One step, and the token that each sampler chooses behind it; -1 where there is none."""
+
     def caches(self) -> list[int]:
         """Bytes that each open session's cache holds now."""
 

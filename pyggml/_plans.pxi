@@ -222,10 +222,8 @@ cdef class Plan:
         cdef size_t[::1] ps = handles, qs = choosers
         cdef Sampler sampler
         for i in range(len(samplers)):
-            if samplers[i] is None:
-                raise _errors.ArgumentError(f"next: sampler {i} is None")
             sampler = samplers[i]
-            qs[i] = <size_t>sampler.p
+            qs[i] = 0 if sampler is None else <size_t>sampler.p
         cdef const int64_t[::1] counts = n_tokens
         cdef const int32_t[::1] tokens = flat
         out = np.empty(len(samplers), np.int32)

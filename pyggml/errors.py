@@ -88,6 +88,10 @@ class OutOfMemory(PyggmlError, MemoryError):
     """Memory was refused; the message says how much was asked for."""
 
 
+class QueueFull(PyggmlError, RuntimeError):
+    """So many requests wait already that no more are taken; the message says how many."""
+
+
 class ContextFull(PyggmlError, ValueError):
     """A prompt is longer than the context; the message gives both numbers."""
 

@@ -24,7 +24,7 @@ _NO_GPU = "everything is computed on the CPU; leave it out"
 _BATCH = "how many tokens a step takes is chosen here; leave it out"
 _NO_SAMPLER = "this sampler is not built in; Sampling names those that are"
 _NOT_HERE = "this is not built in"
-_MANY = "give a list of prompts: generate([prompt] * n)"
+_MANY = "it is an argument of m.generate"
 _AT_LOAD = "it is an argument of pyggml.load"
 _STREAM = "m.stream(prompt) gives the text piece by piece"
 _FILE_SAYS = "what the file says is used"
@@ -79,7 +79,10 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("top_logprobs n_probs return_logprobs output_scores", "logprobs", ""),
     ("echo return_full_text", "", "a completion holds the new text only; prompt + completion gives both"),
     ("suffix", "", _NOT_HERE),
-    ("n num_return_sequences best_of num_completions", "", _MANY),
+    ("num_return_sequences num_completions n_samples", "n", _MANY),
+    ("best_of", "", "n=k gives k texts, to choose from"),
+    ("time_limit max_time timeout_s t_max_predict_ms", "timeout", "it is an argument of m.generate"),
+    ("max_num_seqs num_parallel parallel n_seq_max", "n_parallel", _AT_LOAD),
     ("messages conversation chat_history", "messages", "m.chat(messages) answers a conversation"),
     ("prompt prompts inputs input_ids input tokens", "prompt ids text",
      "m.generate(prompt) continues a text; a conversation is a list of dicts with role and content"),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import _native, display, gguf, keywords
-from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole_or_none
+from pyggml.arguments import MAX_THREADS, PathLike, choice, flag, function, text, whole, whole_or_none
 from pyggml.arguments import ids as read_ids
 from pyggml.arguments import texts as read_texts
 from pyggml.chat.functions import ToolLike, Tools, read_tools
@@ -25,13 +25,15 @@ from pyggml.chat.speech import speech_of
 from pyggml.completion import Completion
 from pyggml.engine import embedding, ranking, scoring
 from pyggml.engine.cache_type import cache_type
+from pyggml.engine.call import Call, Completions
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
 from pyggml.engine.generation import Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
 from pyggml.engine.plan_file import export_plan
-from pyggml.engine.prompts import Ids, Prompt, Prompts, check_length, read_prompt, read_prompts
+from pyggml.engine.prompts import Ids, Prompt, Prompts, read_prompts
+from pyggml.engine.requests import answer_ids, prompt_ids, samples
 from pyggml.engine.session import Session
 from pyggml.engine.settings import DEFAULTS, read_settings, spelled_out
 from pyggml.engine.stream import Stream
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pyggml.engine.embedding import EmbedSettings
-    from pyggml.engine.settings import ChatSettings, Settings
+    from pyggml.engine.settings import ChatSettings, OneSettings, Settings
     from pyggml.tokenizer import Tokenizer
 
 log = logging.getLogger("pyggml")
@@ -67,6 +69,8 @@ def load(
     progress: Progress | None = None,
     prefix_reuse: bool = True,
     deterministic: bool = False,
+    n_parallel: int = 16,
+    max_queue: int = 1000,
 ) -> Model:
     """Loads a GGUF file (or, without a path, the bundled story teller).
 
@@ -81,6 +85,8 @@ def load(
     costs only what is new; texts are the same, to the bit.
     deterministic: generated tokens are computed as those of a prompt are, which is slower; the logits behind a text
     then have the same bits whether it was read or generated.
+    n_parallel: texts that are made at once, whatever threads and coroutines ask for them. max_queue: requests that may
+    wait for one of these places; more raise QueueFull.
     Raises GGUFError for a broken file (for a missing one FileNotFoundError too),
     UnsupportedError for a model or device that cannot be run, ArgumentError for the rest.
 
@@ -92,7 +98,9 @@ def load(
     if path is None:
         log.info("no path given: loading the bundled model %s", BUNDLED.name)
         path = BUNDLED
-    return Model(path, n_ctx, n_threads, device, kv_type, mmap, progress, prefix_reuse, deterministic)
+    return Model(
+        path, n_ctx, n_threads, device, kv_type, mmap, progress, prefix_reuse, deterministic, n_parallel, max_queue
+    )
 
 
 @keywords.methods_known_only
@@ -112,6 +120,8 @@ class Model(Held):
         progress: Progress | None = None,
         prefix_reuse: bool = True,
         deterministic: bool = False,
+        n_parallel: int = 16,
+        max_queue: int = 1000,
     ) -> None:
         _native.isa()  # a PYGGML_ISA that cannot be had fails here, before anything is read
         if text("device", device).lower() not in ("auto", "cpu"):
@@ -121,8 +131,9 @@ class Model(Held):
         n_ctx = whole_or_none("n_ctx", n_ctx, 1, MAX_CTX)
         mmap, progress = flag("mmap", mmap), function("progress", progress)
         prefix_reuse, deterministic = flag("prefix_reuse", prefix_reuse), flag("deterministic", deterministic)
+        n_parallel, max_queue = whole("n_parallel", n_parallel, 1, 1024), whole("max_queue", max_queue, 1)
         self._loaded = Loaded(path, n_ctx, self.n_threads, kind, mmap, progress, deterministic)
-        self._engine = Engine(self._loaded, prefix_reuse)
+        self._engine = Engine(self._loaded, prefix_reuse, n_parallel, max_queue)
         self.config = self._loaded.config
         self.metadata: Mapping[str, gguf.MetadataValue] = self._loaded.file.metadata
         self.n_vocab, self.n_ctx, self.kv_type = self._loaded.n_vocab, self._loaded.n_ctx, self._loaded.kv_type.name
@@ -184,26 +195,40 @@ class Model(Held):
 
     @overload
     def generate(  # type: ignore[overload-overlap] # a str is an iterable of str
-        self, prompt: Prompt = "", **settings: Unpack[Settings]
+        self, prompt: Prompt = "", *, n: Literal[1] = 1, **settings: Unpack[OneSettings]
     ) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Prompts, **settings: Unpack[Settings]) -> list[Completion]: ...
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompts, *, n: Literal[1] = 1, **settings: Unpack[OneSettings]
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt = "", *, n: int, **settings: Unpack[OneSettings]
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, n: int, **settings: Unpack[OneSettings]) -> list[list[Completion]]: ...
 
     @keywords.known_only
     @spelled_out()
-    def generate(self, prompt: Prompt | Prompts = "", **settings: Unpack[Settings]) -> Completion | list[Completion]:
+    def generate(self, prompt: Prompt | Prompts = "", **settings: Any) -> Completions:
         """Continues a prompt: text, a list of token ids (used as they are), or a list of prompts (-> a list).
 
-        Prompts of a list run together, so that weights are read once for all of them.
+        Prompts of a list run together with all that other threads and coroutines ask for, so that weights are read once
+        for all of them; a text is the one that its prompt gives alone. Ctrl-C ends it.
 
+        n: so many texts of each prompt, which is read once (-> a list of them); their seeds follow from seed.
         max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
         seed None or -1: another one at each call. stop: a text or texts that end the generation and are cut off.
+        timeout: seconds after which it ends with the text that there is, finish_reason "timeout".
         logprobs: keep the log-probabilities of every token and of this many alternatives. reuse: "exact" gives the text
         of a prompt that is read whole; "any" also takes what lies in an idle sequence because it was generated, not
         read: faster where a prompt repeats an answer, and near to that text; usage tells how much was taken.
+        deterministic: what is generated is computed as a prompt is, which is slower; see load.
         -> Completion. Raises ContextFull when the prompt is longer than the context, ArgumentError for settings out of
-        range, NumericError when logits are not finite.
+        range, QueueFull where too many wait, NumericError when logits are not finite.
 
         >>> import pyggml
         >>> with pyggml.load() as m:
@@ -211,18 +236,43 @@ class Model(Held):
         >>> len(c.tokens), c.finish_reason, str(c) == c.text
         (5, 'length', True)
         """
-        self._loaded.check_open()
-        prompts, one = read_prompts("prompt", prompt)
-        how = read_settings(settings)
-        done = self._complete([self._request(self._ids("prompt", each), how) for each in prompts])
-        return done[0] if one else done
+        return self._generation(prompt, settings).run()
+
+    @keywords.known_only
+    @spelled_out()
+    async def agenerate(self, prompt: Prompt | Prompts = "", **settings: Any) -> Completions:
+        """As generate, for a coroutine. Cancelling it ends the generation.
+
+        >>> import asyncio, pyggml
+        >>> with pyggml.load() as m:
+        ...     c = asyncio.run(m.agenerate("Once upon a time", max_tokens=5, temperature=0))
+        >>> len(c.tokens), c.finish_reason
+        (5, 'length')
+        """
+        return await self._generation(prompt, settings).arun()
 
     @keywords.known_only
     @spelled_out()
     def stream(self, prompt: Prompt = "", **settings: Unpack[Settings]) -> Stream:
         """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
-        how = read_settings(settings)
-        return Stream(self._engine, self._request(self._ids("prompt", prompt), how))
+        how, n = read_settings(settings)
+        ids = self._ids("prompt", prompt)
+        return self._stream(samples(ids, how, n, continues=len(ids) > 1))
+
+    @keywords.known_only
+    @spelled_out()
+    def astream(self, prompt: Prompt = "", **settings: Unpack[Settings]) -> Stream:
+        """The same Stream as stream gives, for `async for`.
+
+        >>> import asyncio, pyggml
+        >>> async def tell(m):
+        ...     async with m.astream("Once upon a time", max_tokens=5) as s:
+        ...         return "".join([piece async for piece in s]) == s.result.text
+        >>> with pyggml.load() as m:
+        ...     asyncio.run(tell(m))
+        True
+        """
+        return self.stream(prompt, **settings)
 
     @overload
     def chat(
@@ -254,11 +304,12 @@ class Model(Held):
         tool_choice: str | Mapping[str, Any] = "auto",
         thinking_budget: int | None = None,
         **variables: Any,
-    ) -> Completion | Stream:
+    ) -> Completions | Stream:
         """Answers a conversation [{"role": "user", "content": "..."}] with the model's chat template.
 
-        -> Completion, or a Stream with stream=True. Settings are those of generate. Further keywords must be variables
-        that the template reads (enable_thinking=); template_args holds others. See render_chat.
+        -> Completion (with n a list of them), or a Stream with stream=True. Settings are those of generate. Further
+        keywords must be variables that the template reads (enable_thinking=); template_args holds others. See
+        render_chat.
 
         tools: functions with annotations and a docstring, or schemas (OpenAI's, Anthropic's), that the model may call;
         what it calls is `.tool_calls`, with finish_reason "tool_calls", and text that does not read as a call stays
@@ -269,19 +320,30 @@ class Model(Held):
         template shows no marks of reasoning.
         """
         streams = flag("stream", stream)
-        budget = whole_or_none("thinking_budget", thinking_budget, 0)
-        offered = read_tools(tools, tool_choice)
-        self._loaded.check_open()
-        self._loaded.output("logits")
-        how = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
-        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT), offered)
-        speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
-        ids = self._encode(prompt, add_special=False)
-        bos = self.tokenizer.bos_id
-        if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
-            ids = [bos, *ids]
-        request = Request(ids, **how, continues=False, speech=speech, thinking_budget=budget)
-        return Stream(self._engine, request) if streams else self._complete([request])[0]
+        requests = self._conversation(
+            messages, template, template_args, tools, tool_choice, thinking_budget, variables
+        )
+        return self._stream(requests) if streams else Call(self._engine, [requests], one=True).run()
+
+    @spelled_out(max_tokens=None)
+    async def achat(
+        self,
+        messages: Messages,
+        *,
+        stream: bool = False,
+        template: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        thinking_budget: int | None = None,
+        **variables: Any,
+    ) -> Completions | Stream:
+        """As chat, for a coroutine: await m.achat(messages), or async for piece in await m.achat(..., stream=True)."""
+        streams = flag("stream", stream)
+        requests = self._conversation(
+            messages, template, template_args, tools, tool_choice, thinking_budget, variables
+        )
+        return self._stream(requests) if streams else await Call(self._engine, [requests], one=True).arun()
 
     # ---- numbers ---------------------------------------------------------------------------------------------
 
@@ -487,27 +549,32 @@ class Model(Held):
         return sum(info.n_elements for info in self._loaded.file.tensors.values())
 
     def _ids(self, name: str, prompt: object, *, fits: bool = True) -> list[int]:
-        """fits: the whole must fit the context; what is far from it is refused before it is tokenized."""
+        return prompt_ids(self._loaded, name, prompt, fits=fits)
+
+    def _generation(self, prompt: object, settings: Mapping[str, Any]) -> Call:
         self._loaded.check_open()
-        found = read_prompt(name, prompt)
-        ids = self._encode(found, True, fits) if isinstance(found, str) else found
-        if not ids:
-            start = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
-            if start is None:
-                raise ArgumentError("an empty prompt needs a model with a BOS or EOS token; this one has neither")
-            ids = [start]
-        return ids
+        prompts, one = read_prompts("prompt", prompt)
+        how, n = read_settings(settings)
+        found = [self._ids("prompt", each) for each in prompts]
+        return Call(self._engine, [samples(ids, how, n, continues=len(ids) > 1) for ids in found], one)
 
-    def _encode(self, text: str, add_special: bool, fits: bool = True) -> list[int]:
-        tokenizer = self.tokenizer
-        if fits:
-            check_length(text, tokenizer.encode, self.n_ctx)
-        return tokenizer.encode(text, add_special=add_special, parse_special=True)
+    def _conversation(
+        self, messages: Messages, template: str | None, template_args: Mapping[str, Any] | None,
+        thinking_budget: int | None, variables: dict[str, Any],
+    ) -> list[Request]:  # fmt: skip
+        """What chat is given -> a request for each answer."""
+        budget = whole_or_none("thinking_budget", thinking_budget, 0)
+        self._loaded.check_open()
+        self._loaded.output("logits")
+        how, n = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
+        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT))
+        speech, prompt = speech_of(rendered, self.tokenizer, budget)
+        how.update(speech=speech, thinking_budget=budget)
+        return samples(answer_ids(self._loaded, prompt), how, n, continues=False)
 
-    def _request(self, ids: list[int], how: Mapping[str, Any]) -> Request:
-        return Request(ids, **how, continues=len(ids) > 1)
-
-    def _complete(self, requests: list[Request]) -> list[Completion]:
-        tickets = [self._engine.submit(request) for request in requests]  # all are judged before any work
-        self._engine.run(tickets)
-        return [ticket.sum_up() for ticket in tickets]
+    def _stream(self, requests: list[Request]) -> Stream:
+        if len(requests) > 1:
+            raise ArgumentError(
+                f"n is {len(requests)}, and a stream is one text: take a stream for each, or generate without one"
+            )
+        return Stream(self._engine, requests[0])

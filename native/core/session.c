@@ -370,22 +370,26 @@ static pgg_status name_sequence(pgg_status status, int i) {
   return pgg_fail(status, "next, sequence %d: %s", i, text);
 }
 
-/* In the sessions' turn: one step, then a choice for each. ones: room for n_session. */
-static pgg_status step_and_choose(const request *asked, pgg_sampler *const *samplers, int64_t *ones, int n_threads,
+/* In the sessions' turn: one step, then a choice for each that has a sampler. wanted: room for n_session. */
+static pgg_status step_and_choose(const request *asked, pgg_sampler *const *samplers, int64_t *wanted, int n_threads,
                                   int32_t *out_ids) {
   const int n = asked->n_session;
   const int64_t cols = out_of(asked)->cols;
   pgg_session *first = asked->sessions[0];
   pgg_status status = logits_ready(first, n, cols);
   if (status) return status;
-  for (int i = 0; i < n; i++) ones[i] = 1;
+  for (int i = 0; i < n; i++) wanted[i] = samplers[i] != NULL;
   request r = *asked;
-  r.n_wanted = ones;
+  r.n_wanted = wanted;
   r.out = first->logits;
   if ((status = run_step(&r, n_threads))) return status;
-  for (int i = 0; i < n; i++)
-    if ((status = pgg_sampler_next(samplers[i], first->logits + i * cols, &out_ids[i])))
-      return n > 1 ? name_sequence(status, i) : status;
+  const float *row = first->logits;
+  for (int i = 0; i < n; i++) {
+    out_ids[i] = -1;
+    if (!samplers[i]) continue;
+    if ((status = pgg_sampler_next(samplers[i], row, &out_ids[i]))) return n > 1 ? name_sequence(status, i) : status;
+    row += cols;
+  }
   return PGG_OK;
 }
 
@@ -410,17 +414,17 @@ pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampl
   pgg_status status = judge_plan(plan, sessions, n_session);
   if (!status) status = judge_logits(sessions, n_session);
   for (int i = 0; i < n_session && !status; i++) {
-    if (!samplers[i]) return pgg_fail(PGG_EINVAL, "next: sampler %d is NULL", i);
-    if ((status = pgg_sampler_fits(samplers[i], pgg_plan_output_cols(plan)))) return name_sequence(status, i);
+    if (samplers[i] && (status = pgg_sampler_fits(samplers[i], pgg_plan_output_cols(plan))))
+      return name_sequence(status, i);
   }
   if (status) return status;
-  int64_t *ones = malloc((size_t)n_session * sizeof *ones);
-  if (!ones) return pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
+  int64_t *wanted = malloc((size_t)n_session * sizeof *wanted);
+  if (!wanted) return pgg_fail(PGG_ENOMEM, "no memory for a step of %d sequences", n_session);
   if (!(status = pgg_turn_begin(sessions, n_session))) {
     const request r = {plan, sessions, counts, NULL, n_session, ids, NULL, NULL, 0};
-    status = step_and_choose(&r, samplers, ones, n_threads, out_ids);
+    status = step_and_choose(&r, samplers, wanted, n_threads, out_ids);
     pgg_turn_end(sessions, n_session, status == PGG_OK);
   }
-  free(ones);
+  free(wanted);
   return status;
 }

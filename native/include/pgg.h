@@ -402,8 +402,9 @@ PGG_API pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logit
  */
 PGG_API pgg_status pgg_session_next(pgg_session *session, pgg_sampler *sampler, const int32_t *ids, int64_t n,
                                     int n_threads, int32_t *id);
-/* The same for several sequences: one step, then one choice for each; out_ids (n_session). The first failure wins, its
- * message names the sequence, and all sessions are as before; samplers of the sequences before it have chosen. */
+/* The same for several sequences: one step, then one choice for each; out_ids (n_session), -1 where its sampler is
+ * NULL, as in the middle of a prompt. The first failure wins, its message names the sequence, and all sessions are as
+ * before; samplers of the sequences before it have chosen. */
 PGG_API pgg_status pgg_plan_next(pgg_plan *plan, pgg_session *const *sessions, pgg_sampler *const *samplers,
                                  const int64_t *counts, int n_session, const int32_t *ids, int n_threads,
                                  int32_t *out_ids);

@@ -1,11 +1,13 @@
-"""An engine: a loaded file, its sessions and the loop over them. A request becomes a ticket, and tickets run together.
+"""An engine: a loaded file, its sessions, and who steps them. A request becomes a ticket, and tickets run together.
 
-A Model is its public face. Steps run in the thread of whoever calls; there is no lock here (docs/adr/0013).
+A Model is its public face. Texts are made in a thread of their own (scheduler.py), what is only read in the caller's;
+there is no lock here (docs/adr/0013).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +17,52 @@ from pyggml.engine import loop
 from pyggml.engine.generation import Generation, Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
+from pyggml.engine.outlet import Outlet
 from pyggml.engine.pool import Pool
+from pyggml.engine.scheduler import Scheduler
 from pyggml.engine.ticket import AtOnce, Reading, Ticket
 
 
 class Engine:
-    """prefix_reuse: idle sessions keep what they hold, and a prompt that begins as they do goes on from there."""
+    """prefix_reuse: idle sessions keep what they hold, and a prompt that begins as they do goes on from there.
 
-    def __init__(self, loaded: Loaded, prefix_reuse: bool) -> None:
+    places: texts that are made at once. most_waiting: requests that may wait for one.
+    """
+
+    def __init__(self, loaded: Loaded, prefix_reuse: bool, places: int, most_waiting: int) -> None:
         self.loaded = loaded
         self._pool = Pool(loaded, prefix_reuse)
         self._readers = {name: Pool(loaded, False, name) for name in loaded.outputs if name != "logits"}
+        self._scheduler = Scheduler(loaded, self._pool, places, most_waiting)
 
     @property
     def plan(self) -> _native.Plan:
         """The forward pass."""
         return self.loaded.plan
 
-    def submit(self, request: Request) -> Generation:
+    def ticket(self, request: Request, outlet: Outlet[Any]) -> Generation:
         """A ticket for a text. Raises ContextFull or ArgumentError where the prompt cannot be fed; does no work."""
         self.loaded.check_open()
         self.loaded.output("logits")
         self.loaded.check_ids(request.ids, 0, self.loaded.n_ctx)
-        return Generation(self.loaded, request)
+        return Generation(self.loaded, request, outlet)
+
+    def submit(self, tickets: Sequence[Generation]) -> None:
+        """Has the texts of a call made, in another thread. Raises QueueFull."""
+        self.loaded.check_open()
+        self._scheduler.submit(tickets)
+
+    def go_on(self, ticket: Generation) -> None:
+        """Has a text made as far as its reader can follow; submits it the first time."""
+        self.loaded.check_open()
+        self._scheduler.go_on(ticket)
+
+    def cancel(self, ticket: Generation) -> None:
+        """Ends a text soon."""
+        self._scheduler.cancel(ticket)
 
     def run(self, tickets: Sequence[Ticket]) -> None:
-        """Runs tickets together, each to its end. All want the same output."""
+        """Runs tickets that read together in this thread, each to its end. All want the same output."""
         if tickets:
             loop.run(self._readers.get(tickets[0].output, self._pool), tickets)
 
@@ -63,18 +85,6 @@ class Engine:
             self.loaded.check_ids(each.ids, 0, self.loaded.n_ctx)
         longest_first: list[AtOnce] = sorted(tickets, key=lambda each: -len(each.ids))
         self.run(longest_first)
-
-    def seat(self, ticket: Ticket) -> None:
-        """Gives a ticket its session, for step(). Raises OutOfMemory."""
-        ticket.sit(self._pool.take(ticket.prefix))
-
-    def step(self, tickets: Sequence[Ticket]) -> None:
-        """One step of tickets that are seated."""
-        loop.step(tickets)
-
-    def leave(self, ticket: Ticket) -> None:
-        """Takes a ticket's session back; never raises."""
-        loop.leave(self._pool, ticket)
 
     def caches(self) -> list[int]:
         """Bytes of each open session's cache, the idle ones' too."""

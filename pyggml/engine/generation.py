@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from pyggml.chat.speech import PLAIN, Speech
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.loops import Loops
+from pyggml.engine.outlet import Bell, Outlet
 from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
@@ -27,8 +29,9 @@ from pyggml.engine.ticket import Feed, Ticket
 class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
 
-    reuse: "exact" or "any", as the setting says. speech: how what is generated is to be read. thinking_budget: most
-    tokens of its reasoning; None: any.
+    reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
+    deterministic: what is generated is fed as a prompt is. shared: other requests of the same prompt follow. speech: how
+    what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any.
     """
 
     ids: list[int]
@@ -38,20 +41,25 @@ class Request:
     logprobs: int | None
     continues: bool
     reuse: str = "exact"
+    timeout: float | None = None
+    deterministic: bool = False
+    shared: bool = False
     detect_loops: bool = False
     speech: Speech = PLAIN
     thinking_budget: int | None = None
 
 
 class Generation(Ticket):
-    """What one prompt becomes."""
+    """What one prompt becomes. outlet: who hears of it."""
 
-    def __init__(self, loaded: Loaded, request: Request) -> None:
+    def __init__(self, loaded: Loaded, request: Request, outlet: Outlet[Any]) -> None:
         prefix = request.ids[:-1]
         super().__init__(
             AnyKind(prefix) if request.reuse == "any" else prefix
         )  # a last one is fed in any case: logits belong to a step
         self.ids = request.ids
+        self.outlet = outlet
+        self.parked = True  # in nobody's hands: not asked for yet, or far ahead of its reader
         self._loaded = loaded
         self._request = request
         self._finish = ""
@@ -65,12 +73,41 @@ class Generation(Ticket):
         self._loops = Loops() if request.detect_loops else None
         self._stopped = False
         self._n_cached = self._n_decoded = 0
-        self._started = self._first = 0.0
+        self._asked = time.perf_counter()
+        self._started = self._first = self._over = 0.0
 
     def sit(self, seat: Seat) -> None:
         super().sit(seat)
-        self._n_cached = len(seat.ids)
-        self._n_decoded = self._n_cached - min(self._n_cached, seat.session.n_prompted)
+        if not self._started:
+            self._n_cached = len(seat.ids)
+            self._n_decoded = self._n_cached - min(self._n_cached, seat.session.n_prompted)
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is over."""
+        most = self._request.timeout
+        return most is not None and time.perf_counter() - self._asked >= most
+
+    @property
+    def most_positions(self) -> int:
+        """Positions that it may come to take."""
+        more = self._request.max_tokens
+        return self._loaded.n_ctx if more is None else min(len(self.ids) + more, self._loaded.n_ctx)
+
+    @property
+    def seated(self) -> bool:
+        """Whether it has a session."""
+        return self._seat is not None
+
+    def twin_of(self, other: Generation) -> bool:
+        """Whether both are samples of one prompt."""
+        return self._request.shared and self.ids is other.ids
+
+    @property
+    def n_unread(self) -> int:
+        """Ids of the prompt that are still to be fed; all of them before it has a session."""
+        held = 0 if self._seat is None else len(self._seat.ids)
+        return max(len(self.ids) - held, 0)
 
     def _begin(self) -> None:
         """Starts the clock, the text and the random numbers."""
@@ -83,18 +120,27 @@ class Generation(Ticket):
         self._sampler.accept(np.asarray(self.ids, np.int32))
 
     def feed(self) -> Feed | None:
+        if not self.cancelled and not self._finish and self.late:
+            self._finish = "timeout"
         if self.cancelled or self._finish:
             return None
         if not self._started:
             self._begin()
-        seat = self.seat
-        tokens = self.tokens[len(seat.ids) - len(self.ids) :] if self.tokens else self.ids[len(seat.ids) :]
-        if (self._enough and not self._unread) or len(seat.ids) + len(tokens) > self._loaded.n_ctx:
+        held = len(self.seat.ids)
+        if held < len(self.ids):
+            piece = self._piece(held)
+            if held + len(piece) < len(self.ids) or self.tokens:
+                return Feed(piece, 0)
+            tokens = piece
+        else:
+            tokens = self.tokens[held - len(self.ids) :]
+        if (self._enough and not self._unread) or held + len(tokens) > self._loaded.n_ctx:
             self._finish = "length"
             return None
+        decode = bool(self.tokens) and not self._request.deterministic
         if self._request.logprobs is None:
-            return Feed(tokens, 1, self._sampler, decode=bool(self.tokens))
-        return Feed(tokens, len(tokens) if self.tokens else 1, decode=bool(self.tokens))
+            return Feed(tokens, 1, self._sampler, decode)
+        return Feed(tokens, len(tokens) if self.tokens else 1, decode=decode)
 
     @property
     def _enough(self) -> bool:
@@ -105,6 +151,15 @@ class Generation(Ticket):
     def _unread(self) -> list[int]:
         """Tokens that were forced, whose log-probabilities are asked for and not known yet."""
         return self.tokens[len(self._logprobs) :] if self._request.logprobs is not None else []
+
+    def _piece(self, held: int) -> Sequence[int]:
+        """What of the prompt comes next. A shared one is cut before its last id, where others go on from it."""
+        end = len(self.ids) if self.share is None else min(held + max(self.share, 1), len(self.ids))
+        if self._request.shared and held < len(self.ids) - 1:
+            end = min(end, len(self.ids) - 1)
+        elif self._request.shared:
+            self.seat.mark()
+        return self.ids[held:end]
 
     def read(self, logits: NDArray[np.float32]) -> None:
         for row, token in zip(logits, self._unread, strict=False):
@@ -161,6 +216,7 @@ class Generation(Ticket):
             if not self._stopped:
                 self._tell(Part("text", self._stops.flush()))
         self._finish = self._finish or "cancelled"
+        self._over = time.perf_counter()
 
     def _keep(self, parts: Sequence[Part]) -> None:
         """Stop strings end the answer; reasoning they leave alone."""
@@ -177,6 +233,11 @@ class Generation(Ticket):
         if part.text:
             self._parts.append(part)
 
+    def tell(self) -> list[Bell]:
+        """Puts what is certain since the last time into its outlet -> the bells to ring."""
+        parts = self.new_parts() if self.outlet.in_pieces else []
+        return [bell for part in parts for bell in self.outlet.put(part)]
+
     def new_parts(self) -> list[Part]:
         """The parts of the answer that are certain since this was asked last."""
         new = self._parts[self._told :]
@@ -188,7 +249,7 @@ class Generation(Ticket):
 
     def sum_up(self) -> Completion:
         """What there is so far."""
-        ended = time.perf_counter()
+        ended = self._over or time.perf_counter()
         if self._finish == "stop" and self._reader.calls:
             self._finish = "tool_calls"
         n, m = len(self.ids), len(self.tokens)

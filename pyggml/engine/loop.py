@@ -8,12 +8,15 @@ ticket's business.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from pyggml.engine import session as stepping
 from pyggml.engine.pool import Pool
-from pyggml.engine.ticket import Ticket
+from pyggml.engine.ticket import Feed, Ticket
 from pyggml.errors import Cancelled, OutOfMemory
+
+T = TypeVar("T")
 
 PLACES = 16
 """Sequences that run at once; more gain little and their caches take memory."""
@@ -22,15 +25,9 @@ PLACES = 16
 def step(tickets: Sequence[Ticket]) -> None:
     """One step of all of them; those that have nothing to feed end. A cancelled one ends no later than the next step.
 
-    Raises what the step raises, and then no ticket has moved.
+    Raises what the step raises, and then no ticket has moved. What a ticket itself raises ends that ticket alone.
     """
-    feeds = []
-    for ticket in tickets:
-        feed = ticket.feed()
-        if feed is None:
-            ticket.end()
-        else:
-            feeds.append((ticket, feed))
+    feeds = [(ticket, feed) for ticket in tickets if (feed := _fed(ticket)) is not None]
     if not feeds:
         return
     feeds.sort(key=lambda each: each[1].decode)  # rows of a kind run together
@@ -38,21 +35,40 @@ def step(tickets: Sequence[Ticket]) -> None:
         stepping.feeds(ticket.seat.session, feed.decode)
     sessions = [ticket.seat.session for ticket, _ in feeds]
     ids = [feed.ids for _, feed in feeds]
-    samplers = [feed.sampler for _, feed in feeds if feed.sampler is not None]
     try:
-        if len(samplers) == len(feeds):
-            chosen = stepping.choose(sessions, samplers, ids)
+        if all(feed.sampler is not None or not feed.n_rows for _, feed in feeds):
+            chosen = stepping.choose(sessions, [feed.sampler for _, feed in feeds], ids)
             for (ticket, feed), token in zip(feeds, chosen, strict=True):
                 ticket.seat.ids.extend(feed.ids)
-                ticket.take(token)
+                if feed.sampler is not None:
+                    _told(ticket, ticket.take, token)
         else:
             logits = stepping.rows(sessions, ids, [feed.n_rows for _, feed in feeds])
             for (ticket, feed), rows in zip(feeds, logits, strict=True):
                 ticket.seat.ids.extend(feed.ids)
-                ticket.read(rows)
+                if feed.n_rows:
+                    _told(ticket, ticket.read, rows)
     except Cancelled:
         if not any(ticket.cancelled for ticket, _ in feeds):
             raise  # by somebody who knows the session, not the ticket
+
+
+def _fed(ticket: Ticket) -> Feed | None:
+    try:
+        feed = ticket.feed()
+    except Exception as error:
+        ticket.fail(error)
+        return None
+    if feed is None:
+        ticket.end()
+    return feed
+
+
+def _told(ticket: Ticket, tell: Callable[[T], None], what: T) -> None:
+    try:
+        tell(what)
+    except Exception as error:
+        ticket.fail(error)
 
 
 def run(pool: Pool, tickets: Iterable[Ticket]) -> None:
@@ -65,6 +81,8 @@ def run(pool: Pool, tickets: Iterable[Ticket]) -> None:
                 running.append(waiting.popleft())
             step(running)
             for ticket in [each for each in running if each.ended]:
+                if ticket.error is not None:
+                    raise ticket.error
                 running.remove(ticket)
                 seat = ticket.leave()
                 if seat is not None and waiting:

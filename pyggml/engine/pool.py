@@ -49,9 +49,26 @@ class Seat:
         n = common(tuple(self.ids), prefix)  # a copy: whoever only asks may see another thread change them
         return n if isinstance(prefix, AnyKind) else min(n, self.session.n_prompted)
 
+    def worth(self, prefix: Sequence[int]) -> int:
+        """How many ids of prefix a session that goes on from here need not read; nothing where another thread has it.
+
+        Whoever takes it then asks again: this only chooses.
+        """
+        try:
+            return self.session.back(self.shared(prefix))
+        except PyggmlError:  # closed
+            return 0
+
+    def fork(self, prefix: Sequence[int]) -> Seat:
+        """Another one that holds what of prefix this one does. Raises OutOfMemory."""
+        twin = Seat(self.session.fork())
+        twin.ids, twin.marked = [*self.ids], None if self.marked is None else [*self.marked]
+        twin.keep(twin.shared(prefix))
+        return twin
+
     def mark(self) -> None:
         """The end of a prompt, to which another one that begins like it may want to go back."""
-        if self.marked is None:
+        if self.marked is None or self.marked[-1:] == [len(self.ids)]:
             return
         if len(self.marked) == _MARKS:
             self.session.unmark(self.marked.pop(0))
@@ -79,7 +96,7 @@ class Pool:
         self._loaded = loaded
         self._output = output
         self._idle: list[Seat] = []  # the one that was used last is the last
-        self._reuse = reuse
+        self.reuse = reuse
         self._marks = reuse and loaded.mark_bytes(loaded.kv_type, loaded.n_ctx) > 0
         self._room = free_memory() // 4 if reuse else 0  # bytes of all caches beyond which an idle one goes
 
@@ -108,16 +125,16 @@ class Pool:
 
     def pass_on(self, seat: Seat, prefix: Sequence[int]) -> None:
         """Makes a session ready for what begins with prefix, as take() says."""
-        seat.keep(seat.shared(prefix) if self._reuse else 0)
+        seat.keep(seat.shared(prefix) if self.reuse else 0)
 
     def give_back(self, seat: Seat) -> None:
         """The end of a use; never raises. A session that stopped in a step holds no more than seat.ids."""
         session = seat.session
-        if self._loaded.closed or (self._idle and not self._reuse):
+        if self._loaded.closed or (self._idle and not self.reuse):
             session.close()
             return
         try:
-            seat.keep(len(seat.ids) if self._reuse else 0)
+            seat.keep(len(seat.ids) if self.reuse else 0)
             forget_cancel(session)
         except PyggmlError:  # the model was closed meanwhile
             session.close()
@@ -131,6 +148,19 @@ class Pool:
         """Lets all go."""
         self._idle.clear()
 
+    def worth(self, prefix: Sequence[int]) -> int:
+        """How many ids of prefix some idle session holds, of those that are kept for what they hold."""
+        return max((seat.worth(prefix) for seat in tuple(self._idle)), default=0) if self.reuse else 0
+
+    def let_go(self) -> bool:
+        """Frees the idle sessions; False where there was none."""
+        found = False
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self._idle.pop().session.close()
+                found = True
+        return found
+
     def _holds_much(self) -> bool:
         return self._loaded.plan.cache_bytes > self._room
 
@@ -141,22 +171,11 @@ class Pool:
         forgotten only when so many are kept as may be, and it is the one whose last use is the longest ago.
         """
         idle = tuple(self._idle)
-        if not self._reuse or not idle:
+        if not self.reuse or not idle:
             return idle[-1] if idle else None
-        shared, held, best = max(((*_worth(seat, prefix), seat) for seat in idle), key=lambda each: (each[0], -each[1]))
+        worth = ((seat.worth(prefix), len(seat.ids), seat) for seat in idle)
+        shared, held, best = max(worth, key=lambda each: (each[0], -each[1]))
         full = len(idle) >= _MOST or self._holds_much()
         if 2 * shared >= held or (shared and full):
             return best
         return idle[0] if full else None
-
-
-def _worth(seat: Seat, prefix: Sequence[int]) -> tuple[int, int]:
-    """How much of prefix a seat saves, and how much it holds; nothing where another thread has it meanwhile.
-
-    Whoever takes it then asks again: this only chooses.
-    """
-    try:
-        held = len(seat.ids)
-        return seat.session.back(seat.shared(prefix)), held
-    except PyggmlError:  # closed
-        return 0, 1

@@ -122,6 +122,18 @@ SAMPLING: dict[str, Setting] = {
 }
 
 
+def _mixed(x: int) -> int:
+    """One of 2^64 numbers, as different from those of other x as can be: the finisher of splitmix64.
+
+    >>> hex(_mixed(0x9E3779B97F4A7C15))
+    '0xe220a8397b1dcdaf'
+    """
+    x &= 2**64 - 1
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & 2**64 - 1
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & 2**64 - 1
+    return x ^ x >> 31
+
+
 class Sampling:
     """Settings of the chain, which is llama.cpp's, with the defaults of SAMPLING.
 
@@ -144,6 +156,17 @@ class Sampling:
         on = [name for name in _NOT_WITH_MIROSTAT if self._how[name] != SAMPLING[name].default]
         if self._how["mirostat"] and on:
             raise ArgumentError(f"mirostat takes the place of {', '.join(on)}: give one or the other")
+
+    def nth(self, i: int) -> Sampling:
+        """The same with another seed, which follows from this one's; the first is this one.
+
+        >>> [each.nth(1)._how["seed"] == each.nth(1)._how["seed"] for each in (Sampling(seed=1), Sampling(seed=2))]
+        [True, True]
+        """
+        seed = self._how["seed"]
+        if not i or seed is None:
+            return self
+        return Sampling(**{**self._how, "seed": _mixed(seed + i * 0x9E3779B97F4A7C15)})
 
     def sampler(self, n_vocab: int) -> _native.Sampler:
         """A native sampler at the beginning of its random numbers."""

@@ -348,11 +348,13 @@ def feeds(session: Session, decode: bool) -> None:
         session._native.feeds(decode and not session._loaded.deterministic)
 
 
-def choose(sessions: Sequence[Session], samplers: Sequence[_native.Sampler], ids: Sequence[Sequence[int]]) -> list[int]:
+def choose(
+    sessions: Sequence[Session], samplers: Sequence[_native.Sampler | None], ids: Sequence[Sequence[int]]
+) -> list[int]:
     """One step of sessions of one model, each fed its ids: -> the token that each one's sampler chooses behind them.
 
-    Those that are fed one kind of rows stand beside each other, or weights are read more often. On any failure all are
-    as before, but for the samplers.
+    Where there is no sampler, -1. Those that are fed one kind of rows stand beside each other, or weights are read more
+    often. On any failure all are as before, but for the samplers.
     """
     loaded = sessions[0]._loaded
     tokens = [np.asarray(each, np.int32) for each in ids]

@@ -6,23 +6,32 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyggml.arguments import choice, flag, texts, whole_or_none
+from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none
 from pyggml.chat.functions import ToolLike
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_LOGPROBS = 1000
+_MOST_SAMPLES = 1024
 
 
-class Settings(SamplingSettings, total=False):
-    """Keywords of generate and stream."""
+class OneSettings(SamplingSettings, total=False):
+    """Keywords of generate and stream, but n."""
 
     max_tokens: int | None
     stop: str | Iterable[str] | None
     logprobs: int | None
     reuse: str
     detect_loops: bool
+    timeout: float | None
+    deterministic: bool
+
+
+class Settings(OneSettings, total=False):
+    """Keywords of generate and stream."""
+
+    n: int
 
 
 class ChatSettings(Settings, total=False):
@@ -38,6 +47,10 @@ class ChatSettings(Settings, total=False):
 
 def _stop(name: str, value: Any) -> list[str]:
     return [] if value is None else texts(name, value, or_one=True)
+
+
+def _timeout(name: str, value: Any) -> float | None:
+    return None if value is None else number(name, value, 0.0, 1e9, above=True)
 
 
 def _reuse(name: str, value: Any) -> str:
@@ -60,6 +73,9 @@ SETTINGS: dict[str, Setting] = {
         "exact", _reuse, "Of what idle sequences hold, take only what was read as a prompt (exact), or any of it."
     ),
     "detect_loops": Setting(False, flag, "End a text that repeats itself without end."),
+    "n": Setting(1, lambda name, value: whole(name, value, 1, _MOST_SAMPLES), "Texts for each prompt."),
+    "timeout": Setting(None, _timeout, "Seconds after which the text ends where it is."),
+    "deterministic": Setting(False, flag, "Compute generated tokens as those of a prompt are; slower."),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""
 DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
@@ -88,15 +104,17 @@ def spelled_out(**changed: Any) -> Callable[[F], F]:
     return decorate
 
 
-def read_settings(given: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
-    """Judged once: max_tokens, stop and what follows it as a Request takes them, the others as Sampling.
+def read_settings(given: Mapping[str, Any], **changed: Any) -> tuple[dict[str, Any], int]:
+    """Judged once: what a Request takes (its own settings, the others as Sampling), and n.
 
     changed: other defaults. Raises ArgumentError.
 
-    >>> read_settings({"stop": "END", "top_k": 1})["stop"]
-    ['END']
+    >>> how, n = read_settings({"stop": "END", "top_k": 1, "n": 2})
+    >>> how["stop"], n
+    (['END'], 2)
     """
     values = {**DEFAULTS, **changed, **given}
     sampling: Any = {name: values.pop(name) for name in SAMPLING}
     judged = {name: SETTINGS[name].judge(name, value) for name, value in values.items()}
-    return {**judged, "sampling": Sampling(**sampling)}
+    n = judged.pop("n")
+    return {**judged, "sampling": Sampling(**sampling)}, n

@@ -1,23 +1,26 @@
-"""A text as it is made: whoever reads the next piece runs the steps up to it, in his own thread."""
+"""A text as it is made, for a thread or a coroutine that reads it piece by piece."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from pyggml.answer import Part
 from pyggml.completion import Completion
 from pyggml.engine.engine import Engine
 from pyggml.engine.generation import Request
+from pyggml.engine.outlet import Outlet
+from pyggml.errors import PyggmlError
 from pyggml.pickling import Held
 
 
 class Stream(Held):
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
-    Raises like generate; a model closed meanwhile ends it with PyggmlError. Threads may share it: each piece goes to
-    one of them. Closing or dropping it frees the sequence's cache at once; no code of its own runs when it is dropped.
-    As a context manager it closes itself.
+    `for` reads it in a thread, `async for` in a coroutine. It begins when the first piece is asked for, and runs ahead
+    of its reader by some pieces at most. Raises like generate; a model closed meanwhile ends it with PyggmlError.
+    Threads may share it: each piece goes to one of them. Closing or dropping it frees the sequence's place with the
+    step that runs, or before; so does cancelling a coroutine that waits for a piece. It may close itself: with, async
+    with.
 
     >>> import pyggml
     >>> with pyggml.load() as m, m.stream("Once upon a time", max_tokens=4) as s:
@@ -30,26 +33,23 @@ class Stream(Held):
     def __init__(self, engine: Engine, request: Request) -> None:
         self.result: Completion | None = None
         self._engine = engine
-        # Taken again by a signal handler of the thread that has them: both must be reentrant.
-        self._reading = threading.RLock()  # one piece at a time
-        self._swap = threading.RLock()  # a session that was given back must not be cancelled
-        self._ticket = engine.submit(request)
-        engine.seat(self._ticket)
+        self._outlet: Outlet[Part | None] = Outlet(self, in_pieces=True)  # None behind the last part
+        self._ticket = engine.ticket(request, self._outlet)
 
     def __repr__(self) -> str:
         done, n = self.result, len(self._ticket.tokens)
         return f"<pyggml.Stream {'open' if done is None else done.finish_reason}, {n} tokens>"
 
+    # ---- reading -------------------------------------------------------------------------------------------------
+
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        with self._reading:
-            while parts := self._next():
-                text = "".join(part.text for part in parts if part.kind == "text")
-                if text:
-                    return text
-            raise StopIteration
+        while (part := self._next()) is not None:
+            if part.kind == "text":
+                return part.text
+        raise StopIteration
 
     def parts(self) -> Iterator[Part]:
         """What comes next with its kind: "reasoning", which iterating over the stream leaves out, and "text".
@@ -59,41 +59,91 @@ class Stream(Held):
         ...     {part.kind for part in s.parts()}
         {'text'}
         """
-        while True:
-            with self._reading:
-                parts = self._next()
-            if not parts:
-                return
-            yield from parts
+        while (part := self._next()) is not None:
+            yield part
 
-    def _next(self) -> list[Part]:
-        """The next parts; none at the end."""
-        ticket, parts = self._ticket, list[Part]()
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while (part := await self._anext()) is not None:
+            if part.kind == "text":
+                return part.text
+        raise StopAsyncIteration
+
+    async def aparts(self) -> AsyncIterator[Part]:
+        """As parts, for a coroutine."""
+        while (part := await self._anext()) is not None:
+            yield part
+
+    def _next(self) -> Part | None:
+        """The next part; None at the end."""
         if self.result is not None:
-            return parts
+            return None
         try:
-            while not parts and not ticket.ended:
-                self._engine.step([ticket])
-                parts = ticket.new_parts()
+            self._go_on()
+            part = self._outlet.get()
         except BaseException:
-            self._end()
+            self.close()
             raise
-        if ticket.ended:
+        if part is None:
             self._end()
-        return parts
+        return part
+
+    async def _anext(self) -> Part | None:
+        if self.result is not None:
+            return None
+        try:
+            self._go_on()
+            part = await self._outlet.heard()
+        except BaseException:
+            self.cancel()
+            raise
+        if part is None:
+            self._end()
+        return part
+
+    def _go_on(self) -> None:
+        """Lets it run, where it waits to be read."""
+        if not self._outlet.plenty:
+            self._engine.go_on(self._ticket)
+
+    # ---- ending --------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Behind the last part: sums up, once, and tells the other readers. Raises what ended it, to one of them."""
+        self._outlet.put(None)
+        self.result = self.result or self._ticket.sum_up()
+        error, self._ticket.error = self._ticket.error, None
+        if error is not None:
+            raise error
 
     def cancel(self) -> None:
         """Ends the generation from any thread; `.result` then holds what was there, finish_reason "cancelled"."""
-        self._ticket.cancelled = True
-        with self._swap:
-            if self.result is None:
-                self._ticket.seat.session.cancel()
+        self._engine.cancel(self._ticket)
 
     def close(self) -> None:
-        """Stops early and frees the cache; from any thread, any number of times."""
+        """Stops early and frees the place; from any thread, any number of times."""
         self.cancel()
-        with self._reading:
-            self._end()
+        while self.result is None:
+            try:
+                over = self._outlet.get() is None
+            except PyggmlError:  # the interpreter is ending
+                over = True
+            if over:
+                self._close()
+
+    async def aclose(self) -> None:
+        """As close, for a coroutine."""
+        self.cancel()
+        while self.result is None:
+            if await self._outlet.heard() is None:
+                self._close()
+
+    def _close(self) -> None:
+        """The end, whose error nobody reads on to be told of."""
+        self._ticket.error = None
+        self._end()
 
     def __enter__(self) -> Stream:
         return self
@@ -101,9 +151,8 @@ class Stream(Held):
     def __exit__(self, *what: object) -> None:
         self.close()
 
-    def _end(self) -> None:
-        """Sums up and gives the session back, once."""
-        with self._swap:
-            if self.result is None:
-                self.result = self._ticket.sum_up()
-                self._engine.leave(self._ticket)
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *what: object) -> None:
+        await self.aclose()

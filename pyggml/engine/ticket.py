@@ -5,6 +5,7 @@ generation.py has those that make a text, Reading reads one that is given.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,7 +33,8 @@ class Ticket:
     """One sequence between its first step and its end. output: of the model, what read() gets rows of.
 
     The loop asks feed() and answers with take() or read(); where feed() says None, end() follows. prefix: the ids whose
-    keys and values may be there already when it sits down; seat.ids are those that are.
+    keys and values may be there already when it sits down; seat.ids are those that are. share: rows of a prompt that
+    the next step has for it, None: as many as it likes. error: what ended it, where something did.
     """
 
     output = "logits"
@@ -41,6 +43,8 @@ class Ticket:
         self.prefix = prefix
         self.cancelled = False
         self.ended = False
+        self.share: int | None = None
+        self.error: Exception | None = None
         self._seat: Seat | None = None
 
     @property
@@ -59,6 +63,12 @@ class Ticket:
         seat, self._seat = self._seat, None
         return seat
 
+    def repair(self) -> None:
+        """In a child that was forked in a step: forgets what of it the session holds and the ticket does not know."""
+        if self._seat is not None:
+            with contextlib.suppress(PyggmlError):  # closed
+                self._seat.keep(len(self._seat.ids))
+
     def feed(self) -> Feed | None:
         """What comes next; None at the end."""
         raise NotImplementedError
@@ -73,6 +83,11 @@ class Ticket:
 
     def end(self) -> None:
         """No step follows."""
+        self.ended = True
+
+    def fail(self, error: Exception) -> None:
+        """Ends by an error."""
+        self.error = error
         self.ended = True
 
 

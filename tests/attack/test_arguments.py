@@ -6,6 +6,7 @@ at once: it fails until CALLS says how it is called rightly.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import io
@@ -86,6 +87,13 @@ class World:
         for _ in self.model.stream(**how):
             pass
 
+    def take_astream(self, **how: Any) -> None:
+        async def read() -> None:
+            async for _ in self.model.astream(**how):
+                pass
+
+        asyncio.run(read())
+
     def take_chat(self, **how: Any) -> None:
         made = self.model.chat(**how)
         if not isinstance(made, pyggml.Completion):
@@ -111,6 +119,10 @@ class World:
         gguf.open(**how).close()
 
 
+def run_async(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda **how: asyncio.run(call(**how))
+
+
 def sampler(w: World) -> Any:
     from pyggml.engine.sampling import Sampling
 
@@ -131,6 +143,11 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "Model.generate": lambda w: (w.model.generate, {"prompt": "a", "max_tokens": 1}),
     "Model.stream": lambda w: (w.take_stream, {"prompt": "a", "max_tokens": 1}),
     "Model.chat": lambda w: (w.take_chat, {"messages": MESSAGES, "template": TEMPLATE, "max_tokens": 1}),
+    "Model.agenerate": lambda w: (run_async(w.model.agenerate), {"prompt": "a", "max_tokens": 1}),
+    "Model.astream": lambda w: (w.take_astream, {"prompt": "a", "max_tokens": 1}),
+    "Model.achat": lambda w: (
+        run_async(w.model.achat), {"messages": MESSAGES, "template": TEMPLATE, "max_tokens": 1}
+    ),
     "Model.session": lambda w: (w.model_session, {}),
     "Model.embed": lambda w: (w.model.embed, {"texts": "abc", "pooling": "mean"}),
     "Model.rerank": lambda w: (w.ranking.rerank, {"query": "a", "docs": ["a"]}),
@@ -282,7 +299,7 @@ def test_every_public_call_is_met_here() -> None:
     assert sorted(set(CALLS) - set(found)) == [], "these are gone"
 
 
-OWN_KEYWORDS = ("numeric.encode", "Model.chat", "Model.render_chat")  # take any keyword, and judge it
+OWN_KEYWORDS = ("numeric.encode", "Model.chat", "Model.achat", "Model.render_chat")  # take any keyword, and judge it
 PLAIN = ("Completion", "QuantType", "Tensor.__")  # made by the package; Python's protocols
 
 

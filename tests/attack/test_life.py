@@ -338,6 +338,14 @@ def test_what_is_closed_holds_nothing_even_while_it_is_referenced() -> None:
     stream.close()
 
 
+def soon(true: Callable[[], bool]) -> None:
+    """Waits for what the thread that makes texts sees with its next step."""
+    ends = time.monotonic() + 20
+    while not true() and time.monotonic() < ends:
+        time.sleep(0.001)
+    assert true()
+
+
 @linux
 def test_what_is_dropped_is_freed_at_once_without_the_collector() -> None:
     pyggml.load(n_ctx=128).close()
@@ -347,20 +355,22 @@ def test_what_is_dropped_is_freed_at_once_without_the_collector() -> None:
     try:
         model = pyggml.load(n_ctx=128)
         model.tokenizer  # noqa: B018 - its thread has ended
+        works = model._engine._scheduler
         for k in range(3):  # not begun, half read, all read
             stream = model.stream("Once", max_tokens=5)
             list(itertools.islice(stream, k * 3))
             gone = weakref.ref(stream)
             del stream
             assert gone() is None
-            assert len(model._engine.caches()) <= 1  # one that was given back stays warm
+            soon(lambda: not works._worker)
+            assert len(model._engine.caches()) <= k  # those that were given back stay warm
         session = model.session()
         held = len(model._engine.caches())
         del session
         assert len(model._engine.caches()) == held - 1
         plan = weakref.ref(model._engine.plan)
         gone_model = weakref.ref(model)
-        del model
+        del model, works
         assert (gone_model(), plan()) == (None, None)
         assert soak.held(BUNDLED) == before
     finally:

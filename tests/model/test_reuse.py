@@ -136,9 +136,10 @@ def test_what_ends_badly_leaves_what_is_right(made):
             stop(stream)
             list(stream)
             assert m.generate(ids, max_tokens=8, temperature=0).tokens == want
-        with contextlib.closing(m.stream(ids, max_tokens=9)) as stream, pytest.raises(pyggml.Cancelled):
-            stream._ticket.seat.session.cancel()  # by somebody else: an error of that stream alone
+        with contextlib.closing(m.stream(ids, max_tokens=None, temperature=0)) as stream:
             next(stream)
+            stream._ticket.seat.session.cancel()  # by somebody else: a step is made again
+            assert len(list(stream)) > 30
         with pytest.raises(pyggml.ContextFull):
             m.generate([5] * 3000)
         assert m.generate(ids, max_tokens=8, temperature=0).tokens == want
@@ -200,7 +201,8 @@ def test_where_memory_ends_an_idle_one_is_taken(made, monkeypatch):
 
         monkeypatch.setattr(pool, "Session", no)
         assert m.generate([200, 201, 202], max_tokens=1).usage.cached_tokens == 0
-        held = m.stream([1, 2], max_tokens=3)
+        held = m.stream([1, 2], max_tokens=None)
+        next(held)
         with pytest.raises(pyggml.OutOfMemory):
             m.generate([3, 4], max_tokens=1)
         held.close()

@@ -238,6 +238,14 @@ static void test_next(void) {
       in += n[i];
     }
   }
+  pgg_sampler *some[3] = {a[0], NULL, a[2]}; /* the second is in the middle of its prompt */
+  CHECK_OK(pgg_plan_next(plan, s, some, counts, 3, ids, 1, got));
+  CHECK(got[1] == -1, "chose %d without a sampler", got[1]);
+  for (int i = 0; i < 3; i += 2) {
+    CHECK_OK(pgg_session_next(alone[i], b[i], ids + (i ? 7 : 0), counts[i], 1, &want));
+    CHECK(got[i] == want, "beside a prompt, sequence %d: %d, alone %d", i, got[i], want);
+  }
+  CHECK(pgg_session_n_past(s[1]) == 5 + 11 + 5, "its rows are there: %lld", (long long)pgg_session_n_past(s[1]));
   for (int i = 0; i < 3; i++) {
     pgg_session_free(s[i]), pgg_session_free(alone[i]), pgg_session_free(lost[i]);
     pgg_sampler_free(a[i]), pgg_sampler_free(b[i]);

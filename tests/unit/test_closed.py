@@ -5,8 +5,9 @@ The tables are held against the classes, so what is added later is met here at o
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ MODELS: Table = {
     "tokenize": (lambda w: w.model.tokenize("a"), MODEL), "detokenize": (lambda w: w.model.detokenize([1]), MODEL),
     "render_chat": (lambda w: w.model.render_chat(MESSAGES, template="x"), MODEL),
     "chat": (lambda w: w.model.chat(MESSAGES, template="x"), MODEL),
+    "agenerate": (lambda w: asyncio.run(w.model.agenerate([])), MODEL),
+    "achat": (lambda w: asyncio.run(w.model.achat(MESSAGES, template="x")), MODEL),
+    "astream": (lambda w: w.model.astream("a"), MODEL),
     "generate": (lambda w: w.model.generate([]), MODEL), "stream": (lambda w: w.model.stream("a"), MODEL),
     "session": (lambda w: w.model.session(), MODEL), "logits": (lambda w: w.model.logits([1]), MODEL),
     "embed": (lambda w: w.model.embed([]), MODEL),
@@ -110,22 +114,29 @@ MODELS: Table = {
 
 ENGINES: Table = {
     "caches": (lambda w: w.model._engine.caches(), []), "memory": (lambda w: w.model._engine.memory(), MODEL),
-    "submit": (lambda w: w.model._engine.submit(REQUEST), MODEL),
+    "ticket": (lambda w: w.model._engine.ticket(REQUEST, w.stream._outlet), MODEL),
+    "submit": (lambda w: w.model._engine.submit([]), MODEL),
+    "go_on": (lambda w: w.model._engine.go_on(w.stream._ticket), MODEL),
+    "cancel": (lambda w: w.model._engine.cancel(w.stream._ticket), None),
     "close": (lambda w: w.model._engine.close(), None),
     "read": (lambda w: w.model._engine.read([1], lambda at, rows: None), MODEL),
     "read_at_once": (lambda w: w.model._engine.read_at_once([]), MODEL),
     "plan": (lambda w: w.model._engine.plan is w.model._loaded.plan, True),
     "loaded": (lambda w: w.model._engine.loaded.closed, True),
     "run": (lambda w: w.model._engine.run([]), None),
-    "step": (lambda w: w.model._engine.step([w.stream._ticket]), MODEL),
-    "seat": (lambda w: w.model._engine.seat(w.stream._ticket), MODEL),
-    "leave": (lambda w: w.stream.close(), None),
 }  # fmt: skip
+
+
+async def first(parts: AsyncIterator[object]) -> object:
+    return await anext(parts, None)
+
 
 STREAMS: Table = {
     "result": (lambda w: (w.stream.result.text, w.stream.result.finish_reason), ("", "cancelled")),
     "cancel": (lambda w: w.stream.cancel(), None), "close": (lambda w: w.stream.close(), None),
+    "aclose": (lambda w: asyncio.run(w.stream.aclose()), None),
     "list": (lambda w: list(w.stream), []), "parts": (lambda w: list(w.stream.parts()), []),
+    "aparts": (lambda w: asyncio.run(first(w.stream.aparts())), None),
     "with": (lambda w: w.stream.__enter__() is w.stream, True),
     "repr": (lambda w: repr(w.stream), "<pyggml.Stream cancelled, 0 tokens>"),
 }  # fmt: skip

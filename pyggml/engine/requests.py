@@ -1,0 +1,52 @@
+"""From what callers pass to requests: prompts become ids, settings one request for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyggml.engine.generation import Request
+from pyggml.engine.loaded import Loaded
+from pyggml.engine.prompts import check_length, read_prompt
+from pyggml.errors import ArgumentError
+
+
+def prompt_ids(loaded: Loaded, name: str, prompt: object, *, fits: bool = True) -> list[int]:
+    """The ids of a text or of ids; of an empty one what a text begins with. name: the parameter's, for messages.
+
+    fits: the whole must fit the context; what is far from it is refused before it is tokenized. Raises ArgumentError,
+    ContextFull.
+    """
+    loaded.check_open()
+    found = read_prompt(name, prompt)
+    ids = text_ids(loaded, found, True, fits) if isinstance(found, str) else found
+    if not ids:
+        tokenizer = loaded.tokenizer
+        start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+        if start is None:
+            raise ArgumentError("an empty prompt needs a model with a BOS or EOS token; this one has neither")
+        ids = [start]
+    return ids
+
+
+def text_ids(loaded: Loaded, text: str, add_special: bool, fits: bool = True) -> list[int]:
+    """The ids of a text in which `<|...|>` are tokens; fits as in prompt_ids()."""
+    encode = loaded.tokenizer.encode
+    if fits:
+        check_length(text, encode, loaded.n_ctx)
+    return encode(text, add_special=add_special, parse_special=True)
+
+
+def answer_ids(loaded: Loaded, rendered: str) -> list[int]:
+    """The ids of a rendered conversation, which begins as the model wants it."""
+    ids = text_ids(loaded, rendered, add_special=False)
+    tokenizer = loaded.tokenizer
+    if tokenizer.add_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
+        return [tokenizer.bos_id, *ids]
+    return ids
+
+
+def samples(ids: list[int], how: Mapping[str, Any], n: int, continues: bool) -> list[Request]:
+    """n requests of one prompt, each with a seed of its own. how: as read_settings() gives it, and what chat adds."""
+    shared = {**how, "continues": continues, "shared": n > 1}
+    return [Request(ids, **{**shared, "sampling": how["sampling"].nth(i)}) for i in range(n)]
