@@ -32,7 +32,7 @@ from pyggml.engine.generation import Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
 from pyggml.engine.plan_file import export_plan
-from pyggml.engine.prompts import Ids, Prompt, Prompts, read_prompts
+from pyggml.engine.prompts import Ids, Prompt, Prompts, check_length, read_prompts
 from pyggml.engine.requests import answer_ids, prompt_ids, samples
 from pyggml.engine.session import Session
 from pyggml.engine.settings import DEFAULTS, read_settings, spelled_out

@@ -30,8 +30,8 @@ class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
 
     reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
-    deterministic: what is generated is fed as a prompt is. shared: other requests of the same prompt follow. speech: how
-    what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any.
+    deterministic: what is generated is fed as a prompt is. shared: other requests of the same prompt follow. speech:
+    how what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any.
     """
 
     ids: list[int]

@@ -355,14 +355,14 @@ def test_what_is_dropped_is_freed_at_once_without_the_collector() -> None:
     try:
         model = pyggml.load(n_ctx=128)
         model.tokenizer  # noqa: B018 - its thread has ended
-        works = model._engine._scheduler
+        works = weakref.ref(model._engine._scheduler)
         for k in range(3):  # not begun, half read, all read
             stream = model.stream("Once", max_tokens=5)
             list(itertools.islice(stream, k * 3))
             gone = weakref.ref(stream)
             del stream
             assert gone() is None
-            soon(lambda: not works._worker)
+            soon(lambda: not works()._worker)
             assert len(model._engine.caches()) <= k  # those that were given back stay warm
         session = model.session()
         held = len(model._engine.caches())
@@ -370,8 +370,8 @@ def test_what_is_dropped_is_freed_at_once_without_the_collector() -> None:
         assert len(model._engine.caches()) == held - 1
         plan = weakref.ref(model._engine.plan)
         gone_model = weakref.ref(model)
-        del model, works
-        assert (gone_model(), plan()) == (None, None)
+        del model
+        soon(lambda: (gone_model(), plan()) == (None, None))
         assert soak.held(BUNDLED) == before
     finally:
         gc.enable()
