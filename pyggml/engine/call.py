@@ -29,8 +29,8 @@ class Call:
 
     def run(self) -> Completions:
         """Waits in this thread. After Ctrl-C and other exceptions nothing of it works on."""
+        self._engine.submit(self._tickets)
         try:
-            self._engine.submit(self._tickets)
             for _ in self._tickets:
                 self._outlet.get()
                 self._check()
@@ -42,8 +42,8 @@ class Call:
 
     async def arun(self) -> Completions:
         """Waits in this coroutine; cancelled, it ends its tickets with the step that runs."""
+        self._engine.submit(self._tickets)
         try:
-            self._engine.submit(self._tickets)
             for _ in self._tickets:
                 await self._outlet.heard()
                 self._check()

@@ -80,8 +80,8 @@ class Stream(Held):
         """The next part; None at the end."""
         if self.result is not None:
             return None
+        self._go_on()
         try:
-            self._go_on()
             part = self._outlet.get()
         except BaseException:
             self.close()
@@ -93,8 +93,8 @@ class Stream(Held):
     async def _anext(self) -> Part | None:
         if self.result is not None:
             return None
+        self._go_on()
         try:
-            self._go_on()
             part = await self._outlet.heard()
         except BaseException:
             self.cancel()
