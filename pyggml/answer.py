@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pyggml.arguments import wrong_type
+
 Kind = Literal["text", "reasoning", "tool_call"]
 
 
@@ -60,5 +62,8 @@ class ToolCall:
 
     def message(self, result: Any) -> dict[str, Any]:
         """The message that tells the model what came of it. A result that is no text is written as JSON."""
-        said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+        try:
+            said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+        except Exception:  # a stranger's object may raise anything
+            raise wrong_type("result", "text, or what JSON can say", result) from None
         return {"role": "tool", "tool_call_id": self.id, "name": self.name, "content": said}

@@ -320,9 +320,7 @@ class Model(Held):
         template shows no marks of reasoning.
         """
         streams = flag("stream", stream)
-        requests = self._conversation(
-            messages, template, template_args, tools, tool_choice, thinking_budget, variables
-        )
+        requests = self._conversation(messages, template, template_args, tools, tool_choice, thinking_budget, variables)
         return self._stream(requests) if streams else Call(self._engine, [requests], one=True).run()
 
     @spelled_out(max_tokens=None)
@@ -340,9 +338,7 @@ class Model(Held):
     ) -> Completions | Stream:
         """As chat, for a coroutine: await m.achat(messages), or async for piece in await m.achat(..., stream=True)."""
         streams = flag("stream", stream)
-        requests = self._conversation(
-            messages, template, template_args, tools, tool_choice, thinking_budget, variables
-        )
+        requests = self._conversation(messages, template, template_args, tools, tool_choice, thinking_budget, variables)
         return self._stream(requests) if streams else await Call(self._engine, [requests], one=True).arun()
 
     # ---- numbers ---------------------------------------------------------------------------------------------
@@ -560,15 +556,17 @@ class Model(Held):
 
     def _conversation(
         self, messages: Messages, template: str | None, template_args: Mapping[str, Any] | None,
-        thinking_budget: int | None, variables: dict[str, Any],
+        tools: Sequence[ToolLike] | None, tool_choice: str | Mapping[str, Any], thinking_budget: int | None,
+        variables: dict[str, Any],
     ) -> list[Request]:  # fmt: skip
         """What chat is given -> a request for each answer."""
         budget = whole_or_none("thinking_budget", thinking_budget, 0)
+        offered = read_tools(tools, tool_choice)
         self._loaded.check_open()
         self._loaded.output("logits")
         how, n = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
-        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT))
-        speech, prompt = speech_of(rendered, self.tokenizer, budget)
+        rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT), offered)
+        speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
         how.update(speech=speech, thinking_budget=budget)
         return samples(answer_ids(self._loaded, prompt), how, n, continues=False)
 

@@ -129,6 +129,7 @@ def sampler(w: World) -> Any:
     return Sampling().sampler(w.model.n_vocab)
 
 
+CALL = pyggml.ToolCall("a", "b", {})
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOO_LONG = 9  # chunks of a text that a model reads
 IDS = list(range(5, 5 + TOO_LONG))
@@ -184,6 +185,10 @@ CALLS: dict[str, Callable[[World], tuple[Callable[..., Any] | None, dict[str, An
     "QuantType.parse": lambda w: (None, {"value": "q8_0"}),
     "QuantType.row_bytes": lambda w: (pyggml.QuantType.Q8_0.row_bytes, {"k": 32}),
     "Completion": lambda w: (None, {name: getattr(w.completion, name) for name in w.completion.__slots__}),
+    "Part": lambda w: (None, {"kind": "text", "text": "a"}),
+    "ToolCall": lambda w: (None, {"id": "a", "name": "b", "arguments": {}}),
+    "ToolCall.openai": lambda w: (CALL.openai, {}),
+    "ToolCall.message": lambda w: (CALL.message, {"result": "a"}),
     "Completion.__contains__": lambda w: (w.completion.__contains__, {"part": "a"}),
     "Completion.strip": lambda w: (w.completion.strip, {}),
     "Completion.split": lambda w: (w.completion.split, {}),
@@ -300,7 +305,7 @@ def test_every_public_call_is_met_here() -> None:
 
 
 OWN_KEYWORDS = ("numeric.encode", "Model.chat", "Model.achat", "Model.render_chat")  # take any keyword, and judge it
-PLAIN = ("Completion", "QuantType", "Tensor.__")  # made by the package; Python's protocols
+PLAIN = ("Completion", "Part", "ToolCall", "QuantType", "Tensor.__")  # made by the package; Python's protocols
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CALLS if not name.startswith((*OWN_KEYWORDS, *PLAIN))))
