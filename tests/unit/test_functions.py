@@ -17,7 +17,8 @@ import pyggml
 from pyggml import Completion
 from pyggml.chat import docstring
 from pyggml.chat.functions import Tools, read_tools, schema_of_tool
-from pyggml.engine.generation import Generation, Request
+from pyggml.engine.call import Call
+from pyggml.engine.generation import Request
 from pyggml.errors import ArgumentError, ArgumentTypeError, TemplateError, UnsupportedError
 from pyggml.schema import schema_of
 
@@ -302,17 +303,21 @@ class Seat:
 def written(m: pyggml.Model, monkeypatch: pytest.MonkeyPatch, answer: str, **how: Any) -> Completion:
     """What chat() makes of an answer, whose tokens are chosen here."""
 
-    def run(self: object, tickets: list[Generation]) -> None:
-        for ticket in tickets:
-            ticket.sit(Seat())  # type: ignore[arg-type]
-            for token in m.tokenize(answer, add_special=False):
-                if ticket.feed() is not None:
-                    ticket.take(token)
-            ticket.feed()
+    def run(self: Call) -> Any:
+        for ticket in self._tickets:
+            seat, left = Seat(), m.tokenize(answer, add_special=False)
+            ticket.sit(seat)  # type: ignore[arg-type]
+            while (feed := ticket.feed()) is not None:
+                seat.ids.extend(feed.ids)
+                if feed.n_rows and not left:
+                    break
+                if feed.n_rows:
+                    ticket.take(left.pop(0))
             ticket.end()
+        return self._done()
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(m._engine), "run", run)
+        patch.setattr(Call, "run", run)
         found = m.chat(ASKS, **how)
     assert isinstance(found, Completion)
     return found
