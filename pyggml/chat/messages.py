@@ -6,6 +6,8 @@ Knows no template; whether one reads parts itself is asked of a function.
 from __future__ import annotations
 
 import json
+import string
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -57,13 +59,18 @@ class Reads(Protocol):
         """Whether it reads this key of a message."""
         ...
 
+    def short_ids(self) -> bool:
+        """Whether ids of calls must be nine letters and digits."""
+        ...
+
 
 def readable(messages: object, reads: Reads) -> list[dict[str, Any]]:
     """A list of dicts whose contents are text where they can be.
 
     A list of parts {"type": "text", "text": ...} stays where the template reads parts itself; else the texts are joined
     by line breaks. None is "", but stays beside tool_calls, as templates ask for it. A Completion is its message.
-    Arguments of calls are what the template reads, an object or JSON text, and reasoning has the name that it reads.
+    Arguments of calls are what the template reads, an object or JSON text; ids as long as it asks for; reasoning has
+    the name that it reads.
     Raises TemplateError.
     """
     made = []
@@ -78,6 +85,8 @@ def readable(messages: object, reads: Reads) -> list[dict[str, Any]]:
         said = found.get("content")
         if isinstance(said, Completion):
             found = {**said.message, **found}
+        if isinstance(found.get("tool_call_id"), str) and reads.short_ids():
+            found["tool_call_id"] = short_id(found["tool_call_id"])
         if found.get("tool_calls"):
             found["tool_calls"] = _calls(found["tool_calls"], f"messages[{i}]", reads)
         if "content" in found:
@@ -103,7 +112,26 @@ def _calls(value: object, where: str, reads: Reads) -> object:
             at = f"{where}: tool_calls[{i}]"
             changed = {**inner, "arguments": _arguments(inner["arguments"], at, reads.arguments_as_text())}
             call = {**call, "function": changed} if "function" in call else changed
+        if isinstance(call, Mapping) and isinstance(call.get("id"), str) and reads.short_ids():
+            call = {**call, "id": short_id(call["id"])}
         made.append(call)
+    return made
+
+
+def short_id(text: str) -> str:
+    """An id of nine letters and digits, the same for the same text; one that is none stays.
+
+    >>> short_id("abcdefgh1"), len(short_id("call_1234567890abcdef")), short_id("call_1") == short_id("call_2")
+    ('abcdefgh1', 9, False)
+    """
+    if len(text) == 9 and text.isascii() and text.isalnum():
+        return text
+    data = text.encode("utf-8", "replace")
+    value = zlib.crc32(data) << 32 | zlib.crc32(data[::-1], 1)
+    made = ""
+    while len(made) < 9:
+        value, digit = divmod(value, 62)
+        made += (string.digits + string.ascii_letters)[digit]
     return made
 
 

@@ -189,6 +189,10 @@ class _Reads:
             return True
         return f"{{'{_PROBE}': 1}}" in found
 
+    def short_ids(self) -> bool:
+        """Whether it refuses ids that are not nine characters long, as Mistral's templates do."""
+        return re.search(r"length\s*!=\s*9\b", self._source) is not None
+
     def names(self, word: str) -> bool:
         """Whether it speaks of a key."""
         return re.search(rf"\b{word}\b", self._source) is not None

@@ -395,6 +395,21 @@ def test_arguments_are_what_the_template_reads(m: pyggml.Model, given: object) -
         m.render_chat([*ASKS, {"role": "assistant", "content": "", "tool_calls": [bad]}])
 
 
+def test_ids_are_as_long_as_a_template_asks(m: pyggml.Model) -> None:
+    """Of a conversation that came from elsewhere: the call's and the result's stay the same."""
+    template = (
+        "{% for x in messages %}{% for c in x.tool_calls or [] %}{% if c.id|length != 9 %}{{ raise_exception('no') }}{% endif %}"
+        "{{ c.function.name }}={{ c.id }};{% endfor %}{{ x.tool_call_id or '' }}{% endfor %}"
+    )
+    call = {"id": "call_0123456789abcdef", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    talk = [*ASKS, {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "sunny", "tool_call_id": call["id"]}]  # fmt: skip
+    said = m.render_chat(talk, template=template).removeprefix("weather=").split(";")
+    assert said[0] == said[1]
+    assert len(said[0]) == 9
+    assert "call_0123456789abcdef;" in m.render_chat(talk, template=template.replace("!= 9", "< 9"))
+
+
 def test_reasoning_has_the_name_that_a_template_reads(m: pyggml.Model) -> None:
     for name in ("reasoning_content", "thinking", "reasoning"):
         template = "{% for m in messages %}{{ m." + name + " or '' }}{% endfor %}"
