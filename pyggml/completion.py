@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyggml import display
 from pyggml.answer import ToolCall
 from pyggml.arguments import text_or_none, texts, whole, wrong_type
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, GrammarError
 
 if TYPE_CHECKING:
     from pyggml.tokenizer import Tokenizer
@@ -132,6 +132,19 @@ class Completion:
     logprobs: list[TokenLogprob] | None = field(default=None, repr=False)
     reasoning: str | None = field(default=None, repr=False)
     tool_calls: list[ToolCall] = field(default_factory=list, repr=False)
+    _parsed: Any = field(default=None, repr=False)
+
+    @property
+    def parsed(self) -> Any:
+        """The object that the text stands for, where it was made to follow something.
+
+        Of a schema the value, or an instance of the type it was made of; of choices the one that was chosen; of a
+        regex or a grammar None. None too where the text is not whole (finish_reason "length", a stop string). Raises
+        GrammarError where the type refuses a value that follows its schema.
+        """
+        if isinstance(self._parsed, GrammarError):
+            raise self._parsed
+        return self._parsed
 
     def __str__(self) -> str:
         return self.text
@@ -150,7 +163,8 @@ class Completion:
     def __getitem__(self, index: int | slice) -> str:
         key: object = index
         if isinstance(key, str):
-            raise wrong_type("index", "a position in the text", key, f"a Completion has {', '.join(self.__slots__)}")
+            names = ", ".join(name for name in self.__slots__ if name[0] != "_")
+            raise wrong_type("index", "a position in the text", key, f"a Completion has {names}")
         return self.text[index]
 
     def __hash__(self) -> int:

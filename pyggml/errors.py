@@ -25,6 +25,10 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """A value of a type that pyggml cannot use there, or an argument it does not have; a TypeError too."""
 
 
+class GrammarError(ArgumentError):
+    """A schema, regular expression or grammar that cannot be enforced; the message names the place in it."""
+
+
 class ArgumentIndexError(ArgumentError, IndexError):
     """A position outside of what there is; an IndexError too."""
 

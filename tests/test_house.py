@@ -59,6 +59,7 @@ PY_FLOORS = {
     "answer": 3,
     "completion": 3,
     "chat": 4,
+    "constrain": 4,
     "arch": 4,
     "engine": 5,
     "model": 6,
@@ -407,8 +408,9 @@ def test_extension_exports_only_its_own() -> None:
     assert not foreign, f"_native exports {foreign}"
 
 
-HEAVY = ("jinja2", "tokenizers", "sentencepiece", "typer", "rich", "torch", "transformers", "safetensors")
-LATER = ("pyggml.converters", "pyggml.numeric", "pyggml.recipes", "pyggml.tokenizer", "importlib.metadata", "hashlib")
+HEAVY = ("jinja2", "llguidance", "tokenizers", "sentencepiece", "typer", "rich", "torch", "transformers", "safetensors")
+LATER = ("pyggml.constrain", "pyggml.converters", "pyggml.numeric", "pyggml.recipes", "pyggml.tokenizer")
+LATER += ("importlib.metadata", "hashlib")
 
 
 def test_import_is_light_and_silent() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyggml.answer import Part
 from pyggml.chat.speech import PLAIN, Speech
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
+from pyggml.engine.following import Following
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.loops import Loops
 from pyggml.engine.outlet import Bell, Outlet
@@ -24,6 +25,9 @@ from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
 from pyggml.engine.ticket import Feed, Ticket
 
+if TYPE_CHECKING:
+    from pyggml.constrain import Wanted
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -31,7 +35,8 @@ class Request:
 
     reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
     deterministic: what is generated is fed as a prompt is. shared: other requests of the same prompt follow. speech:
-    how what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any.
+    how what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any. wanted: what the answer
+    must be, None: anything.
     """
 
     ids: list[int]
@@ -47,6 +52,7 @@ class Request:
     detect_loops: bool = False
     speech: Speech = PLAIN
     thinking_budget: int | None = None
+    wanted: Wanted | None = None
 
 
 class Generation(Ticket):
@@ -71,6 +77,9 @@ class Generation(Ticket):
         self._reader = request.speech.reader()
         self._n_thought = self._n_reasoning = 0
         self._loops = Loops() if request.detect_loops else None
+        self._follows: Following | None = None
+        if request.wanted is not None:
+            self._follows = Following(request.wanted, request.speech, self._reader, loaded.tokenizer, loaded.n_vocab)
         self._stopped = False
         self._n_cached = self._n_decoded = 0
         self._asked = time.perf_counter()
@@ -115,7 +124,8 @@ class Generation(Ticket):
         tokenizer = self._loaded.tokenizer
         self._ends = tokenizer.eog_ids
         shown = tokenizer.spelling(self._request.speech.marks)
-        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=self._request.continues, shown=shown)
+        continues = self._request.continues or self._follows is not None  # a grammar knows of every blank
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=continues, shown=shown)
         self._sampler = self._request.sampling.sampler(self._loaded.n_vocab)
         self._sampler.accept(np.asarray(self.ids, np.int32))
 
@@ -138,6 +148,8 @@ class Generation(Ticket):
             self._finish = "length"
             return None
         decode = bool(self.tokens) and not self._request.deterministic
+        if self._follows is not None:
+            self._follows.bind(self._sampler)
         if self._request.logprobs is None:
             return Feed(tokens, 1, self._sampler, decode)
         return Feed(tokens, len(tokens) if self.tokens else 1, decode=decode)
@@ -181,10 +193,18 @@ class Generation(Ticket):
             self.seat.mark()
         if token in self._ends:
             self._finish = "stop"
+            if self._follows is not None:
+                self._follows.end()
             return
         self._add(token)
         if self._reader.thinking and self._n_thought == self._request.thinking_budget:
             self._end_thoughts()
+        if self._follows is not None and not self._finish:
+            self._force(self._follows.forced())
+            if (
+                self._follows.whole and not self._unread
+            ):  # else the next step reads them, and nothing but the end follows
+                self._finish = "stop"
         if not self._finish and self._loops is not None and self._loops.closed_by(token):
             self._finish = "loop"
 
@@ -192,16 +212,23 @@ class Generation(Ticket):
         """A token of the text, chosen or forced."""
         self.tokens.append(token)
         before = self._reader.thinking
-        self._keep(self._reader.push(self._decoder.push(token)))
+        parts = self._reader.push(self._decoder.push(token))
+        if self._follows is not None:
+            self._follows.take(token, self._reader.answering, parts)
+        self._keep(parts)
         self._n_thought += before
         self._n_reasoning += before or self._reader.thinking
 
     def _end_thoughts(self) -> None:
-        """Says for the model that it has thought enough. It reads that with the token before."""
+        """Says for the model that it has thought enough."""
+        self._force(self._loaded.tokenizer.encode(self._request.speech.closing, add_special=False))
+
+    def _force(self, said: Sequence[int]) -> None:
+        """Says something for the model, as far as there is room. It reads that with the token before."""
         most = self._request.max_tokens
         room = self._loaded.n_ctx - len(self.ids) - len(self.tokens)
         room = room if most is None else min(room, most - len(self.tokens))
-        said = self._loaded.tokenizer.encode(self._request.speech.closing, add_special=False)[: max(room, 0)]
+        said = said[: max(room, 0)]
         for token in said:
             if not self._stopped:
                 self._add(token)
@@ -270,4 +297,11 @@ class Generation(Ticket):
             self._logprobs[:m] if self._request.logprobs is not None else None,
             self._joined("reasoning") or None,
             self._reader.calls,
+            _parsed=self._parsed(),
         )
+
+    def _parsed(self) -> Any:
+        """What the answer stands for, where it is whole."""
+        if self._follows is None or not self._follows.whole or self._stopped or self._finish != "stop":
+            return None
+        return self._follows.parsed(self._joined("text"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none
 from pyggml.chat.functions import ToolLike
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
+
+if TYPE_CHECKING:
+    from pyggml.constrain import Wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +29,11 @@ class OneSettings(SamplingSettings, total=False):
     detect_loops: bool
     timeout: float | None
     deterministic: bool
+    schema: Any
+    regex: str | None
+    grammar: str | None
+    lark: str | None
+    choices: Iterable[Any] | None
 
 
 class Settings(OneSettings, total=False):
@@ -57,6 +65,13 @@ def _reuse(name: str, value: Any) -> str:
     return choice(name, value, ("exact", "any"))
 
 
+def _whatever(name: str, value: Any) -> Any:
+    """What an answer must be is judged together: one of them can be given."""
+    return value
+
+
+_WANTED = ("schema", "regex", "grammar", "lark", "choices")
+
 SETTINGS: dict[str, Setting] = {
     "max_tokens": Setting(
         128,
@@ -76,6 +91,11 @@ SETTINGS: dict[str, Setting] = {
     "n": Setting(1, lambda name, value: whole(name, value, 1, _MOST_SAMPLES), "Texts for each prompt."),
     "timeout": Setting(None, _timeout, "Seconds after which the text ends where it is."),
     "deterministic": Setting(False, flag, "Compute generated tokens as those of a prompt are; slower."),
+    "schema": Setting(None, _whatever, "A file with the JSON schema of the answer.", ("--json-schema-file", "-jf")),
+    "regex": Setting(None, _whatever, "A regular expression of the whole answer."),
+    "grammar": Setting(None, _whatever, "A file with the GBNF grammar of the answer.", ("--grammar-file",)),
+    "lark": Setting(None, _whatever, "A Lark grammar of the answer."),
+    "choices": Setting(None, _whatever, "A text that the answer may be; repeated, one of several."),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""
 DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
@@ -115,6 +135,15 @@ def read_settings(given: Mapping[str, Any], **changed: Any) -> tuple[dict[str, A
     """
     values = {**DEFAULTS, **changed, **given}
     sampling: Any = {name: values.pop(name) for name in SAMPLING}
+    wanted = {name: values.pop(name) for name in _WANTED}
     judged = {name: SETTINGS[name].judge(name, value) for name, value in values.items()}
     n = judged.pop("n")
-    return {**judged, "sampling": Sampling(**sampling)}, n
+    return {**judged, "sampling": Sampling(**sampling), "wanted": _read_wanted(wanted)}, n
+
+
+def _read_wanted(given: Mapping[str, Any]) -> Wanted | None:
+    if all(value is None for value in given.values()):
+        return None
+    from pyggml.constrain import read_wanted  # much code, for a few
+
+    return read_wanted(given)
