@@ -243,7 +243,7 @@ class _Judge:
         return node, path
 
     def _anchored(self, name: str, where: str) -> tuple[Any, str]:
-        found = [*_anchors(self._root, "#", name)]
+        found: list[tuple[Any, str]] = [*_anchors(self._root, "#", name)]
         if len(found) != 1:
             raise GrammarError(
                 f"{where}: {len(found)} parts of the schema have the $anchor {shown(name)}, expected one"

@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 def _of_type(kind: Any) -> tuple[Any, Callable[[str], Any]]:
     """The schema of a type, and how its values are made."""
     if hasattr(kind, "model_json_schema") and hasattr(kind, "model_validate_json"):  # pydantic's
-        return kind.model_json_schema(), kind.model_validate_json
+        return _closed(kind.model_json_schema()), kind.model_validate_json
     if not isinstance(kind, type | types.GenericAlias | types.UnionType) and typing.get_origin(kind) is None:
         raise wrong_type(
             "schema", "a JSON schema (dict, or its text), a pydantic model, a dataclass, a TypedDict or a type", kind
@@ -89,6 +89,20 @@ def _of_type(kind: Any) -> tuple[Any, Callable[[str], Any]]:
     from .instances import made
 
     return schema_of(kind, "schema"), lambda said: made(kind, json.loads(said))
+
+
+def _closed(part: Any) -> Any:
+    """The schema of a class, whose objects have the fields of the class and no others, which it would pass over."""
+    if isinstance(part, list):
+        return [_closed(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    made = {
+        key: each if key in ("const", "enum", "default", "examples") else _closed(each) for key, each in part.items()
+    }
+    if part.get("type") == "object" and isinstance(part.get("properties"), dict):
+        made.setdefault("additionalProperties", False)
+    return made
 
 
 def _regex(value: Any) -> Wanted:
