@@ -45,10 +45,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")
 T = TypeVar("T", Path, Path | None, str)
 
 _STDIN = Path("-")
-_KINDS: dict[str, Any] = {
-    "stop": list[str] | None, "schema": Path | None, "grammar": Path | None, "choices": list[str] | None
-}  # fmt: skip  # where the command line's type is another than Python's
-_NOT_HERE = ("logprobs", "logit_bias", "lark")  # run and chat print text and know no ids
+_FILES = ("schema", "grammar", "lark")  # settings that are texts, typed as the names of files
+_KINDS: dict[str, Any] = {  # where the command line's type is another than Python's
+    "stop": list[str] | None, "choices": list[str] | None, **dict.fromkeys(_FILES, Path | None)
+}  # fmt: skip
+_NOT_HERE = ("logprobs", "logit_bias")  # run and chat print text and know no ids
 
 
 def output(path: T) -> T:
@@ -96,7 +97,7 @@ def settings_of(given: dict[str, Any]) -> dict[str, Any]:
     """Settings as they were typed, as Python takes them. Raises ArgumentError for a stop text that is no text."""
     n = given["max_tokens"]  # -1 and -2 are llama.cpp's and Ollama's words for no limit
     stops = [text_of_argument(text, "stop text") for text in given["stop"] or ()]
-    files = {name: None if given[name] is None else read(given[name]) for name in ("schema", "grammar")}
+    files = {name: None if given[name] is None else read(given[name]) for name in _FILES}
     choices = given["choices"] or None  # an option that may be repeated comes as an empty list
     return {**given, **files, "max_tokens": None if n in (-1, -2) else n, "stop": stops, "choices": choices}
 

@@ -94,7 +94,7 @@ SETTINGS: dict[str, Setting] = {
     "schema": Setting(None, _whatever, "A file with the JSON schema of the answer.", ("--json-schema-file", "-jf")),
     "regex": Setting(None, _whatever, "A regular expression of the whole answer."),
     "grammar": Setting(None, _whatever, "A file with the GBNF grammar of the answer.", ("--grammar-file",)),
-    "lark": Setting(None, _whatever, "A Lark grammar of the answer."),
+    "lark": Setting(None, _whatever, "A file with a Lark grammar of the answer."),
     "choices": Setting(None, _whatever, "A text that the answer may be; repeated, one of several."),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""
