@@ -3,13 +3,15 @@
 python tests/attack/soak.py [SECONDS] [--threads N] [--seed S] [--model PATH] [--without ACT ...]: 60 s, 16 threads, the
 bundled model, every act (in an ASan build --without fork: the allocator of gcc 12's ASan may be locked in the child).
 The work is done by a process of its own; it must end with status 0 and print nothing on stderr. Only errors that
-other threads cause may be raised, every child must end well, and in the end no session, descriptor, map or thread is
-left and the memory is about what it was in the middle. Prints what was wrong and one line; status 1 if there was any.
+other threads cause may be raised, every greedy text must be the one that its prompt gives alone, every child must end
+well, and in the end no session, descriptor, map or thread is left and the memory is about what it was in the middle.
+Prints what was wrong and one line; status 1 if there was any.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import gc
 import os
@@ -50,6 +52,8 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.models = [self.load() for _ in range(3)]
+        with pyggml.load(path, n_ctx=512, prefix_reuse=False) as alone:
+            self.alone = {n: alone.generate(TEXT[:n], max_tokens=12, temperature=0).tokens for n in range(1, len(TEXT))}
         self.session = self.models[0].session(256)  # one that all threads use
         self.forking = threading.Semaphore(2)
         self.acts = [act for act in self.ACTS if act.__name__ not in without]
@@ -64,6 +68,48 @@ class Soak:
 
     def generate(self, r: random.Random, m: pyggml.Model) -> None:
         m.generate(TEXT, max_tokens=r.randrange(12), temperature=r.choice([0, 1.0]))
+
+    def same(self, c: pyggml.Completion, n: int) -> None:
+        """A greedy text of the first n characters is what it is alone, as far as it came."""
+        if c.tokens != self.alone[n][: len(c.tokens)]:
+            self.wrong.append(f"{TEXT[:n]!r} gave {c.tokens}, alone {self.alone[n]}")
+
+    def samples(self, r: random.Random, m: pyggml.Model) -> None:
+        n, late = r.randrange(1, len(TEXT)), r.choice([None, 0.002, 0.1])
+        for c in m.generate(TEXT[:n], n=r.randrange(2, 5), timeout=late, max_tokens=r.randrange(12), temperature=0):
+            self.same(c, n)
+
+    def coroutines(self, r: random.Random, m: pyggml.Model) -> None:
+        async def whole(n: int) -> None:
+            self.same(await m.agenerate(TEXT[:n], max_tokens=r.randrange(12), temperature=0), n)
+
+        async def pieces(n: int) -> None:
+            async with m.astream(TEXT[:n], max_tokens=12, temperature=0) as s:
+                async for _ in s:
+                    if r.random() < 0.05:
+                        break
+            assert s.result is not None
+            self.same(s.result, n)
+
+        async def all_of() -> None:
+            work = [r.choice((whole, pieces))(r.randrange(1, len(TEXT))) for _ in range(r.randrange(1, 12))]
+            tasks = [asyncio.ensure_future(each) for each in work]
+            for task in tasks:
+                if r.random() < 0.2:
+                    asyncio.get_running_loop().call_later(r.random() * 0.05, task.cancel)
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, Exception):  # a CancelledError is none
+                    raise end
+
+        asyncio.run(all_of())
+
+    def unread(self, r: random.Random, m: pyggml.Model) -> None:
+        n = r.randrange(1, len(TEXT))
+        s = m.stream(TEXT[:n], max_tokens=None, temperature=0)
+        next(s, "")
+        time.sleep(r.random() * 0.1)
+        if r.random() < 0.5:
+            list(s)
 
     def batch(self, r: random.Random, m: pyggml.Model) -> None:
         m.generate([TEXT[: r.randrange(9)] for _ in range(r.randrange(1, 20))], max_tokens=4)
@@ -163,8 +209,8 @@ class Soak:
             self.forking.release()
 
     ACTS = (
-        generate, generate, batch, chat, stream, stream, abandon, abandon, own_session, own_session, shared_session,
-        shared_session, shared_session, numbers, tensors, files, reload, fork,
+        generate, generate, samples, coroutines, coroutines, unread, batch, chat, stream, stream, abandon, abandon,
+        own_session, own_session, shared_session, shared_session, shared_session, numbers, tensors, files, reload, fork,
     )  # fmt: skip
 
     # ---- running them ---------------------------------------------------------------------------------------
