@@ -137,7 +137,11 @@ class Stream(Held):
         """As close, for a coroutine."""
         self.cancel()
         while self.result is None:
-            if await self._outlet.heard() is None:
+            try:
+                part = await self._outlet.heard()
+            except RuntimeError:  # its loop has ended, and it is dropped: nobody can wait
+                return
+            if part is None:
                 self._close()
 
     def _close(self) -> None:

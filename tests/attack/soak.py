@@ -101,7 +101,9 @@ class Soak:
                 if isinstance(end, Exception):  # a CancelledError is none
                     raise end
 
-        asyncio.run(all_of())
+        # Not in the main thread, where a second Ctrl-C meets asyncio as it ends its tasks after the first.
+        if threading.current_thread() is not threading.main_thread():
+            asyncio.run(all_of())
 
     def unread(self, r: random.Random, m: pyggml.Model) -> None:
         n = r.randrange(1, len(TEXT))
