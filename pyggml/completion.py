@@ -24,7 +24,8 @@ class Usage:
 
     cached_decoded_tokens: of the cached ones, those from the first on that were generated, not read as a prompt. Only
     reuse="any" takes them; the text may differ from that of a prompt read whole. reasoning_tokens: of those generated,
-    those of the reasoning, its marks too.
+    those of the reasoning, its marks too. drafted_tokens: guesses that were read beside them, accepted_tokens: those of
+    them that turned out right.
     """
 
     prompt_tokens: int
@@ -33,6 +34,8 @@ class Usage:
     cached_tokens: int = 0
     cached_decoded_tokens: int = 0
     reasoning_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,15 @@ class Node:
 class Graph:
     """Appends ops to a plan. Names given by `name=` appear in messages and in the profile.
 
-    n_positions: rows of the smallest table of positions, which a context cannot exceed; 0 without any. n_near: the
+    n_positions: rows of the smallest table of positions, which a context cannot exceed; 0 without any. recurrent:
+    some op remembers what cannot be taken back. n_near: the
     longest context before far factors of a rope count; 0 without any.
     """
 
     def __init__(self) -> None:
         self.n_positions = 0
         self.n_near = 0
+        self.recurrent = False
         self.plan = _native.Plan()
         self._weights: dict[str, tuple[int, Weight]] = {}
         self._n_ops = 0
@@ -76,6 +78,7 @@ class Graph:
         """Appends an op by the names of its fields in native/core/ops.def."""
         name = text("name", name) or f"{kind}.{self._n_ops}"
         values = {key: self._value(name, _FIELDS[kind][key], value) for key, value in fields.items()}
+        self.recurrent |= "state" in fields
         index = self.plan.op(kind, name, **values)
         self._n_ops += 1
         rows, cols = self.plan.node_shape(index)

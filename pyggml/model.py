@@ -226,7 +226,9 @@ class Model(Held):
         logprobs: keep the log-probabilities of every token and of this many alternatives. reuse: "exact" gives the text
         of a prompt that is read whole; "any" also takes what lies in an idle sequence because it was generated, not
         read: faster where a prompt repeats an answer, and near to that text; usage tells how much was taken.
-        deterministic: what is generated is computed as a prompt is, which is slower; see load.
+        draft: "ngram" (what followed such words before) or another model guesses tokens that are read together with the
+        one before; the text is the same, to the bit, and usage tells how many were right. deterministic: what is
+        generated is computed as a prompt is, which is slower; see load.
         -> Completion. Raises ContextFull when the prompt is longer than the context, ArgumentError for settings out of
         range, QueueFull where too many wait, NumericError when logits are not finite.
 

@@ -47,7 +47,7 @@ T = TypeVar("T", Path, Path | None, str)
 _STDIN = Path("-")
 _FILES = ("schema", "grammar", "lark")  # settings that are texts, typed as the names of files
 _KINDS: dict[str, Any] = {  # where the command line's type is another than Python's
-    "stop": list[str] | None, "choices": list[str] | None, **dict.fromkeys(_FILES, Path | None)
+    "stop": list[str] | None, "draft": str | None, "choices": list[str] | None, **dict.fromkeys(_FILES, Path | None)
 }  # fmt: skip
 _NOT_HERE = ("logprobs", "logit_bias")  # run and chat print text and know no ids
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyggml.answer import Part
 from pyggml.chat.speech import PLAIN, Speech
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
+from pyggml.engine.drafts import Draft, drafts_of
 from pyggml.engine.following import Following
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.loops import Loops
@@ -34,9 +35,9 @@ class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
 
     reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
-    deterministic: what is generated is fed as a prompt is. shared: other requests of the same prompt follow. speech:
-    how what is generated is to be read. thinking_budget: most tokens of its reasoning; None: any. wanted: what the answer
-    must be, None: anything.
+    deterministic: what is generated is fed as a prompt is. shared: others of the same prompt follow. draft: what
+    guesses how it goes on. speech: how what is generated is to be read. thinking_budget: most tokens of its reasoning;
+    None: any. wanted: what the answer must be, None: anything.
     """
 
     ids: list[int]
@@ -49,6 +50,7 @@ class Request:
     timeout: float | None = None
     deterministic: bool = False
     shared: bool = False
+    draft: Draft | None = None
     detect_loops: bool = False
     speech: Speech = PLAIN
     thinking_budget: int | None = None
@@ -76,6 +78,8 @@ class Generation(Ticket):
         self._told = 0  # parts that new_parts() gave away
         self._reader = request.speech.reader()
         self._n_thought = self._n_reasoning = 0
+        self._drafts = drafts_of(loaded, request.draft)
+        self._guess: list[int] = []  # read in the step that runs
         self._loops = Loops() if request.detect_loops else None
         self._follows: Following | None = None
         if request.wanted is not None:
@@ -150,9 +154,19 @@ class Generation(Ticket):
         decode = bool(self.tokens) and not self._request.deterministic
         if self._follows is not None:
             self._follows.bind(self._sampler)
-        if self._request.logprobs is None:
-            return Feed(tokens, 1, self._sampler, decode)
-        return Feed(tokens, len(tokens) if self.tokens else 1, decode=decode)
+        n_rows = len(tokens) if self.tokens and self._request.logprobs is not None else 1
+        self._guess = self._guessed(held + len(tokens)) if self.tokens else []
+        if self._guess:
+            return Feed([*tokens, *self._guess], n_rows + len(self._guess), decode=decode)
+        return Feed(tokens, n_rows, self._sampler if self._request.logprobs is None else None, decode)
+
+    def _guessed(self, held: int) -> list[int]:
+        """What may follow, where it can be taken back. held: positions that the session has without it."""
+        if self._drafts is None or self.seat.session.reach:
+            return []
+        room, most = self._loaded.n_ctx - held, self._request.max_tokens
+        room = room if most is None else min(room, most - len(self.tokens) - 1)
+        return self._drafts.guess([*self.ids, *self.tokens], room)
 
     @property
     def _enough(self) -> bool:
@@ -178,9 +192,19 @@ class Generation(Ticket):
             self._logprob(row, token)
         if self._enough:
             return
-        token = int(self._sampler.next(logits[-1]))
-        self._logprob(logits[-1], token)
-        self.take(token)
+        guess, right = self._guess, 0
+        for row, guessed in zip(logits[-1 - len(guess) :], [*guess, None], strict=True):
+            if right and self._follows is not None:
+                self._follows.bind(self._sampler)
+            token, n = int(self._sampler.next(row)), len(self.tokens)
+            self._logprob(row, token)
+            self.take(token)
+            if token != guessed or self._finish or self._enough or len(self.tokens) > n + 1:
+                break
+            right += 1
+        if guess and self._drafts is not None:
+            self._drafts.learn(len(guess), right)
+            self.seat.keep(len(self.seat.ids) - len(guess) + right)
 
     def _logprob(self, row: NDArray[np.float32], token: int) -> None:
         if self._request.logprobs is not None:
@@ -287,7 +311,7 @@ class Generation(Ticket):
             self._joined("text"),
             self.tokens,
             self._finish or "cancelled",
-            Usage(n, m, n + m, self._n_cached, self._n_decoded, self._n_reasoning),
+            Usage(n, m, n + m, self._n_cached, self._n_decoded, self._n_reasoning, *self._guesses()),
             Timings(
                 prompt_s,
                 decode_s,
@@ -299,6 +323,9 @@ class Generation(Ticket):
             self._reader.calls,
             _parsed=self._parsed(),
         )
+
+    def _guesses(self) -> tuple[int, int]:
+        return (0, 0) if self._drafts is None else (self._drafts.n_guessed, self._drafts.n_right)
 
     def _parsed(self) -> Any:
         """What the answer stands for, where it is whole."""

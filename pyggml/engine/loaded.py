@@ -44,7 +44,8 @@ log = logging.getLogger("pyggml")
 class Loaded:
     """A file that is open, and its plan. close() may come from any thread, any number of times.
 
-    deterministic: all rows are rows of a prompt (docs/adr/0007), generated ones too.
+    deterministic: all rows are rows of a prompt (docs/adr/0007), generated ones too. recurrent: some layers remember
+    what cannot be taken back.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Loaded:
                 self._text = leaving.Made(partial(leaving.whole, _tokenizer, self.file.path, metadata))
                 made = build(self.file, self.config)
                 self.n_vocab, self.outputs = made.n_vocab, made.outputs.names
-                check_vocab(metadata, self.n_vocab)
+                self.recurrent = made.graph.recurrent
+            check_vocab(metadata, self.n_vocab)
             if self.config.unknown:
                 log.info("keys that are not known and not used: %s", ", ".join(self.config.unknown)[:1000])
             most = context.exact(self.config, n_ctx, made.n_ctx, made.graph.n_near)

@@ -6,9 +6,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none
+from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none, wrong_type
 from pyggml.chat.functions import ToolLike
+from pyggml.engine.drafts import Draft
+from pyggml.engine.loaded import Loaded
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
+from pyggml.engine.session import HasLoaded
+from pyggml.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from pyggml.constrain import Wanted
@@ -29,6 +33,7 @@ class OneSettings(SamplingSettings, total=False):
     detect_loops: bool
     timeout: float | None
     deterministic: bool
+    draft: str | HasLoaded | None
     schema: Any
     regex: str | None
     grammar: str | None
@@ -65,6 +70,17 @@ def _reuse(name: str, value: Any) -> str:
     return choice(name, value, ("exact", "any"))
 
 
+def _draft(name: str, value: Any) -> Draft | None:
+    if isinstance(value, str):
+        if value.lower() == "mtp":
+            raise UnsupportedError("draft='mtp': layers that predict further are loaded and not run; take 'ngram'")
+        return choice(name, value, ("ngram", "auto"))
+    found = getattr(value, "_loaded", None)
+    if value is not None and not isinstance(found, Loaded):
+        raise wrong_type(name, "'ngram', 'auto', a Model or None", value)
+    return found
+
+
 def _whatever(name: str, value: Any) -> Any:
     """What an answer must be is judged together: one of them can be given."""
     return value
@@ -91,6 +107,7 @@ SETTINGS: dict[str, Setting] = {
     "n": Setting(1, lambda name, value: whole(name, value, 1, _MOST_SAMPLES), "Texts for each prompt."),
     "timeout": Setting(None, _timeout, "Seconds after which the text ends where it is."),
     "deterministic": Setting(False, flag, "Compute generated tokens as those of a prompt are; slower."),
+    "draft": Setting(None, _draft, "What guesses tokens ahead, for the same text in fewer steps: ngram, auto."),
     "schema": Setting(None, _whatever, "A file with the JSON schema of the answer.", ("--json-schema-file", "-jf")),
     "regex": Setting(None, _whatever, "A regular expression of the whole answer."),
     "grammar": Setting(None, _whatever, "A file with the GBNF grammar of the answer.", ("--grammar-file",)),
