@@ -9,10 +9,10 @@ import enum
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..arguments import text, wrong_type
+from ..arguments import list_of, text, wrong_type
 from ..errors import GrammarError
 from ..shown import shown
 from . import gbnf, lark, schema
@@ -123,10 +123,8 @@ def _lark(value: Any) -> Wanted:
 
 
 def _choices(value: Any) -> Wanted:
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise wrong_type("choices", "a list of texts (or an Enum class)", value)
     found: dict[str, Any] = {}
-    for i, each in enumerate(value):
+    for i, each in enumerate(list_of("choices", value, "a list of texts (or an Enum class)")):
         plain = each.value if isinstance(each, enum.Enum) else each
         if not isinstance(plain, str | int | float):
             raise wrong_type(f"choices[{i}]", "text (str) or a number", each)

@@ -97,7 +97,7 @@ class Scheduler:
         """Whether this is a child forked meanwhile: it has neither the thread nor those who asked it."""
         if self._process == os.getpid():
             return False
-        left = [*self._running, *self._waiting]
+        left = self._open
         self._renew()
         for ticket in left:
             ticket.parked = True
@@ -111,6 +111,7 @@ class Scheduler:
         self._worker = 0  # ident of the thread that works
         self._waiting = Turns()
         self._running: list[Generation] = []
+        self._open: dict[Generation, None] = {}  # all that were taken and have not heard of their end
         self._alone: Generation | None = None  # in the step that runs
         self._tight = False  # memory ended: nobody comes in before somebody has left
         self._looked = 0.0
@@ -135,11 +136,12 @@ class Scheduler:
                 pass
         except BaseException as error:  # nobody may wait for a thread that has ended
             failed = error if isinstance(error, Exception) else PyggmlError(f"the engine's thread ended: {error!r}")
-            for ticket in [*self._running, *self._waiting]:
+            left, self._open = self._open, {}
+            self._running, self._waiting, self._alone = [], Turns(), None
+            for ticket in left:
                 ticket.fail(failed)
                 loop.leave(self._pool, ticket)
                 ring(ticket.outlet.put(None))
-            self._running, self._waiting = [], Turns()
             if not isinstance(error, Exception):  # Ctrl-C, where the caller works himself
                 raise
 
@@ -167,6 +169,7 @@ class Scheduler:
                 come = [ticket for ticket in self._inbox.get_nowait() if ticket.parked]  # else it was taken before
                 for ticket in come:
                     ticket.parked = False
+                    self._open[ticket] = None
                 self._waiting.add(come)
         except Empty:
             return
@@ -181,6 +184,7 @@ class Scheduler:
         self._looked = now
         bells = []
         for ticket in self._waiting.take(lambda each: each.cancelled or each.late or each.outlet.gone):
+            ticket.cancelled = ticket.cancelled or ticket.outlet.gone
             ticket.feed()  # it says why
             ticket.end()
             bells += self._left(ticket)
@@ -299,6 +303,7 @@ class Scheduler:
             bells += ticket.tell()
             if len(ticket.outlet) >= AHEAD and not self._read_meanwhile(ticket):
                 self._running.remove(ticket)
+                self._open.pop(ticket, None)
         ring(bells)
 
     def _read_meanwhile(self, ticket: Generation) -> bool:
@@ -311,5 +316,6 @@ class Scheduler:
     def _left(self, ticket: Generation) -> list[Bell]:
         """The end of a ticket -> who hears of it."""
         self._tight = False
+        self._open.pop(ticket, None)
         loop.leave(self._pool, ticket)
         return [*ticket.tell(), *ticket.outlet.put(None)]

@@ -107,7 +107,8 @@ class Text:
         return seat
 
     def feed(self) -> None:
-        return None
+        if not (self.cancelled or self.late):
+            self.seat.ids.clear()
 
     def end(self) -> None:
         self.ended = True
@@ -307,6 +308,35 @@ def test_the_cancelled_the_late_and_the_forgotten_leave_with_the_next_step() -> 
     assert len(world.steps) == n + 1
     world.scheduler.turn()
     assert (waits[0].seated, waits[2].seated) == (True, True)
+
+
+def test_who_waits_and_is_forgotten_harms_nobody() -> None:
+    world = World(places=1)
+
+    class Owner:
+        pass
+
+    owner = Owner()
+    first, forgotten, last = Text(5, 20), Text(5, 20, owner), Text(5, 20)
+    for each in (first, forgotten, last):
+        world.submit(each)
+    world.scheduler.turn()
+    del owner
+    world.run()
+    assert [(each.ended, each.error) for each in (first, forgotten, last)] == [(True, None)] * 3
+    assert forgotten.made == 0
+
+
+def test_an_error_that_nobody_foresaw_leaves_nobody_waiting() -> None:
+    world = World(places=1)
+    texts = [Text(5, 20) for _ in range(3)]
+    for each in texts:
+        world.submit(each)
+    world.scheduler.turn()
+    world.scheduler._tell = lambda: 1 / 0  # type: ignore[assignment]
+    world.scheduler._work()
+    assert all(isinstance(each.error, ZeroDivisionError) and len(each.outlet) == 1 for each in texts)
+    assert not world.scheduler.turn()
 
 
 def test_what_one_does_wrong_is_its_own() -> None:
