@@ -79,6 +79,9 @@ FAMILIES: list[tuple[str, str, str]] = [
     ("llama", "<|python_tag|>",
      '{"name": "weather", "parameters": {"city": "Rome", "days": 3}}; {"name": "add", "parameters": {"a": 1, "b": 2.5}}'),
     ("llama, python", "<|python_tag|>", '<|python_tag|>weather(city="Rome", days=3); add(a=1, b=2.5)'),
+    ("llama 4", "<|python_start|>", '<|python_start|>[weather(city="Rome", days=3), add(a=1, b=2.5)]<|python_end|>'),
+    ("single quotes", "<tool_call>", "<tool_call>{'name': 'weather', 'arguments': {'city': 'Rome', 'days': 3,}}</tool_call>"
+     "<tool_call>{'name': 'add', 'arguments': {'a': 1, 'b': 2.5}}</tool_call>"),
     ("pythonic", "", "[weather(city='Rome', days=3), add(a=1, b=2.5)]"),
     ("lfm2", "<|tool_list_start|>", '<|tool_call_start|>[weather(city="Rome", days=3), add(a=1, b=2.5)]<|tool_call_end|>'),
     ("olmo", "<function_calls>", '<function_calls>\nweather(city="Rome", days=3)\nadd(a=1, b=2.5)\n</function_calls>'),

@@ -72,6 +72,7 @@ FRAMES: tuple[Frame, ...] = (
     Frame("<|open|>tools<|sep|>", "<|close|>tools<|sep|>", found_by=("open_tag('tools')",)),  # Kimi K3
     Frame("function call<|role_sep|>", found_by=("function call<|role_sep|>", "function call' + add_tokens.role_sep")),
     Frame(">>>", found_by=(">>>all",), prose="all\n"),  # functionary 3.2
+    Frame("<|python_start|>", "<|python_end|>"),  # Llama 4
     Frame("functools", found_by=("functools[",)),  # firefunction
     Frame("Action:", found_by=("Action:\\n```json",)),  # Command R+
 )  # fmt: skip
