@@ -28,6 +28,7 @@ from pyggml.engine.cache_type import cache_type
 from pyggml.engine.call import Call, Completions
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
+from pyggml.engine.forcing import forced
 from pyggml.engine.generation import Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
@@ -315,7 +316,9 @@ class Model(Held):
 
         tools: functions with annotations and a docstring, or schemas (OpenAI's, Anthropic's), that the model may call;
         what it calls is `.tool_calls`, with finish_reason "tool_calls", and text that does not read as a call stays
-        text. Go on with messages + [c.message, c.tool_calls[0].message(result)]. tool_choice: "auto" or "none".
+        text. Go on with messages + [c.message, c.tool_calls[0].message(result)]. tool_choice: "auto", "none",
+        "required" (one of them is called), or the name of the one that must be: its arguments then follow its schema,
+        which needs the extra pyggml[constrain].
 
         What a model thinks before it answers is `.reasoning`, not part of the text; a Stream's parts() gives both.
         thinking_budget: most tokens of it, after which the model is made to answer; ArgumentError for a model whose
@@ -569,7 +572,8 @@ class Model(Held):
         how, n = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
         rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT), offered)
         speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
-        how.update(speech=speech, thinking_budget=budget)
+        wanted = forced(speech, rendered.template, self.tokenizer, how["wanted"])
+        how.update(speech=speech, thinking_budget=budget, wanted=wanted)
         return samples(answer_ids(self._loaded, prompt), how, n, continues=False)
 
     def _stream(self, requests: list[Request]) -> Stream:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pyggml.arguments import list_of, text, wrong_type
 from pyggml.chat import docstring
-from pyggml.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from pyggml.errors import ArgumentError, ArgumentTypeError
 from pyggml.schema import Schema, hints_of, schema_of, without_null
 from pyggml.shown import shown
 
@@ -53,11 +53,6 @@ def read_tools(given: object, choice: object = "auto") -> Tools | None:
         raise ArgumentError(
             f"tool_choice must be auto, none, required or the name of a tool ({', '.join(parameters)}), "
             f"got {shown(wanted)}"
-        )
-    if wanted not in ("auto", "none"):
-        raise UnsupportedError(
-            f"tool_choice={shown(wanted)} needs a grammar for the call, which is not built in yet; use 'auto' and say "
-            "in the prompt that the tool must be called"
         )
     return Tools(schemas, parameters, wanted) if schemas and wanted != "none" else None
 

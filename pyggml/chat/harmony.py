@@ -30,8 +30,13 @@ def speaks(template: str) -> bool:
     return CHANNEL in template and MESSAGE in template
 
 
+def called_header(name: str) -> str:
+    """The header of a call, without the mark that ends it."""
+    return f" to=functions.{name}{CHANNEL}commentary json"
+
+
 class Harmony:
-    """Reads one answer. schemas: of the functions that may be called.
+    """Reads one answer. schemas: of the functions that may be called; called: that the prompt begins to call.
 
     >>> h = Harmony({})
     >>> parts = h.push("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.")
@@ -39,7 +44,7 @@ class Harmony:
     [('reasoning', 'Hm.'), ('text', 'Yes.')]
     """
 
-    def __init__(self, schemas: Schemas) -> None:
+    def __init__(self, schemas: Schemas, called: str = "") -> None:
         self.calls: list[ToolCall] = []
         self._schemas = schemas
         self._held = ""
@@ -50,6 +55,8 @@ class Harmony:
         self._n: dict[Kind, int] = {"text": 0, "reasoning": 0}  # messages that were printed
         self._call: tuple[str, str, list[str]] | None = None  # id, name and text of the call that is read
         self._n_calls = 0
+        if called:
+            self._open(called_header(called))
 
     @property
     def thinking(self) -> bool:
@@ -58,8 +65,8 @@ class Harmony:
 
     @property
     def answering(self) -> bool:
-        """Whether what comes next is the answer itself."""
-        return self._header is None and self._kind == "text"
+        """Whether what comes next is the answer itself, or a call."""
+        return self._header is None and self._kind != "reasoning"
 
     def push(self, text: str) -> list[Part]:
         """The parts that a piece of text completes."""

@@ -12,7 +12,7 @@ from pyggml.chat.reasoning import Marks, Splitter
 from pyggml.chat.render import Rendered
 from pyggml.chat.tools.formats import Frame, frames_of
 from pyggml.chat.tools.reader import CallReader
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from pyggml.tokenizer import Tokenizer
@@ -82,7 +82,8 @@ class Speech:
         """A reader of one answer."""
         schemas = self.tools.parameters if self.tools else {}
         if self.channels:
-            return harmony.Harmony(schemas)
+            forced = self.tools is not None and self.tools.choice != "auto"
+            return harmony.Harmony(schemas, self.tools.choice if self.tools is not None and forced else "")
         calls = CallReader(self.frames, schemas, self.called) if self.tools else None
         interrupts = tuple(frame.open for frame in self.frames if frame.open.startswith(("<|", "[TOOL_")))
         marks = self.reasoning.of(schemas) if self.reasoning else None
@@ -137,6 +138,14 @@ def speech_of(
     """
     prompt, template = rendered
     if harmony.speaks(template):
+        if tools and tools.choice == "required":
+            if len(tools.parameters) > 1:
+                raise UnsupportedError(
+                    "tool_choice='required' with several tools: this model begins with the tool's name; give one name"
+                )
+            tools = tools._replace(choice=next(iter(tools.parameters)))
+        if tools and tools.choice != "auto":
+            prompt += harmony.called_header(tools.choice) + harmony.MESSAGE
         return Speech(None, tools=tools, channels=True), prompt
     marks = reasoning.find(template, tokenizer.has_special)
     frames = frames_of(template, tokenizer.has_special) if tools else ()

@@ -129,6 +129,10 @@ class Tokenizer:
         wanted = {self._texts[token] for token in found}  # a text may have several tokens
         return {i: self._pieces[i] for i in self._control_ids if self._texts[i] in wanted} if wanted else {}
 
+    def control_parts(self, text: str) -> list[str | int]:
+        """A text as parts without control tokens, and the ids of those that are spelled in it."""
+        return list(self._control.parts(text))
+
     def has_special(self, text: str) -> bool:
         """Whether a token that is no ordinary text is spelled so.
 

@@ -19,7 +19,7 @@ from pyggml.chat import docstring
 from pyggml.chat.functions import Tools, read_tools, schema_of_tool
 from pyggml.engine.call import Call
 from pyggml.engine.generation import Request
-from pyggml.errors import ArgumentError, ArgumentTypeError, TemplateError, UnsupportedError
+from pyggml.errors import ArgumentError, ArgumentTypeError, TemplateError
 from pyggml.schema import schema_of
 
 
@@ -423,7 +423,5 @@ def test_types_of_requests() -> None:
 
 
 def test_choices_that_are_not_there(m: pyggml.Model) -> None:
-    with pytest.raises(UnsupportedError, match="tool_choice='required' needs a grammar"):
-        m.chat(ASKS, tools=[weather], tool_choice="required")
     with pytest.raises(ArgumentTypeError, match=r"'functions'.*called tools here"):
         m.chat(ASKS, functions=[weather])

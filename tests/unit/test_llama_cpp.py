@@ -27,7 +27,6 @@ from pyggml.compat.llama_cpp import (
     chat_formats,
     verdicts,
 )
-from pyggml.engine.settings import DEFAULTS
 from pyggml.errors import ArgumentError, ArgumentTypeError, ContextFull, PyggmlError, UnsupportedError
 from pyggml.model import BUNDLED
 
@@ -366,13 +365,22 @@ def test_calls_that_are_refused(llm: Llama) -> None:
         llm.create_chat_completion(ASKS, response_format={"type": "xml"})
 
 
-@pytest.mark.skipif("grammar" in DEFAULTS, reason="grammars are built in")
-def test_grammars_that_are_not_there(llm: Llama) -> None:
-    grammar = LlamaGrammar.from_string('root ::= "a"')
-    with pytest.raises(UnsupportedError, match="not built in yet"):
-        llm(PROMPT, grammar=grammar)
-    with pytest.raises(UnsupportedError, match="not built in yet"):
-        llm.create_chat_completion(ASKS, response_format={"type": "json_object"})
+def test_grammars(llm: Llama, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    text = 'root ::= "true" | "false"'
+    (tmp_path / "x.gbnf").write_text(text)
+    for grammar in (LlamaGrammar.from_string(text), LlamaGrammar.from_file(tmp_path / "x.gbnf")):
+        assert text_of(llm(PROMPT, grammar=grammar, max_tokens=9)) in ("true", "false")
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    made = llm(PROMPT, grammar=LlamaGrammar.from_json_schema(json.dumps(schema)), max_tokens=40)
+    assert json.loads(text_of(made)) in ({"a": 1}, {"a": 2})
+    for wanted in (
+        {"type": "json_object", "schema": schema},
+        {"type": "json_schema", "json_schema": {"schema": schema}},
+    ):
+        answer = llm.create_chat_completion(ASKS, response_format=wanted, max_tokens=60)
+        assert isinstance(answer, dict)
+        assert json.loads(answer["choices"][0]["message"]["content"]) in ({"a": 1}, {"a": 2})
 
 
 def test_names_that_are_refused() -> None:

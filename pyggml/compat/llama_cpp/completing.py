@@ -28,7 +28,6 @@ from pyggml.compat.llama_cpp.lists import LogitsProcessor
 from pyggml.compat.llama_cpp.llama_grammar import LlamaGrammar
 from pyggml.compat.llama_cpp.sampled import settings_of
 from pyggml.completion import Completion
-from pyggml.engine.settings import DEFAULTS
 from pyggml.errors import ArgumentError, PyggmlError, UnsupportedError
 
 _COMPLETION: dict[str, Any] = {
@@ -82,7 +81,7 @@ def _settings(
 
 
 def _grammar(grammar: LlamaGrammar | None, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings of a grammar. Raises UnsupportedError where grammars are not built in."""
+    """The settings of a grammar."""
     found: dict[str, Any] = dict(grammar.settings) if grammar is not None else {}
     kind = None if wanted is None else wanted.get("type")
     if kind == "json_object":
@@ -91,9 +90,6 @@ def _grammar(grammar: LlamaGrammar | None, wanted: Mapping[str, Any] | None) -> 
         found = {"schema": wanted["json_schema"]["schema"]}
     elif kind not in (None, "text"):
         raise ArgumentError(f"response_format: type must be text, json_object or json_schema, got {kind!r:.60}")
-    missing = [name for name in found if name not in DEFAULTS]
-    if missing:
-        raise UnsupportedError("grammar= and response_format= need grammars, which are not built in yet")
     return found
 
 

@@ -34,7 +34,7 @@ _TYPES = Verdict(False, "answers are plain dicts of the same shape; annotate the
 
 NAMES: dict[str, Verdict] = {
     "Llama": Verdict(True, "see its methods and parameters below"),
-    "LlamaGrammar": Verdict(True, "GBNF text and JSON schemas, where grammars are built in"),
+    "LlamaGrammar": Verdict(True, "GBNF text and JSON schemas; needs the extra pyggml[constrain]"),
     "LogitsProcessor": Verdict(True, ""), "LogitsProcessorList": Verdict(True, ""),
     "StoppingCriteria": Verdict(True, ""), "StoppingCriteriaList": Verdict(True, ""),
     "MinTokensLogitsProcessor": Verdict(True, ""),
