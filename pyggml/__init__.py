@@ -78,11 +78,12 @@ if not TYPE_CHECKING:
         from importlib import import_module
 
         from pyggml.keywords import no_attribute
-        from pyggml.leaving import whole
+        from pyggml.leaving import imported
 
         for room, names in _LATER.items():
             if name == room or name in names.split():
-                module = whole(import_module, f"pyggml.{room}")  # a fork waits for it
+                imported(f"pyggml.{room}")  # a fork waits for it
+                module = import_module(f"pyggml.{room}")
                 found = module if name == room else getattr(module, name)
                 globals()[name] = found
                 return found

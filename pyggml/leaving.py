@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Generic, TypeVar
 
 from pyggml import _native
@@ -156,3 +158,16 @@ class Made(Generic[T]):
         if os.getpid() == self._process and not sys.is_finalizing():
             with self._over:
                 pass
+
+
+def imported(module: str) -> None:
+    """Imports a module, in a thread of its own; what is loaded already costs nothing.
+
+    Two threads that import the same one wait for each other in Python code, where a Ctrl-C leaves a lock taken that
+    every later import of it waits for; this one, in its own thread, meets none.
+
+    >>> imported("string")
+    """
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    if spec is None or getattr(spec, "_initializing", False):
+        Made(partial(whole, import_module, module)).get()

@@ -54,6 +54,7 @@ def render(
     schemas = tools.schemas if tools else variables.get("tools", given.get("tools"))
     schemas = None if schemas is None else list_of("tools", schemas)
     source, name = named.choose(metadata, text_or_none("template", template), schemas)
+    leaving.imported("pyggml.chat.template")
     made = leaving.whole(_template, source, name)
     tok = tokenizer
     ids = {"bos_token": tok.bos_id, "eos_token": tok.eos_id, "unk_token": tok.unk_id, "pad_token": tok.pad_id}

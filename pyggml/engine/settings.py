@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pyggml import leaving
 from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none, wrong_type
 from pyggml.chat.functions import ToolLike
 from pyggml.engine.drafts import Draft
@@ -161,6 +162,7 @@ def read_settings(given: Mapping[str, Any], **changed: Any) -> tuple[dict[str, A
 def _read_wanted(given: Mapping[str, Any]) -> Wanted | None:
     if all(value is None for value in given.values()):
         return None
-    from pyggml.constrain import read_wanted  # much code, for a few
+    leaving.imported("pyggml.constrain")  # much code, for a few
+    from pyggml.constrain import read_wanted
 
     return read_wanted(given)

@@ -36,6 +36,18 @@ def test_it_is_made_once_by_another_thread() -> None:
     assert seen[0] != threading.get_ident()
 
 
+def test_a_module_is_imported_where_no_ctrl_c_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "late_one.py").write_text("import threading\nwhere = threading.get_ident()\n")
+    (tmp_path / "late_bad.py").write_text("raise ImportError('not today')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        leaving.imported("late_one")
+    assert sys.modules["late_one"].where != threading.get_ident()
+    for _ in range(2):
+        with pytest.raises(ImportError, match="not today"):
+            leaving.imported("late_bad")
+
+
 def test_the_end_waits_for_what_is_made_whole() -> None:
     code = """if True:
         import functools, threading, time
