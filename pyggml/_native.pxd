@@ -255,6 +255,10 @@ cdef extern from "pgg.h" nogil:
     void pgg_sampler_free(pgg_sampler *sampler) noexcept
     pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, const float *bias, int64_t n) noexcept
     pgg_status pgg_sampler_allow(pgg_sampler *sampler, const uint32_t *allowed) noexcept
+    pgg_status pgg_sampler_dry(pgg_sampler *sampler, float multiplier, float base, int32_t allowed_length,
+                               int32_t last_n, const int32_t *breakers, const int32_t *lengths, int64_t n) noexcept
+    pgg_status pgg_sampler_order(pgg_sampler *sampler, const int32_t *steps, int n) noexcept
+    pgg_status pgg_sampler_adapt(pgg_sampler *sampler, float target, float decay) noexcept
     pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n) noexcept
     pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id) noexcept
     pgg_status pgg_sampler_logprobs(pgg_sampler *sampler, const float *logits, int32_t id, double *logprob,

@@ -348,6 +348,22 @@ cdef class Sampler:
                 f"sampler: the mask of {self.n_vocab} tokens has {(self.n_vocab + 31) // 32} words, got {words.shape[0]}")
         check(pgg_sampler_allow(self.p, &words[0]))
 
+    def dry(self, float multiplier, float base, int32_t allowed_length, int32_t last_n, breakers, lengths):
+        cdef const int32_t[::1] ids = breakers
+        cdef const int32_t[::1] sizes = lengths
+        cdef int64_t n = sizes.shape[0]
+        if sum(lengths) != ids.shape[0]:
+            raise _errors.ShapeError(f"sampler: breakers of {sum(lengths)} ids, got {ids.shape[0]}")
+        check(pgg_sampler_dry(self.p, multiplier, base, allowed_length, last_n, &ids[0] if n else NULL,
+                              &sizes[0] if n else NULL, n))
+
+    def order(self, steps):
+        cdef const int32_t[::1] view = steps
+        check(pgg_sampler_order(self.p, &view[0] if view.shape[0] else NULL, <int>view.shape[0]))
+
+    def adapt(self, float target, float decay):
+        check(pgg_sampler_adapt(self.p, target, decay))
+
     def accept(self, ids):
         cdef const int32_t[::1] view = ids
         if view.shape[0]:

@@ -28,6 +28,7 @@ from pyggml.engine.cache_type import cache_type
 from pyggml.engine.call import Call, Completions
 from pyggml.engine.context import MAX_CTX
 from pyggml.engine.engine import Engine
+from pyggml.engine.file_settings import file_settings
 from pyggml.engine.forcing import forced
 from pyggml.engine.generation import Request
 from pyggml.engine.loaded import Loaded
@@ -137,6 +138,7 @@ class Model(Held):
         self._engine = Engine(self._loaded, prefix_reuse, n_parallel, max_queue)
         self.config = self._loaded.config
         self.metadata: Mapping[str, gguf.MetadataValue] = self._loaded.file.metadata
+        self.suggested = file_settings(self.metadata)  # settings in place of the defaults
         self.n_vocab, self.n_ctx, self.kv_type = self._loaded.n_vocab, self._loaded.n_ctx, self._loaded.kv_type.name
 
     # ---- text ------------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ class Model(Held):
     @spelled_out()
     def stream(self, prompt: Prompt = "", **settings: Unpack[Settings]) -> Stream:
         """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
-        how, n = read_settings(settings)
+        how, n = read_settings(settings, **self.suggested)
         ids = self._ids("prompt", prompt)
         return self._stream(samples(ids, how, n, continues=len(ids) > 1))
 
@@ -555,7 +557,7 @@ class Model(Held):
     def _generation(self, prompt: object, settings: Mapping[str, Any]) -> Call:
         self._loaded.check_open()
         prompts, one = read_prompts("prompt", prompt)
-        how, n = read_settings(settings)
+        how, n = read_settings(settings, **self.suggested)
         found = [self._ids("prompt", each) for each in prompts]
         return Call(self._engine, [samples(ids, how, n, continues=len(ids) > 1) for ids in found], one)
 
@@ -569,7 +571,8 @@ class Model(Held):
         offered = read_tools(tools, tool_choice)
         self._loaded.check_open()
         self._loaded.output("logits")
-        how, n = read_settings({name: variables.pop(name) for name in DEFAULTS if name in variables}, max_tokens=None)
+        given = {name: variables.pop(name) for name in DEFAULTS if name in variables}
+        how, n = read_settings(given, **self.suggested, max_tokens=None)
         rendered = self._render("chat", messages, template, template_args, variables, (*DEFAULTS, *_OF_CHAT), offered)
         speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
         wanted = forced(speech, rendered.template, self.tokenizer, how["wanted"])

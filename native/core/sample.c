@@ -9,29 +9,8 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "core/chain.h"
-#include "core/top_k.h"
-#include "core/nucleus.h"
+#include "core/sampler.h"
 #include "cpu/kernels.h"
-
-struct pgg_sampler {
-  pgg_sampling how;
-  int64_t n_vocab;
-  uint64_t draws;
-  pgg_top_k front;
-  float *tops, *sums; /* of blocks of the row */
-  double *weights;    /* (n_vocab) of the survivors, running sums; before that, scratch of sorting */
-  pgg_nucleus mass;
-  pgg_far *far;      /* of the chain */
-  double mu;         /* of mirostat: the most surprise, in bits */
-  float *bias;       /* (n_vocab), NULL: none */
-  uint32_t *allowed; /* (n_vocab bits) NULL: not asked for yet */
-  bool masked;       /* allowed counts */
-  float *row;        /* (n_vocab) the logits after bias, mask and penalties */
-  int32_t *counts;   /* (n_vocab) occurrences in the window */
-  int32_t *window;   /* ring of the last ids; grows when the window is everything */
-  int64_t cap, used, head;
-};
 
 static bool window_on(const pgg_sampling *how) {
   return how->repeat_last_n && (how->repeat_penalty != 1 || how->frequency_penalty != 0 || how->presence_penalty != 0);
@@ -117,6 +96,10 @@ void pgg_sampler_free(pgg_sampler *s) {
   free(s->far);
   free(s->bias);
   free(s->allowed);
+  pgg_dry_free(s->dry);
+  free(s->order);
+  if (s->adapt) free(s->adapt->p);
+  free(s->adapt);
   free(s->row);
   free(s->weights);
   free(s->counts);
@@ -134,7 +117,8 @@ pgg_status pgg_sampler_fits(const pgg_sampler *sampler, int64_t n_vocab) {
 /* ---- the window of the penalties ----------------------------------------------------------------------- */
 
 static pgg_status window_push(pgg_sampler *s, int32_t id) {
-  if (!s->window) return PGG_OK;
+  pgg_status status = s->dry ? pgg_dry_push(s->dry, id) : PGG_OK;
+  if (status || !s->window) return status;
   if (s->used == s->cap && s->how.repeat_last_n < 0) {
     int32_t *more = realloc(s->window, (size_t)s->cap * 2 * sizeof *more);
     if (!more) return pgg_fail(PGG_ENOMEM, "no memory for a window of %lld tokens", (long long)s->cap * 2);
@@ -162,49 +146,6 @@ pgg_status pgg_sampler_accept(pgg_sampler *s, const int32_t *ids, int64_t n) {
     pgg_status status = window_push(s, ids[i]);
     if (status) return status;
   }
-  return PGG_OK;
-}
-
-pgg_status pgg_sampler_bias(pgg_sampler *s, const int32_t *ids, const float *bias, int64_t n) {
-  if (!s || n < 0 || (n && (!ids || !bias))) return pgg_fail(PGG_EINVAL, "bias: sampler, ids or bias missing");
-  for (int64_t i = 0; i < n; i++) {
-    if (ids[i] < 0 || ids[i] >= s->n_vocab)
-      return pgg_fail(PGG_EINVAL, "bias: id at position %lld is %d, expected 0 to %lld", (long long)i, ids[i],
-                      (long long)s->n_vocab - 1);
-    if (!isfinite(bias[i]) && bias[i] != -INFINITY)
-      return pgg_fail(PGG_EINVAL, "bias: that of token %d is %g, expected a number or -infinity", ids[i],
-                      (double)bias[i]);
-  }
-  if (!n) return PGG_OK;
-  const size_t size = (size_t)s->n_vocab;
-  if (!s->bias && !(s->bias = calloc(size, sizeof *s->bias))) return pgg_fail(PGG_ENOMEM, "no memory for biases");
-  if (!s->row && !(s->row = malloc(size * sizeof *s->row))) return pgg_fail(PGG_ENOMEM, "no memory for biases");
-  for (int64_t i = 0; i < n; i++) s->bias[ids[i]] = bias[i];
-  return PGG_OK;
-}
-
-/* Words of a mask, and which bits of the last one stand for tokens. */
-static int64_t mask_words(int64_t n_vocab, uint32_t *last) {
-  *last = n_vocab % 32 ? (1u << (n_vocab % 32)) - 1 : UINT32_MAX;
-  return (n_vocab + 31) / 32;
-}
-
-pgg_status pgg_sampler_allow(pgg_sampler *s, const uint32_t *allowed) {
-  if (!s) return pgg_fail(PGG_EINVAL, "allow: sampler is NULL");
-  if (!allowed) {
-    s->masked = false;
-    return PGG_OK;
-  }
-  uint32_t last, any = 0;
-  const int64_t n = mask_words(s->n_vocab, &last);
-  for (int64_t i = 0; i < n; i++) any |= allowed[i] & (i == n - 1 ? last : UINT32_MAX);
-  if (!any) return pgg_fail(PGG_EINVAL, "allow: the mask forbids all of the %lld tokens", (long long)s->n_vocab);
-  if (!s->allowed && !(s->allowed = malloc((size_t)n * sizeof *s->allowed)))
-    return pgg_fail(PGG_ENOMEM, "no memory for a mask");
-  if (!s->row && !(s->row = malloc((size_t)s->n_vocab * sizeof *s->row)))
-    return pgg_fail(PGG_ENOMEM, "no memory for a mask");
-  memcpy(s->allowed, allowed, (size_t)n * sizeof *s->allowed);
-  s->masked = true;
   return PGG_OK;
 }
 
@@ -239,13 +180,18 @@ static float penalised(const pgg_sampler *s, float logit, int32_t count) {
 
 /* The row to choose from: the logits themselves, or a copy with what was given, whose window's tokens are penalised. */
 static const float *penalise(pgg_sampler *s, const float *logits) {
-  if (!s->bias && !s->masked && !s->used) return logits;
+  if (!s->bias && !s->masked && !s->used && !s->dry && !s->order) return logits;
   give(s, logits, s->row);
+  if (s->order) return s->row;            /* whose steps are taken later */
   for (int64_t i = 0; i < s->used; i++) { /* a token met again gets the same value again */
     const int32_t id = s->window[i];
     const float logit = given(s, logits, id);
     if (isfinite(logit)) s->row[id] = penalised(s, logit, s->counts[id]);
   }
+  const pgg_dry_found *found = NULL;
+  const int64_t n = s->dry ? pgg_dry_find(s->dry, &found) : 0;
+  for (int64_t i = 0; i < n; i++)
+    if (found[i].id < s->n_vocab) s->row[found[i].id] -= pgg_dry_penalty(s->dry, found[i].length);
   return s->row;
 }
 
@@ -437,6 +383,45 @@ static int32_t choose_mirostat(pgg_sampler *s, float top) {
   return f->list[at].id;
 }
 
+static int dry_order(const void *id, const void *found) {
+  const int32_t x = *(const int32_t *)id, y = ((const pgg_dry_found *)found)->id;
+  return x < y ? -1 : x > y;
+}
+
+/* The penalties of what is left of a list. */
+static void penalise_list(pgg_sampler *s, pgg_chain *c, bool dry) {
+  const pgg_dry_found *found = NULL;
+  const int64_t n = dry && s->dry ? pgg_dry_find(s->dry, &found) : 0;
+  if (dry ? !n : !s->used) return;
+  for (int64_t i = 0; i < c->n; i++) {
+    const int32_t id = c->list[i].id;
+    const pgg_dry_found *one = dry ? bsearch(&id, found, (size_t)n, sizeof *found, dry_order) : NULL;
+    if (one) c->list[i].logit -= pgg_dry_penalty(s->dry, one->length);
+    if (!dry) c->list[i].logit = penalised(s, c->list[i].logit, s->counts[id]);
+  }
+  pgg_order_sort(c);
+}
+
+/* The steps in the caller's order. */
+static int32_t choose_ordered(pgg_sampler *s) {
+  pgg_top_k *f = &s->front;
+  f->n = f->sorted = 0;
+  f->whole = false;
+  pgg_top_k_sort(f, s->n_vocab);
+  pgg_chain left = {f->list, f->sorted, s->weights, s->far};
+  for (int i = 0; i < s->order->n; i++) {
+    const int step = s->order->steps[i];
+    if (step == PGG_STEP_PENALTIES || step == PGG_STEP_DRY)
+      penalise_list(s, &left, step == PGG_STEP_DRY);
+    else
+      pgg_order_cut(&left, &s->how, step, uniform(~s->how.seed, s->draws));
+  }
+  if (s->adapt) pgg_adapt_turn(s->adapt, &left);
+  const int64_t at = draw(s, left.n, 1);
+  if (s->adapt) pgg_adapt_took(s->adapt, at);
+  return f->list[at].id;
+}
+
 /* What the cuts leave is drawn from in order of rank, a whole row in order of ids. temperature > 0; best is the
  * likeliest token. */
 static int32_t choose(pgg_sampler *s, int64_t best) {
@@ -488,7 +473,7 @@ pgg_status pgg_sampler_next(pgg_sampler *s, const float *logits, int32_t *id) {
   if (!pgg_kernels_get()->tops(row, s->tops, s->n_vocab) || sunk(s, logits, row)) return refuse(s, logits, row);
   const int64_t best = pgg_top_k_best(&s->front);
   if (best < 0) return refuse(s, logits, row);
-  const int32_t chosen = s->how.temperature <= 0 ? (int32_t)best : choose(s, best);
+  const int32_t chosen = s->order ? choose_ordered(s) : s->how.temperature <= 0 ? (int32_t)best : choose(s, best);
   pgg_status status = window_push(s, chosen);
   if (status) return status;
   s->draws++;

@@ -1,5 +1,7 @@
 target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/chain.c
+  ${CMAKE_CURRENT_LIST_DIR}/dry.c
+  ${CMAKE_CURRENT_LIST_DIR}/order.c
   ${CMAKE_CURRENT_LIST_DIR}/convert.c
   ${CMAKE_CURRENT_LIST_DIR}/encode.c
   ${CMAKE_CURRENT_LIST_DIR}/exec.c
@@ -25,4 +27,5 @@ target_sources(pgg PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/state.c
   ${CMAKE_CURRENT_LIST_DIR}/states.c
   ${CMAKE_CURRENT_LIST_DIR}/turn.c
-  ${CMAKE_CURRENT_LIST_DIR}/types.c)
+  ${CMAKE_CURRENT_LIST_DIR}/types.c
+  ${CMAKE_CURRENT_LIST_DIR}/wishes.c)

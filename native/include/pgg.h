@@ -391,6 +391,29 @@ PGG_API pgg_status pgg_sampler_bias(pgg_sampler *sampler, const int32_t *ids, co
  * NULL: all, as at first. What it forbids counts as a bias of -infinity. PGG_EINVAL for one that forbids all tokens;
  * on any failure the mask is as before. Not for log-probabilities. */
 PGG_API pgg_status pgg_sampler_allow(pgg_sampler *sampler, const uint32_t *allowed);
+/* DRY, behind the penalties: of tokens that would go on repeating a stretch of allowed_length tokens or more, logits
+ * fall by multiplier * base^(length - allowed_length). last_n: tokens it looks back at, -1: all. A stretch ends at a
+ * breaker: n of them, one after the other in breakers, of lengths[i] ids each. Before the first accept. multiplier 0:
+ * off. */
+PGG_API pgg_status pgg_sampler_dry(pgg_sampler *sampler, float multiplier, float base, int32_t allowed_length,
+                                   int32_t last_n, const int32_t *breakers, const int32_t *lengths, int64_t n);
+/* The steps behind the biases in another order; steps that are left out are not taken. Not with mirostat. */
+enum {
+  PGG_STEP_PENALTIES,
+  PGG_STEP_DRY,
+  PGG_STEP_TOP_N_SIGMA,
+  PGG_STEP_TOP_K,
+  PGG_STEP_TYPICAL_P,
+  PGG_STEP_TOP_P,
+  PGG_STEP_MIN_P,
+  PGG_STEP_XTC,
+  PGG_STEP_TEMPERATURE,
+  PGG_STEPS
+};
+PGG_API pgg_status pgg_sampler_order(pgg_sampler *sampler, const int32_t *steps, int n);
+/* adaptive-p in place of the last draw, with an order: tokens whose probability is near target are likely, and target
+ * moves so that what was chosen has it on average over about 1 / (1 - decay) tokens. decay 0 to 0.99. */
+PGG_API pgg_status pgg_sampler_adapt(pgg_sampler *sampler, float target, float decay);
 PGG_API pgg_status pgg_sampler_accept(pgg_sampler *sampler, const int32_t *ids, int64_t n); /* feeds the window */
 /* Chooses a token of logits (n_vocab) and accepts it. PGG_ENUMERIC if no logit is finite or any is NaN/+inf. */
 PGG_API pgg_status pgg_sampler_next(pgg_sampler *sampler, const float *logits, int32_t *id);

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+import click
 import typer
+from click.core import ParameterSource
 
 from pyggml.cli.streams import read_stdin, text_of_argument
 from pyggml.cli.usage import Usage
 from pyggml.engine.cache_type import CACHE_TYPES
+from pyggml.engine.sampling import SAMPLING
 from pyggml.engine.settings import SETTINGS, Settings
 from pyggml.files.texts import read_text
 
@@ -47,9 +50,11 @@ T = TypeVar("T", Path, Path | None, str)
 _STDIN = Path("-")
 _FILES = ("schema", "grammar", "lark")  # settings that are texts, typed as the names of files
 _KINDS: dict[str, Any] = {  # where the command line's type is another than Python's
-    "stop": list[str] | None, "draft": str | None, "choices": list[str] | None, **dict.fromkeys(_FILES, Path | None)
-}  # fmt: skip
-_NOT_HERE = ("logprobs", "logit_bias")  # run and chat print text and know no ids
+    **dict.fromkeys(("stop", "choices", "dry_sequence_breakers"), list[str] | None),
+    **dict.fromkeys(_FILES, Path | None),
+    **dict.fromkeys(("order", "draft"), str | None),
+}
+_NOT_HERE = ("logprobs", "logit_bias", "logits_hook")  # run and chat print text and know no ids
 
 
 def output(path: T) -> T:
@@ -95,11 +100,16 @@ def with_settings(before: str, **changed: Any) -> Callable[[F], F]:
 
 def settings_of(given: dict[str, Any]) -> dict[str, Any]:
     """Settings as they were typed, as Python takes them. Raises ArgumentError for a stop text that is no text."""
+    context = click.get_current_context(silent=True)
+    typed = {
+        name: value for name, value in given.items()
+        if context is None or name not in SAMPLING or context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }  # fmt: skip
     n = given["max_tokens"]  # -1 and -2 are llama.cpp's and Ollama's words for no limit
     stops = [text_of_argument(text, "stop text") for text in given["stop"] or ()]
     files = {name: None if given[name] is None else read(given[name]) for name in _FILES}
-    choices = given["choices"] or None  # an option that may be repeated comes as an empty list
-    return {**given, **files, "max_tokens": None if n in (-1, -2) else n, "stop": stops, "choices": choices}
+    many = {name: given[name] or None for name in ("choices", "dry_sequence_breakers")}  # repeated ones come as lists
+    return {**typed, **files, **many, "max_tokens": None if n in (-1, -2) else n, "stop": stops}
 
 
 def read(path: Path) -> str:

@@ -6,7 +6,7 @@ Python decodes each piece and looks for stop strings; steps are the loop's, choo
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,13 @@ from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
 from pyggml.engine.ticket import Feed, Ticket
+from pyggml.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pyggml.constrain import Wanted
+
+
+LogitsHook = Callable[[list[int], NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Request:
     reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
     deterministic: what is generated is fed as a prompt is. shared: others of the same prompt follow. draft: what
     guesses how it goes on. speech: how what is generated is to be read. thinking_budget: most tokens of its reasoning;
-    None: any. wanted: what the answer must be, None: anything.
+    None: any. wanted: what the answer must be, None: anything. logits_hook: changes logits before a token is chosen.
     """
 
     ids: list[int]
@@ -55,6 +59,7 @@ class Request:
     speech: Speech = PLAIN
     thinking_budget: int | None = None
     wanted: Wanted | None = None
+    logits_hook: LogitsHook | None = None
 
 
 class Generation(Ticket):
@@ -130,7 +135,7 @@ class Generation(Ticket):
         shown = tokenizer.spelling(self._request.speech.marks)
         continues = self._request.continues or self._follows is not None  # a grammar knows of every blank
         self._decoder = tokenizer.stream_decoder(skip_special=True, continues=continues, shown=shown)
-        self._sampler = self._request.sampling.sampler(self._loaded.n_vocab)
+        self._sampler = self._request.sampling.sampler(self._loaded.n_vocab, tokenizer)
         self._sampler.accept(np.asarray(self.ids, np.int32))
 
     def feed(self) -> Feed | None:
@@ -158,7 +163,8 @@ class Generation(Ticket):
         self._guess = self._guessed(held + len(tokens)) if self.tokens else []
         if self._guess:
             return Feed([*tokens, *self._guess], n_rows + len(self._guess), decode=decode)
-        return Feed(tokens, n_rows, self._sampler if self._request.logprobs is None else None, decode)
+        chooses = self._request.logprobs is None and self._request.logits_hook is None
+        return Feed(tokens, n_rows, self._sampler if chooses else None, decode)
 
     def _guessed(self, held: int) -> list[int]:
         """What may follow, where it can be taken back. held: positions that the session has without it."""
@@ -196,7 +202,7 @@ class Generation(Ticket):
         for row, guessed in zip(logits[-1 - len(guess) :], [*guess, None], strict=True):
             if right and self._follows is not None:
                 self._follows.bind(self._sampler)
-            token, n = int(self._sampler.next(row)), len(self.tokens)
+            token, n = int(self._sampler.next(self._hooked(row))), len(self.tokens)
             self._logprob(row, token)
             self.take(token)
             if token != guessed or self._finish or self._enough or len(self.tokens) > n + 1:
@@ -205,6 +211,18 @@ class Generation(Ticket):
         if guess and self._drafts is not None:
             self._drafts.learn(len(guess), right)
             self.seat.keep(len(self.seat.ids) - len(guess) + right)
+
+    def _hooked(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits as the caller's hook leaves them."""
+        hook = self._request.logits_hook
+        if hook is None:
+            return row
+        own = row.copy()
+        given = hook([*self.ids, *self.tokens], own)
+        made = own if given is None else np.ascontiguousarray(given, np.float32)
+        if made.shape != row.shape:
+            raise ArgumentError(f"logits_hook must give {row.shape} logits, as it got, or None; got {made.shape}")
+        return made
 
     def _logprob(self, row: NDArray[np.float32], token: int) -> None:
         if self._request.logprobs is not None:
@@ -225,9 +243,7 @@ class Generation(Ticket):
             self._end_thoughts()
         if self._follows is not None and not self._finish:
             self._force(self._follows.forced())
-            if (
-                self._follows.whole and not self._unread
-            ):  # else the next step reads them, and nothing but the end follows
+            if self._follows.whole and not self._unread:  # else the next step reads them; only an end can follow
                 self._finish = "stop"
         if not self._finish and self._loops is not None and self._loops.closed_by(token):
             self._finish = "loop"

@@ -7,21 +7,37 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from pyggml import _native
-from pyggml.arguments import number, whole
+from pyggml.arguments import number, texts, whole
+from pyggml.engine.breakers import breakers
 from pyggml.errors import ArgumentError
 from pyggml.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyggml.tokenizer import Tokenizer
+
 _MOST = 2**31 - 1
-_NOT_WITH_MIROSTAT = ("top_n_sigma", "typical_p", "xtc_probability", "dynatemp_range", "min_keep")
+_BESIDE = (
+    "logit_bias", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
+    "adaptive_target", "adaptive_decay", "order",
+)  # fmt: skip
+"""Settings that a native sampler is told behind its making."""
+_NOT_WITH_MIROSTAT = (
+    "top_n_sigma",
+    "typical_p",
+    "xtc_probability",
+    "dynatemp_range",
+    "min_keep",
+    "adaptive_target",
+    "order",
+)
 
 
 class Setting(NamedTuple):
@@ -59,6 +75,14 @@ class SamplingSettings(TypedDict, total=False):
     mirostat_tau: float
     mirostat_eta: float
     logit_bias: Mapping[int, float] | None
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    dry_sequence_breakers: Iterable[str] | None
+    adaptive_target: float
+    adaptive_decay: float
+    order: str | Iterable[str] | None
 
 
 def _number(low: float, high: float) -> Callable[[str, Any], float]:
@@ -77,6 +101,37 @@ def _seed(name: str, value: Any) -> int | None:
 
 def _sigma(name: str, value: Any) -> float:
     return max(0.0, number(name, value, -1.0, 1e6))  # llama.cpp writes -1 for off
+
+
+STEPS = ("penalties", "dry", "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature")
+"""The steps of the chain in their usual order, which is that of their numbers in pgg.h."""
+_LETTERS = dict(zip("edskypmxt", STEPS, strict=True))  # llama.cpp's
+_BREAKERS = ("\n", ":", '"', "*")
+
+
+def _breakers(name: str, value: Any) -> tuple[str, ...]:
+    return _BREAKERS if value is None else tuple(texts(name, value))
+
+
+def _target(name: str, value: Any) -> float:
+    return number(name, value, -1.0, 1.0)
+
+
+def _order(name: str, value: Any) -> tuple[str, ...] | None:
+    """Names of steps, in a list or with ; between them, or llama.cpp's letters."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        split = value.split(";")
+        value = list(value) if len(split) == 1 and value not in STEPS else split
+    found = tuple(_LETTERS.get(each, each) for each in texts(name, value))
+    unknown = [each for each in found if each not in STEPS]
+    if unknown or len(set(found)) < len(found):
+        what = f"no {shown(unknown[0])}" if unknown else "no step twice"
+        raise ArgumentError(
+            f"{name} must hold steps of {', '.join(STEPS)} (or the letters {''.join(_LETTERS)}), {what}"
+        )
+    return found
 
 
 def _bias(name: str, value: Any) -> dict[int, float]:
@@ -119,6 +174,16 @@ SAMPLING: dict[str, Setting] = {
     "mirostat_tau": Setting(5.0, _number(0.0, 1e3), "That level, in bits.", ("--mirostat-ent",)),
     "mirostat_eta": Setting(0.1, _number(0.0, 1e3), "How fast it is reached.", ("--mirostat-lr",)),
     "logit_bias": Setting(None, _bias, "Added to the logits of tokens, by their ids; False forbids one."),
+    "dry_multiplier": Setting(0.0, _number(0.0, 1e4), "Above 0: less likely, what would repeat a stretch of the text."),
+    "dry_base": Setting(1.75, _number(1.0, 1e3), "By so much more for each token that the stretch is longer."),
+    "dry_allowed_length": Setting(2, _whole(0), "Tokens of a stretch that may be repeated."),
+    "dry_penalty_last_n": Setting(64, lambda name, value: whole(name, value, -1, 1 << 24), "Tokens it looks back at."),
+    "dry_sequence_breakers": Setting(
+        None, _breakers, 'Texts at which a stretch ends; else line ends, :, " and *.', ("--dry-sequence-breaker",)
+    ),
+    "adaptive_target": Setting(-1.0, _target, "From 0 to 1: tokens of about this probability are taken; below 0: off."),
+    "adaptive_decay": Setting(0.9, _number(0.0, 0.99), "How slowly that follows what was taken."),
+    "order": Setting(None, _order, "Steps of the chain in another order, with ; between them.", ("--samplers",)),
 }
 
 
@@ -137,7 +202,8 @@ def _mixed(x: int) -> int:
 class Sampling:
     """Settings of the chain, which is llama.cpp's, with the defaults of SAMPLING.
 
-    logit_bias -> penalties -> top_n_sigma -> top_k -> typical_p -> top_p -> min_p -> xtc -> temperature -> draw.
+    logit_bias -> penalties -> dry -> top_n_sigma -> top_k -> typical_p -> top_p -> min_p -> xtc -> temperature -> draw.
+    order: these steps in another one, those that it leaves out are not taken; slower, as all candidates are sorted.
     temperature 0 takes the likeliest token. top_k 0, top_p 1, min_p 0, repeat_penalty 1, penalties 0 and the defaults
     of what follows the seed are off. mirostat takes the place of top_k, top_p and min_p, and bears no other cut.
     seed None or -1 draws one; the same seed gives the same text on any number of threads.
@@ -168,12 +234,35 @@ class Sampling:
             return self
         return Sampling(**{**self._how, "seed": _mixed(seed + i * 0x9E3779B97F4A7C15)})
 
-    def sampler(self, n_vocab: int) -> _native.Sampler:
-        """A native sampler at the beginning of its random numbers."""
+    def sampler(self, n_vocab: int, tokenizer: Tokenizer | None = None) -> _native.Sampler:
+        """A native sampler at the beginning of its random numbers. tokenizer: knows the breakers of DRY.
+
+        Raises ArgumentError where DRY has breakers and no tokenizer is given.
+        """
         seed = self._how["seed"]
         seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
         bias = self._how["logit_bias"]
-        native = {name: value for name, value in self._how.items() if name != "logit_bias"}
+        native = {name: value for name, value in self._how.items() if name not in _BESIDE}
         made = _native.Sampler(n_vocab, **{**native, "seed": seed})
+        self._dry(made, tokenizer)
+        adapts = self._how["adaptive_target"] >= 0
+        order = STEPS if adapts and self._how["order"] is None else self._how["order"]
+        if order is not None:
+            made.order(np.array([STEPS.index(each) for each in order], np.int32))
+        if adapts:
+            made.adapt(self._how["adaptive_target"], self._how["adaptive_decay"])
         made.bias(np.fromiter(bias, np.int32), np.fromiter(bias.values(), np.float32))
         return made
+
+    def _dry(self, made: _native.Sampler, tokenizer: Tokenizer | None) -> None:
+        how = {name: self._how[f"dry_{name}"] for name in ("multiplier", "base", "allowed_length", "penalty_last_n")}
+        if not how["multiplier"]:
+            return
+        words = self._how["dry_sequence_breakers"]
+        if words and tokenizer is None:
+            raise ArgumentError(
+                "dry_sequence_breakers are texts: sampler(n_vocab, tokenizer) cuts them, or give [] for none"
+            )
+        found = breakers(tokenizer, words) if tokenizer is not None else []
+        ids = np.array([token for each in found for token in each], np.int32)
+        made.dry(*how.values(), ids, np.array([len(each) for each in found], np.int32))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyggml import leaving
-from pyggml.arguments import choice, flag, number, texts, whole, whole_or_none, wrong_type
+from pyggml.arguments import choice, flag, function, number, texts, whole, whole_or_none, wrong_type
 from pyggml.chat.functions import ToolLike
 from pyggml.engine.drafts import Draft
 from pyggml.engine.loaded import Loaded
@@ -40,6 +40,7 @@ class OneSettings(SamplingSettings, total=False):
     grammar: str | None
     lark: str | None
     choices: Iterable[Any] | None
+    logits_hook: Callable[[list[int], Any], Any] | None
 
 
 class Settings(OneSettings, total=False):
@@ -113,6 +114,7 @@ SETTINGS: dict[str, Setting] = {
     "regex": Setting(None, _whatever, "A regular expression of the whole answer."),
     "grammar": Setting(None, _whatever, "A file with the GBNF grammar of the answer.", ("--grammar-file",)),
     "lark": Setting(None, _whatever, "A file with a Lark grammar of the answer."),
+    "logits_hook": Setting(None, function, "Called with the ids so far and the logits of each next token."),
     "choices": Setting(None, _whatever, "A text that the answer may be; repeated, one of several."),
 }
 """Every setting; what the command line calls its options is made of this too (cli/options.py)."""

@@ -126,7 +126,7 @@ def test_settings_stand_in_one_table(m):
     from typer.main import get_command
 
     from pyggml.cli.app import app
-    from pyggml.engine.sampling import SAMPLING, SamplingSettings
+    from pyggml.engine.sampling import _BESIDE, SAMPLING, SamplingSettings
     from pyggml.engine.settings import SETTINGS, Settings
 
     assert set(get_type_hints(Settings)) == set(SETTINGS)
@@ -135,7 +135,7 @@ def test_settings_stand_in_one_table(m):
     for call, changed in ((m.generate, {}), (m.stream, {}), (m.chat, {"max_tokens": None})):
         shown = inspect.signature(call).parameters
         assert {name: shown[name].default for name in SETTINGS} == defaults | changed
-    native = {name: 1 for name in SAMPLING if name != "logit_bias"} | {"mirostat": 0}  # biases are given behind it
+    native = {name: 1 for name in SAMPLING if name not in _BESIDE} | {"mirostat": 0}
     with pytest.raises(TypeError):
         pyggml._native.Sampler(4, **native, more=1)
     assert pyggml._native.Sampler(4, **native).n_vocab == 4
@@ -143,7 +143,7 @@ def test_settings_stand_in_one_table(m):
     for name, changed in (("run", {"max_tokens": 256}), ("chat", {"max_tokens": None})):
         typed = {p.name: p for p in commands[name].params}
         for setting, each in SETTINGS.items():
-            if setting in ("logprobs", "logit_bias"):
+            if setting in ("logprobs", "logit_bias", "logits_hook"):
                 continue
             assert {f"--{setting.replace('_', '-')}", *each.options} == set(typed[setting].opts)
             assert (typed[setting].default or None) == ({**defaults, **changed}[setting] or None)
