@@ -11,6 +11,7 @@ from typing import Any
 import pyggml
 from pyggml.cli import table
 from pyggml.cli.show import count, dumps, plain, size
+from pyggml.engine.file_settings import file_settings
 from pyggml.estimate import Estimate
 from pyggml.numeric.notation import notation_of
 
@@ -32,6 +33,7 @@ def _facts(file: pyggml.gguf.GGUFFile, need: Estimate) -> dict[str, Any]:
         "path": str(file.path),
         "bytes": file.size,
         "metadata": {key: _value(file, key) for key in file.metadata},
+        "settings": file_settings(file.metadata),
         "tensors": {
             name: {
                 "type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes,
@@ -67,6 +69,10 @@ def _page(file: pyggml.gguf.GGUFFile, need: Estimate) -> None:
     print(f"{plain(str(file.path))}  {size(file.size)}\n")
     rows = [[plain(key), file.metadata.type_of(key), file.metadata.summary(key)] for key in file.metadata]
     print(table.show(("~key", "type", "=value"), rows, "metadata"), end="\n\n")
+    suggested = file_settings(file.metadata)
+    if suggested:
+        rows = [[name, plain(str(value))] for name, value in suggested.items()]
+        print(table.show(("~setting", "=value"), rows, "settings of a generation, unless others are given"), end="\n\n")
 
     rows = [
         [

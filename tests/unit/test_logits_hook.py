@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,10 @@ def test_settings_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         greedy = plain.generate("Once upon", max_tokens=8, temperature=0)
         assert m.generate("Once upon", max_tokens=8).tokens == greedy.tokens
         assert m.generate("Once upon", max_tokens=8, temperature=9.0, seed=1).tokens != greedy.tokens
+    shown = subprocess.run(
+        [sys.executable, "-m", "pyggml", "inspect", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert "settings of a generation" in shown.stdout
     with caplog.at_level(logging.WARNING):
         assert file_settings({"general.sampling.top_p": 7.0, "general.sampling.min_p": 0.25}) == {"min_p": 0.25}
     assert "general.sampling.top_p is passed over" in caplog.text
