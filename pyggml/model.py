@@ -226,11 +226,11 @@ class Model(Held):
         max_tokens None: until the model ends or the context is full. temperature 0: always the likeliest token.
         seed None or -1: another one at each call. stop: a text or texts that end the generation and are cut off.
         timeout: seconds after which it ends with the text that there is, finish_reason "timeout".
-        schema (a JSON schema, a pydantic model, a dataclass, a TypedDict), regex, grammar (GBNF), lark or choices: what the
-        text must be; no other token can be chosen, and `.parsed` is the object. What cannot be enforced raises GrammarError
-        with its place. In a chat it binds the answer, not the reasoning. Needs the extra `constrain`.
-        logits_hook: f(ids, logits) is called before each choice, with a copy of the logits (n_vocab,) that it may change or
-        replace; that costs the copy and a call of Python for each token.
+        schema (a JSON schema, a pydantic model, a dataclass, a TypedDict), regex, grammar (GBNF), lark or choices: what
+        the text must be; no other token can be chosen, and `.parsed` is the object. What cannot be enforced raises
+        GrammarError with its place. In a chat it binds the answer, not the reasoning. Needs the extra `constrain`.
+        logits_hook: f(ids, logits) is called before each choice, with a copy of the logits (n_vocab,) that it may
+        change or replace; that costs the copy and a call of Python for each token.
         logprobs: keep the log-probabilities of every token and of this many alternatives. reuse: "exact" gives the text
         of a prompt that is read whole; "any" also takes what lies in an idle sequence because it was generated, not
         read: faster where a prompt repeats an answer, and near to that text; usage tells how much was taken.

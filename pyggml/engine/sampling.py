@@ -255,8 +255,8 @@ class Sampling:
         return made
 
     def _dry(self, made: _native.Sampler, tokenizer: Tokenizer | None) -> None:
-        how = {name: self._how[f"dry_{name}"] for name in ("multiplier", "base", "allowed_length", "penalty_last_n")}
-        if not how["multiplier"]:
+        how = self._how
+        if not how["dry_multiplier"]:
             return
         words = self._how["dry_sequence_breakers"]
         if words and tokenizer is None:
@@ -265,4 +265,6 @@ class Sampling:
             )
         found = breakers(tokenizer, words) if tokenizer is not None else []
         ids = np.array([token for each in found for token in each], np.int32)
-        made.dry(*how.values(), ids, np.array([len(each) for each in found], np.int32))
+        lengths = np.array([len(each) for each in found], np.int32)
+        allowed, last_n = how["dry_allowed_length"], how["dry_penalty_last_n"]
+        made.dry(how["dry_multiplier"], how["dry_base"], allowed, last_n, ids, lengths)
