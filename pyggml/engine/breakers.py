@@ -34,6 +34,6 @@ def _of_text(held: weakref.ref[Tokenizer], text: str) -> tuple[tuple[int, ...], 
         for n in range(1, min(len(piece), len(data) - 1) + 1):
             if piece.endswith(data[:n]):
                 rest = "\n" + data[n:].decode("utf-8", "replace")
-                ids = tokenizer.encode(rest, add_special=False, parse_special=False)[lead:][:_MOST_IDS]
-                found[(token, *ids)] = None
+                sequence = (token, *tokenizer.encode(rest, add_special=False, parse_special=False)[lead:][:_MOST_IDS])
+                found[sequence] = None
     return tuple(found)
