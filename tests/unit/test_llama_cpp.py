@@ -365,6 +365,15 @@ def test_calls_that_are_refused(llm: Llama) -> None:
         llm.create_chat_completion(ASKS, response_format={"type": "xml"})
 
 
+def test_drafts(llm: Llama) -> None:
+    from pyggml.compat.llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+    expected = text_of(llm(PROMPT, max_tokens=40, temperature=0))
+    for draft in (LlamaPromptLookupDecoding(num_pred_tokens=2), llm):
+        with Llama(str(BUNDLED), n_ctx=256, draft_model=draft) as other:
+            assert text_of(other(PROMPT, max_tokens=40, temperature=0)) == expected
+
+
 def test_grammars(llm: Llama, tmp_path: Path) -> None:
     pytest.importorskip("llguidance")
     text = 'root ::= "true" | "false"'
@@ -389,13 +398,12 @@ def test_names_that_are_refused() -> None:
         "llama_decode",
         "ChatCompletionChunk",
         "LlamaDiskCache",
-        "LlamaPromptLookupDecoding",
     ):
         with pytest.raises(AttributeError, match=f"has no '{name}': ."):
             getattr(ours, name)
     assert ours.LLAMA_SPLIT_MODE_LAYER == 1
     with pytest.raises(ImportError):
-        importlib.import_module("pyggml.compat.llama_cpp.llama_speculative")
+        importlib.import_module("pyggml.compat.llama_cpp.llava_cpp")
 
 
 def test_the_table_is_printed_from_the_verdicts() -> None:

@@ -5,6 +5,7 @@ Names that are not here raise AttributeError with the reason; docs/LLAMA_CPP.md 
 
 from __future__ import annotations
 
+from pyggml.compat.llama_cpp import llama_speculative as llama_speculative
 from pyggml.compat.llama_cpp.lists import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -15,6 +16,7 @@ from pyggml.compat.llama_cpp.lists import (
 from pyggml.compat.llama_cpp.llama import Llama
 from pyggml.compat.llama_cpp.llama_cache import BaseLlamaCache, LlamaCache, LlamaRAMCache
 from pyggml.compat.llama_cpp.llama_grammar import LlamaGrammar
+from pyggml.compat.llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 from pyggml.compat.llama_cpp.llama_tokenizer import LlamaTokenizer
 from pyggml.compat.llama_cpp.state import LlamaState
 from pyggml.compat.llama_cpp.verdicts import CONSTANTS, no_name
@@ -35,6 +37,7 @@ __all__ = [
     "Llama",
     "LlamaCache",
     "LlamaGrammar",
+    "LlamaPromptLookupDecoding",
     "LlamaRAMCache",
     "LlamaState",
     "LlamaTokenizer",

@@ -75,6 +75,8 @@ def _settings(
     made = settings_of(call, {name: how[name] for name in _SAMPLED})
     made |= {"max_tokens": None if most is None or most <= 0 else most, "stop": list(stop), "logprobs": logprobs,
              "seed": llama.next_seed(how["seed"]), "repeat_last_n": llama._how.last_n}  # fmt: skip
+    if llama._how.draft is not None:
+        made["draft"] = llama._how.draft
     if bias:
         made["logit_bias"] = {int(token): value for token, value in bias.items()}
     return made | _grammar(how["grammar"], how.get("response_format"))

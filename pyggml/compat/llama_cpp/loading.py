@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pyggml import gguf, keywords
+from pyggml.compat.llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 from pyggml.compat.llama_cpp.verdicts import CONSTANTS, PARAMETERS, POOLINGS
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.model import Model, load
@@ -23,7 +24,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "kv_overrides": (None, {}), "rope_scaling_type": (None, -1), "attention_type": (None, -1), "rope_freq_base": (None, 0),
     "rope_freq_scale": (None, 0), "yarn_ext_factor": (None, -1), "yarn_attn_factor": (None, 1), "yarn_beta_fast": (None, 32),
     "yarn_beta_slow": (None, 1), "yarn_orig_ctx": (None, 0), "lora_base": (None,), "lora_scale": (None, 1),
-    "lora_path": (None,), "draft_model": (None,), "tokenizer": (None,),
+    "lora_path": (None,), "tokenizer": (None,),
 }  # fmt: skip
 _ON_GPU = ("n_gpu_layers", "main_gpu", "tensor_split")
 _SEED = CONSTANTS["LLAMA_DEFAULT_SEED"]
@@ -44,6 +45,7 @@ class How(NamedTuple):
     chat_handler: Callable[..., Any] | None
     vocab_only: bool
     verbose: bool
+    draft: Any
 
 
 def read_parameters(given: Mapping[str, Any]) -> How:
@@ -72,7 +74,20 @@ def read_parameters(given: Mapping[str, Any]) -> How:
         int.from_bytes(os.urandom(4), "little") if seed is None or seed in (_SEED, -1) else int(seed),
         bool(given.get("logits_all", False)), int(given.get("last_n_tokens_size", 64)), POOLINGS[pooling],
         given.get("chat_format"), handler, bool(given.get("vocab_only", False)), bool(given.get("verbose", True)),
+        _draft(given.get("draft_model")),
     )  # fmt: skip
+
+
+def _draft(given: Any) -> Any:
+    """What guesses, as a generation takes it: by n-grams, or the Model of another Llama."""
+    if given is None or isinstance(given, LlamaPromptLookupDecoding):
+        return "ngram" if given is not None else None
+    model = getattr(given, "pyggml_model", None)
+    if not isinstance(model, Model):
+        raise UnsupportedError(
+            f"Llama(draft_model={shown(given)}) is not taken: LlamaPromptLookupDecoding() is, and another Llama"
+        )
+    return model
 
 
 def _cache_type(given: Mapping[str, Any]) -> str | None:

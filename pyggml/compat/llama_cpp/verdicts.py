@@ -46,14 +46,14 @@ NAMES: dict[str, Verdict] = {
     "BaseLlamaTokenizer": Verdict(False, "the file's own tokenizer is used, as published"),
     "LlamaHFTokenizer": Verdict(False, "the file's own tokenizer is used, as published; leave tokenizer= out"),
     "LlamaDraftModel": Verdict(False, "drafts of the caller's own are not taken"),
-    "LlamaPromptLookupDecoding": Verdict(False, "speculation is not built in; leave draft_model= out"),
+    "LlamaPromptLookupDecoding": Verdict(True, "draft='ngram' of this package"),
     "Jinja2ChatFormatter": Verdict(False, "m.render_chat(messages, template=...) of pyggml renders a Jinja template"),
     "Jinja2ChatTemplate": Verdict(False, "m.render_chat(messages, template=...) of pyggml renders a Jinja template"),
     "ChatFormatterResponse": Verdict(False, "pass a Jinja text as chat_format=, or a function as chat_handler="),
     "register_chat_format": Verdict(False, "pass a Jinja text as chat_format=, or a function as chat_handler="),
     "LlamaChatCompletionHandler": Verdict(False, "any function of its keywords is one: chat_handler="),
     "llama_chat_format": Verdict(False, "named formats: Llama(chat_format=...)"),
-    "llama_speculative": Verdict(False, "speculation is not built in"),
+    "llama_speculative": Verdict(True, "a module"),
     "llama_types": _TYPES,
     "set_verbose": Verdict(False, "the package logs and does not print: logging.getLogger('pyggml').setLevel(...)"),
 }  # fmt: skip
@@ -106,7 +106,7 @@ PARAMETERS: dict[str, Verdict] = {
     "lora_base": Verdict(False, "adapters are merged into the weights before converting"),
     "lora_scale": Verdict(False, "adapters are merged into the weights before converting"),
     "lora_path": Verdict(False, "adapters are merged into the weights before converting"),
-    "draft_model": Verdict(False, "speculation is not built in"),
+    "draft_model": Verdict(True, "LlamaPromptLookupDecoding(), or a Llama; the text stays the same"),
     "tokenizer": Verdict(False, "the file's own tokenizer is used, as published"),
 }  # fmt: skip
 
