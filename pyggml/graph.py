@@ -126,6 +126,12 @@ class Graph:
             self.n_positions = min(self.n_positions or table.rows, table.rows)
         return self._op("positions", name or stem(table), table=table, source=source)
 
+    def kinds(self, table: Weight, n_embd: int, name: str = "", source: bool = False) -> Node:
+        """Rows of table (n, n_embd) by the token's kind -> (tokens, n_embd): 0, but where an id is that of a token plus
+        the kind times the rows of the table that embed reads."""
+        expect(table, None, n_embd)
+        return self._op("kinds", name or stem(table), table=table, source=source)
+
     def row(self, table: Weight, index: int, n_embd: int, name: str = "", source: bool = False) -> Node:
         """The same row of table (n, n_embd) for every token, or every row of the source -> (tokens, n_embd)."""
         expect(table, None, n_embd)
@@ -233,6 +239,7 @@ class Graph:
         values: int | None = None,
         v_dim: int | None = None,
         sinks: Weight | None = None,
+        alibi: float = 0.0,
         name: str = "",
     ) -> Node:
         """Stores k, v in the cache of layer, then attends to it -> (tokens, n_head * v_dim).
@@ -244,6 +251,7 @@ class Graph:
         k and v with the rows of the source, or a layer that stored such: every token of q attends to all of the source;
         causal is then False and window 0.
         sinks (1, n_head): one more score for each head, neither scaled nor capped, whose weight goes to no value.
+        alibi: scores sink with the distance in positions, by slopes of heads down to 2^-alibi (0: by none).
         """
         if sinks is not None:
             expect(sinks, 1, n_head)
@@ -270,6 +278,7 @@ class Graph:
             chunked=chunked,
             scale=scale,
             softcap=softcap,
+            alibi=alibi,
         )
 
     def conv(
@@ -454,19 +463,21 @@ class Graph:
         *,
         biases: tuple[Weight | None, Weight | None, Weight | None] = (None, None, None),
         early: bool = False,
+        plain: bool = False,
     ) -> Node:
         """The weighted sum over the chosen experts of down(act(gate(x)) * up(x)) -> (rows, down.rows).
 
         gate and up stack n_expert matrices (n_ff, x.cols), down n_expert matrices (m, n_ff); without up, gate stacks
         matrices (2 * n_ff, x.cols): the rows of gate, then those of up. routing is what route() made. biases: of gate,
         up and down, those of all experts in one row (1, n_expert * n_ff or m). early: weights multiply what an expert
-        reads, not what it makes.
+        reads, not what it makes. plain: down(act(gate(x))), without up.
         """
         for part, given in (("gate", gate), ("up", gate if up is None else up), ("down", down)):
             instance(part, given, Weight, "a Weight")
-        n_ff = gate.rows // 2 if up is None else gate.rows
+        both = up is None and not plain
+        n_ff = gate.rows // 2 if both else gate.rows
         for w, rows, cols in (
-            (gate, 2 * n_ff if up is None else n_ff, _cols("x", x)),
+            (gate, 2 * n_ff if both else n_ff, _cols("x", x)),
             (gate if up is None else up, gate.rows, _cols("x", x)),
             (down, down.rows, n_ff),
         ):
@@ -477,7 +488,7 @@ class Graph:
         return self._op(
             "experts", name or stem(down), x=x, routing=routing, gate=gate, up=up, down=down,
             gate_bias=biases[0], up_bias=biases[1], down_bias=biases[2], n_expert=gate.n_stack, act=activation(act),
-            early=early,
+            early=early, plain=plain,
         )  # fmt: skip
 
     def gate(self, x: Node, by: Node, name: str = "") -> Node:

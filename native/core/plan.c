@@ -129,6 +129,11 @@ static void note_op(pgg_plan *plan, const pgg_op *op, const pgg_plan_op_rec *rec
       feed->n_position = feed->n_position ? pgg_min_i64(feed->n_position, rows) : rows;
       break;
     }
+    case PGG_OP_KINDS: {
+      const int64_t rows = plan->weights[PGG_WEIGHT(op, kinds, table)].rows;
+      feed->n_kind = feed->n_kind ? pgg_min_i64(feed->n_kind, rows) : rows;
+      break;
+    }
     case PGG_OP_INPUT: feed->n_input = PGG_INT(op, input, cols); break;
     case PGG_OP_ATTENTION:
       plan->crosses |= rec->crosses;

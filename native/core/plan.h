@@ -122,6 +122,7 @@ typedef struct pgg_feed {
   int n_embed;        /* embed ops */
   int64_t n_vocab;    /* smallest table of the embed ops */
   int64_t n_position; /* that of the positions ops; 0 without any */
+  int64_t n_kind;     /* that of the kinds ops; 0 without any */
   int64_t n_input;    /* columns of the input op, 0 */
 } pgg_feed;
 

@@ -19,7 +19,7 @@
 #include "core/ops.h"
 #include "core/plan_file.h"
 
-#define VERSION 10
+#define VERSION 11
 static const char magic[8] = {'P', 'G', 'G', 'P', 'L', 'A', 'N', '\n'};
 enum { CHECKED_FROM = 24, MOST_TEXT = 4096, PART = 24, LEAST_WEIGHT = 36, LEAST_OP = 12, LEAST_RUN = 13 };
 

@@ -73,28 +73,25 @@ static pgg_status same_shape(const pgg_plan *plan, const pgg_op *op, int first, 
 
 /* ---- the ops that need more than "same as the input" --------------------------------------------------- */
 
-static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
-  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, embed, table));
-  if (w->rows > INT32_MAX)
-    return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows, more than ids can name", op->name, w->name, (ll)w->rows);
-  out->rows = PGG_INT(op, embed, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
-  out->cols = w->cols;
-  return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
+/* Rows of a table for each token of the text or the source. */
+static pgg_status judge_table(const pgg_plan *plan, const pgg_op *op, pgg_node *out, int table, bool source) {
+  out->rows = source ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
+  out->cols = weight_of(plan, table)->cols;
+  return in_range(op, "the number of columns", out->cols, 1, PGG_MOST_COLS);
 }
 
-static pgg_status judge_positions(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
-  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, positions, table));
-  out->rows = PGG_INT(op, positions, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
-  out->cols = w->cols;
-  return in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
+static pgg_status judge_embed(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
+  const int table = PGG_WEIGHT(op, embed, table);
+  const pgg_weight *w = weight_of(plan, table);
+  if (w->rows > INT32_MAX)
+    return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows, more than ids can name", op->name, w->name, (ll)w->rows);
+  return judge_table(plan, op, out, table, PGG_INT(op, embed, source));
 }
 
 static pgg_status judge_row(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
-  const pgg_weight *w = weight_of(plan, PGG_WEIGHT(op, row, table));
-  out->rows = PGG_INT(op, row, source) ? PGG_ROWS_SOURCE : PGG_ROWS_TOKENS;
-  out->cols = w->cols;
-  const pgg_status status = in_range(op, "the number of columns", w->cols, 1, PGG_MOST_COLS);
-  return status ? status : in_range(op, "index", PGG_INT(op, row, index), 0, w->rows - 1);
+  const int table = PGG_WEIGHT(op, row, table);
+  const pgg_status status = judge_table(plan, op, out, table, PGG_INT(op, row, source));
+  return status ? status : in_range(op, "index", PGG_INT(op, row, index), 0, weight_of(plan, table)->rows - 1);
 }
 
 static pgg_status judge_input(const pgg_plan *plan, const pgg_op *op, pgg_node *out) {
@@ -321,7 +318,9 @@ static pgg_status judge_experts(const pgg_plan *plan, const pgg_op *op, pgg_node
     return pgg_fail(PGG_EINVAL, "%s: input %s does not choose among %lld experts", op->name, route->name, (ll)n_expert);
   if ((status = same_rows(plan, op, src, PGG_SRC(op, experts, routing)))) return status;
   if ((status = has_stack(plan, op, PGG_WEIGHT(op, experts, gate), &n_ff, x->cols))) return status;
-  if (up < 0) {
+  if (PGG_INT(op, experts, plain) && (up >= 0 || PGG_WEIGHT(op, experts, up_bias) >= 0))
+    return pgg_fail(PGG_EINVAL, "%s: plain experts have no up, nor biases of it", op->name);
+  if (up < 0 && !PGG_INT(op, experts, plain)) {
     if (n_ff % 2)
       return pgg_fail(PGG_ESHAPE, "%s: weight %s has %lld rows for each expert, expected an even number: gate and up",
                       op->name, weight_of(plan, PGG_WEIGHT(op, experts, gate))->name, (ll)n_ff);
@@ -373,7 +372,9 @@ pgg_status pgg_shape_judge(const pgg_plan *plan, const pgg_op *op, pgg_node *out
   }
   switch ((pgg_op_kind)op->kind) {
     case PGG_OP_EMBED: return judge_embed(plan, op, out);
-    case PGG_OP_POSITIONS: return judge_positions(plan, op, out);
+    case PGG_OP_POSITIONS:
+      return judge_table(plan, op, out, PGG_WEIGHT(op, positions, table), PGG_INT(op, positions, source));
+    case PGG_OP_KINDS: return judge_table(plan, op, out, PGG_WEIGHT(op, kinds, table), PGG_INT(op, kinds, source));
     case PGG_OP_ROW: return judge_row(plan, op, out);
     case PGG_OP_INPUT: return judge_input(plan, op, out);
     case PGG_OP_RMS_NORM: return judge_rms_norm(plan, op);

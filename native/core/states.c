@@ -97,6 +97,11 @@ static pgg_status judge_texts(const pgg_plan *plan, const pgg_op *op) {
                     keys ? "source" : "text", values ? "source" : "text");
   if (from && !keys)
     return pgg_fail(PGG_EINVAL, "%s: the source is read before the text and cannot attend to it", op->name);
+  if (keys && !from && PGG_FLOAT(op, attention, alibi) > 0)
+    return pgg_fail(PGG_EINVAL,
+                    "%s attends to the source, from which the text is not so and so far: alibi is %g, "
+                    "expected 0",
+                    op->name, (double)PGG_FLOAT(op, attention, alibi));
   if (from || !keys || (!causal && !window)) return PGG_OK;
   return pgg_fail(PGG_EINVAL,
                   "%s attends to the source, whose positions are not those of the text: causal is %lld and window "

@@ -54,6 +54,8 @@ typedef struct pgg_attn {
   int64_t k_dim, v_dim, k0, k1;
   const int32_t *first, *last; /* (nq) */
   float scale, softcap;        /* score = scale * q.k, then cap * tanh(score / cap) when cap > 0 */
+  const float *slope;          /* (nq) or NULL: then slope * |position of the query - that of the key| is taken off */
+  const int32_t *at;           /* (nq) positions of the queries, where there are slopes */
   float *o, *top, *sum;
   void *scratch; /* attn_scratch(nq, k_dim, v_dim) bytes, 64-byte aligned, private to the thread */
   /* For attention.inc alone: where reading ahead leaves the span, and how far it is from there to the next. */

@@ -93,13 +93,15 @@ def attend(
     causal: bool = True,
     layer: int | None = None,
     sinks: Weight | None = None,
+    alibi: float = 0.0,
     source: Node | None = None,
 ) -> Node:
     """Attention in a cache -> (tokens, heads.n * heads.v), before the output matrix.
 
     scale 0: 1 / sqrt(heads.k). window 0: all positions; chunked: it is a chunk of the text. layer: whose cache it
     is, the layer's own unless it is said: without k and v that of another one. k without v: values are the first
-    heads.v columns of keys. sinks (1, heads.n): one more score for each query head, that of nothing at all. source:
+    heads.v columns of keys. sinks (1, heads.n): one more score for each query head, that of nothing at all. alibi: as
+    Graph.attention has it. source:
     rows of another text (those of Graph.embed or input with source=True) to attend to instead: keys and values are
     made of them, when it is encoded, by cross_attn_k and cross_attn_v; k, v and layer are None, and causal does not
     matter.
@@ -127,6 +129,7 @@ def attend(
         softcap=softcap,
         causal=causal,
         sinks=sinks,
+        alibi=alibi,
         name=name or f"blk.{blk.index}.attention",
     )
 
@@ -198,13 +201,12 @@ def experts(
 ) -> Node:
     """Each token through the experts that routing chose, whose gate and up may lie in one tensor.
 
-    kind "plain": they are down(act(up(x))), and act is "relu_squared", which is a relu as its own gate.
+    kind "plain": they are down(act(up(x))).
     """
     gate: Weight
     up: Weight | None
     if kind == "plain":
-        gate = up = blk.stack("ffn_up_exps.weight", e.n, e.n_ff, x.cols)
-        act = {"relu_squared": "relu"}[act]
+        gate, up = blk.stack("ffn_up_exps.weight", e.n, e.n_ff, x.cols), None
     elif blk.has("ffn_gate_up_exps.weight"):
         gate, up = blk.stack("ffn_gate_up_exps.weight", e.n, 2 * e.n_ff, x.cols), None
     else:
@@ -218,11 +220,12 @@ def experts(
         act,
         name=f"blk.{blk.index}.ffn_exps",
         biases=(
-            blk.joined("ffn_gate_exps.bias", e.n, e.n_ff),
-            blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
+            blk.joined(f"ffn_{'up' if kind == 'plain' else 'gate'}_exps.bias", e.n, e.n_ff),
+            None if kind == "plain" else blk.joined("ffn_up_exps.bias", e.n, e.n_ff),
             blk.joined("ffn_down_exps.bias", e.n, x.cols),
         ),
         early=e.early,
+        plain=kind == "plain",
     )
 
 

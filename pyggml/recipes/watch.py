@@ -64,6 +64,7 @@ class _Experts:
     act: str
     biases: _Biases
     early: bool
+    plain: bool
 
 
 class _Noting(Graph):
@@ -88,10 +89,10 @@ class _Noting(Graph):
 
     def experts(
         self, x: Node, routing: Node, gate: Weight, up: Weight | None, down: Weight, act: str = "silu", name: str = "",
-        *, biases: _Biases = (None, None, None), early: bool = False,
+        *, biases: _Biases = (None, None, None), early: bool = False, plain: bool = False,
     ) -> Node:  # fmt: skip
-        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases, early))
-        return super().experts(x, routing, gate, up, down, act, name, biases=biases, early=early)
+        self.mixtures.append(_Experts(x.index, routing.index, gate, up, down, act, biases, early, plain))
+        return super().experts(x, routing, gate, up, down, act, name, biases=biases, early=early, plain=plain)
 
     def _op(self, *args: Any, **kwargs: Any) -> Node:
         node = super()._op(*args, **kwargs)
@@ -174,8 +175,7 @@ class Trial:
                 rows = np.ascontiguousarray(x[those])
                 if mix.early:
                     rows *= routing[those, chosen.shape[1] + which, None]
-                names = dict.fromkeys(w.name for w in (mix.gate, mix.up) if w is not None)  # both may be one
-                yield list(names), e, mix.gate.n_stack, rows
+                yield [w.name for w in (mix.gate, mix.up) if w is not None], e, mix.gate.n_stack, rows
                 yield [mix.down.name], e, mix.down.n_stack, self._hidden(mix, e, rows)
 
     def _hidden(self, mix: _Experts, index: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -184,13 +184,14 @@ class Trial:
         x = g.input(rows.shape[1])
         of_each = [mix.gate] if mix.up is None else [mix.gate, mix.up]
         made = [g.matmul(self._matrix(w, index), x) for w in of_each]
-        n_ff = mix.gate.rows * len(made) // 2
-        gate, up = made if len(made) == 2 else (g.cols(made[0], start, n_ff) for start in (0, n_ff))
-        gate, up = (
+        n_ff = mix.gate.rows if mix.plain else mix.gate.rows * len(made) // 2
+        if len(made) == 1 and not mix.plain:
+            made = [g.cols(made[0], start, n_ff) for start in (0, n_ff)]
+        made = [
             part if bias is None else g.add(part, g.row(_bias_of(bias, index, n_ff), 0, n_ff))
-            for part, bias in zip((gate, up), mix.biases, strict=False)
-        )
-        hidden = g.glu(gate, up, mix.act)
+            for part, bias in zip(made, mix.biases, strict=False)
+        ]
+        hidden = g.activate(made[0], mix.act) if mix.plain else g.glu(made[0], made[1], mix.act)
         plan = g.finish(hidden, min(N_BATCH, len(rows)), len(rows))
         session = _native.Session(plan, len(rows), _KV_TYPE)
         try:

@@ -137,6 +137,7 @@ static void check_scene(const char *what, const scene *s, double bound) {
       for (int64_t d = 0; d < s->k_dim; d++) score[j] += (double)a->q[i * a->q_stride + d] * row[d];
       score[j] *= a->scale;
       if (a->softcap > 0) score[j] = a->softcap * tanh(score[j] / a->softcap);
+      if (a->slope) score[j] -= (double)a->slope[i] * fabs((double)(j - a->at[i]));
       top = fmax(top, score[j]);
     }
     for (int64_t d = 0; d < s->v_dim; d++) sum[d] = 0;
@@ -191,6 +192,7 @@ static void check_alone(const pgg_kernels *t, scene *s) {
     int64_t hi = pgg_min_i64(s->job.last[i], s->k1);
     one.q += i * one.q_stride, one.q_stride = 0, one.nq = 1;
     one.first += i, one.last += i, one.o = o, one.top = &top, one.sum = &sum;
+    if (one.slope) one.slope += i, one.at += i;
     if (i & 1) one.k1 = pgg_max_i64(hi, s->k0 + 1); /* a step ends where the token is */
     for (int64_t j = 0; j < s->k1; j++) {
       const int seen = j >= s->job.first[i] && j < hi && j >= s->k0;
@@ -267,6 +269,15 @@ static void check_attention(const pgg_kernels *t) {
         check_scene("attention, window", &s, bound_of(&s));
         check_spans(t, &s);
         check_alone(t, &s);
+        float slopes[32];
+        int32_t at[32];
+        for (int64_t i = 0; i < nq; i++) slopes[i] = 0.5f / (float)(1 + i % 7), at[i] = last[i] - 1 - (int32_t)(i % 2);
+        s.job.slope = slopes, s.job.at = at;
+        for (int64_t i = 0; i < nq; i++) first[i] = 0; /* keys on both sides of some queries */
+        t->attention(&s.job);
+        check_scene("attention, by distance", &s, bound_of(&s));
+        check_alone(t, &s);
+        s.job.slope = NULL;
         for (int64_t i = 0; i < nq; i++) /* some queries see nothing, others something odd */
           if (i % 3 == 0)
             first[i] = last[i] = (int32_t)k1 - 1;

@@ -64,7 +64,7 @@ static void test_refusals(unsigned char *bytes, size_t size, fake *f) {
   unsigned char *other = malloc(size);
   memcpy(other, bytes, size);
   other[8] = 99;
-  CHECK_FAILS(PGG_EUNSUPPORTED, "a plan of version 99; this library reads version 10", try_read(other, size, f));
+  CHECK_FAILS(PGG_EUNSUPPORTED, "a plan of version 99; this library reads version 11", try_read(other, size, f));
   memcpy(other, bytes, size);
   other[0] = 'G';
   CHECK_FAILS(PGG_EFORMAT, "does not begin with PGGPLAN", try_read(other, size, f));

@@ -105,7 +105,8 @@ static size_t shared_partials(const pgg_plan *plan, const pgg_op *op) {
 
 typedef struct item_memory {
   float *q, *o, *top, *sum;
-  int32_t *first, *last;
+  int32_t *first, *last, *at;
+  float *slope;
   void *joint, *kernel;
 } item_memory;
 
@@ -125,6 +126,8 @@ static size_t item_layout(char *base, int64_t rows, int64_t k_dim, int64_t v_dim
   memory->sum = (float *)(void *)(base + carve(base, &at, n * sizeof(float)));
   memory->first = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
   memory->last = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
+  memory->at = (int32_t *)(void *)(base + carve(base, &at, n * sizeof(int32_t)));
+  memory->slope = (float *)(void *)(base + carve(base, &at, n * sizeof(float)));
   memory->joint = base + carve(base, &at, PGG_ATTN_BLOCK * (size_t)(k_dim + pgg_max_i64(k_dim, v_dim)) * sizeof(float));
   memory->kernel = base + at;
   return at;
@@ -297,6 +300,15 @@ static float *result_of(const pgg_run *run, const pgg_plan_op_rec *rec, const cu
   return row + (h * c->group + i % c->group) * c->v_dim;
 }
 
+/* What a position of distance costs in a head: arXiv 2108.12409, for numbers of heads that are no power of two too. */
+static float slope_of(const pgg_op *op, int64_t head) {
+  const double most = PGG_FLOAT(op, attention, alibi);
+  int64_t n = 1;
+  while (2 * n <= PGG_INT(op, attention, n_head)) n *= 2;
+  return (float)exp2(head < n ? -most * (double)(head + 1) / (double)n
+                              : -most * ((double)(head - n) + 0.5) / (double)n);
+}
+
 static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w, int64_t item) {
   const cut *c = &w->c;
   const pgg_op *op = &rec->op;
@@ -313,6 +325,7 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
   item_memory mem;
   size_t before = w->way == BY_ITEM ? (size_t)(c->spans * c->each) * sizeof(float) : 0; /* its spans come first */
   item_layout(mine + before, c->tokens * c->group, c->k_dim, c->v_dim, &mem);
+  const bool near = PGG_FLOAT(op, attention, alibi) > 0;
   int64_t low = INT32_MAX, high = 0;
   for (int64_t t = 0; t < tokens; t++) {
     int32_t first, last;
@@ -322,6 +335,8 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
     for (int64_t g = 0; g < c->group; g++) {
       mem.first[t * c->group + g] = first;
       mem.last[t * c->group + g] = last;
+      mem.at[t * c->group + g] = (int32_t)(part->n_past + b0 + t);
+      if (near) mem.slope[t * c->group + g] = slope_of(op, h * c->group + g);
     }
   }
   low = low / PGG_ATTN_BLOCK * PGG_ATTN_BLOCK;
@@ -344,6 +359,8 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
                   .last = mem.last,
                   .scale = PGG_FLOAT(op, attention, scale),
                   .softcap = PGG_FLOAT(op, attention, softcap),
+                  .slope = near ? mem.slope : NULL,
+                  .at = mem.at,
                   .o = mem.o,
                   .top = mem.top,
                   .sum = mem.sum,

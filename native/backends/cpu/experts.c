@@ -192,21 +192,28 @@ static void hand_over(const pgg_experts *x, const pgg_experts_sorted *s, int64_t
   }
 }
 
+/* What the activation makes of n values: by themselves, or as the gate of others. y may be x. */
+static void bend(const pgg_experts *e, const float *x, const float *up, float *y, int64_t n) {
+  if (e->plain)
+    e->kernels->activate[e->act](x, y, n);
+  else
+    e->kernels->glu[e->act](x, up, y, n);
+}
+
 /* A strip of hidden values of some tokens of an expert. */
 static void strip(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, int64_t b, int64_t first, char *own) {
   const int64_t r = b * EXPERT_STRIP, width = pgg_min_i64(EXPERT_STRIP, x->n_ff - r);
   const int64_t n = pgg_min_i64(x->chunk, s->start[e + 1] - s->start[e] - first);
   float *parts[2] = {(float *)(void *)own, (float *)(void *)own + x->chunk * EXPERT_STRIP}, *gate = parts[0];
-  const float *up = x->once ? gate : parts[1];
   pgg_act *acts = (pgg_act *)(void *)(parts[1] + x->chunk * EXPERT_STRIP);
-  for (int i = 0; i < (x->once ? 1 : 2); i++) {
+  for (int i = 0; i < (x->plain ? 1 : 2); i++) {
     multiply(x, s, &x->side[i], e, r, width, first, n, s->token, parts[i], EXPERT_STRIP, own + x->own_gemm);
     weigh(x, s, e, width, first, n, parts[i], EXPERT_STRIP);
     add_bias(x, &x->side[i], e, r, width, n, parts[i], EXPERT_STRIP);
   }
   for (int64_t t = 0; t < n; t++) {
     float *h = gate + t * EXPERT_STRIP;
-    x->kernels->glu[x->act](h, up + t * EXPERT_STRIP, h, width);
+    bend(x, h, parts[1] + t * EXPERT_STRIP, h, width);
   }
   hand_over(x, s, e, b, first, n, gate, width, acts);
 }
@@ -222,13 +229,13 @@ static void slice(const pgg_experts *x, const pgg_experts_sorted *s, int64_t e, 
   const int64_t width = pgg_min_i64(rows, x->n_ff - r), pair = s->start[e], b = r / EXPERT_STRIP;
   const int64_t strip_width = pgg_min_i64(EXPERT_STRIP, x->n_ff - b * EXPERT_STRIP);
   float parts[2][EXPERT_STRIP], *h = s->row + pair * x->row_stride;
-  if (!x->once) look_ahead(&x->side[1], e, r);
-  for (int i = 0; i < (x->once ? 1 : 2); i++) {
+  if (!x->plain) look_ahead(&x->side[1], e, r);
+  for (int i = 0; i < (x->plain ? 1 : 2); i++) {
     multiply(x, s, &x->side[i], e, r, width, 0, 1, s->token, parts[i], EXPERT_STRIP, NULL);
     weigh(x, s, e, width, 0, 1, parts[i], EXPERT_STRIP);
     add_bias(x, &x->side[i], e, r, width, 1, parts[i], EXPERT_STRIP);
   }
-  x->kernels->glu[x->act](parts[0], parts[x->once ? 0 : 1], h + r, width);
+  bend(x, parts[0], parts[1], h + r, width);
   const int32_t slices = (int32_t)((strip_width + rows - 1) / rows);
   if (atomic_fetch_add_explicit(&s->ready[pair * x->strips + b], 1, memory_order_acq_rel) + 1 == slices)
     hand_over(x, s, e, b, 0, 1, h + b * EXPERT_STRIP, strip_width, NULL);

@@ -30,7 +30,7 @@ typedef struct pgg_experts {
   int act;                                  /* pgg_activation */
   bool single;                              /* one decode row */
   bool early;                               /* weights multiply gate and up, not the result */
-  bool once;                                /* up is gate: it is multiplied once */
+  bool plain;                               /* there is no up */
   bool shared;                              /* up multiplies with gate's panels */
   size_t panel_strip;                       /* bytes of one strip in a panel for down */
   size_t own_gemm;                          /* offset of the kernels' scratch in that of a thread */

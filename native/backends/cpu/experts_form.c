@@ -24,7 +24,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
                          PGG_WEIGHT(op, experts, down_bias)};
   x.n_used = plan->nodes[PGG_SRC(op, experts, routing)].cols / 2;
   x.pairs = n * x.n_used;
-  x.once = PGG_WEIGHT(op, experts, gate) == PGG_WEIGHT(op, experts, up) && biases[0] == biases[1];
+  x.plain = PGG_INT(op, experts, plain) != 0;
   x.early = PGG_INT(op, experts, early) != 0;
   x.single = decode && n == 1;
   x.tokens = kernels->panel_tokens > 0 ? kernels->panel_tokens : 1;
@@ -33,7 +33,7 @@ pgg_experts pgg_experts_of(const pgg_plan *plan, const pgg_op *op, const pgg_ker
     pgg_experts_side *side = &x.side[i];
     side->w = &plan->weights[weight_of(op, i)];
     side->rows = side->step = side->w->rows / x.n_expert;
-    if (i < 2 && op->weight[1] < 0) {
+    if (i < 2 && op->weight[1] < 0 && !x.plain) {
       side->rows /= 2;
       side->begin = i * side->rows;
     }

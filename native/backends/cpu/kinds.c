@@ -4,6 +4,7 @@
 static const pgg_cpu_kind *const kinds[PGG_OP_COUNT] = {
     [PGG_OP_EMBED] = &pgg_cpu_kind_embed,
     [PGG_OP_POSITIONS] = &pgg_cpu_kind_positions,
+    [PGG_OP_KINDS] = &pgg_cpu_kind_kinds,
     [PGG_OP_ROW] = &pgg_cpu_kind_row,
     [PGG_OP_INPUT] = &pgg_cpu_kind_input,
     [PGG_OP_RMS_NORM] = &pgg_cpu_kind_rms_norm,

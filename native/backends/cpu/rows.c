@@ -161,9 +161,15 @@ static void read_table(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t i
   pgg_cpu_scratch_of(run)->kernels->decode[w->type]((const char *)w->data + (size_t)i * w->row_bytes, y, w->cols);
 }
 
+/* Of the ids of the rows of a node. */
+static int64_t n_vocab_of(const pgg_run *run, const pgg_plan_op_rec *rec) {
+  const bool source = run->plan->nodes[rec->node].rows == PGG_ROWS_SOURCE;
+  return (source ? &run->plan->source : &run->plan->text)->n_vocab;
+}
+
 static void embed_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
   if (run->ids && run->ids[r] >= 0)
-    read_table(run, rec, run->ids[r], y);
+    read_table(run, rec, run->ids[r] % n_vocab_of(run, rec), y);
   else
     memset(y, 0, (size_t)cols_of(run, rec->node) * sizeof(float));
 }
@@ -184,6 +190,10 @@ static void temper_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r
   const double by = 1.0 + (double)PGG_FLOAT(&rec->op, temper, factor) * log1p((double)at);
   pgg_cpu_scratch_of(run)->kernels->scale(row_of(run, PGG_SRC(&rec->op, temper, x), r), (float)by, y,
                                           cols_of(run, rec->node));
+}
+
+static void kinds_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
+  read_table(run, rec, run->ids && run->ids[r] >= 0 ? run->ids[r] / n_vocab_of(run, rec) : 0, y);
 }
 
 static void row_row(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t r, float *y) {
@@ -281,6 +291,8 @@ const pgg_cpu_kind pgg_cpu_kind_embed = {
 const pgg_cpu_kind pgg_cpu_kind_positions = {
     .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = positions_row};
 const pgg_cpu_kind pgg_cpu_kind_temper = {.share = share, .stage = stage_of, .own = true, .row = temper_row};
+const pgg_cpu_kind pgg_cpu_kind_kinds = {
+    .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = kinds_row};
 const pgg_cpu_kind pgg_cpu_kind_row = {
     .share = share, .stage = stage_of, .own = true, .judge = table_judge, .row = row_row};
 const pgg_cpu_kind pgg_cpu_kind_input = {.share = share, .stage = stage_of, .own = true, .row = input_row};
