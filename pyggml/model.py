@@ -444,7 +444,7 @@ class Model(Held):
         for each in (query, *given) if overflow == "error" else (query,):
             check_length(each, self.tokenizer.encode, self.n_ctx)
         found = ranking.pairs(self._loaded, query, given)
-        return ranking.rank(self._engine, ranking.fitted(self._engine, found, overflow))
+        return ranking.rank(self._engine, ranking.fitted(self._engine, found, overflow), found.n_first)
 
     def logits(self, ids: Ids) -> NDArray[np.float32]:
         """Logits at every position of ids, which are used as they are: -> (len(ids), n_vocab) float32."""

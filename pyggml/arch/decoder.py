@@ -86,6 +86,8 @@ class Decoder:
     sqrt(n_embd). dense: matrices that the last rows pass, where the file has them. sinks: every head has a score of
     nothing. exact: YaRN's ramp is not cut at whole pairs. ahead: the last layers may be such as predict further tokens.
     ones: turned queries and keys are normed by heads without weights, but in the one model with `bare` experts.
+    alibi: scores sink with distance where attention.max_alibi_bias says so. idle: keys of what the models never have,
+    which their files say all the same.
 
     Where attention.causal is false all tokens see each other, and there are embeddings only.
 
@@ -121,6 +123,8 @@ class Decoder:
     ahead: bool = False
     ones: bool = False
     bare: int = 0
+    alibi: bool = False
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +146,7 @@ class DecoderConfig(Config):
     window_base: float
     attn_scale: float
     attn_cap: float
+    alibi: float
     logit_cap: float
     embedding_scale: float
     residual_scale: float
@@ -156,7 +161,7 @@ class DecoderConfig(Config):
 def config(row: Decoder, r: Reader) -> DecoderConfig:
     """The numbers of a decoder; takes the keys that the row computes."""
     c = shared(r, varied=True)
-    r.take("attention.causal", "pooling_type")
+    r.take("attention.causal", "pooling_type", *row.idle)
     if row.temper == "all":
         c = _all_dims(r, c)
     windows = windows_of(row.window, r, c.n_layer)
@@ -172,6 +177,7 @@ def config(row: Decoder, r: Reader) -> DecoderConfig:
         n_ahead=ahead(r, c) if row.ahead else 0,
         attn_scale=_attn_scale(row, r, c),
         attn_cap=r.number("attn_logit_softcapping", row.attn_cap, zero=True),
+        alibi=r.number("attention.max_alibi_bias", 0.0, zero=True) if row.alibi else 0.0,
         logit_cap=0.0 if row.logit_cap is None else r.number("final_logit_softcapping", row.logit_cap, zero=True),
         embedding_scale=_embedding_scale(row, r, c),
         residual_scale=scale_of(r, "residual_scale") if row.residual_scale else 1.0,
@@ -409,7 +415,7 @@ def _attention(row: Decoder, g: Graph, c: DecoderConfig, blk: Block, x: Node, tu
     y = layers.attend(
         g, blk, q, k, v, heads, scale=c.attn_scale, softcap=c.attn_cap, window=c.windows[blk.index], causal=c.causal,
         chunked=row.window is not None and row.window.chunked and c.windows[blk.index] > 0,
-        sinks=blk["attn_sinks.weight"] if row.sinks else None,
+        sinks=blk["attn_sinks.weight"] if row.sinks else None, alibi=c.alibi,
     )  # fmt: skip
     return layers.attn_output(g, c, blk, y)
 

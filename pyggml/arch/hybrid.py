@@ -1,8 +1,7 @@
-"""Decoders with state spaces: in every layer, in most in place of attention, or beside it.
+"""Decoders with state spaces: in every layer, in most instead of attention, or beside it.
 
 Sources: arXiv 2312.00752 (Mamba), 2410.05355 (Falcon Mamba), 2405.21060 (Mamba-2), 2403.19887 (Jamba), 2504.03624
-(Nemotron-H), 2507.22448 (Falcon-H1), and the published implementation of Granite 4. Names are those of llama.cpp's
-converter. The layers themselves are in state_space.py.
+(Nemotron-H), 2507.22448 (Falcon-H1), the published Granite 4; names are those of llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ def config(r: Reader) -> HybridConfig:
     if row.experts and c.experts:
         own["experts"] = experts_of(row.experts, r, c, c.experts)
     if row.scaled:
+        r.take("expert_shared_feed_forward_length")  # without experts it is the only feed-forward's
         own |= {name: scale_of(r, name) for name in ("embedding_scale", "residual_scale")}
         own |= {"logit_scale": 1.0 / scale_of(r, "logit_scale"), "turns": r.flag("rope.scaling.finetuned", True)}
         own["attn_scale"] = r.number("attention.scale", 0.0, zero=True)

@@ -1,4 +1,4 @@
-"""LFM2: layers that mix by a gated short convolution, and some that attend.
+"""LFM2, dense and with experts: layers that mix by a gated short convolution, and some that attend.
 
 A layer without heads of keys and values (attention.head_count_kv 0) is a convolution: its input times a gate, over the
 last l_cache positions, times another gate. Its state is the last l_cache - 1 inputs. Source: the model's description
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyggml.arch import layers
+from pyggml.arch.decoder import Router, experts_of, mixed
 from pyggml.arch.outputs import Outputs
 from pyggml.config import Config, Heads, Reader, layer_heads, shared
 from pyggml.graph import Graph, Node, Rope
@@ -19,22 +20,28 @@ from pyggml.graph import Graph, Node, Rope
 if TYPE_CHECKING:
     from pyggml.engine.weights import Block, Weights
 
-NAMES = ("lfm2",)
+NAMES = ("lfm2", "lfm2moe")
+_EXPERTS = Router(gating="sigmoid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lfm2Config(Config):
-    """A Config; the heads of each layer, none of keys for a convolution, and the positions that one looks at."""
+    """A Config; the heads of each layer, none of keys for a convolution, the positions that one looks at, and which
+    layers have experts."""
 
     layer_heads: tuple[Heads, ...]
     l_cache: int
+    mixed: tuple[bool, ...]
 
 
 def config(r: Reader) -> Lfm2Config:
     """The numbers of the model."""
     c = shared(r, varied=True, gaps=True)
     l_cache = r.integer("shortconv.l_cache", layers.MOST_TAPS, least=2)
-    return c.with_own(Lfm2Config, layer_heads=layer_heads(r, c, 0), l_cache=l_cache)
+    experts, where = None, (False,) * c.n_layer
+    if c.arch == "lfm2moe" and c.experts:
+        experts, where = experts_of(_EXPERTS, r, c, c.experts), mixed(r, c)
+    return c.with_own(Lfm2Config, layer_heads=layer_heads(r, c, 0), l_cache=l_cache, experts=experts, mixed=where)
 
 
 def build(g: Graph, c: Lfm2Config, w: Weights) -> Outputs:
@@ -45,7 +52,8 @@ def build(g: Graph, c: Lfm2Config, w: Weights) -> Outputs:
         h = layers.norm(g, c, blk, "attn_norm", x)
         heads = c.layer_heads[blk.index]
         x = x + (_attention(g, c, blk, h, heads, turn) if heads.n_kv else _convolution(g, c, blk, h))
-        x = x + layers.ffn(g, c, blk, layers.norm(g, c, blk, "ffn_norm", x), c.n_ff)
+        h, mixture = layers.norm(g, c, blk, "ffn_norm", x), c.experts if c.mixed[blk.index] else None
+        x = x + (layers.moe_ffn(g, c, blk, h, mixture) if mixture else layers.ffn(g, c, blk, h, c.n_ff))
     x = layers.norm(g, c, w, "token_embd_norm", g.wanted(x))
     return Outputs(logits=layers.logits(g, w, x), embedding=x)
 

@@ -2,7 +2,6 @@
 
 NEEDS = {
     "bailingmoe2": "experts of groups behind fused QKV, not yet compared with a published model",
-    "mpt": "a bias by distance (ALiBi)",
     "qwen2vl": "multi-section rope, vision tower",
     "smallthinker": "experts chosen before attention",
     "t5": "encoder-decoder attention with relative position bias",

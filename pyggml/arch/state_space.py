@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pyggml.engine.weights import Block
 
 
+_KEYS = ("conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank")
+IDLE = (*(f"ssm.{key}" for key in _KEYS), "expert_shared_feed_forward_length")
+"""What files of Granite 4 say that have none of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """inner values in n heads with states (inner / n, k); n_group shared pairs of B and C; taps positions are mixed.

@@ -15,7 +15,7 @@ from pyggml.chat import named
 from pyggml.engine import embedding
 from pyggml.engine.engine import Engine
 from pyggml.engine.loaded import Loaded
-from pyggml.engine.ticket import AtOnce
+from pyggml.engine.ticket import AtOnce, Feed
 from pyggml.errors import ContextFull, GGUFError, UnsupportedError
 from pyggml.shown import shown
 
@@ -29,20 +29,18 @@ def check(loaded: Loaded) -> None:
     n = len(loaded.file.tensors["cls.output.weight"].shape) > 1 and loaded.file.tensors["cls.output.weight"].shape[0]
     if n and n > _MOST_LABELS:
         raise UnsupportedError(f"cls.output.weight has {n} labels: this model sorts texts, it does not rank them")
-    types = loaded.file.tensors.get("token_types.weight")
-    if types is not None and types.shape[0] > 1 and len(types.shape) > 1:
-        raise UnsupportedError(
-            f"token_types.weight has {types.shape[0]} rows: this model wants another type for the tokens of the second "
-            "text, which cannot be fed yet"
-        )
 
 
 class Pairs(NamedTuple):
-    """ids of each pair. end: what stands behind each document; n_before: how many ids before the document at least."""
+    """ids of each pair. end: what stands behind each document; n_before: how many ids before the document at least.
+
+    n_first: how many ids are of the first kind, in a model that knows the tokens of the second text by another; 0: all.
+    """
 
     ids: list[list[int]]
     end: list[int]
     n_before: int
+    n_first: int = 0
 
 
 def pairs(loaded: Loaded, query: str, docs: Sequence[str]) -> Pairs:
@@ -60,7 +58,13 @@ def pairs(loaded: Loaded, query: str, docs: Sequence[str]) -> Pairs:
         return Pairs(ids, [*_plain(encode, behind), *last], len(first) + len(_plain(encode, before)))
     between = last if loaded.tokenizer.model == "bert" else last + last
     start = [*first, *_plain(encode, query), *between]
-    return Pairs([[*start, *_plain(encode, doc), *last] for doc in docs], list(last), len(start))
+    ids = [[*start, *_plain(encode, doc), *last] for doc in docs]
+    return Pairs(ids, list(last), len(start), len(start) if _knows_kinds(loaded) else 0)
+
+
+def _knows_kinds(loaded: Loaded) -> bool:
+    types = loaded.file.tensors.get("token_types.weight")
+    return types is not None and len(types.shape) > 1 and types.shape[0] > 1
 
 
 def fitted(engine: Engine, found: Pairs, overflow: str) -> list[list[int]]:
@@ -83,21 +87,27 @@ def _plain(encode: Callable[..., list[int]], text: str) -> list[int]:
 
 
 class Ranking(AtOnce):
-    """score is there when it has ended; it is made of the first row or of the last."""
+    """score is there when it has ended; it is made of the first row or of the last. kinds: the ids as the model is fed
+    with them, which say of what kind a token is."""
 
     output = "score"
 
-    def __init__(self, ids: Sequence[int], first: bool) -> None:
+    def __init__(self, ids: Sequence[int], first: bool, kinds: Sequence[int]) -> None:
         super().__init__(ids, len(ids) if first else 1)
+        self._kinds = kinds
         self.score = 0.0
+
+    def feed(self) -> Feed | None:
+        return Feed(self._kinds, self._n_rows)
 
     def use(self, rows: NDArray[np.float32]) -> None:
         row = rows[0].astype(np.float64)
         self.score = float(row[0] if row.size == 1 else 1.0 / (1.0 + np.exp(row[1] - row[0])))
 
 
-def rank(engine: Engine, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """The score of each pair, in the order of ids."""
-    tickets = [Ranking(each, not engine.loaded.config.causal) for each in ids]
+def rank(engine: Engine, ids: Sequence[Sequence[int]], n_first: int = 0) -> NDArray[np.float32]:
+    """The score of each pair, in the order of ids. n_first: as in Pairs."""
+    n, first = engine.loaded.n_vocab if n_first else 0, not engine.loaded.config.causal
+    tickets = [Ranking(each, first, [*each[:n_first], *(i + n for i in each[n_first:])]) for each in ids]
     engine.read_at_once(tickets)
     return np.array([each.score for each in tickets], np.float32)

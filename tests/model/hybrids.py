@@ -58,7 +58,10 @@ SETTINGS = {
     "mamba2": Setting("mamba2", (SPACE,) * 3, heads=4, groups=1),
     "mamba2, groups": Setting("mamba2", (SPACE,) * 2, heads=9, groups=3, k=33, taps=2, tied=True, bias=False),
     "jamba": Setting("jamba", (SPACE, ATTENTION, SPACE), EXPERTS, {"n_expert_used": 2}, rank=4, k=16, mixed=(0, 2)),
-    "granite": Setting("granitehybrid", (SPACE, ATTENTION, SPACE), {**SCALES, "rope.scaling.finetuned": False}, TOLD),
+    "granite": Setting(
+        "granitehybrid", (SPACE, ATTENTION, SPACE),
+        {**SCALES, "rope.scaling.finetuned": False, "expert_count": 0, "expert_shared_feed_forward_length": N_FF}, TOLD
+    ),
     "granite, experts, rope": Setting(
         "granitehybrid", (SPACE, ATTENTION), {**SCALES, **SHARED},
         {**TOLD, "n_expert_used": 2, "expert_norm": True, "turn": "norm"}, mixed=(0, 1), tied=True

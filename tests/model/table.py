@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from converters import test_hybrids
 from converters import test_other_families as others
 from converters import test_transformers as converted
-from model import published, test_decoders, test_encoders, test_gemma
+from model import published, test_decoders, test_encoders, test_gemma, test_kin_of_bert
 
 import pyggml
 from pyggml import arch
@@ -37,7 +37,8 @@ Made by `python tests/model/table.py`; the tests that hold it are `tests/model` 
 architecture (`general.architecture`) and the worst of the small random models that were compared.
 
 - *compared with*: T, random models of transformers; C, the reference models of transformers that llama.cpp's converter
-  wrote (`tests/model/test_conformance.py`). The number says how many models.
+  wrote (`tests/model/test_conformance.py`); O, the oracle in numpy, where transformers has no such model. The number
+  says how many models.
 - *F32*: the largest difference of a logit (of an encoder: of a token's row), as a share of the largest one; f32 cache.
 - *Q8_0*, *Q4_K_M*: of the file in that type to the file in f32: mean KL in nats (encoders: 1 - the smallest cosine).
   Rows of so small models rarely hold 256 values, so that Q4_K_M falls back to other types in most of them, and random
@@ -77,7 +78,8 @@ def cases(shared: Path | None) -> Iterator[tuple[str, Callable[[Path], Case]]]:
             return Case(folder / "x.gguf", converted.IDS, want)
 
         yield name, of_checkpoint
-    for name, case in test_hybrids.HYBRIDS.items():
+    wanted = {name: others.DECODERS[name] for name in ("lfm2_moe", "mpt")} | test_hybrids.HYBRIDS
+    for name, case in wanted.items():
         for i, change in enumerate(({}, *case.changes[:2])):
 
             def of_hybrid(folder: Path, name: str = name, told: dict[str, Any] = {**case.told, **change}) -> Case:  # noqa: B006
@@ -86,6 +88,14 @@ def cases(shared: Path | None) -> Iterator[tuple[str, Callable[[Path], Case]]]:
                 return Case(folder / "x.gguf", converted.IDS, want)
 
             yield f"{name}, {i}", of_hybrid
+    for name in test_kin_of_bert.SETTINGS:
+
+        def by_hand(folder: Path, name: str = name) -> Case:
+            path = test_kin_of_bert.write(folder / "x.gguf", name)
+            with pyggml.load(path) as m:
+                return Case(path, test_kin_of_bert.IDS, test_kin_of_bert.truth(name, m), True, "O")
+
+        yield name, by_hand
     for name in test_gemma.CASES:
 
         def of_gemma(folder: Path, name: str = name) -> Case:
@@ -195,7 +205,7 @@ def main() -> None:
         if line is None:
             print(f"| {name} | not here | | | | | {conversions(name)} |")
             continue
-        marks = ", ".join(f"{line.marks.count(mark)} {mark}" for mark in "TC" if mark in line.marks)
+        marks = ", ".join(f"{line.marks.count(mark)} {mark}" for mark in "TCO" if mark in line.marks)
         print(f"| {name} | {marks} | {line.error:.1e} | {line.q8_0:.1e} | {line.q4_k_m:.1e} | {line.state} | "
               f"{conversions(name)} |")  # fmt: skip
 

@@ -16,6 +16,7 @@ import pytest
 from model import tiny
 from model.published import POST, SIZES, Family, agrees
 from model.published import write as write_published
+from oracle import encoder as oracle
 
 import pyggml
 from pyggml.engine.ranking import fitted, pairs, rank
@@ -169,33 +170,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pyggml.Model]:
         yield m
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
-    from math import erf
-
-    return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
-
-
-def by_hand(m: pyggml.Model, ids: list[int]) -> np.ndarray:
+def by_hand(m: pyggml.Model, ids: list[int], kinds: list[int] | None = None) -> np.ndarray:
     """BERT in numpy."""
-    w = {name: tensor.dequantize().astype(np.float64) for name, tensor in m.tensors.items()}
-
-    def norm(name: str, x: np.ndarray) -> np.ndarray:
-        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    def times(name: str, x: np.ndarray) -> np.ndarray:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    x = w["token_embd.weight"][ids] + w["token_types.weight"][0] + w["position_embd.weight"][: len(ids)]
-    x = norm("token_embd_norm", x)
-    for i in range(2):
-        b = f"blk.{i}."
-        q, k, v = (times(f"{b}attn_{each}", x).reshape(len(ids), 2, 16).swapaxes(0, 1) for each in "qkv")
-        scores = np.exp(q @ k.swapaxes(1, 2) / 4)
-        y = (scores / scores.sum(2, keepdims=True) @ v).swapaxes(0, 1).reshape(len(ids), 32)
-        x = norm(f"{b}attn_output_norm", x + times(f"{b}attn_output", y))
-        x = norm(f"{b}layer_output_norm", x + times(f"{b}ffn_down", gelu(times(f"{b}ffn_up", x))))
-    return x
+    held = {name: tensor.dequantize() for name, tensor in m.tensors.items()}
+    found: np.ndarray = oracle.forward(held, ids, n_layer=2, n_head=2, kinds=kinds)
+    return found
 
 
 def test_bert_by_hand(encoder: pyggml.Model, isa: str) -> None:
@@ -323,6 +302,27 @@ def test_a_score_is_that_of_the_first_token(tmp_path: Path) -> None:
                 m.rerank(query, given)
 
 
+def test_tokens_of_the_second_text_are_of_another_kind(tmp_path: Path, isa: str) -> None:
+    """As BERT's cross-encoders are trained; vectors of single texts know one kind."""
+    with pyggml.load(write(tmp_path / "x.gguf", more=HEADS), kv_type="f32") as m:
+        w, docs = {name: tensor.dequantize() for name, tensor in m.tensors.items()}, ["b a", "a " * 30, "", "b " * 90]
+        found = pairs(m._loaded, "a b", docs)
+        assert (found.n_before, found.n_first) == (4, 4)
+        want = []
+        for ids in fitted(m._engine, found, "truncate"):
+            x = by_hand(m, ids, [0] * 4 + [1] * (len(ids) - 4))[0]
+            want.append(
+                np.tanh(x @ w["cls.weight"].T + w["cls.bias"]) @ w["cls.output.weight"].T + w["cls.output.bias"]
+            )
+        got = m.rerank("a b", docs, overflow="truncate")
+        assert np.abs(got - np.concatenate(want)).max() < 1e-5
+        assert np.array_equal(m.rerank("a b", docs[::-1], overflow="truncate"), got[::-1])
+        ids = found.ids[0]
+        assert np.abs(m.embed(ids, pooling="none", normalize=False) - by_hand(m, ids)).max() < 1e-5
+        with pytest.raises(ArgumentError, match="token id 6 at position 0 is outside the vocabulary of 6"):
+            m.embed([6])
+
+
 def test_a_decoder_that_says_yes_or_no(tmp_path: Path) -> None:
     """As Qwen3-Reranker: its own template, and the last row."""
     made = tiny.write(
@@ -359,14 +359,11 @@ def test_templates_without_a_place_for_both(tmp_path: Path, template: object) ->
 def test_models_that_do_not_rank(encoder: pyggml.Model, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no head for ranking"):
         encoder.rerank("a", ["b"])
-    for drop, more, message in (
-        ((), HEADS, "token_types.weight has 2 rows"), (("token_types",), {**HEADS, "cls.output": (5, 32)}, "5 labels"),
-    ):  # fmt: skip
-        with (
-            pyggml.load(write(tmp_path / "x.gguf", drop=drop, more=more)) as m,
-            pytest.raises(UnsupportedError, match=message),
-        ):
-            m.rerank("a", ["b"])
+    with (
+        pyggml.load(write(tmp_path / "x.gguf", more={**HEADS, "cls.output": (5, 32)})) as m,
+        pytest.raises(UnsupportedError, match="5 labels"),
+    ):
+        m.rerank("a", ["b"])
 
 
 # ---- decoders --------------------------------------------------------------------------------------------------------

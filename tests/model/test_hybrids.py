@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model import tiny
 from model.hybrids import ATTENTION, IDS, SETTINGS, SPACE, truth, write
 
 import pyggml
@@ -145,3 +146,17 @@ def test_layers_that_predict_further_are_loaded_and_not_run(tmp_path: Path) -> N
     with pyggml.load(write(tmp_path / "x.gguf", "nemotron_h_moe", **how), kv_type="f32") as m:
         want = truth("nemotron_h_moe", n_layer=3)
         assert np.abs(m.logits(IDS) - want).max() < 2e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("arch", ["granite", "granitemoe"])
+def test_a_granite_4_that_only_attends(arch: str, tmp_path: Path) -> None:
+    """Its files speak of state spaces, as the converter of llama.cpp writes them, and have none."""
+    said = {"ssm.conv_kernel": 4, "ssm.state_size": 128, "ssm.group_count": 1, "ssm.inner_size": 1536,
+            "ssm.time_step_rank": 48, "rope.scaling.finetuned": True}  # fmt: skip
+    if arch == "granite":
+        said["expert_shared_feed_forward_length"] = 96
+    extra = {f"{arch}.{key}": value for key, value in said.items()}
+    how = dict(n_expert=4, n_expert_used=2) if arch == "granitemoe" else {}
+    plain, told = (tiny.write(tmp_path / f"{i}.gguf", arch, extra=each, **how) for i, each in enumerate(({}, extra)))
+    with pyggml.load(plain.path) as a, pyggml.load(told.path) as b:
+        np.testing.assert_array_equal(a.logits(IDS), b.logits(IDS))
