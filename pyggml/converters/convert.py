@@ -6,7 +6,6 @@ Knows no family and no file format of its own: those are in families/ and in the
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 
 from pyggml.arguments import PathLike, function, mapping, text, text_or_none
 from pyggml.arguments import path as read_path
-from pyggml.converters import families, packed, verify, vocab
+from pyggml.converters import families, packed, sentence, verify, vocab
 from pyggml.converters.export import to_safetensors
 from pyggml.converters.families.llama import JOINED_BY_COLUMNS, from_params
 from pyggml.converters.family import Config, Meta
@@ -26,7 +25,7 @@ from pyggml.converters.meaning import check_all_taken
 from pyggml.converters.source import Source, files_of, is_gguf, open_source
 from pyggml.converters.stored import Stored
 from pyggml.converters.write import Made, data_of, plan
-from pyggml.errors import ArgumentError, FileMissing, GGUFError, UnsupportedError
+from pyggml.errors import ArgumentError, FileMissing, GGUFError
 from pyggml.files.atomic_file import beside, check_writable
 from pyggml.files.foreign import reading
 from pyggml.gguf import Writer
@@ -146,10 +145,8 @@ def _extra(name: str, values: Any) -> Made:
 def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     """Tensors and config; the parts of Meta's layout are joined, pooling of sentence-transformers is added."""
     if not source.original:
-        _check_modules(source)
-        pooling = source.json(os.path.join("1_Pooling", "config.json"))
-        pooled = {key: value for key, value in pooling.items() if key.startswith("pooling_")}
-        return source.tensors, {**source.config, **pooled}
+        matrices, pooling = sentence.behind(source)
+        return source.tensors | matrices, {**source.config, **pooling}
     parts = source.parts
     joined = {name: _joined(name, [_part(part, name) for part in parts], source) for name in parts[0]}
     for part in parts[1:]:
@@ -159,22 +156,6 @@ def _whole(source: Source) -> tuple[dict[str, Stored], dict[str, Any]]:
     if up is None or embedding is None:
         raise GGUFError(f"{clip(source.folder)}: the consolidated files hold no Llama model")
     return joined, from_params(source.config, up.shape[0], embedding.shape[0])
-
-
-def _check_modules(source: Source) -> None:
-    """Raises UnsupportedError where sentence-transformers computes more behind the model than pooling and a norm."""
-    text = source.text("modules.json")
-    try:
-        modules = json.loads(text or "[]")
-        kinds = [str(each["type"]).rpartition(".")[2] for each in modules]
-    except (ValueError, RecursionError, TypeError, KeyError) as e:
-        raise GGUFError(f"{clip(source.folder)}: modules.json is no list of modules: {e}") from None
-    more = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if more:
-        raise UnsupportedError(
-            f"{clip(source.folder)}: modules.json puts {', '.join(map(clip, more))} behind the model, which a GGUF of "
-            "these architectures cannot say"
-        )
 
 
 def _part(part: dict[str, Stored], name: str) -> Stored:

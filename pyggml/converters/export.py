@@ -102,6 +102,8 @@ def _model_type(file: GGUFFile) -> str:
     windows = bool(file.metadata.get(f"{file.arch}.attention.sliding_window"))
     if model_type == "llama" and any("_exps." in name for name in file.tensors):
         return "mixtral"
+    if model_type == "bert" and "cls.output.weight" in file.tensors:
+        return "bert ranking"
     if file.metadata.get("mamba.ssm.dt_b_c_rms") is True:
         return "falcon_mamba"
     if model_type == "granitemoehybrid" and not any("_exps." in name for name in file.tensors):
@@ -149,7 +151,9 @@ def _rows(info: TensorInfo, family: Family, c: Config, file: GGUFFile) -> list[s
     name, bare = names[0], names[0] in family.bare
     for number in numbers:
         name = name.replace("#", number, 1)
-    name = ("" if stem == "output" else family.prefix) + name + (end.group() if end and not bare else "")
+    name = (
+        ("" if stem in ("output", "cls.output") else family.prefix) + name + (end.group() if end and not bare else "")
+    )
     kind = _DTYPES.get(info.type.name, "bf16")
     if "#" not in name:
         shape = info.shape

@@ -81,6 +81,14 @@ class Source:
         """A JSON object beside the weights; {} where it is not there."""
         return read_json(os.path.join(self.folder, name), missing_ok=True)
 
+    def part(self, folder: str) -> dict[str, Stored]:
+        """The tensors of a part of the model that lies in a folder of its own, as `model` or `pytorch_model`."""
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            path = os.path.join(self.folder, folder, name)
+            if os.path.lexists(path):
+                return _read(path)
+        raise GGUFError(f"{clip(os.path.join(self.folder, folder))} holds no weights, expected model.safetensors")
+
     def text(self, name: str) -> str | None:
         """A text file beside the weights, or None."""
         path = os.path.join(self.folder, name)
@@ -176,7 +184,8 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
 
 def model_files(folder: str) -> list[str]:
     """Names in a directory that a conversion of it, or transformers, would take for parts of its model."""
-    known = {*_WHOLE, *_INDEX_OF.values(), *_LOOKED_FOR, "modules.json", "1_Pooling", "additional_chat_templates"}
+    known = {*_WHOLE, *_INDEX_OF.values(), *_LOOKED_FOR, "modules.json", "1_Pooling", "2_Dense", "3_Dense",
+             "additional_chat_templates"}  # fmt: skip
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(name for name in names if name in known or _SMALL.fullmatch(name) or _SHARD.match(name))
 

@@ -117,6 +117,28 @@ DECODERS = {
         {"attn_type_list": [1, 0], "scoring_func": "softmax", "use_qk_norm": False, "shared_intermediate_size": 8},
     ),
 }  # fmt: skip
+DECODERS["lfm2_moe"] = Case(
+    {
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "num_dense_layers": 1,
+        "tie_word_embeddings": False,
+    },
+    [
+        TIED,
+        {"use_expert_bias": False, "norm_topk_prob": False, "num_dense_layers": 0},
+        {"routed_scaling_factor": 2.0, "conv_L_cache": 4, "norm_eps": 1e-3},
+    ],
+    {"conv_bias": True, "layer_types": ["conv", "sliding_attention"] * 2, "rope_type": "dynamic"},
+)
+DECODERS["mpt"] = Case(
+    {"expansion_ratio": 2, "num_key_value_heads": None},
+    [{"tie_word_embeddings": False}, {"attn_config": {"alibi_bias_max": 4}, "layer_norm_epsilon": 1e-2}],
+    {"attn_config": {"qk_ln": True}, "logit_scale": 0.5, "norm_type": "rmsnorm"},
+)
 MARKS = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
 ENCODERS = {
     "modernbert": Case(

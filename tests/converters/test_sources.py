@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +173,66 @@ def test_layers_behind_a_sentence_encoder(src, tmp_path):
                 pyggml.convert(src, tmp_path / "x.gguf")
         else:
             pyggml.convert(src, tmp_path / "x.gguf")
+
+
+def sentences(src: Path, **told: object) -> dict[str, np.ndarray]:
+    """Two matrices behind the pooling, as EmbeddingGemma has them."""
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Dense", "3_Dense")]
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in kinds]
+    (src / "modules.json").write_text(json.dumps([*modules, {"path": "4_Normalize", "type": "models.Normalize"}]))
+    (src / "1_Pooling").mkdir(exist_ok=True)
+    (src / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    rng, made = np.random.default_rng(5), {}
+    for name, shape in (("2_Dense", (96, 64)), ("3_Dense", (64, 96))):
+        (src / name).mkdir(exist_ok=True)
+        config = {"in_features": shape[1], "out_features": shape[0], "bias": False,
+                  "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+        (src / name / "config.json").write_text(json.dumps({**config, **told}))
+        made[name] = rng.normal(0, 0.1, shape).astype(np.float32)
+        checkpoint.safetensors(src / name / "model.safetensors", {"linear.weight": made[name]})
+    return made
+
+
+def embedding_gemma(src: Path) -> None:
+    """config.json and weights of a tiny one, over those of a Llama."""
+    config = {key: value for key, value in checkpoint.CONFIG.items() if key != "rope_theta"} | {
+        "model_type": "gemma3_text", "use_bidirectional_attention": True, "query_pre_attn_scalar": 16,
+        "sliding_window": 8, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+        "layer_types": ["sliding_attention"] * 2,
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4}
+                            for kind in ("full_attention", "sliding_attention")},
+    }  # fmt: skip
+    (src / "config.json").write_text(json.dumps(config))
+    tensors = {name: values for name, values in checkpoint.tensors().items() if name != "lm_head.weight"}
+    for i in range(2):
+        at = f"model.layers.{i}"
+        for norm in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+            tensors[f"{at}.{norm}.weight"] = np.zeros(64, np.float32)
+        for part in "qk":
+            tensors[f"{at}.self_attn.{part}_norm.weight"] = np.zeros(16, np.float32)
+    checkpoint.safetensors(src / "model.safetensors", tensors)
+
+
+def test_matrices_behind_a_sentence_encoder(src, tmp_path):
+    embedding_gemma(src)
+    pyggml.convert(src, tmp_path / "bare.gguf", dtype="f32")
+    made = sentences(src)
+    pyggml.convert(src, tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf") as m, pyggml.load(tmp_path / "bare.gguf") as bare:
+        assert m.metadata["gemma-embedding.dense_2_feat_out"] == 96
+        row = bare.embed("the cat", normalize=False)
+        want = made["3_Dense"] @ (made["2_Dense"] @ row)
+        assert np.abs(m.embed("the cat", normalize=False) - want).max() < 1e-4 * np.abs(want).max()
+    for told, message in (
+        ({"bias": True}, r"2_Dense.*bias True"), ({"activation_function": "torch.nn.Tanh"}, "activation 'Tanh'"),
+    ):  # fmt: skip
+        sentences(src, **told)
+        with pytest.raises(pyggml.UnsupportedError, match=message):
+            pyggml.convert(src, tmp_path / "y.gguf")
+    sentences(src)
+    (src / "3_Dense" / "model.safetensors").unlink()
+    with pytest.raises(pyggml.GGUFError, match=r"3_Dense.* holds no weights"):
+        pyggml.convert(src, tmp_path / "y.gguf")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])

@@ -363,3 +363,38 @@ def test_xlm_roberta(labels, tmp_path):
                 want = model(torch.tensor([ids])).last_hidden_state[0].numpy()
                 got = m.embed(ids, pooling="none", normalize=False)
                 assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
+
+
+def test_a_cross_encoder_of_bert(tmp_path):
+    """As the MiniLM rerankers are published: a pooler, a score, tokens of the second text of a kind of their own."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "cat", "dog", "##s", "the", "?"]
+    torch.manual_seed(1)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
+        max_position_embeddings=66, num_labels=1,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.normal_(0, 0.15)
+    model.save_pretrained(tmp_path / "hf")
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path / "hf")
+    docs = ["dogs", "the cat ?", "a b c d e f g h"]
+    with torch.no_grad():
+        want = [float(model(**tokenizer("the dog", doc, return_tensors="pt")).logits[0, 0]) for doc in docs]
+    pyggml.convert(tmp_path / "hf", tmp_path / "x.gguf", dtype="f32")
+    with pyggml.load(tmp_path / "x.gguf", kv_type="f32") as m:
+        assert np.abs(m.rerank("the dog", docs) - want).max() < 1e-5
+        assert m.config.pooling_type == 4
+    pyggml.convert(tmp_path / "x.gguf", tmp_path / "back")
+    again, told = transformers.BertForSequenceClassification.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    with torch.no_grad():
+        got = [float(again.eval()(**tokenizer("the dog", doc, return_tensors="pt")).logits[0, 0]) for doc in docs]
+    assert np.abs(np.array(got) - want).max() < 1e-5

@@ -1,11 +1,15 @@
 """BERT encoders, sentence-transformers among them: pooling comes from 1_Pooling/config.json.
 
 RoBERTa and XLM-RoBERTa are the same with positions that count from behind the padding's id, and heads for ranking.
+Jina's second embedders say that they are BERT: without positions, and with gates. Sources: transformers/models/bert and
+roberta, the code that Jina publishes with its weights; the names of llama.cpp.
 """
 
 from __future__ import annotations
 
-from pyggml.converters.family import Change, Config, Family, Meta
+import re
+
+from pyggml.converters.family import Change, Config, Family, Meta, split
 from pyggml.converters.meaning import GELU, Values, activation
 from pyggml.errors import UnsupportedError
 
@@ -83,22 +87,58 @@ def _padding(c: Config) -> int:
     return 1 if c.get("pad_token_id") == 0 else c.count("pad_token_id", default=1) + 1
 
 
-def _roberta(c: Config) -> Meta:
-    meta = _metadata(c)
-    meta["bert.context_length"] = (c.count("max_position_embeddings") - _padding(c), "u32")
+def _ranks(c: Config) -> bool:
     named = c.get("architectures")
-    if isinstance(named, list) and any(str(each).endswith("ForSequenceClassification") for each in named):
-        meta.setdefault("bert.pooling_type", (_RANK, "u32"))
+    return isinstance(named, list) and any(str(each).endswith("ForSequenceClassification") for each in named)
+
+
+def _ranking(c: Config) -> Meta:
+    return {"bert.pooling_type": (_RANK, "u32")} | _metadata(c)
+
+
+def _roberta(c: Config) -> Meta:
+    meta = _ranking(c) if _ranks(c) else _metadata(c)
+    meta["bert.context_length"] = (c.count("max_position_embeddings") - _padding(c), "u32")
     return meta
 
 
+def _jina(c: Config) -> Meta:
+    """As _metadata, of another architecture; a bias of another size has no key that others read."""
+    if c.get("feed_forward_type") != "geglu":
+        raise c.refused("feed_forward_type", c.get("feed_forward_type"), "a GGUF of jina-bert-v2 has gates by GELU")
+    c.get("position_embedding_type")
+    return {key.replace("bert.", "jina-bert-v2.", 1): value for key, value in _metadata(c).items()}
+
+
+def _instead(c: Config) -> str:
+    if c.get("position_embedding_type") == "alibi":
+        return "bert jina"
+    return "bert ranking" if _ranks(c) else ""
+
+
+_AT = "encoder.layer.#"
+_UNLIKE = re.compile(r"position|#\.(output|intermediate)\.")
+_JINA: dict[str, str | tuple[str, ...]] = {
+    **{name: to for name, to in _NAMES.items() if not _UNLIKE.search(name)},
+    f"{_AT}.mlp.gated_layers": ("blk.#.ffn_gate", "blk.#.ffn_up"),
+    f"{_AT}.mlp.wo": "blk.#.ffn_down",
+    f"{_AT}.mlp.layernorm": "blk.#.layer_output_norm",
+}
 _POSITIONS = {"position_embd": Change(lambda w, c: w[_padding(c) :])}
+_OF_BERT = {"pooler.dense": "cls", "classifier": "cls.output"}
+_DEFAULTS = {"tie_word_embeddings": True}
 FAMILIES = {
     "bert": Family("bert", _NAMES, _metadata, skip=r"pooler\.|position_ids$|^cls\.", computes=_COMPUTES,
-                   defaults={"tie_word_embeddings": True}, prefix=""),
+                   defaults=_DEFAULTS, prefix="", instead=_instead),
+    "bert ranking": Family("bert", _NAMES | _OF_BERT, _ranking, skip=r"position_ids$|^cls\.", computes=_COMPUTES,
+                           defaults=_DEFAULTS, model_type="bert", prefix="bert.",
+                           named="BertForSequenceClassification"),
+    "bert jina": Family("jina-bert-v2", _JINA, _jina, split(), skip=r"pooler\.|position_ids$|^cls\.",
+                        computes={**_COMPUTES, "position_embedding_type": ("alibi",), "attn_implementation": ()},
+                        defaults=_DEFAULTS, prefix=""),
     **{
         name: Family("bert", _NAMES | _HEAD, _roberta, _POSITIONS, skip=r"pooler\.|position_ids$|^lm_head\.",
-                     computes=_COMPUTES, defaults={"tie_word_embeddings": True}, model_type="bert", prefix="")
+                     computes=_COMPUTES, defaults=_DEFAULTS, model_type="bert", prefix="")
         for name in ("roberta", "xlm-roberta")
     },
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""LFM2: layers that are gated short convolutions, and some that attend. Sources: transformers/models/lfm2."""
+"""LFM2 and LFM2-MoE: layers that are gated short convolutions, and some that attend.
+
+Sources: transformers/models/lfm2 and lfm2_moe; the names of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyggml.converters.families.llama import NAMES
-from pyggml.converters.family import TAPS, Config, Family, Meta, decoder
+from pyggml.converters.family import SPLIT_EXPERTS, TAPS, Config, Family, Meta, decoder
 from pyggml.converters.ropes import llama3_factors, rope
 from pyggml.converters.windows import FULL
 
@@ -60,6 +63,43 @@ def _metadata(c: Config) -> Meta:
     }  # fmt: skip
 
 
+_AT = "layers.#.feed_forward"
+_MIXED: dict[str, str | tuple[str, ...]] = {
+    **_NAMES,
+    f"{_AT}.gate": "blk.#.ffn_gate_inp",
+    f"{_AT}.expert_bias": "blk.#.exp_probs_b.bias",
+    **{f"{_AT}.experts.#.{w}": f"blk.#.ffn_{part}_exps" for w, part in (("w1", "gate"), ("w2", "down"), ("w3", "up"))},
+    f"{_AT}.experts.gate_up_proj": ("blk.#.ffn_gate_exps", "blk.#.ffn_up_exps"),
+    f"{_AT}.experts.down_proj": "blk.#.ffn_down_exps",
+}
+_EXPERT_WORDS = {
+    "expert_count": "num_experts", "leading_dense_block_count": "num_dense_layers",
+    "expert_weights_scale": "routed_scaling_factor",
+}  # fmt: skip
+
+
+def _experts(c: Config) -> Meta:
+    c.flag("use_expert_bias")  # it is stored or not
+    return {key.replace("lfm2.", "lfm2moe.", 1): value for key, value in _metadata(c).items()} | {
+        "lfm2moe.expert_count": (c.count("num_experts"), "u32"),
+        "lfm2moe.expert_used_count": (c.count("num_experts_per_tok"), "u32"),
+        "lfm2moe.expert_feed_forward_length": (c.count("moe_intermediate_size"), "u32"),
+        "lfm2moe.leading_dense_block_count": (c.index("num_dense_layers"), "u32"),
+        "lfm2moe.expert_gating_func": (2, "u32"),
+        "lfm2moe.expert_weights_norm": (c.flag("norm_topk_prob"), None),
+        "lfm2moe.expert_weights_scale": (c.positive("routed_scaling_factor"), "f32"),
+    }
+
+
+def _experts_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in _back(said, config).items() if not key.startswith("block_")}
+    return found | {
+        "use_expert_bias": any(name.endswith("exp_probs_b.bias") for name in said[""]),
+        "norm_topk_prob": bool(said.get("expert_weights_norm", True)),
+        "num_dense_layers": said.get("leading_dense_block_count", 0),
+    }
+
+
 def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     n_layer, told = config["num_hidden_layers"], said["attention.head_count_kv"]
     heads = told if isinstance(told, list) else [told] * n_layer
@@ -70,16 +110,28 @@ def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_DEFAULTS = {
+    "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_key_value_heads": 8, "conv_L_cache": 3, "tie_word_embeddings": True,
+}  # fmt: skip
+_HOW: dict[str, Any] = {
+    "extra": llama3_factors,
+    "biases": {},
+    "spelled": {"rms_norm_eps": "norm_eps", "tie_word_embeddings": "tie_embedding"},
+}
+_TAPS = {"shortconv.conv": TAPS}
 FAMILIES = {
     "lfm2": Family(
-        "lfm2", _NAMES, _metadata,
-        {"shortconv.conv": TAPS},
-        extra=llama3_factors,
-        computes={"conv_bias": (False,), "block_use_swiglu": (True,)},
-        defaults={"rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_key_value_heads": 8, "conv_L_cache": 3,
-                  "block_auto_adjust_ff_dim": True, "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0,
-                  "tie_word_embeddings": True},
-        spelled={"rms_norm_eps": "norm_eps", "tie_word_embeddings": "tie_embedding"},
-        named="Lfm2ForCausalLM", biases={}, words={"shortconv.l_cache": "conv_L_cache"}, back=_back,
+        "lfm2", _NAMES, _metadata, _TAPS, computes={"conv_bias": (False,), "block_use_swiglu": (True,)},
+        defaults={**_DEFAULTS, "block_auto_adjust_ff_dim": True, "block_multiple_of": 256,
+                  "block_ffn_dim_multiplier": 1.0},
+        named="Lfm2ForCausalLM", words={"shortconv.l_cache": "conv_L_cache"}, back=_back, **_HOW,
+    ),
+    "lfm2_moe": Family(
+        "lfm2moe", _MIXED, _experts, {**_TAPS, **SPLIT_EXPERTS}, computes={"conv_bias": (False,)},
+        defaults={**_DEFAULTS, "block_auto_adjust_ff_dim": False, "block_multiple_of": 1, "num_dense_layers": 2,
+                  "num_experts": 32, "num_experts_per_tok": 4, "norm_topk_prob": True, "routed_scaling_factor": 1.0,
+                  "use_expert_bias": True},
+        named="Lfm2MoeForCausalLM", words={"shortconv.l_cache": "conv_L_cache", **_EXPERT_WORDS},
+        back=_experts_back, **(_HOW | {"biases": {"": ("exp_probs_b",)}}),
     ),
 }  # fmt: skip
