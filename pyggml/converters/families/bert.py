@@ -8,6 +8,8 @@ roberta, the code that Jina publishes with its weights; the names of llama.cpp.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from pyggml.converters.family import Change, Config, Family, Meta, split
 from pyggml.converters.meaning import GELU, Values, activation
@@ -93,7 +95,18 @@ def _ranks(c: Config) -> bool:
 
 
 def _ranking(c: Config) -> Meta:
-    return {"bert.pooling_type": (_RANK, "u32")} | _metadata(c)
+    labels = c.get("id2label")
+    told = [str(each) for each in labels.values()] if isinstance(labels, dict) else []
+    more: Meta = {"bert.classifier.output_labels": (told, None)} if told else {}
+    return {"bert.pooling_type": (_RANK, "u32")} | _metadata(c) | more
+
+
+def _labels(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    labels = said.get("classifier.output_labels", ["LABEL_0"])
+    return config | {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
 
 
 def _roberta(c: Config) -> Meta:
@@ -132,7 +145,7 @@ FAMILIES = {
                    defaults=_DEFAULTS, prefix="", instead=_instead),
     "bert ranking": Family("bert", _NAMES | _OF_BERT, _ranking, skip=r"position_ids$|^cls\.", computes=_COMPUTES,
                            defaults=_DEFAULTS, model_type="bert", prefix="bert.",
-                           named="BertForSequenceClassification"),
+                           named="BertForSequenceClassification", back=_labels),
     "bert jina": Family("jina-bert-v2", _JINA, _jina, split(), skip=r"pooler\.|position_ids$|^cls\.",
                         computes={**_COMPUTES, "position_embedding_type": ("alibi",), "attn_implementation": ()},
                         defaults=_DEFAULTS, prefix=""),

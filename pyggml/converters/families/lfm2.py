@@ -12,6 +12,7 @@ from pyggml.converters.families.llama import NAMES
 from pyggml.converters.family import SPLIT_EXPERTS, TAPS, Config, Family, Meta, decoder
 from pyggml.converters.ropes import llama3_factors, rope
 from pyggml.converters.windows import FULL
+from pyggml.errors import UnsupportedError
 
 _CONV = "conv"
 _NAMES: dict[str, str | tuple[str, ...]] = {
@@ -74,7 +75,7 @@ _MIXED: dict[str, str | tuple[str, ...]] = {
 }
 _EXPERT_WORDS = {
     "expert_count": "num_experts", "leading_dense_block_count": "num_dense_layers",
-    "expert_weights_scale": "routed_scaling_factor",
+    "expert_weights_scale": "routed_scaling_factor", "expert_gating_func": "scoring_func",
 }  # fmt: skip
 
 
@@ -92,7 +93,10 @@ def _experts(c: Config) -> Meta:
 
 
 def _experts_back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in _back(said, config).items() if not key.startswith("block_")}
+    if said.get("expert_gating_func", 2) != 2:
+        raise UnsupportedError("lfm2moe.expert_gating_func is no sigmoid: an lfm2_moe model has no other router")
+    told = {key: value for key, value in _back(said, config).items() if key != "scoring_func"}
+    found = {key: value for key, value in told.items() if not key.startswith("block_")}
     return found | {
         "use_expert_bias": any(name.endswith("exp_probs_b.bias") for name in said[""]),
         "norm_topk_prob": bool(said.get("expert_weights_norm", True)),

@@ -31,6 +31,7 @@ def _metadata(c: Config) -> Meta:
             raise attn.refused(key, attn.get(key), f"a GGUF of mpt computes as with {values[0]}")
     c.get("learned_pos_emb")  # which alibi takes the place of
     return decoder(c, "mpt", n_ff=c.count("expansion_ratio") * c.n_embd, layer_norm=True) | {
+        "mpt.attention.head_count_kv": (c.n_head, "u32"),
         "mpt.attention.max_alibi_bias": (attn.positive("alibi_bias_max", default=8.0), "f32")
     }
 
