@@ -135,7 +135,7 @@ DECODERS["lfm2_moe"] = Case(
     {"conv_bias": True, "layer_types": ["conv", "sliding_attention"] * 2, "rope_type": "dynamic"},
 )
 DECODERS["mpt"] = Case(
-    {"expansion_ratio": 2, "max_seq_len": 128},
+    {"max_seq_len": 128},
     [{"tie_word_embeddings": False}, {"attn_config": {"alibi_bias_max": 4}, "layer_norm_epsilon": 1e-2}],
     {"attn_config": {"qk_ln": True}, "logit_scale": 0.5, "norm_type": "rmsnorm"},
 )

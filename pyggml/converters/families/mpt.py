@@ -37,7 +37,7 @@ def _metadata(c: Config) -> Meta:
 
 
 def _back(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    gone = ("intermediate_size", "num_key_value_heads", "rope_theta")
+    gone = ("intermediate_size", "num_key_value_heads", "rope_theta", "alibi_bias_max")
     return {key: value for key, value in config.items() if key not in gone} | {
         "expansion_ratio": config["intermediate_size"] // config["hidden_size"],
         "attn_config": {"alibi": True, "alibi_bias_max": int(said.get("attention.max_alibi_bias", 8))},
