@@ -136,7 +136,7 @@ DECODERS["lfm2_moe"] = Case(
 )
 DECODERS["mpt"] = Case(
     {"max_seq_len": 128},
-    [{"tie_word_embeddings": False}, {"attn_config": {"alibi_bias_max": 4}, "layer_norm_epsilon": 1e-2}],
+    [{"tie_word_embeddings": False}, {"num_attention_heads": 2, "layer_norm_epsilon": 1e-2}],
     {"attn_config": {"qk_ln": True}, "logit_scale": 0.5, "norm_type": "rmsnorm"},
 )
 MARKS = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}

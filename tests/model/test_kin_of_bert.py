@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from converters import checkpoint
 from oracle import encoder
 
 import pyggml
+from pyggml.converters import families
 from pyggml.errors import GGUFError, PyggmlError, ShapeError, UnsupportedError
 
 IDS = [int(i) for i in np.random.default_rng(3).integers(0, 50, 41)]
@@ -118,3 +121,45 @@ def test_what_does_not_fit_is_refused(
 def test_a_missing_tensor(drop: str, tmp_path: Path) -> None:
     with pytest.raises(GGUFError, match=rf"{drop}\.weight is missing"):
         pyggml.load(write(tmp_path / "x.gguf", "jina", drop=(drop,)))
+
+
+def test_a_checkpoint_of_jinas_and_back(tmp_path: Path) -> None:
+    """The names that jina-embeddings-v2 has: gates and what they let pass are one matrix, the gates first."""
+    with pyggml.load(write(tmp_path / "x.gguf", "jina")) as m:
+        held = {name: each.dequantize() for name, each in m.tensors.items() if "ffn_up.bias" not in name}
+        published = families.find("bert jina")
+    names = {to: name for name, to in published.names.items() if isinstance(to, str)}
+    weights = {}
+    for name, values in held.items():
+        stem, end = name.rsplit(".", 1)
+        parts = stem.split(".")
+        at = parts[1] if parts[0] == "blk" else ""
+        if parts[-1] == "ffn_gate":
+            up = held[f"blk.{at}.ffn_up.weight"]
+            weights[f"encoder.layer.{at}.mlp.gated_layers.weight"] = np.concatenate([values, up])
+        elif parts[-1] != "ffn_up":
+            key = stem.replace(f"blk.{at}.", "blk.#.") if at else stem
+            weights[f"{names[key].replace('#', at)}.{end}"] = values
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    config = {
+        "model_type": "bert", "hidden_size": N, "num_attention_heads": 4, "num_hidden_layers": 3,
+        "intermediate_size": N_FF, "vocab_size": 50, "type_vocab_size": 2, "max_position_embeddings": 64,
+        "layer_norm_eps": 1e-5, "hidden_act": "gelu", "position_embedding_type": "alibi", "emb_pooler": "mean",
+        "feed_forward_type": "geglu", "attn_implementation": None,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint.safetensors(folder / "model.safetensors", weights)
+    made = pyggml.convert(folder, tmp_path / "y.gguf", dtype="f32")
+    assert made.arch == "jina-bert-v2"
+    assert made.runs
+    pyggml.convert(tmp_path / "y.gguf", tmp_path / "back")
+    pyggml.convert(tmp_path / "back", tmp_path / "z.gguf", dtype="f32")
+    for path in ("y.gguf", "z.gguf"):
+        with pyggml.load(tmp_path / path) as m:
+            assert {name: each.dequantize().tolist() for name, each in m.tensors.items()} == {
+                name: each.tolist() for name, each in held.items()
+            }
+    (folder / "config.json").write_text(json.dumps(config | {"feed_forward_type": "reglu"}))
+    with pytest.raises(UnsupportedError, match="feed_forward_type"):
+        pyggml.convert(folder, tmp_path / "never.gguf")

@@ -109,6 +109,11 @@ def _labels(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _gated(said: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    own = {"position_embedding_type": "alibi", "feed_forward_type": "geglu"}
+    return {key: value for key, value in config.items() if key != "rope_theta"} | own
+
+
 def _roberta(c: Config) -> Meta:
     meta = _ranking(c) if _ranks(c) else _metadata(c)
     meta["bert.context_length"] = (c.count("max_position_embeddings") - _padding(c), "u32")
@@ -148,7 +153,7 @@ FAMILIES = {
                            named="BertForSequenceClassification", back=_labels),
     "bert jina": Family("jina-bert-v2", _JINA, _jina, split(), skip=r"pooler\.|position_ids$|^cls\.",
                         computes={**_COMPUTES, "position_embedding_type": ("alibi",), "attn_implementation": ()},
-                        defaults=_DEFAULTS, prefix=""),
+                        defaults=_DEFAULTS, prefix="", back=_gated),
     **{
         name: Family("bert", _NAMES | _HEAD, _roberta, _POSITIONS, skip=r"pooler\.|position_ids$|^lm_head\.",
                      computes=_COMPUTES, defaults=_DEFAULTS, model_type="bert", prefix="")

@@ -29,10 +29,11 @@ def _metadata(c: Config) -> Meta:
     for key, values in _COMPUTED.items():
         if not attn.silent(key) and attn.get(key) not in values:
             raise attn.refused(key, attn.get(key), f"a GGUF of mpt computes as with {values[0]}")
-    c.get("learned_pos_emb")  # which alibi takes the place of
+    for key in ("learned_pos_emb", "intermediate_size", "init_device", "embedding_fraction", "no_bias"):
+        c.get(key)  # of no effect on a loaded model that alibi positions
     return decoder(c, "mpt", n_ff=c.count("expansion_ratio") * c.n_embd, layer_norm=True) | {
         "mpt.attention.head_count_kv": (c.n_head, "u32"),
-        "mpt.attention.max_alibi_bias": (attn.positive("alibi_bias_max", default=8.0), "f32")
+        "mpt.attention.max_alibi_bias": (attn.positive("alibi_bias_max", default=8.0), "f32"),
     }
 
 
