@@ -64,7 +64,7 @@ def test_readme_example(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_readme_names_what_runs_and_every_extra(repo_root: Path) -> None:
     text = (repo_root / "README.md").read_text(encoding="utf-8")
-    told = re.search(r"Architectures that run: (.*?)\. Every", text, re.S)
+    told = re.search(r"Architectures that run: (.*?)\.\sEvery", text, re.S)
     assert told is not None
     assert sorted(re.findall(r"`([\w-]+)`", told[1])) == pyggml.info()["architectures"]
     extras = re.search(r"optional-dependencies\]\n(.*?)\n\n", (repo_root / "pyproject.toml").read_text("utf-8"), re.S)
