@@ -215,7 +215,10 @@ def test_functions_of_the_caller(llm: Llama) -> None:
     assert isinstance(output, dict)
     assert text_of(output) == llm.detokenize([wanted] * 3).decode()
     n = len(llm.tokenize(PROMPT.encode()))
-    assert seen == [(n + i, (llm.n_vocab(),)) for i in range(3)]
+    chat = llm.create_chat_completion(ASKS, max_tokens=3, logits_processor=LogitsProcessorList([only]))
+    assert isinstance(chat, dict)
+    assert chat["choices"][0]["message"]["content"].strip() == text_of(output).strip()
+    assert seen[:3] == [(n + i, (llm.n_vocab(),)) for i in range(3)]
     stops = StoppingCriteriaList([lambda ids, logits: len(ids) >= n + 2])
     for streams in (False, True):
         output = llm(PROMPT, max_tokens=9, temperature=0, stopping_criteria=stops, stream=streams)

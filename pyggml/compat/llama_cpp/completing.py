@@ -22,7 +22,6 @@ from pyggml.compat.llama_cpp.answers import (
     message_of,
     usage_of,
 )
-from pyggml.compat.llama_cpp.by_hand import Written
 from pyggml.compat.llama_cpp.known import Known
 from pyggml.compat.llama_cpp.lists import LogitsProcessor
 from pyggml.compat.llama_cpp.llama_grammar import LlamaGrammar
@@ -79,7 +78,7 @@ def _settings(
         made["draft"] = llama._how.draft
     if bias:
         made["logit_bias"] = {int(token): value for token, value in bias.items()}
-    return made | _grammar(how["grammar"], how.get("response_format"))
+    return made | _hook(llama, how) | _grammar(how["grammar"], how.get("response_format"))
 
 
 def _grammar(grammar: LlamaGrammar | None, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -102,11 +101,38 @@ def choose(
     """A token of logits that the caller's functions have seen."""
     if grammar is not None:
         raise UnsupportedError("grammar= is not taken token by token: create_completion(grammar=...) takes it")
-    for each in processors or ():
-        row = np.ascontiguousarray(each(llama.input_ids, row.copy()), np.single)
-        if row.shape != (llama.n_vocab(),):
-            raise ArgumentError(f"a logits processor gave shape {row.shape}, expected ({llama.n_vocab()},)")
-    return int(sampler.next(row))
+    return int(sampler.next(_processed(processors or (), llama.input_ids, row)))
+
+
+def _processed(
+    processors: Sequence[LogitsProcessor], ids: NDArray[np.intc], row: NDArray[np.single]
+) -> NDArray[np.single]:
+    shape = row.shape
+    for each in processors:
+        row = np.ascontiguousarray(each(ids, row.copy()), np.single)
+        if row.shape != shape:
+            raise ArgumentError(f"a logits processor gave shape {row.shape}, expected {shape}")
+    return row
+
+
+def _hook(llama: Known, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's functions as the setting of a generation: those that end a text leave nothing but its end."""
+    processors, criteria = how["logits_processor"] or (), how.get("stopping_criteria") or ()
+    if not processors and not criteria:
+        return {}
+    ends = sorted(llama._tokenizer.eog_ids)
+    if criteria and not ends:
+        raise UnsupportedError("stopping_criteria need a vocabulary with a token that ends a text")
+
+    def hook(ids: list[int], row: NDArray[np.single]) -> NDArray[np.single]:
+        told = np.asarray(ids, np.intc)
+        if any(each(told, row.copy()) for each in criteria):
+            row[:] = -np.inf
+            row[ends[0]] = 0
+            return row
+        return _processed(processors, told, row)
+
+    return {"logits_hook": hook}
 
 
 # ---- completions ---------------------------------------------------------------------------------------------------
@@ -127,29 +153,9 @@ def complete(llama: Known, prompt: str | Sequence[int], given: Mapping[str, Any]
     before = prompt if isinstance(prompt, str) else m.detokenize(ids)
     settings = _settings(llama, "create_completion", how, how["logprobs"], stop)
     head = Head(how["model"] or llama.model_path)
-    if how["logits_processor"] is not None or how["stopping_criteria"] is not None:
-        if how["logprobs"] is not None:
-            raise UnsupportedError("logprobs with logits_processor or stopping_criteria: give one or the other")
-        stream: Stream = _by_hand(llama, ids, settings, how)
-    elif not how["stream"]:
+    if not how["stream"]:
         return _completion(head, m.generate(ids, **settings), before, how["echo"])
-    else:
-        stream = m.stream(ids, **settings)
-    if how["stream"]:
-        return _completion_chunks(head, stream, before)
-    return _completion(head, _finished(stream), before, how["echo"])
-
-
-def _by_hand(llama: Known, ids: list[int], settings: dict[str, Any], how: Mapping[str, Any]) -> Stream:
-    most, stop = settings["max_tokens"], settings["stop"]
-    llama.set_seed(settings["seed"])
-    named = {name: how[name] for name in _SAMPLED if name != "temperature"}
-    tokens = llama.generate(
-        ids, temp=how["temperature"], logits_processor=how["logits_processor"],
-        stopping_criteria=how.get("stopping_criteria"), grammar=how["grammar"], **named,
-    )  # fmt: skip
-    room = llama.n_ctx() - len(ids)
-    return Written(tokens, ids, llama._tokenizer, room if most is None else min(most, room), stop)
+    return _completion_chunks(head, m.stream(ids, **settings), before)
 
 
 def _finished(stream: Stream) -> Completion:
@@ -186,8 +192,6 @@ def chat(llama: Known, messages: Sequence[Any], given: Mapping[str, Any]) -> Ans
     if llama.chat_handler is not None:
         found: Answer | Iterator[Answer] = llama.chat_handler(llama=llama, messages=messages, **how)
         return found
-    if how["logits_processor"] is not None:
-        raise UnsupportedError("create_chat_completion(logits_processor=...) is not taken; create_completion takes it")
     m = llama.pyggml_model
     template, stop = _format(llama)
     stop = (*texts("stop", how["stop"] or [], or_one=True), *stop)

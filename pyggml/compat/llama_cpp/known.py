@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,22 +38,10 @@ class Known(HasTokenizer, Protocol):
         """The tokens that were read."""
         ...
 
-    def n_ctx(self) -> int:
-        """Positions of a sequence."""
-        ...
-
     def n_vocab(self) -> int:
         """Tokens of the vocabulary."""
         ...
 
     def next_seed(self, seed: int | None) -> int:
         """The seed of a text."""
-        ...
-
-    def set_seed(self, seed: int) -> None:
-        """The seed that the next ones follow from."""
-        ...
-
-    def generate(self, tokens: Sequence[int], **how: Any) -> Iterator[int]:
-        """Tokens without end."""
         ...
