@@ -57,6 +57,11 @@ class Engine:
         self.loaded.check_open()
         self._scheduler.go_on(ticket)
 
+    @property
+    def works_here(self) -> bool:
+        """Whether it is this thread that makes the texts, which cannot wait for one."""
+        return self._scheduler.works_here
+
     def cancel(self, ticket: Generation) -> None:
         """Ends a text soon."""
         self._scheduler.cancel(ticket)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pyggml.errors import PyggmlError
+from pyggml.errors import PyggmlError, UnsupportedError
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,10 +61,16 @@ class Outlet(Generic[T]):
             raise PyggmlError("the interpreter is ending, and so has the thread that makes texts") from None
 
     async def heard(self) -> T:
-        """The next news, for a coroutine."""
+        """The next news, for a coroutine. Raises UnsupportedError in one that no event loop of asyncio runs."""
         import asyncio  # whoever comes here has it
 
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UnsupportedError(
+                "coroutines of a model need an event loop of asyncio, and none runs here: asyncio.run(...) has one; "
+                "with trio or another library call generate, stream or chat in a thread (trio.to_thread.run_sync)"
+            ) from None
         while True:
             bell = loop.create_future()
             self._bells.append((loop, bell))  # before looking: either this is rung, or the news are seen here

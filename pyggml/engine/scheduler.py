@@ -60,11 +60,7 @@ class Scheduler:
     def submit(self, tickets: Sequence[Generation]) -> None:
         """Takes the tickets of a call. Raises QueueFull where too many wait already."""
         self._renewed()
-        if self._worker == threading.get_ident():
-            raise ArgumentError(
-                "a text was asked for in the middle of making one: what is called while the model works (a hook on "
-                "logits) must not wait for the same model"
-            )
+        self._check_elsewhere()
         if len(self._waiting) >= self._most_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} requests wait already, {self._places} run: try again later, or load with a "
@@ -76,6 +72,7 @@ class Scheduler:
         """Lets a ticket run where it does not; submits it the first time."""
         if self._renewed() and not ticket.ended:
             ticket.parked = True
+        self._check_elsewhere()
         if ticket.parked:
             self.submit([ticket])
 
@@ -87,6 +84,18 @@ class Scheduler:
         elif self._alone is ticket:
             with contextlib.suppress(PyggmlError):  # it has left meanwhile
                 ticket.seat.session.cancel()  # should it meet another's step, that is made again
+
+    @property
+    def works_here(self) -> bool:
+        """Whether it is this thread that works, in what it calls: a finalizer, a handler of a signal."""
+        return self._worker == threading.get_ident()
+
+    def _check_elsewhere(self) -> None:
+        if self.works_here:
+            raise ArgumentError(
+                "a text was asked for in the middle of making one: what is called while the model works (a hook on "
+                "logits, a finalizer, a handler of a signal) must not wait for the same model"
+            )
 
     def _take(self, tickets: Sequence[Generation]) -> None:
         self._inbox.put(tickets)

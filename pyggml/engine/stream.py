@@ -8,7 +8,7 @@ from pyggml.answer import Part
 from pyggml.completion import Completion
 from pyggml.engine.engine import Engine
 from pyggml.engine.generation import Request
-from pyggml.engine.outlet import Outlet
+from pyggml.engine.outlet import Outlet, ring
 from pyggml.errors import PyggmlError
 from pyggml.pickling import Held
 
@@ -112,7 +112,7 @@ class Stream(Held):
 
     def _end(self) -> None:
         """Behind the last part: sums up, once, and tells the other readers. Raises what ended it, to one of them."""
-        self._outlet.put(None)
+        ring(self._outlet.put(None))
         self.result = self.result or self._ticket.sum_up()
         error, self._ticket.error = self._ticket.error, None
         if error is not None:
@@ -123,9 +123,12 @@ class Stream(Held):
         self._engine.cancel(self._ticket)
 
     def close(self) -> None:
-        """Stops early and frees the place; from any thread, any number of times."""
+        """Stops early and frees the place; from any thread, any number of times.
+
+        It waits for the end, but in what is called while the model works: there the end comes with the step.
+        """
         self.cancel()
-        while self.result is None:
+        while self.result is None and not self._engine.works_here:
             try:
                 over = self._outlet.get() is None
             except PyggmlError:  # the interpreter is ending

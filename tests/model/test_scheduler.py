@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 from model import test_qwen35, tiny
 
 import pyggml
-from pyggml.engine import session
+from pyggml.engine import scheduler, session
 from pyggml.engine.pace import Pace
 
 GREEDY: dict[str, Any] = {"temperature": 0}
@@ -257,6 +258,81 @@ def test_streams_of_coroutines(m: pyggml.Model) -> None:
 
     asyncio.run(work())
     soon(lambda: at_rest(m))
+
+
+def test_coroutines_that_asyncio_does_not_run_are_told_so(m: pyggml.Model) -> None:
+    for ask in (m.agenerate("Once", max_tokens=3), m.achat([{"role": "user", "content": "x"}], template="a"), anext(m.astream("Once", max_tokens=3))):
+        with pytest.raises(pyggml.UnsupportedError, match=r"event loop of asyncio.*trio\.to_thread"):
+            ask.__await__().send(None)
+    gc.collect()
+    soon(lambda: at_rest(m))
+
+
+def test_the_end_wakes_a_reader_that_came_when_another_had_taken_it(m: pyggml.Model) -> None:
+    async def work() -> None:
+        s = m.astream("Once", max_tokens=2)
+        await anext(s)
+        while await s._outlet.heard() is not None:
+            pass
+        other = asyncio.ensure_future(anext(s, "over"))
+        await asyncio.sleep(0)  # it waits
+        s._end()
+        assert await asyncio.wait_for(other, 20) == "over"
+
+    asyncio.run(work())
+
+
+def test_a_finalizer_in_the_thread_that_makes_texts_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator over a stream that the garbage collector closes, in whichever thread it happens to run."""
+    note, seen = Pace.note, []
+
+    def noted(self: Pace, n_prompt: int, n_decode: int, seconds: float) -> None:
+        if cycles:
+            seen.append(cycles.pop())
+            gc.collect()
+            with pytest.raises(pyggml.ArgumentError, match="in the middle of making one"):
+                next(left)
+        note(self, n_prompt, n_decode, seconds)
+
+    with pyggml.load(n_threads=1) as m:
+
+        def told() -> Iterator[str]:
+            with m.stream("Once upon a time", max_tokens=300) as s:
+                yield from s
+
+        def begin() -> None:
+            held: list[Any] = [told()]
+            next(held[0])
+            held.append(held)  # nothing but the collector frees it
+
+        left, cycles = m.stream("Once"), [1]
+        gc.disable()
+        try:
+            begin()
+            soon(lambda: at_rest(m))
+            monkeypatch.setattr(Pace, "note", noted)
+            assert m.generate("A cat", max_tokens=3).finish_reason == "length"
+        finally:
+            gc.enable()
+        assert seen == [1]
+        soon(lambda: at_rest(m) and len(m._engine.caches()) <= 2)
+
+
+def test_a_handler_of_a_signal_may_close_what_its_thread_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be begun the caller works himself, and waits for nobody in what a signal calls."""
+    monkeypatch.setattr(scheduler, "begun", lambda work: False)
+    with pyggml.load(n_threads=1) as m:
+        s = m.stream("Once upon a time", max_tokens=None, **GREEDY)
+        old = signal.signal(signal.SIGALRM, lambda *_: s.close())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            for _ in s:
+                time.sleep(0.001)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert s.result is not None
+        assert s.result.finish_reason == "cancelled"
 
 
 def test_a_stream_runs_ahead_by_some_pieces_and_waits(fed: list[list[int]]) -> None:
