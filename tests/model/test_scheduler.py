@@ -261,7 +261,11 @@ def test_streams_of_coroutines(m: pyggml.Model) -> None:
 
 
 def test_coroutines_that_asyncio_does_not_run_are_told_so(m: pyggml.Model) -> None:
-    for ask in (m.agenerate("Once", max_tokens=3), m.achat([{"role": "user", "content": "x"}], template="a"), anext(m.astream("Once", max_tokens=3))):
+    for ask in (
+        m.agenerate("Once", max_tokens=3),
+        m.achat([{"role": "user", "content": "x"}], template="{{ messages[0].content }}"),
+        anext(m.astream("Once", max_tokens=3)),
+    ):
         with pytest.raises(pyggml.UnsupportedError, match=r"event loop of asyncio.*trio\.to_thread"):
             ask.__await__().send(None)
     gc.collect()
