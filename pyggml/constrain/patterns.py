@@ -37,7 +37,7 @@ def searched(pattern: str) -> str:
     Raises GrammarError.
 
     >>> searched("^a+$"), searched("b")
-    ('(?:a+)', '(?:(?s:.)*b(?s:.)*)')
+    ('(?:(?:a+))', '(?:(?s:.)*b(?s:.)*)')
     """
     return _Reader(pattern).read(search=True)
 
@@ -46,7 +46,7 @@ def matched(pattern: str) -> str:
     """What matches the texts that pattern matches as a whole; ^ and $ at its ends change nothing.
 
     >>> matched(r"\\d{2,3}|x")
-    '(?:[0-9]{2,3}|x)'
+    '(?:(?:[0-9]{2,3})|x)'
     """
     return _Reader(pattern).read(search=False)
 
