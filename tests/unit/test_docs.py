@@ -14,7 +14,11 @@ import pytest
 
 import pyggml
 
-EXTRAS = {"pyggml.torch": "torch"}  # a module with a library of its own
+EXTRAS = {  # modules with a library of their own
+    "pyggml.torch": "torch",
+    "pyggml.compat.llm": "llm",
+    "pyggml.compat.langchain": "langchain_core",
+}
 MODULES = ["pyggml"] + [
     info.name
     for info in pkgutil.walk_packages(pyggml.__path__, "pyggml.")
