@@ -35,7 +35,9 @@ def check(tokenizer: Tokenizer, n_vocab: int, seeds: Iterator[int], walks: int) 
             assert f"{place}:" in str(e.value), f"seed {seed}: expected {place}, got {e.value}"
             continue
         made = grammar(tokenizer, n_vocab, schema=schema)
-        validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+        validator = jsonschema.Draft202012Validator(
+            schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+        )
         for i in range(walks):
             text = walker.walk(made.begin(), seed * 10 + i)
             if text is None:

@@ -39,9 +39,10 @@ class Walker:
                     constraint.take(token)
                     data += self._pieces(token)
                 continue
-            ids = allowed(constraint.mask())
+            mask = constraint.mask()
+            ids = allowed(mask)
             assert len(ids), "a mask allows nothing, and is no error"
-            ends = [i for i in ids if i in self._ends]
+            ends = [i for i in self._ends if mask[i >> 5] >> (i & 31) & 1]
             if ends and (len(ends) == len(ids) or choose.random() < 0.5):
                 assert constraint.may_end
                 return data.decode()

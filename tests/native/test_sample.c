@@ -305,6 +305,47 @@ static void test_mask(void) {
   pgg_sampler_free(s);
 }
 
+/* What DRY and another order choose is checked against numpy (tests/unit/test_sampling_order.py): here their ends. */
+static void test_dry_and_order(void) {
+  enum { V = 6 };
+  const float logits[V] = {3, 2, 1, 0, -1, -2};
+  const int32_t seen[] = {4, 5, 0, 1, 4, 5}, breaker[] = {5}, one[] = {1}, none[] = {0}, bad[] = {9}, twice[] = {3, 3};
+  pgg_sampling how = plain;
+  pgg_sampler *s = NULL;
+  int32_t id = -1;
+  how.temperature = 0;
+  for (int broken = 0; broken < 2; broken++) { /* 4 5 0 was there: another 0 would repeat it */
+    CHECK_OK(pgg_sampler_new(&how, V, &s));
+    CHECK_FAILS(PGG_EINVAL, "base 0.5", pgg_sampler_dry(s, 1, 0.5f, 2, 64, NULL, NULL, 0));
+    CHECK_FAILS(PGG_EINVAL, "last_n -2", pgg_sampler_dry(s, 1, 1.5f, 2, -2, NULL, NULL, 0));
+    CHECK_FAILS(PGG_EINVAL, "breaker 0 has 0 ids", pgg_sampler_dry(s, 1, 1.5f, 2, 64, breaker, none, 1));
+    CHECK_OK(pgg_sampler_dry(s, 1e30f, 1e3f, 2, broken ? -1 : 64, breaker, one, broken));
+    CHECK_OK(pgg_sampler_accept(s, seen, 6));
+    CHECK_OK(pgg_sampler_next(s, logits, &id));
+    CHECK(id == !broken, "broken %d: token %d", broken, id);
+    for (int i = 0; i < 2000; i++) CHECK_OK(pgg_sampler_next(s, logits, &id)); /* the window moves, or grows */
+    pgg_sampler_free(s);
+  }
+  CHECK_OK(pgg_sampler_new(&how, V, &s));
+  CHECK_FAILS(PGG_EINVAL, "no order", pgg_sampler_adapt(s, 0.5f, 0.9f));
+  CHECK_FAILS(PGG_EINVAL, "no step 9", pgg_sampler_order(s, bad, 1));
+  CHECK_FAILS(PGG_EINVAL, "step 3 comes twice", pgg_sampler_order(s, twice, 2));
+  CHECK_FAILS(PGG_EINVAL, "11 steps", pgg_sampler_order(s, twice, 11));
+  const int32_t heat[] = {PGG_STEP_TEMPERATURE};
+  CHECK_OK(pgg_sampler_order(s, heat, 1));
+  CHECK_OK(pgg_sampler_next(s, logits, &id));
+  CHECK(id == 0, "temperature 0 in an order: token %d", id);
+  CHECK_FAILS(PGG_EINVAL, "decay 1,", pgg_sampler_adapt(s, 0.5f, 1));
+  CHECK_OK(pgg_sampler_adapt(s, 0.5f, 0.9f));
+  CHECK_OK(pgg_sampler_adapt(s, 0, 0)); /* again */
+  for (int i = 0; i < 20; i++) CHECK_OK(pgg_sampler_next(s, logits, &id));
+  pgg_sampler_free(s);
+  how.mirostat = 2, how.mirostat_tau = 3;
+  CHECK_OK(pgg_sampler_new(&how, V, &s));
+  CHECK_FAILS(PGG_EINVAL, "mirostat takes the place", pgg_sampler_order(s, heat, 1));
+  pgg_sampler_free(s);
+}
+
 static void test_seed(void) {
   enum { V = 100 };
   float logits[V];
@@ -414,6 +455,7 @@ int main(int argc, char **argv) {
   test_refusals();
   test_long_chain();
   test_mask();
+  test_dry_and_order();
   test_seed();
   test_strings();
   test_eager();
