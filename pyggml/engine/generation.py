@@ -6,7 +6,7 @@ Python decodes each piece and looks for stop strings; steps are the loop's, choo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pyggml.chat.speech import PLAIN, Speech
 from pyggml.completion import Completion, Timings, TokenLogprob, Usage, token_logprob
 from pyggml.engine.drafts import Draft, drafts_of
 from pyggml.engine.following import Following
+from pyggml.engine.hook import LogitsHook, hooked
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.loops import Loops
 from pyggml.engine.outlet import Bell, Outlet
@@ -25,13 +26,9 @@ from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
 from pyggml.engine.ticket import Feed, Ticket
-from pyggml.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pyggml.constrain import Wanted
-
-
-LogitsHook = Callable[[list[int], NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,16 +210,8 @@ class Generation(Ticket):
             self.seat.keep(len(self.seat.ids) - len(guess) + right)
 
     def _hooked(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits as the caller's hook leaves them."""
         hook = self._request.logits_hook
-        if hook is None:
-            return row
-        own = row.copy()
-        given = hook([*self.ids, *self.tokens], own)
-        made = own if given is None else np.ascontiguousarray(given, np.float32)
-        if made.shape != row.shape:
-            raise ArgumentError(f"logits_hook must give {row.shape} logits, as it got, or None; got {made.shape}")
-        return made
+        return row if hook is None else hooked(hook, [*self.ids, *self.tokens], row)
 
     def _logprob(self, row: NDArray[np.float32], token: int) -> None:
         if self._request.logprobs is not None:

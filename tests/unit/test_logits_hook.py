@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,13 @@ import pytest
 import pyggml
 from pyggml import gguf
 from pyggml.engine.file_settings import file_settings
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, PyggmlError
+
+
+@pytest.fixture(scope="module")
+def m() -> Iterator[pyggml.Model]:
+    with pyggml.load(n_ctx=128, n_threads=1) as model:
+        yield model
 
 
 def test_a_hook_sees_and_changes_logits() -> None:
@@ -53,6 +61,34 @@ def test_what_a_hook_does_wrong_ends_its_own_request() -> None:
         with pytest.raises(ArgumentError, match="logits_hook"):
             m.generate("Once", logits_hook=5)
         assert m.generate("Once", max_tokens=3).tokens
+
+
+@pytest.mark.parametrize("given", ["x", object(), 3j * np.ones(4096), [[1], [2, 3]]])
+def test_an_answer_that_is_no_logits_is_refused(m: pyggml.Model, given: object) -> None:
+    with pytest.raises(pyggml.ArgumentError, match=r"what logits_hook gives must be \(4096,\) logits, as it got, or N"):
+        m.generate("Once", max_tokens=3, logits_hook=lambda ids, row: given)
+
+
+def test_logits_that_overflow_are_named(m: pyggml.Model) -> None:
+    with pytest.raises(pyggml.NumericError, match="logit of token"):
+        m.generate("Once", max_tokens=3, logits_hook=lambda ids, row: row.astype(float) * 1e300)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_hook_that_would_end_the_thread_ends_its_own_text(m: pyggml.Model, kind: type[BaseException]) -> None:
+    want = m.generate("A cat", max_tokens=20, temperature=0).text
+    beside: list[str] = []
+    other = threading.Thread(target=lambda: beside.append(m.generate("A cat", max_tokens=20, temperature=0).text))
+
+    def ends(ids: list[int], row: Any) -> None:
+        if len(ids) > 4:
+            raise kind
+
+    other.start()
+    with pytest.raises(PyggmlError, match=f"logits_hook ended by {kind.__name__}"):
+        m.generate("Once", max_tokens=9, logits_hook=ends)
+    other.join()
+    assert beside == [want]
 
 
 def test_settings_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
