@@ -6,13 +6,14 @@ random numbers. So a text is what it would be, whatever is guessed; only the num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.session import Session
-from pyggml.errors import ArgumentError, UnsupportedError
+from pyggml.errors import ArgumentError, PyggmlError, UnsupportedError
 
 Draft = str | Loaded
 """Of whom a guess comes: "ngram", "auto", another model."""
@@ -68,6 +69,10 @@ class Smaller:
 
     def guess(self, ids: Sequence[int], most: int) -> list[int]:
         """As Drafter says. Raises PyggmlError where that model was closed."""
+        with _of_draft():
+            return self._guess(ids, most)
+
+    def _guess(self, ids: Sequence[int], most: int) -> list[int]:
         room = self._session.n_ctx - len(ids)
         if room < 1:
             return []
@@ -80,6 +85,15 @@ class Smaller:
             self._held.append(found[-1])
             found.append(self._session.next(self._chooser, found[-1:], draft=True))
         return found
+
+
+@contextlib.contextmanager
+def _of_draft() -> Iterator[None]:
+    """What goes wrong in the model that guesses says so."""
+    try:
+        yield
+    except PyggmlError as error:
+        raise type(error)(f"draft: {error}") from error
 
 
 def drafts_of(loaded: Loaded, draft: Draft | None) -> Drafts | None:
@@ -95,9 +109,12 @@ def drafts_of(loaded: Loaded, draft: Draft | None) -> Drafts | None:
         )
     if isinstance(draft, str):
         return Drafts(Ngrams())
-    draft.check_open()
+    with _of_draft():
+        draft.check_open()
+        draft.output("logits")
+        drafter = Smaller(draft)
     check_vocabulary(loaded, draft)
-    return Drafts(Smaller(draft))
+    return Drafts(drafter)
 
 
 def check_vocabulary(loaded: Loaded, other: Loaded) -> None:

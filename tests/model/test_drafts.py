@@ -148,8 +148,14 @@ def test_who_cannot_guess_is_refused(m: pyggml.Model, tmp_path: Path) -> None:
         m.generate("a", draft=strange)
     closed = pyggml.load(n_threads=1)
     closed.close()
-    with pytest.raises(pyggml.PyggmlError, match="this model is closed"):
+    with pytest.raises(pyggml.PyggmlError, match="draft: this model is closed"):
         m.generate("a", draft=closed)
+    closed = pyggml.load(n_threads=1)
+    s = m.stream(TALE, draft=closed, max_tokens=100, temperature=0)
+    next(s)
+    closed.close()
+    with pytest.raises(pyggml.PyggmlError, match="draft: this model is closed"):
+        list(s)
     with pyggml.load(test_qwen35.write(tmp_path / "y.gguf"), n_threads=1) as recurrent:
         assert recurrent._loaded.recurrent
         with pytest.raises(pyggml.UnsupportedError, match=r"layers of this model \(qwen35\) cannot take back"):
