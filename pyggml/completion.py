@@ -117,7 +117,7 @@ class Completion:
 
     Two are equal if all their parts are; to compare with a str take `.text`, which has str's other methods too.
     finish_reason: "stop" (end token or stop string), "length" (max_tokens, or the context is full), "loop" (endless
-    repetition, where detect_loops asked for it), "tool_calls" (it ended, and calls tools), "cancelled".
+    repetition, where detect_loops asked for it), "tool_calls" (it ended, and calls tools), "timeout", "cancelled".
     tokens: generated ids without the end token. logprobs: one entry per token when asked for, else None. reasoning:
     what a chat's model thought before it answered, which is no part of the text; None: nothing.
     tool_calls: what it asks to be called, of the tools that chat() was given.

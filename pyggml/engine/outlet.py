@@ -6,6 +6,7 @@ one may wait at it again.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
 from collections.abc import Iterable
@@ -74,10 +75,9 @@ class Outlet(Generic[T]):
         while True:
             bell = loop.create_future()
             self._bells.append((loop, bell))  # before looking: either this is rung, or the news are seen here
-            try:
+            with contextlib.suppress(Empty):
                 return self._news.get_nowait()
-            except Empty:
-                await bell
+            await bell
 
     @property
     def plenty(self) -> bool:

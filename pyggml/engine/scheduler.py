@@ -9,6 +9,7 @@ alone, find nothing here to leave half done. Where no thread can be begun the ca
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 import time
@@ -30,6 +31,16 @@ from pyggml.threads import begun
 
 _WORTH = 32  # ids of a prompt that another one waits for instead of reading them too
 _LOOK = 0.05  # seconds between two looks at all who wait
+
+
+def _own(error: Exception) -> Exception:
+    """One like it: what ends several is raised in several threads, each of which writes its way into it."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # of a class that cannot be copied
+        return error
+    twin.__cause__ = error
+    return twin
 
 
 class Scheduler:
@@ -148,7 +159,7 @@ class Scheduler:
             left, self._open = self._open, {}
             self._running, self._waiting, self._alone = [], Turns(), None
             for ticket in left:
-                ticket.fail(failed)
+                ticket.fail(_own(failed))
                 loop.leave(self._pool, ticket)
                 ring(ticket.outlet.put(None))
             if not isinstance(error, Exception):  # Ctrl-C, where the caller works himself
@@ -290,7 +301,7 @@ class Scheduler:
 
     def _fail(self, tickets: Sequence[Generation], error: Exception) -> None:
         for ticket in tickets:
-            ticket.fail(error)
+            ticket.fail(error if len(tickets) == 1 else _own(error))
 
     def _send_back(self, ticket: Generation) -> None:
         """Takes its place and what it remembers; it computes that again later, in the same rows."""

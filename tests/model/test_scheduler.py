@@ -260,6 +260,23 @@ def test_streams_of_coroutines(m: pyggml.Model) -> None:
     soon(lambda: at_rest(m))
 
 
+def test_a_cancelled_coroutine_tells_of_nothing_else(m: pyggml.Model) -> None:
+    async def work() -> BaseException:
+        task = asyncio.create_task(m.agenerate("Once", max_tokens=None))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            return error
+        raise AssertionError
+
+    error = asyncio.run(work())
+    while error.__context__ is not None:
+        error = error.__context__
+        assert isinstance(error, asyncio.CancelledError)
+
+
 def test_coroutines_that_asyncio_does_not_run_are_told_so(m: pyggml.Model) -> None:
     for ask in (
         m.agenerate("Once", max_tokens=3),

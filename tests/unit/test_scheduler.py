@@ -336,6 +336,7 @@ def test_an_error_that_nobody_foresaw_leaves_nobody_waiting() -> None:
     world.scheduler._tell = lambda: 1 / 0  # type: ignore[assignment]
     world.scheduler._work()
     assert all(isinstance(each.error, ZeroDivisionError) and len(each.outlet) == 1 for each in texts)
+    assert len({id(each.error) for each in texts}) == 3  # raised in three threads
     assert not world.scheduler.turn()
 
 
