@@ -25,7 +25,8 @@ class Usage:
     cached_decoded_tokens: of the cached ones, those from the first on that were generated, not read as a prompt. Only
     reuse="any" takes them; the text may differ from that of a prompt read whole. reasoning_tokens: of those generated,
     those of the reasoning, its marks too. drafted_tokens: guesses that were read beside them, accepted_tokens: those of
-    them that turned out right.
+    them that turned out right. truncated_tokens: of the prompt as it was given, those that overflow="truncate" cut off
+    and prompt_tokens does not count. shifted_tokens: positions that overflow="shift" forgot.
     """
 
     prompt_tokens: int
@@ -36,6 +37,8 @@ class Usage:
     reasoning_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    truncated_tokens: int = 0
+    shifted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,8 +266,8 @@ class Model(Held):
     def stream(self, prompt: Prompt = "", **settings: Unpack[Settings]) -> Stream:
         """As generate, piece by piece: iterate for text, `.cancel()` to stop, `.result` at the end."""
         how, n = read_settings(settings, **self.suggested)
-        ids = self._ids("prompt", prompt)
-        return self._stream(samples(ids, how, n, continues=len(ids) > 1))
+        ids = self._ids("prompt", prompt, fits=how["overflow"] == "error")
+        return self._stream(samples(self._loaded, ids, how, n, continues=len(ids) > 1))
 
     @keywords.known_only
     @spelled_out()
@@ -563,8 +563,8 @@ class Model(Held):
         self._loaded.check_open()
         prompts, one = read_prompts("prompt", prompt)
         how, n = read_settings(settings, **self.suggested)
-        found = [self._ids("prompt", each) for each in prompts]
-        return Call(self._engine, [samples(ids, how, n, continues=len(ids) > 1) for ids in found], one)
+        found = [self._ids("prompt", each, fits=how["overflow"] == "error") for each in prompts]
+        return Call(self._engine, [samples(self._loaded, ids, how, n, continues=len(ids) > 1) for ids in found], one)
 
     def _conversation(
         self, messages: Messages, template: str | None, template_args: Mapping[str, Any] | None,
@@ -582,7 +582,8 @@ class Model(Held):
         speech, prompt = speech_of(rendered, self.tokenizer, budget, offered)
         wanted = forced(speech, rendered.template, self.tokenizer, how["wanted"])
         how.update(speech=speech, thinking_budget=budget, wanted=wanted)
-        return samples(answer_ids(self._loaded, prompt), how, n, continues=False)
+        ids = answer_ids(self._loaded, prompt, fits=how["overflow"] == "error")
+        return samples(self._loaded, ids, how, n, continues=False)
 
     def _stream(self, requests: list[Request]) -> Stream:
         if len(requests) > 1:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pyggml.constrain import Wanted
 
 
+_FIRST = 4  # positions that a shift leaves: attention falls on them whatever they hold
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
@@ -39,6 +42,7 @@ class Request:
     deterministic: what is generated is fed as a prompt is. shared: others of the same prompt follow. draft: what
     guesses how it goes on. speech: how what is generated is to be read. thinking_budget: most tokens of its reasoning;
     None: any. wanted: what the answer must be, None: anything. logits_hook: changes logits before a token is chosen.
+    overflow: "shift" makes room in a full context. n_cut: ids that were taken from the prompt before.
     """
 
     ids: list[int]
@@ -52,6 +56,8 @@ class Request:
     deterministic: bool = False
     shared: bool = False
     draft: Draft | None = None
+    overflow: str = "error"
+    n_cut: int = 0
     detect_loops: bool = False
     speech: Speech = PLAIN
     thinking_budget: int | None = None
@@ -88,11 +94,13 @@ class Generation(Ticket):
             self._follows = Following(request.wanted, request.speech, self._reader, loaded.tokenizer, loaded.n_vocab)
         self._stopped = False
         self._n_cached = self._n_decoded = 0
+        self._gone = 0  # positions that were shifted out
         self._asked = time.perf_counter()
         self._started = self._first = self._over = 0.0
 
     def sit(self, seat: Seat) -> None:
         super().sit(seat)
+        self._gone = 0
         if not self._started:
             self._n_cached = len(seat.ids)
             self._n_decoded = self._n_cached - min(self._n_cached, seat.session.n_prompted)
@@ -121,8 +129,12 @@ class Generation(Ticket):
     @property
     def n_unread(self) -> int:
         """Ids of the prompt that are still to be fed; all of them before it has a session."""
-        held = 0 if self._seat is None else len(self._seat.ids)
-        return max(len(self.ids) - held, 0)
+        return max(len(self.ids) - self._held, 0)
+
+    @property
+    def _held(self) -> int:
+        """Ids of the prompt and the text that were fed, those that were forgotten since too."""
+        return self._gone if self._seat is None else len(self._seat.ids) + self._gone
 
     def _begin(self) -> None:
         """Starts the clock, the text and the random numbers."""
@@ -142,7 +154,7 @@ class Generation(Ticket):
             return None
         if not self._started:
             self._begin()
-        held = len(self.seat.ids)
+        held = self._held
         if held < len(self.ids):
             piece = self._piece(held)
             if held + len(piece) < len(self.ids) or self.tokens:
@@ -150,18 +162,37 @@ class Generation(Ticket):
             tokens = piece
         else:
             tokens = self.tokens[held - len(self.ids) :]
-        if (self._enough and not self._unread) or held + len(tokens) > self._loaded.n_ctx:
+        full = held - self._gone + len(tokens) > self._loaded.n_ctx
+        if (self._enough and not self._unread) or (full and self._request.overflow != "shift"):
             self._finish = "length"
             return None
+        if full:
+            self._shift(len(tokens))
         decode = bool(self.tokens) and not self._request.deterministic
         if self._follows is not None:
             self._follows.bind(self._sampler)
         n_rows = len(tokens) if self.tokens and self._request.logprobs is not None else 1
-        self._guess = self._guessed(held + len(tokens)) if self.tokens else []
+        self._guess = self._guessed(held - self._gone + len(tokens)) if self.tokens else []
         if self._guess:
             return Feed([*tokens, *self._guess], n_rows + len(self._guess), decode=decode)
         chooses = self._request.logprobs is None and self._request.logits_hook is None
         return Feed(tokens, n_rows, self._sampler if chooses else None, decode)
+
+    def _shift(self, n: int) -> None:
+        """Makes room for n positions at least: forgets the older half of all but the first ones, which many look at."""
+        seat = self.seat
+        first = min(_FIRST, len(self.ids))
+        last = first + max((len(seat.ids) - first) // 2, n)
+        seat.session.shift(first, last)
+        del seat.ids[first:last]
+        seat.marked = None if seat.marked is None else []
+        self._gone += last - first
+
+    def _check_shift(self) -> None:
+        """Before the text begins: raises UnsupportedError where its context will be full and cannot be shifted."""
+        most = self._request.max_tokens
+        if self._request.overflow == "shift" and (most is None or len(self.ids) + most > self._loaded.n_ctx):
+            self.seat.session.fork().shift(0, 1)
 
     def _guessed(self, held: int) -> list[int]:
         """What may follow, where it can be taken back. held: positions that the session has without it."""
@@ -222,6 +253,7 @@ class Generation(Ticket):
         if not self._first:
             self._first = time.perf_counter()
             self.seat.mark()
+            self._check_shift()
         if token in self._ends:
             self._finish = "stop"
             if self._follows is not None:
@@ -255,7 +287,7 @@ class Generation(Ticket):
     def _force(self, said: Sequence[int]) -> None:
         """Says something for the model, as far as there is room. It reads that with the token before."""
         most = self._request.max_tokens
-        room = self._loaded.n_ctx - len(self.ids) - len(self.tokens)
+        room = self._loaded.n_ctx - len(self.ids) - len(self.tokens) + self._gone
         room = room if most is None else min(room, most - len(self.tokens))
         said = said[: max(room, 0)]
         for token in said:
@@ -316,7 +348,17 @@ class Generation(Ticket):
             self._joined("text"),
             self.tokens,
             self._finish or "cancelled",
-            Usage(n, m, n + m, self._n_cached, self._n_decoded, self._n_reasoning, *self._guesses()),
+            Usage(
+                n,
+                m,
+                n + m,
+                self._n_cached,
+                self._n_decoded,
+                self._n_reasoning,
+                *self._guesses(),
+                self._request.n_cut,
+                self._gone,
+            ),
             Timings(
                 prompt_s,
                 decode_s,

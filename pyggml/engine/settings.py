@@ -34,6 +34,7 @@ class OneSettings(SamplingSettings, total=False):
     detect_loops: bool
     timeout: float | None
     deterministic: bool
+    overflow: str
     draft: str | HasLoaded | None
     schema: Any
     regex: str | None
@@ -70,6 +71,9 @@ def _timeout(name: str, value: Any) -> float | None:
 
 def _reuse(name: str, value: Any) -> str:
     return choice(name, value, ("exact", "any"))
+
+
+OVERFLOWS = ("error", "truncate", "shift")
 
 
 def _draft(name: str, value: Any) -> Draft | None:
@@ -109,6 +113,11 @@ SETTINGS: dict[str, Setting] = {
     "n": Setting(1, lambda name, value: whole(name, value, 1, _MOST_SAMPLES), "Texts for each prompt."),
     "timeout": Setting(None, _timeout, "Seconds after which the text ends where it is."),
     "deterministic": Setting(False, flag, "Compute generated tokens as those of a prompt are; slower."),
+    "overflow": Setting(
+        "error",
+        lambda name, value: choice(name, value, OVERFLOWS),
+        "Of a prompt longer than the context: error, or truncate; shift: forget the oldest in the text too.",
+    ),
     "draft": Setting(None, _draft, "What guesses tokens ahead, for the same text in fewer steps: ngram, auto."),
     "schema": Setting(None, _whatever, "A file with the JSON schema of the answer.", ("--json-schema-file", "-jf")),
     "regex": Setting(None, _whatever, "A regular expression of the whole answer."),
