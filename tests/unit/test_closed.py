@@ -87,7 +87,7 @@ SESSIONS: Table = {
 MODELS: Table = {
     "n_ctx": (lambda w: w.model.n_ctx, 64), "n_threads": (lambda w: w.model.n_threads, 1),
     "n_vocab": (lambda w: w.model.n_vocab > 0, True), "kv_type": (lambda w: w.model.kv_type, "f16"),
-    "config": (lambda w: w.model.config.n_layer, 1),
+    "config": (lambda w: w.model.config.n_layer, 1), "suggested": (lambda w: w.model.suggested, {}),
     "tokenizer": (lambda w: len(w.model.tokenizer.encode("a")) > 0, True),
     "metadata": (lambda w: w.model.metadata["general.architecture"], "llama"),
     "tensors": (lambda w: w.model.tensors, MODEL), "memory": (lambda w: w.model.memory(), MODEL),
