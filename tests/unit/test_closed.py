@@ -123,7 +123,7 @@ ENGINES: Table = {
     "read_at_once": (lambda w: w.model._engine.read_at_once([]), MODEL),
     "plan": (lambda w: w.model._engine.plan is w.model._loaded.plan, True),
     "loaded": (lambda w: w.model._engine.loaded.closed, True),
-    "run": (lambda w: w.model._engine.run([]), None),
+    "run": (lambda w: w.model._engine.run([]), None), "works_here": (lambda w: w.model._engine.works_here, False),
 }  # fmt: skip
 
 
