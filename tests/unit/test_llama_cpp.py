@@ -508,3 +508,56 @@ def test_answers_have_the_shapes_of_the_package(llama_cpp: Any) -> None:
             other.token_bos(), other.token_eos(), other.n_vocab(), other.n_ctx(),
         )  # fmt: skip
         other.close()
+
+
+FUNCTION = {"name": "f", "parameters": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_tokens": "5"}, "max_tokens must be a whole number or None, got '5'"),
+        ({"temperature": "hot"}, "temperature must be a number"), ({"top_k": None, "min_p": []}, "min_p must be a number"),
+        ({"logit_bias": {"a": 1.0}}, "logit_bias"), ({"grammar": "root ::= x"}, "grammar must be a LlamaGrammar"),
+        ({"logits_processor": 5}, "logits_processor must be a function or a list of functions, got 5"),
+        ({"logits_processor": [5]}, "logits_processor must be a function or a list of functions, got 5"),
+        ({"stop": 5}, "stop must be"), ({"seed": "x"}, "seed must be"), ({"prompt": 5}, "prompt must be text"),
+        ({"prompt": b"Once"}, "prompt must be text"), ({"prompt": ["Once"]}, "several prompts stand in one list"),
+        ({"stopping_criteria": "x"}, "stopping_criteria must be a function or a list"),
+        ({"response_format": "json"}, "response_format must be a dict, got 'json'"),
+        ({"response_format": {"type": "json_schema"}}, r"response_format\['json_schema'\] must be a dict, got None"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format has no schema: it looks like"),
+        ({"functions": 5}, "functions must be a list"), ({"functions": FUNCTION}, "functions must be a list"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named(llm: Llama, given: dict[str, Any], said: str) -> None:
+    of_chat = given.keys() & {"response_format", "functions"}
+    with pytest.raises(ArgumentError, match=said):
+        if of_chat:
+            llm.create_chat_completion(ASKS, **given)
+        else:
+            llm.create_completion(**{"prompt": PROMPT, **given})
+
+
+def test_tokens_and_states_that_cannot_be_used_are_named(llm: Llama) -> None:
+    wrong: Any
+    for wrong in (5, "Once", ["Once"], b"Once"):
+        for call in (llm.eval, lambda tokens: next(llm.generate(tokens))):
+            with pytest.raises(ArgumentTypeError, match="tokens must be"):
+                call(wrong)
+    for wrong in (5, b"Once", [5]):
+        with pytest.raises(ArgumentTypeError, match="input"):
+            llm.create_embedding(wrong)
+    with pytest.raises(ArgumentTypeError, match="state must be a LlamaState"):
+        llm.load_state(wrong)
+
+
+def test_one_function_is_as_good_as_a_list(llm: Llama) -> None:
+    want = llm(PROMPT, max_tokens=4, temperature=0)["choices"][0]["text"]
+    seen: list[int] = []
+    got = llm(
+        PROMPT, max_tokens=4, temperature=0, logits_processor=lambda ids, row: row,
+        stopping_criteria=lambda ids, row: seen.append(len(ids)),
+    )  # fmt: skip
+    assert got["choices"][0]["text"] == want
+    assert len(seen) == 4

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyggml import _native, keywords
 from pyggml.answer import Part
-from pyggml.arguments import texts
+from pyggml.arguments import instance, list_of, mapping, texts, whole_or_none, wrong_type
 from pyggml.compat.llama_cpp import chat_formats
 from pyggml.compat.llama_cpp.answers import (
     Answer,
@@ -27,6 +27,7 @@ from pyggml.compat.llama_cpp.lists import LogitsProcessor
 from pyggml.compat.llama_cpp.llama_grammar import LlamaGrammar
 from pyggml.compat.llama_cpp.sampled import settings_of
 from pyggml.completion import Completion
+from pyggml.engine.prompts import read_prompt
 from pyggml.errors import ArgumentError, PyggmlError, UnsupportedError
 
 _COMPLETION: dict[str, Any] = {
@@ -69,26 +70,35 @@ def _settings(
     llama: Known, call: str, how: Mapping[str, Any], logprobs: int | None, stop: Sequence[str]
 ) -> dict[str, Any]:
     """Settings of a generation."""
-    most = how["max_tokens"]
-    bias = how["logit_bias"]
+    most = whole_or_none("max_tokens", how["max_tokens"], -(2**63))
     made = settings_of(call, {name: how[name] for name in _SAMPLED})
     made |= {"max_tokens": None if most is None or most <= 0 else most, "stop": list(stop), "logprobs": logprobs,
              "seed": llama.next_seed(how["seed"]), "repeat_last_n": llama._how.last_n}  # fmt: skip
     if llama._how.draft is not None:
         made["draft"] = llama._how.draft
-    if bias:
-        made["logit_bias"] = {int(token): value for token, value in bias.items()}
+    if how["logit_bias"]:
+        made["logit_bias"] = how["logit_bias"]
     return made | _hook(llama, how) | _grammar(how["grammar"], how.get("response_format"))
 
 
 def _grammar(grammar: LlamaGrammar | None, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings of a grammar."""
-    found: dict[str, Any] = dict(grammar.settings) if grammar is not None else {}
-    kind = None if wanted is None else wanted.get("type")
+    found: dict[str, Any] = {}
+    if grammar is not None:
+        expected = "a LlamaGrammar, as LlamaGrammar.from_string(text) makes it"
+        found = dict(instance("grammar", grammar, LlamaGrammar, expected).settings)
+    given = {} if wanted is None else mapping("response_format", wanted)
+    kind = given.get("type")
     if kind == "json_object":
-        found = {"schema": wanted.get("schema") or {"type": "object"}} if wanted is not None else {}
-    elif kind == "json_schema" and wanted is not None:
-        found = {"schema": wanted["json_schema"]["schema"]}
+        found = {"schema": given.get("schema") or {"type": "object"}}
+    elif kind == "json_schema":
+        named = mapping("response_format['json_schema']", given.get("json_schema"))
+        if "schema" not in named:
+            raise ArgumentError(
+                "response_format has no schema: it looks like "
+                '{"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
+            )
+        found = {"schema": named["schema"]}
     elif kind not in (None, "text"):
         raise ArgumentError(f"response_format: type must be text, json_object or json_schema, got {kind!r:.60}")
     return found
@@ -115,9 +125,19 @@ def _processed(
     return row
 
 
+def _functions(name: str, given: object) -> list[Callable[..., Any]]:
+    """A function, or a list of them."""
+    found = given if isinstance(given, list | tuple) else [] if given is None else [given]
+    for each in found:
+        if not callable(each):
+            raise wrong_type(name, "a function or a list of functions", each)
+    return list(found)
+
+
 def _hook(llama: Known, how: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's functions as the setting of a generation: those that end a text leave nothing but its end."""
-    processors, criteria = how["logits_processor"] or (), how.get("stopping_criteria") or ()
+    processors = _functions("logits_processor", how["logits_processor"])
+    criteria = _functions("stopping_criteria", how.get("stopping_criteria"))
     if not processors and not criteria:
         return {}
     ends = sorted(llama._tokenizer.eog_ids)
@@ -149,8 +169,9 @@ def complete(llama: Known, prompt: str | Sequence[int], given: Mapping[str, Any]
         raise UnsupportedError("echo=True with logprobs: m.score(text) of pyggml has the log-probabilities of a prompt")
     m = llama.pyggml_model
     stop = [text for text in texts("stop", how["stop"] or [], or_one=True) if text]
-    ids = m.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-    before = prompt if isinstance(prompt, str) else m.detokenize(ids)
+    found = read_prompt("prompt", prompt)
+    ids = m.tokenize(found) if isinstance(found, str) else found
+    before = found if isinstance(found, str) else m.detokenize(ids)
     settings = _settings(llama, "create_completion", how, how["logprobs"], stop)
     head = Head(how["model"] or llama.model_path)
     if not how["stream"]:
@@ -222,7 +243,7 @@ def _tools(how: Mapping[str, Any]) -> tuple[Any, Any]:
     """Tools and which must be called, of the older keywords too."""
     tools, choice = how["tools"], how["tool_choice"]
     if how["functions"] is not None:
-        tools = [{"type": "function", "function": each} for each in how["functions"]]
+        tools = [{"type": "function", "function": each} for each in list_of("functions", how["functions"])]
     if how["function_call"] is not None:
         choice = how["function_call"]
     return tools, "auto" if choice is None else choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pyggml.arguments import texts
 from pyggml.compat.llama_cpp.verdicts import POOLINGS
 from pyggml.errors import ContextFull
 from pyggml.model import Model
@@ -23,8 +24,7 @@ def embed(
 ) -> tuple[list[Any], int]:
     """(vectors, tokens). Raises ContextFull for a text that is too long, without truncate."""
     how = POOLINGS[pooling_number(m, pooling)] or "none"
-    texts = [given] if isinstance(given, str) else list(given)
-    ids = [m.tokenize(text) for text in texts]
+    ids = [m.tokenize(text) for text in texts("input", given, or_one=True)]
     for each in ids:
         if len(each) > m.n_ctx and not truncate:
             raise ContextFull(

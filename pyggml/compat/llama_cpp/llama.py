@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyggml import keywords
+from pyggml.arguments import instance, texts, wrong_type
 from pyggml.compat.llama_cpp import completing, embedding, hub, loading
 from pyggml.compat.llama_cpp.answers import Answer
 from pyggml.compat.llama_cpp.lists import LogitsProcessor, StoppingCriteria
@@ -23,6 +24,7 @@ from pyggml.compat.llama_cpp.llama_tokenizer import LlamaTokenizer
 from pyggml.compat.llama_cpp.sampled import sampler_of, settings_of
 from pyggml.compat.llama_cpp.state import LlamaState
 from pyggml.compat.llama_cpp.verdicts import METHODS
+from pyggml.engine.prompts import read_prompt
 from pyggml.engine.session import Session
 from pyggml.errors import ArgumentError, UnsupportedError
 from pyggml.model import Model
@@ -173,8 +175,7 @@ class Llama:
 
     def create_embedding(self, input: str | Sequence[str], model: str | None = None) -> Answer:
         """Vectors as OpenAI's embeddings."""
-        texts = [input] if isinstance(input, str) else list(input)
-        found, n = self.embed(texts, return_count=True)
+        found, n = self.embed(texts("input", input, or_one=True), return_count=True)
         data = [{"object": "embedding", "embedding": each, "index": i} for i, each in enumerate(found)]
         usage = {"prompt_tokens": n, "total_tokens": n}
         return {"object": "list", "data": data, "model": model or self.model_path, "usage": usage}
@@ -212,8 +213,8 @@ class Llama:
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Reads tokens. Raises ContextFull where they do not fit."""
+        new = _ids("tokens", tokens)
         session = self._at(len(self._ids))
-        new = [int(token) for token in tokens]
         if not new:
             return
         every = self._how.logits_all
@@ -248,7 +249,7 @@ class Llama:
         logits_processor: Sequence[LogitsProcessor] | None = None, grammar: LlamaGrammar | None = None, **how: Any,
     ) -> Iterator[int]:  # fmt: skip
         """Tokens without end, each read before the next; send() puts more behind one. What was read is kept."""
-        new = [int(token) for token in tokens]
+        new = _ids("tokens", tokens)
         settings = settings_of("generate", how)
         if reset:
             shared = self.longest_token_prefix(self._ids, new[:-1])
@@ -280,6 +281,7 @@ class Llama:
 
     def load_state(self, state: LlamaState) -> None:
         """Goes on from a state."""
+        instance("state", state, LlamaState, "a LlamaState, as save_state() makes it")
         if state.llama_state:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "state"
@@ -340,6 +342,13 @@ class Llama:
 
     def __repr__(self) -> str:
         return f"<Llama {self.model_path}, over {self.__dict__.get('_opened')!r}>"
+
+
+def _ids(name: str, given: object) -> list[int]:
+    found = read_prompt(name, given)
+    if isinstance(found, str):
+        raise wrong_type(name, "a list of token ids", given, "tokenize(text.encode()) makes them")
+    return found
 
 
 def _again(kind: type[Llama], path: str, parameters: dict[str, Any]) -> Llama:

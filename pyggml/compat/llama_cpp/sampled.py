@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from pyggml import _native, keywords
@@ -32,10 +33,9 @@ def settings_of(call: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("tfs_z", 1.0) not in (None, 1.0):
         raise UnsupportedError("tfs_z is not built in, nor in llama.cpp any more; min_p and typical_p are")
     found = {_NAMES[name][0]: value for name, value in given.items() if name in _NAMES and value is not None}
-    if "temperature" in found:
-        found["temperature"] = max(0.0, found["temperature"])
-    if "top_k" in found:
-        found["top_k"] = max(0, found["top_k"])
+    for name, off in (("temperature", 0.0), ("top_k", 0)):
+        if isinstance(value := found.get(name), Real) and value < off:  # as llama.cpp writes it
+            found[name] = off
     return found
 
 
