@@ -122,6 +122,11 @@ class Generation(Ticket):
         """Whether it has a session."""
         return self._seat is not None
 
+    @property
+    def shifted(self) -> bool:
+        """Whether its session remembers what no reading of its ids gives."""
+        return self._gone > 0
+
     def twin_of(self, other: Generation) -> bool:
         """Whether both are samples of one prompt."""
         return self._request.shared and self.ids is other.ids

@@ -304,10 +304,13 @@ class Scheduler:
             ticket.fail(error if len(tickets) == 1 else _own(error))
 
     def _send_back(self, ticket: Generation) -> None:
-        """Takes its place and what it remembers; it computes that again later, in the same rows."""
+        """Takes its place and what it remembers; it computes that again later, in the same rows.
+
+        What was shifted cannot be computed again: that it keeps, and waits with it.
+        """
         self._running.remove(ticket)
         self._tight = True
-        seat = ticket.leave()
+        seat = None if ticket.shifted else ticket.leave()
         if seat is not None:
             seat.session.close()
         self._waiting.back(ticket)

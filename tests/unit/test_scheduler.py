@@ -73,6 +73,7 @@ class Text:
         self.prefix = self.ids[:-1]
         self.most_positions = n_prompt + n_more
         self.n_more, self.made = n_more, 0
+        self.shifted = False
         self.parked, self.ended, self.cancelled, self.late = True, False, False, False
         self.share: int | None = None
         self.error: Exception | None = None
