@@ -35,7 +35,7 @@ from pyggml.engine.loaded import Loaded
 from pyggml.engine.memory import Memory
 from pyggml.engine.plan_file import export_plan
 from pyggml.engine.prompts import Ids, Prompt, Prompts, check_length, read_prompts
-from pyggml.engine.requests import answer_ids, prompt_ids, samples
+from pyggml.engine.requests import answer_ids, ids_of_each, prompt_ids, samples
 from pyggml.engine.session import Session
 from pyggml.engine.settings import DEFAULTS, read_settings, spelled_out
 from pyggml.engine.stream import Stream
@@ -563,7 +563,7 @@ class Model(Held):
         self._loaded.check_open()
         prompts, one = read_prompts("prompt", prompt)
         how, n = read_settings(settings, **self.suggested)
-        found = [self._ids("prompt", each, fits=how["overflow"] == "error") for each in prompts]
+        found = ids_of_each(self._loaded, "prompt", prompts, one, fits=how["overflow"] == "error")
         return Call(self._engine, [samples(self._loaded, ids, how, n, continues=len(ids) > 1) for ids in found], one)
 
     def _conversation(

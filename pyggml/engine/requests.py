@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyggml.engine.generation import Request
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.prompts import check_length, read_prompt
-from pyggml.errors import ArgumentError
+from pyggml.errors import ArgumentError, ContextFull
 
 log = logging.getLogger("pyggml")
 
@@ -30,6 +30,21 @@ def prompt_ids(loaded: Loaded, name: str, prompt: object, *, fits: bool = True) 
             raise ArgumentError("an empty prompt needs a model with a BOS or EOS token; this one has neither")
         ids = [start]
     return ids
+
+
+def ids_of_each(loaded: Loaded, name: str, prompts: Sequence[object], one: bool, fits: bool) -> list[list[int]]:
+    """As prompt_ids(), of several; one: it is no list of them. An error says which of them cannot be fed."""
+    found = []
+    for i, each in enumerate(prompts):
+        try:
+            ids = prompt_ids(loaded, name, each, fits=fits)
+            loaded.check_ids(ids, 0, loaded.n_ctx if fits else len(ids))
+        except (ArgumentError, ContextFull) as error:
+            if one:
+                raise
+            raise type(error)(f"{name}[{i}]: {error}") from None
+        found.append(ids)
+    return found
 
 
 def text_ids(loaded: Loaded, text: str, add_special: bool, fits: bool = True) -> list[int]:

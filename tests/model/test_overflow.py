@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pyggml
+from pyggml.engine import session
 
 IDS = [5 + i * 7 % 200 for i in range(100)]
 
@@ -28,6 +29,17 @@ def test_an_error_is_the_default_and_says_both_numbers(m: pyggml.Model) -> None:
         m.generate("a", overflow="cut")
     c = m.generate(IDS[:60], max_tokens=None, temperature=0)
     assert (c.finish_reason, c.usage.shifted_tokens, c.usage.truncated_tokens) == ("length", 0, 0)
+
+
+def test_an_error_says_which_prompt_of_a_list(m: pyggml.Model) -> None:
+    for wrong in (IDS, "b " * 200, "b " * 100000):
+        with pytest.raises(pyggml.ContextFull, match=r"^prompt\[1\]: "):
+            m.generate(["a", wrong, wrong])
+    for overflow in ("error", "truncate"):
+        with pytest.raises(pyggml.ArgumentError, match=r"^prompt\[2\]: token id 99999 at position 1 is outside"):
+            m.generate(["a", "b", [5, 99999]], overflow=overflow)
+    with pytest.raises(pyggml.ArgumentError, match=r"^token id 99999"):
+        m.generate([5, 99999])
 
 
 @pytest.mark.parametrize("max_tokens", [1, 10, 40, None])
@@ -84,6 +96,23 @@ def test_a_shift_beside_others_with_drafts_and_log_probabilities(m: pyggml.Model
     assert told.tokens == want
     assert len(told.logprobs or ()) == len(want)
     assert "".join(m.stream(IDS[:30], **how)) == told.text
+
+
+def test_who_is_sent_back_behind_a_shift_goes_on_from_there(m: pyggml.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory ends in a step of several that have shifted: what they remember cannot be read again."""
+    want = m.generate(IDS[:50], max_tokens=60, temperature=0, overflow="shift").tokens
+    choose, running, ended = session.choose, m._engine._scheduler._running, [0]
+
+    def choose_or_end(sessions: Any, samplers: Any, ids: Any) -> Any:
+        if len(running) > 1 and any(ticket.shifted for ticket in running):
+            ended[0] += 1
+            raise pyggml.OutOfMemory("no memory")
+        return choose(sessions, samplers, ids)
+
+    monkeypatch.setattr(session, "choose", choose_or_end)
+    got = m.generate([IDS[:50]] * 3, max_tokens=60, temperature=0, overflow="shift")
+    assert [each.tokens for each in got] == [want] * 3
+    assert ended[0] > 2
 
 
 def test_who_cannot_shift_says_so_before_the_text(m: pyggml.Model) -> None:
