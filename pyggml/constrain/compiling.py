@@ -85,6 +85,8 @@ def short(error: str) -> str:
     >>> short("a\\n  b")
     'a b'
     """
+    if error.startswith("NoExtensionBias"):  # the name of its state, and nothing else
+        return "no text follows it"
     text = " ".join(error.split())
     return text if len(text) <= 300 else text[:297] + "..."
 

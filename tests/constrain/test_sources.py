@@ -167,3 +167,9 @@ ws ::= | " " | "\n" [ \t]{0,20}
 def test_grammars_that_are_refused(source: str, message: str) -> None:
     with pytest.raises(GrammarError, match=message):
         to_lark(source)
+
+
+@pytest.mark.parametrize("what", [{"regex": r"[^\s\S]"}, {"grammar": "root ::= root"}, {"lark": 'start: start "a"'}])
+def test_what_no_text_follows_is_refused_in_words(words: Tokenizer, what: dict[str, str]) -> None:
+    with pytest.raises(GrammarError, match="cannot be enforced: no text follows it"):
+        grammar(words, words.n_vocab, **what)
