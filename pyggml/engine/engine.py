@@ -50,11 +50,14 @@ class Engine:
     def submit(self, tickets: Sequence[Generation]) -> None:
         """Has the texts of a call made, in another thread. Raises QueueFull."""
         self.loaded.check_open()
+        for ticket in tickets:
+            ticket.ask()
         self._scheduler.submit(tickets)
 
     def go_on(self, ticket: Generation) -> None:
         """Has a text made as far as its reader can follow; submits it the first time."""
         self.loaded.check_open()
+        ticket.ask()
         self._scheduler.go_on(ticket)
 
     @property

@@ -38,7 +38,7 @@ _FIRST = 4  # positions that a shift leaves: attention falls on them whatever th
 class Request:
     """A prompt, and what is wanted of it. continues: the text goes on from the prompt's, else it stands alone.
 
-    reuse: "exact" or "any", as the setting says. timeout: seconds from the request on, after which it ends.
+    reuse: "exact" or "any", as the setting says. timeout: seconds after it was first asked for, when it ends.
     deterministic: what is generated is fed as a prompt is. shared: others of the same prompt follow. draft: what
     guesses how it goes on. speech: how what is generated is to be read. thinking_budget: most tokens of its reasoning;
     None: any. wanted: what the answer must be, None: anything. logits_hook: changes logits before a token is chosen.
@@ -95,8 +95,7 @@ class Generation(Ticket):
         self._stopped = False
         self._n_cached = self._n_decoded = 0
         self._gone = 0  # positions that were shifted out
-        self._asked = time.perf_counter()
-        self._started = self._first = self._over = 0.0
+        self._asked = self._started = self._first = self._over = 0.0
 
     def sit(self, seat: Seat) -> None:
         super().sit(seat)
@@ -109,7 +108,11 @@ class Generation(Ticket):
     def late(self) -> bool:
         """Whether its time is over."""
         most = self._request.timeout
-        return most is not None and time.perf_counter() - self._asked >= most
+        return most is not None and self._asked > 0 and time.perf_counter() - self._asked >= most
+
+    def ask(self) -> None:
+        """It is asked for: its time begins, the first time."""
+        self._asked = self._asked or time.perf_counter()
 
     @property
     def most_positions(self) -> int:

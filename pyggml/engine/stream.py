@@ -16,11 +16,11 @@ from pyggml.pickling import Held
 class Stream(Held):
     """Text pieces as they come; never half a character. After the last piece `.result` is the Completion.
 
-    `for` reads it in a thread, `async for` in a coroutine. It begins when the first piece is asked for, and runs ahead
-    of its reader by some pieces at most. Raises like generate; a model closed meanwhile ends it with PyggmlError.
-    Threads may share it: each piece goes to one of them. Closing or dropping it frees the sequence's place with the
-    step that runs, or before; so does cancelling a coroutine that waits for a piece. It may close itself: with, async
-    with.
+    `for` reads it in a thread, `async for` in a coroutine. It begins when the first piece is asked for, as its timeout
+    does, and runs ahead of its reader by some pieces at most. Raises like generate; a model closed meanwhile ends it
+    with PyggmlError. Threads may share it: each piece goes to one of them. Closing or dropping it frees the sequence's
+    place with the step that runs, or before; so does cancelling a coroutine that waits for a piece. It may close
+    itself: with, async with.
 
     >>> import pyggml
     >>> with pyggml.load() as m, m.stream("Once upon a time", max_tokens=4) as s:

@@ -189,6 +189,16 @@ def test_a_timeout_ends_with_the_text_so_far(m: pyggml.Model) -> None:
             m.generate("a", timeout=wrong)
 
 
+def test_the_time_of_a_stream_begins_with_its_first_piece(m: pyggml.Model) -> None:
+    s = m.stream("Once", timeout=0.01, max_tokens=None)
+    time.sleep(0.02)
+    assert not s._ticket.late
+    text = "".join(s)
+    assert s._ticket.late
+    assert s.result is not None
+    assert s.result.text == text
+
+
 def test_a_cancel_ends_a_prompt_that_is_read_and_leaves_others_alone() -> None:
     long = [5 + i % 200 for i in range(2000)]
     with pyggml.load(n_threads=1, n_ctx=4096) as m:
