@@ -9,12 +9,19 @@ import numpy as np
 from pyggml import _native
 from pyggml.gguf import TensorInfo
 
+_OF_THE_CALLER = ("bias", "mask", "penalties")
+"""What the sampler says of logits that a caller's settings changed."""
+
 
 def blame(message: str, tensors: Mapping[str, TensorInfo]) -> str:
     """message, and the first tensor that holds something non-finite."""
     for name, info in tensors.items():
         if info.type.is_weight and not _finite(info):
             return f"{message}: tensor {name} ({info.type.name}) holds NaN or infinity; the file is damaged"
+    if any(word in message for word in _OF_THE_CALLER):
+        return (
+            f"{message}; every weight of the model is finite, so see to logit_bias, penalties and what it must follow"
+        )
     return f"{message}, though every weight is finite: values overflowed on the way"
 
 

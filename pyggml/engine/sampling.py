@@ -110,7 +110,11 @@ _BREAKERS = ("\n", ":", '"', "*")
 
 
 def _breakers(name: str, value: Any) -> tuple[str, ...]:
-    return _BREAKERS if value is None else tuple(texts(name, value))
+    found = _BREAKERS if value is None else tuple(texts(name, value))
+    half = next((each for each in found if any("\ud800" <= c <= "\udfff" for c in each)), None)
+    if half is not None:
+        raise ArgumentError(f"{name} holds {shown(half)}, which has half of a character: no text has that")
+    return found
 
 
 def _target(name: str, value: Any) -> float:

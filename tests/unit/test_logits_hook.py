@@ -91,6 +91,12 @@ def test_a_hook_that_would_end_the_thread_ends_its_own_text(m: pyggml.Model, kin
     assert beside == [want]
 
 
+def test_a_bias_that_leaves_no_token_is_blamed_itself(m: pyggml.Model) -> None:
+    nothing = dict.fromkeys(range(m.n_vocab), False)
+    with pytest.raises(pyggml.NumericError, match="with its bias; every weight of the model is finite, so see to"):
+        m.generate("Once", max_tokens=3, logit_bias=nothing)
+
+
 def test_settings_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "suggests.gguf"
     with pyggml.load() as model, gguf.Writer(path) as out:

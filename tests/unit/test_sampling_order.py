@@ -158,7 +158,9 @@ def chi(seen: Any, expected: Any) -> float:
     ({"mirostat": 1, "order": ["top_k"]}, "mirostat takes the place of order"), ({"dry_base": 0.5}, "dry_base"),
     ({"mirostat": 2, "adaptive_target": 0.5}, "mirostat takes the place of adaptive_target"),
     ({"adaptive_decay": 1.0}, "0.99"),
-    ({"dry_sequence_breakers": "x"}, "dry_sequence_breakers"), ({"dry_allowed_length": -1}, "dry_allowed_length"),
+    ({"dry_sequence_breakers": "x"}, "dry_sequence_breakers"),
+    ({"dry_sequence_breakers": ["a", "b\ud800"]}, "which has half of a character"),
+    ({"dry_allowed_length": -1}, "dry_allowed_length"),
 ])  # fmt: skip
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(pyggml.ArgumentError, match=message):
