@@ -2,8 +2,9 @@
 
     python bench/run.py [--quick] [--only SECTION ...] [--models DIR] [--rounds N] [--openvino PYTHON]
 
-Sections: load, memory, small, speed, thread, experts, batch, depth, types, kernels; alone: truth (truth.py, which ends
-with status 1 where a type is less exact than llama.cpp). Missing synthetic models are made
+Sections: load, memory, small, speed, thread, experts, batch, depth, types, kernels; alone: truth (truth.py: what runs
+lose on a real model) and caches (caches.py: what types of caches lose), which end with status 1 where a type is less
+exact than llama.cpp. Missing synthetic models are made
 first (11 GB; not counted in the time). The result is written behind every item, so an ended run keeps what it has.
 --minutes bounds the run: items that would begin later are named as not measured. `python bench/report.py` turns results
 into the table.
@@ -12,6 +13,7 @@ into the table.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -32,14 +34,15 @@ from kernel_section import kernels
 from runner import HERE, OutOfTime, Runner
 
 NAMES = [*sections.SECTIONS, "kernels"]
-TRUTH = "truth"
+ALONE = ("truth", "caches")
+"""Modules with a result of their own."""
 
 
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round, three files, depth 1024: about 3 minutes")
-    parser.add_argument("--only", nargs="+", choices=[*NAMES, TRUTH], metavar="SECTION", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--only", nargs="+", choices=[*NAMES, *ALONE], metavar="SECTION", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--models", type=Path, default=HERE / "models", help="folder of the synthetic models")
     parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared", help="vocabulary and small models")
     parser.add_argument("--files", nargs="+", choices=sections.FILES, default=[], help="of the section speed")
@@ -101,10 +104,9 @@ def make_models(run: Runner, args: argparse.Namespace, wanted: set[str]) -> None
 def main() -> None:
     """Runs the sections."""
     args = options()
-    if args.only == [TRUTH]:  # a result of its own
-        import truth
-
-        raise SystemExit(truth.main(["--text", str(args.shared / "models" / "tales" / "valid.txt")]))
+    if args.only and args.only[0] in ALONE and len(args.only) == 1:
+        text = str(args.shared / "models" / "tales" / "valid.txt")
+        raise SystemExit(importlib.import_module(args.only[0]).main(["--text", text]))
     problems: list[str] = []
     engines = usable(args, problems)
     run = Runner(

@@ -27,6 +27,8 @@ import pyggml
 from pyggml import _native
 
 HERE = Path(__file__).resolve().parent
+TEXT = HERE.parents[1] / "shared" / "models" / "tales" / "valid.txt"
+LEVELS = [level for level in ("avx2", "avxvnni", "avx512", "neon") if level in _native.isa_levels()]
 PIECES, LENGTH = 6, 512
 PLAIN = ("q4_1", "q8_0", "q4_0")
 WIDE = ("q4_k", "q6_k", "q8_0", "q2_k", "iq4_xs", "q5_k", "q4_0", "q3_k", "iq3_s")
@@ -57,19 +59,21 @@ def pieces(path: Path, text: Path) -> list[list[int]]:
     return [ids[i * LENGTH : (i + 1) * LENGTH] for i in range(PIECES)]
 
 
-def log_probs(path: Path, parts: list[list[int]], level: str) -> NDArray[np.float32]:
+def normal(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of logits as natural logs of probabilities."""
+    x = logits - logits.max(axis=1, keepdims=True)
+    y: NDArray[np.float32] = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    return y
+
+
+def log_probs(path: Path, parts: list[list[int]], level: str, kv_type: str = "f32") -> NDArray[np.float32]:
     """(positions, vocabulary) natural logs of the next-token distribution in the second half of each piece."""
     _native.isa_force(level)
-    rows = []
     try:
-        with pyggml.load(path, kv_type="f32", n_ctx=LENGTH) as model:
-            for ids in parts:
-                x = model.logits(ids)[LENGTH // 2 :]
-                x = x - x.max(axis=1, keepdims=True)
-                rows.append(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+        with pyggml.load(path, kv_type=kv_type, n_ctx=LENGTH) as model:
+            return np.concatenate([normal(model.logits(ids)[LENGTH // 2 :]) for ids in parts])
     finally:
         _native.isa_force(None)
-    return np.concatenate(rows)
 
 
 def perplexity(logs: NDArray[np.float32], parts: list[list[int]]) -> float:
@@ -137,9 +141,9 @@ def main(words: list[str] | None = None) -> int:
     """Writes truth.json; 1 where a type is less exact than llama.cpp."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wide", type=Path, help="f32 file of the model with rows of 768")
-    parser.add_argument("--text", type=Path, default=HERE.parents[1] / "shared" / "models" / "tales" / "valid.txt")
+    parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--types", nargs="+", help="only these")
-    parser.add_argument("--levels", nargs="+", default=[x for x in ("avx2", "avx512") if x in _native.isa_levels()])
+    parser.add_argument("--levels", nargs="+", default=LEVELS)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "truth.json")
     args = parser.parse_args(words)
     machine = card.card(measure=False)

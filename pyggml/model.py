@@ -79,7 +79,8 @@ def load(
     path: ~ is expanded. n_ctx: positions a sequence may hold; None: what the model was trained for, or less if memory
     asks for it.
     n_threads: None: the cores this process may use. kv_type: type of the key/value cache, "f32", "f16", "bf16", "q8_0"
-    or, at some loss, "q4_0"; None: "f16", or "f32" in an encoder, which keeps nothing between calls.
+    or, at some loss, "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl" (heads of 32 values and their multiples); None: "f16", or
+    "f32" in an encoder, which keeps nothing between calls.
     mmap: True maps the file, False copies it into memory on huge pages; progress(bytes_done, bytes_total) follows the
     copy. A mapped file must not shrink while a step runs: it is compared with load before each step (GGUFError), but
     pages that go away within one end the process with SIGBUS; replace files by renaming, or copy.

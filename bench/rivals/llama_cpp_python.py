@@ -15,7 +15,17 @@ import numpy as np
 import worker
 
 UBATCH = 512
-CACHES = {"f16": 1, "q8_0": 8}  # GGML type ids
+CACHES = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "iq4_nl": 20,
+    "bf16": 30,
+}  # GGML ids
 
 
 class LlamaCpp(worker.Engine):
@@ -85,6 +95,27 @@ class LlamaCpp(worker.Engine):
         finally:
             self.lib.llama_batch_free(batch)
         self.last = ids[-1]
+
+    def logits(self, ids: list[int], first: int) -> Any:
+        """(len(ids) - first, vocabulary) of one prompt, from position `first` on; at most UBATCH ids."""
+        self._clear()
+        batch = self.lib.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, token in enumerate(ids):
+                batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, i >= first
+                batch.seq_id[i][0] = 0
+            if self.lib.llama_decode(self.context, batch):
+                raise RuntimeError("llama_decode failed")
+        finally:
+            self.lib.llama_batch_free(batch)
+        rows = ctypes.cast(self.lib.llama_get_logits(self.context), ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(rows, (len(ids) - first, self.n_vocab)).copy()
+
+    def close(self) -> None:
+        """Frees the context and the model."""
+        self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self.model)
 
     def _clear(self) -> None:
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)

@@ -17,7 +17,7 @@
 #include "core/hash.h"
 #include "core/session.h"
 
-#define VERSION 5
+#define VERSION 6
 static const char magic[8] = {'P', 'G', 'G', 'S', 'T', 'A', 'T', 'E'};
 enum { CHECKED_FROM = 24, FIXED = CHECKED_FROM + 40, FEW_BYTES = 64 };
 

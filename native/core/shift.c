@@ -1,7 +1,7 @@
 /* Forgetting a stretch of positions in the middle: later ones move down, and their keys are turned back by the
  * distance. A rope turns each pair by position times a speed, so a key that lies d positions lower is the key turned by
- * -d times it. Keys that no rope turned cannot be moved, nor those that are kept in another form than they were
- * attended to. */
+ * -d times it. Keys that no rope turned cannot be moved. Those of a cache of blocks are turned a second way, which is
+ * undone before and done again. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,14 +53,17 @@ static void turn_back(const shift *s, float *key) {
   }
 }
 
-static void turn_rows(const shift *s, int64_t n) {
+static void turn_rows(const shift *s, int64_t n, int64_t run) {
+  const pgg_kernels *kernels = pgg_kernels_get();
   const int type = s->to->type;
   const int64_t k_dim = PGG_INT(s->rope, rope, head_dim);
   const size_t row = pgg_row_bytes(type, k_dim);
   for (int64_t r = 0; r < n; r++) {
     pgg_quant_get(type)->decode(s->rows + (size_t)r * row, s->floats, k_dim);
+    if (run) kernels->kv_turn(s->floats, k_dim, run);
     turn_back(s, s->floats);
-    pgg_kernels_get()->kv_store(type, s->floats, s->rows + (size_t)r * row, k_dim);
+    if (run) kernels->kv_turn(s->floats, k_dim, run);
+    kernels->kv_store(type, s->floats, s->rows + (size_t)r * row, k_dim);
   }
 }
 
@@ -73,7 +76,7 @@ static pgg_status move(const shift *s, pgg_rows_at at, int64_t from, int64_t to,
     at.n = pgg_min_i64(to, pgg_min_i64(here, there)) - from;
     pgg_status status = pgg_memory_read(plan, &s->session->memory, &at, s->rows);
     if (status) return status;
-    if (down && !at.values) turn_rows(s, at.n);
+    if (down && !at.values) turn_rows(s, at.n, s->to->forms[at.state].k_turn);
     at.pos -= down;
     if ((status = pgg_memory_write(plan, s->to, &at, s->rows))) return status;
     from += at.n;
@@ -152,8 +155,6 @@ static pgg_status judge(const pgg_session *session, int64_t first, int64_t last)
     if (session->plan->states[i].kind == PGG_STATE_ROWS)
       return pgg_fail(PGG_EUNSUPPORTED, "shift: %s remembers all positions in one state: none can be taken out of it",
                       session->plan->ops[session->plan->states[i].maker].op.name);
-  if (session->memory.type == PGG_Q4_0)
-    return pgg_fail(PGG_EUNSUPPORTED, "shift: a q4_0 cache keeps keys in another form; use f16, bf16, f32 or q8_0");
   return PGG_OK;
 }
 

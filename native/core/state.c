@@ -9,10 +9,13 @@
 
 #include "base/memory.h"
 #include "core/backend.h"
+#include "quant/cache_types.h"
 #include "quant/quant.h"
 
 static bool type_ok(int type) {
-  return type == PGG_F32 || type == PGG_F16 || type == PGG_BF16 || type == PGG_Q8_0 || type == PGG_Q4_0;
+#define IS(TYPE) || type == PGG_##TYPE
+  return false PGG_CACHE_TYPES(IS);
+#undef IS
 }
 
 /* ---- how states lie in a span ----------------------------------------------------------------------------- */
@@ -28,13 +31,27 @@ static pgg_status row_size(const pgg_state *state, int type, const char *what, i
   return PGG_OK;
 }
 
-/* Keys of 4-bit blocks are kept turned: nobody can read values out of them. */
-static pgg_status turned_values(const pgg_plan *plan, int state, int type) {
-  for (int i = 0; i < plan->n_op && type == PGG_Q4_0; i++)
-    if (plan->ops[i].values == state && !plan->states[state].v_dim)
+/* The run in which rows of a type of blocks are turned: what all these widths have in common, at most 256. */
+static int64_t turn_of(int type, int64_t widths) {
+  return pgg_type_get(type)->elems > 1 ? pgg_min_i64(256, widths & -widths) : 0;
+}
+
+/* Who reads values out of keys: whole blocks, and whole runs. */
+static pgg_status values_in_keys(const pgg_plan *plan, int state, int type, int64_t *k_turn) {
+  const int elems = pgg_type_get(type)->elems;
+  int64_t widths = plan->states[state].k_dim;
+  for (int i = 0; i < plan->n_op; i++) {
+    const pgg_op *op = &plan->ops[i].op;
+    if (op->kind != PGG_OP_ATTENTION || plan->ops[i].values != state || plan->states[state].v_dim) continue;
+    const int64_t v_dim = PGG_INT(op, attention, v_dim);
+    if (v_dim % elems)
       return pgg_fail(PGG_ETYPE,
-                      "%s reads values out of keys, which a q4_0 cache keeps in another form; use q8_0 or f16",
-                      plan->ops[i].op.name);
+                      "%s reads %lld values out of keys, which blocks of a %s cache do not end with; they hold %d: use "
+                      "f16 or f32",
+                      op->name, (long long)v_dim, pgg_type_get(type)->name, elems);
+    widths |= v_dim;
+  }
+  *k_turn = turn_of(type, widths);
   return PGG_OK;
 }
 
@@ -42,7 +59,7 @@ static pgg_status turned_values(const pgg_plan *plan, int state, int type) {
 static pgg_status measure(const pgg_plan *plan, int type, pgg_state_form *forms, size_t *bytes) {
   if (!type_ok(type)) {
     const pgg_type_info *info = pgg_type_get(type);
-    return pgg_fail(PGG_ETYPE, "a key/value cache cannot be %s; f32, f16, bf16, q8_0 and q4_0 can",
+    return pgg_fail(PGG_ETYPE, "a key/value cache cannot be %s; " PGG_CACHE_NAMES " can",
                     info ? info->name : "of an unknown type");
   }
   for (int g = 0; g < plan->n_group; g++) bytes[g] = 0;
@@ -51,9 +68,11 @@ static pgg_status measure(const pgg_plan *plan, int type, pgg_state_form *forms,
     pgg_state_form form;
     pgg_status status;
     if (state->kind != PGG_STATE_KV) continue;
-    if ((status = turned_values(plan, i, type)) || (status = row_size(state, type, "key", state->k_dim, &form.k_row)) ||
+    if ((status = values_in_keys(plan, i, type, &form.k_turn)) ||
+        (status = row_size(state, type, "key", state->k_dim, &form.k_row)) ||
         (status = row_size(state, type, "value", state->v_dim, &form.v_row)))
       return status;
+    form.v_turn = turn_of(type, state->v_dim);
     form.k_head = pgg_align_up(PGG_SPAN * form.k_row, PGG_ALIGN);
     form.v_head = pgg_align_up(PGG_SPAN * form.v_row, PGG_ALIGN);
     form.k = bytes[state->group];

@@ -27,9 +27,10 @@ typedef struct pgg_moment {
 
 /* Where a state of keys and values lies in the spans of its group: bytes. */
 typedef struct pgg_state_form {
-  size_t k, v;           /* of the first head */
-  size_t k_row, v_row;   /* of a position of a head */
-  size_t k_head, v_head; /* of a head */
+  size_t k, v;            /* of the first head */
+  size_t k_row, v_row;    /* of a position of a head */
+  size_t k_head, v_head;  /* of a head */
+  int64_t k_turn, v_turn; /* values in a run that is kept turned, 0: rows are as they are */
 } pgg_state_form;
 
 /* The spans of the states of one group. */

@@ -73,6 +73,16 @@ static inline vf vf_load_nibbles(const uint8_t *p, int high) {
   const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
   return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, high ? 4 : 0), _mm256_set1_epi32(15)));
 }
+static inline vf vf_load_book(const uint8_t *p, int high, const int8_t *book) {
+  const __m128i bytes = _mm_srli_epi16(_mm_loadl_epi64((const __m128i *)p), high ? 4 : 0);
+  const __m128i at = _mm_and_si128(bytes, _mm_set1_epi8(15)), table = _mm_loadu_si128((const __m128i *)book);
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(table, at)));
+}
+static inline vf vf_bits(uint32_t bits, float x) {
+  const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), lanes), lanes);
+  return _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(x));
+}
 static inline void vf_store_f16(void *p, vf a) {
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

@@ -61,6 +61,12 @@ static inline vf vf_load_nibbles(const uint8_t *p, int high) {
   const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
   return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(wide, high ? 4 : 0), _mm512_set1_epi32(15)));
 }
+static inline vf vf_load_book(const uint8_t *p, int high, const int8_t *book) {
+  const __m128i bytes = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), high ? 4 : 0);
+  const __m128i at = _mm_and_si128(bytes, _mm_set1_epi8(15)), table = _mm_loadu_si128((const __m128i *)book);
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_shuffle_epi8(table, at)));
+}
+static inline vf vf_bits(uint32_t bits, float x) { return _mm512_maskz_mov_ps((__mmask16)bits, _mm512_set1_ps(x)); }
 static inline void vf_store_f16(void *p, vf a) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

@@ -75,11 +75,21 @@ static inline vf vf_load_nibbles(const uint8_t *p, int high) {
   const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four >> (high ? 4 : 0) & 0x0f0f0f0fu)));
   return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
 }
+static inline vf signed_bytes(int8x8_t a) { return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(a)))); }
 static inline vf vf_load_i8(const int8_t *p) {
   int32_t four;
   memcpy(&four, p, 4);
-  const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
-  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+  return signed_bytes(vreinterpret_s8_s32(vdup_n_s32(four)));
+}
+static inline vf vf_load_book(const uint8_t *p, int high, const int8_t *book) {
+  uint32_t four;
+  memcpy(&four, p, 4);
+  const uint8x8_t at = vreinterpret_u8_u32(vdup_n_u32(four >> (high ? 4 : 0) & 0x0f0f0f0fu));
+  return signed_bytes(vqtbl1_s8(vld1q_s8(book), at));
+}
+static inline vf vf_bits(uint32_t bits, float x) {
+  static const uint32_t lanes[4] = {1, 2, 4, 8};
+  return vbslq_f32(vtstq_u32(vdupq_n_u32(bits), vld1q_u32(lanes)), vdupq_n_f32(x), vdupq_n_f32(0.0f));
 }
 static inline void vf_store_f16(void *p, vf a) {
   const uint16x4_t h = vreinterpret_u16_f16(vcvt_f16_f32(a));

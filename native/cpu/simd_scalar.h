@@ -10,6 +10,7 @@
  *   sum top                    of all lanes, in a fixed order
  *   load_f16 load_bf16 load_i8, store_f16 store_bf16 (nearest even), store_i8 (of integral values in range)
  *   f16_value(p)              one half from memory       load_nibbles(p,high)  0..15, of SIMD_LANES bytes each
+ *   load_book(p,high,book)     book[nibble], 16 values    bits(b,x)  x in lanes whose bit of b is set, else 0
  *   unzip(a,b,&even,&odd) zip  lanes of the concatenation; transpose(r)  r[SIMD_LANES] in place
  * Words never raise, never allocate; fma is one rounding except here. */
 #ifndef PGG_SIMD_H
@@ -63,6 +64,8 @@ static inline vf vf_load_bf16(const void *p) {
 }
 static inline vf vf_load_i8(const int8_t *p) { return (float)*p; }
 static inline vf vf_load_nibbles(const uint8_t *p, int high) { return (float)(*p >> 4 * high & 15); }
+static inline vf vf_load_book(const uint8_t *p, int high, const int8_t *book) { return book[*p >> 4 * high & 15]; }
+static inline vf vf_bits(uint32_t bits, float x) { return bits & 1 ? x : 0.0f; }
 static inline void vf_store_f16(void *p, vf a) {
   uint16_t h = pgg_f32_to_f16(a);
   memcpy(p, &h, 2);

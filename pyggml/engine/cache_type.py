@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyggml.errors import ArgumentError
 from pyggml.quant.types import QuantType, QuantTypeLike
 
-CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
 def usual(causal: bool) -> QuantType:

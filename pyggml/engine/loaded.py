@@ -153,7 +153,7 @@ class Loaded:
             self.check_open()
             raise UnsupportedError(
                 f"kv_type {kind.name!r} cannot hold this model's heads of {self.config.heads.k} values; "
-                "use f32, f16 or bf16, or q8_0 and q4_0 where the head size is a multiple of 32"
+                "use f32, f16 or bf16; types of blocks need head sizes that are multiples of 32"
             )
         return found
 

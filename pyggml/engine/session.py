@@ -260,8 +260,8 @@ class Session(Held):
         """Forgets positions first to last - 1; later ones move down to them, their keys turned back by the distance.
 
         What later positions have taken in of the forgotten ones stays in their values, so logits are near to those of
-        the shorter text, not equal. Raises UnsupportedError, by name, where keys were not turned by a rope, are kept as
-        q4_0, or a window would look at what it has forgotten; ArgumentError where there is no such stretch.
+        the shorter text, not equal. Raises UnsupportedError, by name, where keys were not turned by a rope, or a window
+        would look at what it has forgotten; ArgumentError where there is no such stretch.
         """
         first, last = whole("first", first, 0), whole("last", last, 1)
         self._checked(lambda: self._native.shift(first, last))

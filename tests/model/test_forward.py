@@ -9,6 +9,7 @@ from oracle import transformer
 
 import pyggml
 from pyggml import _native
+from pyggml.engine.cache_type import CACHE_TYPES
 
 MODELS = {
     "llama": dict(arch="llama"),
@@ -75,9 +76,21 @@ def test_truncated_session_continues_as_if_never_fed(made):
 
 
 # f16: up to 3.2e-3 where weights and values are multiplied as bf16 pairs (docs/adr/0011), below 2e-3 in floats
-@pytest.mark.parametrize(("kv_type", "bound"), [("f16", 5e-3), ("bf16", 2e-2), ("q8_0", 3e-2), ("q4_0", 0.5)])
+@pytest.mark.parametrize(
+    ("kv_type", "bound"),
+    [
+        ("f16", 5e-3),
+        ("bf16", 2e-2),
+        ("q8_0", 3e-2),
+        ("q5_1", 0.25),
+        ("q5_0", 0.25),
+        ("q4_1", 0.5),
+        ("q4_0", 0.5),
+        ("iq4_nl", 0.5),
+    ],
+)
 def test_cache_types_stay_near_f32(made, kv_type, bound):
-    if kv_type[0] == "q" and made.oracle["head_dim"] % 32:
+    if pyggml.QuantType.parse(kv_type).is_block and made.oracle["head_dim"] % 32:
         with pytest.raises(pyggml.PyggmlError, match=kv_type):
             pyggml.load(made.path, kv_type=kv_type)
         return
@@ -97,7 +110,7 @@ def test_every_level_runs_the_model(made, isa):
         assert relative(m.logits(IDS), want) < 5e-6
 
 
-@pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("kv_type", CACHE_TYPES)
 def test_thread_count_never_changes_a_bit_of_attention(tmp_path, kv_type):
     made = tiny.write(tmp_path / "x.gguf", n_embd=256, n_head=8, n_head_kv=2, head_dim=32, n_ff=512, n_layer=2)
     ids = IDS * 20

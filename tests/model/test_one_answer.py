@@ -15,9 +15,9 @@ from model import tiny
 
 import pyggml
 from pyggml import _native
+from pyggml.engine.cache_type import CACHE_TYPES
 
 SHAPE = dict(n_embd=576, n_head=9, n_head_kv=3, head_dim=64, n_ff=1536, planted=8, n_ctx=1024)
-CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 RNG = np.random.default_rng(11)
 IDS = [256, *RNG.integers(0, 256, 599).tolist()]
 
@@ -81,9 +81,10 @@ class pyggml_sessions:
 
 
 PAIRS = [
-    *(("q4_1", kv_type) for kv_type in CACHES),
+    *(("q4_1", kv_type) for kv_type in CACHE_TYPES),
     *((name, "f16") for name in ("q8_0", "bf16", "experts", "window", "wide")),
     *((name, "q8_0") for name in ("f16", "experts", "window", "wide")),
+    *(("wide", kv_type) for kv_type in ("q5_1", "q4_0", "iq4_nl")),
     ("wide", "bf16"),
 ]
 
@@ -100,7 +101,10 @@ def test_pieces_and_drafts(files, isa, name, kv_type):
     np.testing.assert_array_equal(*found, "threads")
 
 
-@pytest.mark.parametrize(("name", "kv_type"), [("q8_0", "f16"), ("q8_0", "q8_0"), ("window", "f16")])
+@pytest.mark.parametrize(
+    ("name", "kv_type"),
+    [("q8_0", "f16"), ("q8_0", "q8_0"), ("q8_0", "q5_0"), ("q8_0", "iq4_nl"), ("window", "f16")],
+)
 def test_drafts_where_keys_are_cut(files, name, kv_type):
     """Spans of keys begin at multiples of 512: drafts on both sides of one."""
     with pyggml.load(files[name], kv_type=kv_type) as m:

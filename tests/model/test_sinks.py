@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from pyggml import _native
 from pyggml.arch.layers import attend
 from pyggml.config.parts import Heads
+from pyggml.engine.cache_type import CACHE_TYPES
 from pyggml.engine.weights import Block, Weights
 from pyggml.errors import NumericError, PyggmlError, ShapeError
 from pyggml.graph import Graph, Node, Rope, Weight
+from pyggml.quant.types import QuantType
 
 HEADS, HEADS_KV, K, V, SCALE = 8, 2, 32, 64, 0.3
 COLS = HEADS * K + HEADS_KV * (K + V)
 RNG = np.random.default_rng(3)
 SINKS = RNG.normal(0, 3, (1, HEADS)).astype(np.float32)
-CACHES = {"f32": (0, 1e-5), "f16": (1, 4e-3), "bf16": (30, 2e-2), "q8_0": (8, 3e-2), "q4_0": (2, 0.4)}
+BOUNDS = {"f32": 1e-5, "f16": 4e-3, "bf16": 2e-2, "q8_0": 3e-2, "q5_1": 0.15, "q5_0": 0.2, "q4_1": 0.3, "q4_0": 0.4,
+          "iq4_nl": 0.4}  # fmt: skip
+CACHES = {name: (QuantType.parse(name).id, BOUNDS[name]) for name in CACHE_TYPES}
 
 
 def sinks_of(values: NDArray[Any] = SINKS) -> Weight:
@@ -89,8 +93,6 @@ def test_against_numpy(isa: str, how: dict[str, Any]) -> None:
     for n_batch in (512, 7):
         plan = plan_of(**how, n_batch=n_batch, sinks=sinks_of())
         for name, (cache, bound) in CACHES.items():
-            if how.get("within") and name == "q4_0":  # keeps keys in another form
-                continue
             for sizes in ((70,), (60, 1, 9), (1,) * 70):
                 assert off(fed(plan, x, sizes, cache), want) < bound, (name, n_batch, sizes)
 

@@ -13,6 +13,7 @@ from model import tiny
 
 import pyggml
 from pyggml.cli.bench import measure
+from pyggml.engine.cache_type import CACHE_TYPES
 from pyggml.engine.pool import Pool
 from pyggml.errors import ArgumentError, GGUFError, PyggmlError, UnsupportedError
 
@@ -53,7 +54,7 @@ def test_forks_share_and_part(model):
             fork.close()
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize("kv_type", CACHE_TYPES)
 def test_saved_sessions_go_on(model, tmp_path, kv_type):
     path = tmp_path / "x.state"
     a, b = model.session(kv_type=kv_type), model.session(kv_type=kv_type)
@@ -99,16 +100,39 @@ def test_shift(model):
     s.step([1])
     with pytest.raises(ArgumentError, match="no stretch of the 401"):
         s.shift(300, 402)
-    turned = model.session(kv_type="q4_0")
-    turned.step(IDS[:5])
-    with pytest.raises(UnsupportedError, match="q4_0"):
-        turned.shift(0, 1)
-    turned.close()
     s.close()
     with pytest.raises(ArgumentError, match="closed"):
         s.shift(0, 1)
     with pytest.raises(ArgumentError, match="closed"):
         s.fork()
+
+
+# what a type loses when it stores keys, and when they are turned anew
+@pytest.mark.parametrize(
+    ("kv_type", "bound"),
+    [
+        ("f32", 5e-3),
+        ("bf16", 0.02),
+        ("q8_0", 0.02),
+        ("q5_1", 0.1),
+        ("q5_0", 0.1),
+        ("q4_1", 0.2),
+        ("q4_0", 0.2),
+        ("iq4_nl", 0.2),
+    ],
+)
+def test_every_cache_is_shifted_and_forked(model, kv_type, bound):
+    with closing(model.session(kv_type=kv_type)) as s, closing(model.session(kv_type="f16")) as want:
+        for each in (s, want):
+            each.step(IDS[:300])
+        with closing(s.fork()) as twin:
+            for each in (s, twin, want):
+                each.shift(100, 207)
+                assert each.n_past == 193
+            got = s.step([3, 4, 5], 3)
+            np.testing.assert_array_equal(twin.step([3, 4, 5], 3), got)
+        right = want.step([3, 4, 5], 3)
+        assert np.abs(got - right).max() < bound * np.abs(right).max()
 
 
 def test_windows_say_how_far_back(tmp_path):

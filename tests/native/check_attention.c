@@ -3,21 +3,59 @@
  *
  *   check_attention          all levels that run here        check_attention avx2   that level; 77 if it is not here
  *   check_attention --bench [level [type]]   rates: prompt tiles in GMAC/s, decode in GB/s of cache */
+#include "quant/cache_types.h"
 #include "values.h"
 
-static const int kv_types[] = {PGG_F32, PGG_F16, PGG_BF16, PGG_Q8_0, PGG_Q4_0};
+#define TYPE(NAME) PGG_##NAME,
+static const int kv_types[] = {PGG_CACHE_TYPES(TYPE)};
+#undef TYPE
 enum { N_KV_TYPES = sizeof kv_types / sizeof kv_types[0] };
 
 /* ---- cache rows ---------------------------------------------------------------------------------------- */
+
+/* A block of 32 values: as near to them as a file's block of the type is (whose bytes are another encoder's, which for
+ * iq4_nl searches), NaN where one of them is not finite, and not finite where halves are too small for them. */
+static void check_block(const pgg_quant *q, const float *x, const float *back) {
+  enum { N = 32 };
+  uint8_t filed[64];
+  float other[N];
+  double top = 0, sum = 0, want = 0;
+  int odd = 0, lost = 0;
+  for (int i = 0; i < N; i++) {
+    top = fmax(top, fabs((double)x[i]));
+    odd |= !isfinite(x[i]);
+    lost += !isfinite(back[i]);
+  }
+  checks++;
+  if (odd) {
+    for (int i = 0; i < N; i++)
+      if (!isnan(back[i])) fail("kv_store %s: a value that is not finite was stored as %g", q->info.name, back[i]);
+    return;
+  }
+  if (top > 8e6 && lost != N) fail("kv_store %s: %g was stored as finite numbers", q->info.name, top);
+  if (top < 3e4 && lost) fail("kv_store %s: %d of 32 values up to %g were lost", q->info.name, lost, top);
+  if (lost) return;
+  q->encode(x, filed, N, NULL);
+  q->decode(filed, other, N);
+  for (int i = 0; i < N; i++) {
+    sum += ((double)back[i] - x[i]) * ((double)back[i] - x[i]);
+    want += ((double)other[i] - x[i]) * ((double)other[i] - x[i]);
+  }
+  /* scales are halves: 11 bits, or a multiple of 2^-24 */
+  const double unit = top * 0x1p-11 + 128 * 0x1p-25,
+               most = (q->info.id == PGG_IQ4_NL ? 2.5 : 1.25) * want + N * unit * unit;
+  if (sum > most)
+    fail("kv_store %s: squared error %g, of a file's block %g, values up to %g", q->info.name, sum, want, top);
+}
 
 static void check_store(const pgg_kernels *t, const pgg_kernels *ref) {
   for (int f = 0; f < N_FLAVOUR; f++)
     for (int l = 0; l < N_LENGTH; l++)
       for (int y = 0; y < N_KV_TYPES; y++) {
         const int type = kv_types[y];
-        const int64_t n = type == PGG_Q8_0 || type == PGG_Q4_0 ? (lengths[l] + 31) / 32 * 32 : lengths[l];
         const pgg_quant *q = pgg_quant_get(type);
-        const size_t bytes = (size_t)(n / q->info.elems) * (size_t)q->info.bytes;
+        const int64_t len = q->info.elems, n = (lengths[l] + len - 1) / len * len;
+        const size_t bytes = (size_t)(n / len) * (size_t)q->info.bytes;
         guarded gx = guard_floats(n), gr = test_guard(bytes), gw = test_guard(bytes), gb = guard_floats(n);
         float *x = (float *)gx.p, *back = (float *)gb.p;
         fill(x, n, f);
@@ -27,34 +65,46 @@ static void check_store(const pgg_kernels *t, const pgg_kernels *ref) {
         ref->kv_store(type, x, gw.p, n);
         same_bytes(q->info.name, n, gr.p, gw.p, bytes);
         q->decode(gr.p, back, n);
-        for (int64_t i = 0; i < n; i++) { /* and the bytes mean the values */
-          double want = x[i], bound = 0;
+        for (int64_t i = 0; i < n; i += len) { /* and the bytes mean the values */
+          if (len > 1) {
+            check_block(q, x + i, back + i);
+            continue;
+          }
+          double want = x[i];
           if (type == PGG_F16) want = pgg_f16_to_f32(pgg_f32_to_f16(x[i]));
           if (type == PGG_BF16) want = pgg_bf16_to_f32(pgg_f32_to_bf16(x[i]));
-          if (q->info.elems > 1) {
-            const double steps = type == PGG_Q8_0 ? 127.0 : 8.0; /* of the largest value */
-            double top = 0;
-            int bad = 0;
-            for (int64_t j = i / 32 * 32; j < i / 32 * 32 + 32; j++) {
-              if (!isfinite(x[j])) bad = 1;
-              if (fabs(x[j]) > top) top = fabs(x[j]);
-            }
-            const float d = pgg_f16_to_f32(pgg_f32_to_f16((float)(top / steps)));
-            if (bad) want = NAN;
-            /* half a step, at the end of q4_0 that has no +8 a whole one; and what rounding d to a half moves all
-             * steps; d itself is infinite above 65504 */
-            bound = top / steps * (type == PGG_Q8_0 ? 0.5001 : 1.0001) + steps * fabs((double)d - top / steps) + 1e-37;
-            if (!bad && isinf(d)) {
-              checks++;
-              if (isfinite(back[i]))
-                fail("kv_store %s: %g stored as the finite %g", q->info.name, (double)x[i], (double)back[i]);
-              continue;
-            }
-          }
-          close_to("kv_store", type, n, i, back[i], want, bound);
+          close_to("kv_store", type, n, i, back[i], want, 0);
         }
         test_unguard(gx), test_unguard(gr), test_unguard(gw), test_unguard(gb);
       }
+}
+
+/* Rows turned run by run: the bits of the scalar level, the sums of the definition, and back by turning once more. */
+static void check_turn(const pgg_kernels *t, const pgg_kernels *ref) {
+  static const int sizes[][2] = {{32, 32},  {64, 64},   {96, 32}, {128, 128}, {256, 256},
+                                 {576, 64}, {512, 256}, {8, 8},   {6, 2}};
+  for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+    const int n = sizes[s][0], run = sizes[s][1];
+    guarded gx = guard_floats(n), gy = guard_floats(n), gz = guard_floats(n);
+    float *x = (float *)gx.p, *y = (float *)gy.p, *z = (float *)gz.p;
+    fill(x, n, PLAIN);
+    memcpy(y, x, (size_t)n * sizeof *x), memcpy(z, x, (size_t)n * sizeof *x);
+    t->kv_turn(y, n, run), ref->kv_turn(z, n, run);
+    same_bytes("kv_turn", n, y, z, (size_t)n * sizeof *y);
+    for (int i = 0; i < n; i++) {
+      double sum = 0, size = 0;
+      for (int j = 0; j < run; j++) {
+        int sign = 0;
+        for (int both = i % run & j; both; both &= both - 1) sign ^= 1;
+        sum += (sign ? -1.0 : 1.0) * x[i / run * run + j];
+        size += fabs((double)x[i / run * run + j]);
+      }
+      close_to("kv_turn", run, n, i, y[i], sum / sqrt(run), 1e-6 * size);
+    }
+    t->kv_turn(y, n, run);
+    for (int i = 0; i < n; i++) close_to("kv_turn, twice", run, n, i, y[i], x[i], 4e-5);
+    test_unguard(gx), test_unguard(gy), test_unguard(gz);
+  }
 }
 
 /* ---- attention ----------------------------------------------------------------------------------------- */
@@ -427,6 +477,7 @@ static int check_level(const char *name) {
   if (!t) return 0;
   level_name = name, seed = 1;
   check_store(t, ref);
+  check_turn(t, ref);
   check_attention(t);
   check_attention_hostile(t);
   check_attention_poisoned(t);

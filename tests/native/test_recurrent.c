@@ -401,7 +401,8 @@ static void test_refusals(void) {
   CHECK_OK(pgg_plan_place(plan, plan->n_op - 1, plan->n_op - 1, 0));
   CHECK_OK(pgg_plan_freeze(plan, &limits));
   pgg_session *s = NULL;
-  CHECK_FAILS(PGG_ETYPE, "latent reads values out of keys, which a q4_0 cache keeps in another form",
+  CHECK_FAILS(PGG_ETYPE,
+              "latent reads 16 values out of keys, which blocks of a q4_0 cache do not end with; they hold 32",
               pgg_session_new(plan, CTX, PGG_Q4_0, &s));
   pgg_plan_free(plan);
 }

@@ -24,6 +24,7 @@ enum { STORE, ATTEND, MERGE, DONE };
 typedef struct cut {
   const pgg_part *part;
   int64_t group, k_dim, v_dim, n_head_kv;
+  int64_t k_turn, v_turn;          /* runs in which keys and values are kept turned, 0: as they are */
   int64_t tokens, blocks;          /* of a block, of the part */
   int64_t keys, span, from, spans; /* spans from `from` on: those that any of its tokens sees */
   int64_t items;                   /* of the part: spans apart, or together where shared room is short */
@@ -58,11 +59,14 @@ static void limits_of(const pgg_op *op, int64_t pos, int64_t keys, int32_t *firs
 
 static cut cut_of(const pgg_part *part, const pgg_plan_op_rec *rec, bool decode) {
   const pgg_op *op = &rec->op;
+  const pgg_state_form *keys = &part->memory->forms[rec->state], *values = &part->memory->forms[rec->values];
   int32_t first, last;
   cut c = {.part = part,
            .group = PGG_INT(op, attention, n_head) / PGG_INT(op, attention, n_head_kv),
            .k_dim = PGG_INT(op, attention, k_dim),
            .v_dim = PGG_INT(op, attention, v_dim),
+           .k_turn = keys->k_turn,
+           .v_turn = values->v_row ? values->v_turn : values->k_turn,
            .n_head_kv = PGG_INT(op, attention, n_head_kv)};
   c.tokens = block_tokens(op, part->n, decode);
   c.blocks = (part->n + c.tokens - 1) / c.tokens;
@@ -188,9 +192,11 @@ static void walk_on(walk *w, const pgg_plan_op_rec *rec) {
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
-/* Keys of 4-bit blocks are stored turned, and queries turned the same way: scores stay, errors shrink
- * (docs/adr/0011-attention-in-16-bits.md). */
-static bool turned(int type) { return type == PGG_Q4_0; }
+/* Where a cache has blocks, keys and values are stored turned: queries are turned the same way, so that scores stay,
+ * and results back (docs/adr/0011-attention-in-16-bits.md). */
+static void turn(const pgg_run *run, float *x, int64_t n, int64_t by) {
+  if (by) pgg_cpu_scratch_of(run)->kernels->kv_turn(x, n, by);
+}
 
 static char *memory_of(const pgg_run *run) {
   const pgg_cpu_scratch *scratch = pgg_cpu_scratch_of(run);
@@ -208,10 +214,17 @@ static bool stores_now(const pgg_run *run, const pgg_plan_op_rec *rec) {
   return stores(&rec->op) && (!rec->crosses || run->output == PGG_ENCODES);
 }
 
+/* A row as it is stored: itself, or turned in room. */
+static const float *ready(const pgg_run *run, const float *x, float *room, int64_t n, int64_t by) {
+  if (!by) return x;
+  turn(run, memcpy(room, x, (size_t)n * sizeof *x), n, by);
+  return room;
+}
+
 /* Heads [h0, h1) of tokens [t0, t1). */
 static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, int64_t t1, int64_t h0, int64_t h1) {
   const pgg_kernels *kernels = pgg_cpu_scratch_of(run)->kernels;
-  float *room = (float *)(void *)memory_of(run); /* a key at least */
+  float *room = (float *)(void *)memory_of(run); /* a key or a value at least */
   const int ks = PGG_SRC(&rec->op, attention, k), vs = PGG_SRC(&rec->op, attention, v);
   const int64_t k_dim = PGG_INT(&rec->op, attention, k_dim), v_dim = PGG_INT(&rec->op, attention, v_dim);
   for (int i = 0; i < run->n_part; i++) {
@@ -227,15 +240,10 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
       const size_t row = (size_t)(pos % PGG_SPAN);
       char *span = at[pos / PGG_SPAN];
       for (int64_t h = h0; h < h1; h++) {
-        const float *key = k ? k + h * k_dim : NULL;
-        if (k && turned(type)) {
-          key = memcpy(room, key, (size_t)k_dim * sizeof *key);
-          kernels->kv_turn(room, k_dim);
-        }
-        if (k) kernels->kv_store(type, key, span + keys->k + (size_t)h * keys->k_head + row * keys->k_row, k_dim);
-        if (!v) continue;
-        kernels->kv_store(type, v + h * v_dim, span + values->v + (size_t)h * values->v_head + row * values->v_row,
-                          v_dim);
+        char *key = span + keys->k + (size_t)h * keys->k_head + row * keys->k_row;
+        char *value = span + values->v + (size_t)h * values->v_head + row * values->v_row;
+        if (k) kernels->kv_store(type, ready(run, k + h * k_dim, room, k_dim, keys->k_turn), key, k_dim);
+        if (v) kernels->kv_store(type, ready(run, v + h * v_dim, room, v_dim, values->v_turn), value, v_dim);
       }
     }
   }
@@ -244,13 +252,11 @@ static void store(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t t0, in
 /* The rows of q of a head group and a block, one after another. t0: of all tokens. */
 static const float *gather(const pgg_run *run, const pgg_op *op, const cut *c, int64_t h, int64_t t0, int64_t tokens,
                            float *room) {
-  const bool turn = turned(c->part->memory->type);
   const float *q = pgg_run_data(run, PGG_SRC(op, attention, q)) + h * c->group * c->k_dim;
   const int64_t stride = pgg_run_stride(run, PGG_SRC(op, attention, q)), width = c->group * c->k_dim;
-  if (tokens == 1 && !turn) return q + t0 * stride;
+  if (tokens == 1 && !c->k_turn) return q + t0 * stride;
   for (int64_t t = 0; t < tokens; t++) memcpy(room + t * width, q + (t0 + t) * stride, (size_t)width * sizeof(float));
-  for (int64_t i = 0; turn && i < tokens * c->group; i++)
-    pgg_cpu_scratch_of(run)->kernels->kv_turn(room + i * c->k_dim, c->k_dim);
+  turn(run, room, tokens * c->group * c->k_dim, c->k_turn);
   return room;
 }
 
@@ -387,10 +393,11 @@ static void attend(const pgg_run *run, const pgg_plan_op_rec *rec, const walk *w
     const float *sink = sink_of(run, op, c, h, i);
     if (partials) {
       merge(c, partials, i, rows, sink, y);
-      continue;
+    } else {
+      const float scale = pgg_attn_share(job.top[i], job.sum[i], sink);
+      for (int64_t d = 0; d < c->v_dim; d++) y[d] = job.o[i * c->v_dim + d] * scale;
     }
-    const float scale = pgg_attn_share(job.top[i], job.sum[i], sink);
-    for (int64_t d = 0; d < c->v_dim; d++) y[d] = job.o[i * c->v_dim + d] * scale;
+    turn(run, y, c->v_dim, c->v_turn);
   }
 }
 
@@ -439,8 +446,9 @@ static void merge_range(const pgg_run *run, const pgg_plan_op_rec *rec, int64_t 
     const int64_t t = at / n_head - c->part->first, h = at % n_head / c->group, block = t / c->tokens;
     const int64_t rows = pgg_min_i64(c->tokens, c->part->n - block * c->tokens) * c->group;
     const int64_t i = (t - block * c->tokens) * c->group + at % c->group;
-    merge(c, partials_of(run, &w, h, block), i, rows, sink_of(run, &rec->op, c, h, i),
-          result_of(run, rec, c, h, c->part->first + block * c->tokens, i));
+    float *y = result_of(run, rec, c, h, c->part->first + block * c->tokens, i);
+    merge(c, partials_of(run, &w, h, block), i, rows, sink_of(run, &rec->op, c, h, i), y);
+    turn(run, y, c->v_dim, c->v_turn);
   }
 }
 
