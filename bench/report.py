@@ -1,11 +1,12 @@
 """Prints the goals' table and writes it where documents have room for it, with the plots.
 
     python bench/report.py [RESULT.json ...] [--print]
+    python bench/report.py --truth                          the tables of truth.json and caches.json alone
 
 Without a name: the newest full run of bench/results. Of several results the later one stands where both measured the
 same. Between `<!-- table:NAME -->` and `<!-- /table -->` in docs/PERFORMANCE.md and README.md the table NAME is put
-(goals, card, files, rest, types, kernels); --print leaves the documents alone. Needs no package but matplotlib, for the
-plots.
+(goals, card, files, rest, types, kernels, truth, caches); --print leaves the documents alone. Needs no package but
+matplotlib, for the plots.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def short_table(records: Sequence[Record], threads: int) -> str:
 def rest_table(records: Sequence[Record]) -> str:
     """Loading, memory, small models, depth and batches: a row per figure."""
     lines = ["| | engine | threads | measured |", "|---|---|---|---|"]
-    for section in ("load", "memory", "small", "thread", "experts", "depth", "batch"):
+    for section in ("load", "memory", "small", "thread", "experts", "real", "depth", "batch"):
         for r in find(records, section=section):
             place = [r["model"].removeprefix("1b-"), r["what"]]
             place += [f"at {r['depth']}, {r['kv']} cache"] if section == "depth" else []
@@ -127,6 +128,51 @@ def kernels_table(records: Sequence[Record], shape: str = "8192x2048") -> str:
     return "\n".join(lines)
 
 
+def exactness(run: dict[str, float]) -> str:
+    """KL and the change of perplexity."""
+    return f"{run['kl']:.3g}, {100 * run['perplexity']:+.2f} %"
+
+
+def levels_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The CPU levels that rows have in common; one that has another's figures stands beside it."""
+    return [level for level in ("avx2", "avxvnni", "avx512", "neon") if all(level in row for row in rows)]
+
+
+def truth_table(result: dict[str, Any]) -> str:
+    """Run error per type and level, and llama.cpp's."""
+    rows = result["rows"]
+    levels = levels_of(rows)
+    lines = [f"| model | type | {' | '.join(levels)} | llama.cpp | of it |", "|---" * (len(levels) + 4) + "|"]
+    for row in rows:
+        worst = max(row[level]["kl"] for level in levels)
+        cells = [exactness(row[level]) for level in levels]
+        theirs = row["llama.cpp"]
+        cells += [f"{theirs:.3g}", f"{worst / theirs:.2f}"] if theirs else ["", ""]
+        lines.append(f"| {row['model']} | {row['type']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def caches_table(result: dict[str, Any]) -> str:
+    """KL and perplexity per type of cache and level, and llama.cpp's."""
+    rows = result["rows"]
+    levels = levels_of(rows)
+    lines = [f"| cache | bits | {' | '.join(levels)} | llama.cpp |", "|---" * (len(levels) + 3) + "|"]
+    for row in rows:
+        cells = [exactness(row[who]) if who in row else "" for who in (*levels, "llama.cpp")]
+        lines.append(f"| {row['type']} | {row['bits']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def put_truth() -> None:
+    """The tables that have results of their own, into the documents."""
+    made = {"truth": truth_table, "caches": caches_table}
+    tables = {name: of(json.loads((RESULTS / f"{name}.json").read_text("ascii"))) for name, of in made.items()}
+    print("\n\n".join(tables.values()))
+    for name in DOCUMENTS:
+        path = ROOT / name
+        path.write_text(put(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
 def with_spread(r: Record) -> str:
     """median (lowest - highest)."""
     if len(r["values"]) == 1:
@@ -148,7 +194,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--print", action="store_true", dest="only_print", help="change no document, draw nothing")
+    parser.add_argument("--truth", action="store_true", help="the tables of truth.json and caches.json alone")
     args = parser.parse_args()
+    if args.truth:
+        put_truth()
+        return
     paths = args.results or sorted(RESULTS.glob("run-*.json"), key=lambda p: p.stat().st_mtime)[-1:]
     if not paths:
         raise SystemExit("no result: run `python bench/run.py` first, or name a file")

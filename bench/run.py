@@ -2,10 +2,10 @@
 
     python bench/run.py [--quick] [--only SECTION ...] [--models DIR] [--rounds N] [--openvino PYTHON]
 
-Sections: load, memory, small, speed, thread, experts, batch, depth, types, kernels; alone: truth (truth.py: what runs
-lose on a real model) and caches (caches.py: what types of caches lose), which end with status 1 where a type is less
-exact than llama.cpp. Missing synthetic models are made
-first (11 GB; not counted in the time). The result is written behind every item, so an ended run keeps what it has.
+Sections: load, memory, small, speed, thread, experts, real (a published model), batch, depth, types, kernels; alone:
+truth (truth.py: what runs lose on a real model) and caches (caches.py: what types of caches lose), which end with
+status 1 where a type is less exact than llama.cpp. Missing synthetic models are made first (11 GB; not counted in the
+time). The result is written behind every item, so an ended run keeps what it has.
 --minutes bounds the run: items that would begin later are named as not measured. `python bench/report.py` turns results
 into the table.
 """

