@@ -26,24 +26,28 @@ VECTOR = re.compile(r"%[xyz]mm\d+|\bq\d+\b")
 #   masks and two sums a token; part of the codes is read again from the first cache, where the activations are anyway.
 #   One token shows most: it has the fewest products. Types of the grids and of 5 bits need more masks.
 # - avx512_vbmi: q1_0 has thirteen controls beside the sums of several tokens; iq1_m keeps indices on the stack.
-# - spikes (docs/adr/0007): one token's codes stay for a second product, up to 28 moves for 17 products; in tiles of
-#   avx2 a constant that both kinds of products share lies on the stack, one load for four products.
+# - spikes (docs/adr/0007): codes and scales of a stretch stay for the products with their records; in tiles of avx2 a
+#   constant that both kinds of products share lies on the stack, one load for four products.
+# - avx512, sixteen tokens: what takes a stretch apart reads up to seven constants for 80 products and more.
+# - avx2, gemv: its one token is packed in it.
 # - nvfp4 and mxfp4 collect their scales byte by byte in memory, on every level.
 LIMIT = {
     ("isa_avx2", "few"): 1.3,
     ("isa_avx2", "few_iq1_s_1"): 1.5,
+    ("isa_avx2", "few_q5_1_1"): 1.5,
+    ("isa_avx2", "gemv"): 0.5,
     ("isa_avx2", "few_nvfp4"): 2.0,
     ("isa_avx2", "few_q8_0_1"): 1.7,
     ("isa_avx2", "few_iq4_xs_1"): 1.7,
     ("isa_avx2", "few_iq4_nl_1"): 1.7,
     ("isa_avx2", "tile"): 0.25,
-    ("isa_avxvnni", "few"): 1.3,
+    ("isa_avxvnni", "few"): 1.6,
     ("isa_avxvnni", "few_iq1_m_1"): 1.8,
-    ("isa_avxvnni", "few_iq1_s_1"): 1.5,
     ("isa_avxvnni", "few_nvfp4"): 2.0,
-    ("isa_avxvnni", "few_iq2_xxs_1"): 1.5,
+    ("isa_avx512", "few"): 0.07,
     ("isa_avx512", "few_mxfp4"): 0.4,
     ("isa_avx512", "few_nvfp4"): 0.25,
+    ("isa_avx512_vbmi", "few"): 0.08,
     ("isa_avx512_vbmi", "few_q1_0"): 0.25,
     ("isa_avx512_vbmi", "few_iq1_m_6"): 0.4,
 }
@@ -89,14 +93,21 @@ def functions(listing: str) -> dict[str, list[Line]]:
 
 
 def loops(name: str, lines: list[Line]) -> list[Loop]:
-    """Innermost loops that hold products: a backward jump whose range holds no other."""
+    """Innermost loops that hold products: a backward jump whose range holds no other. Of few also those around them, as
+    far as they are not within: the loop over a stretch's spikes stands in the loop over stretches."""
     jumps = [(line.target, line.address) for line in lines if line.target is not None]
     back = sorted({(target, address) for target, address in jumps if target <= address})
     found = []
     for first, last in back:
-        if any(a >= first and b <= last and (a, b) != (first, last) for a, b in back):
+        within = [(a, b) for a, b in back if a >= first and b <= last and (a, b) != (first, last)]
+        deep = any(a >= c and b <= d and (a, b) != (c, d) for a, b in within for c, d in within)
+        if within and (deep or not name.startswith("few_")):
             continue
-        inside = [line.text for line in lines if first <= line.address <= last]
+        inside = [
+            line.text
+            for line in lines
+            if first <= line.address <= last and not any(a <= line.address <= b for a, b in within)
+        ]
         products = sum(1 for text in inside if PRODUCT.search(text))
         if products:
             moves = [text for text in inside if ON_STACK.search(text) and VECTOR.search(text)]
