@@ -20,6 +20,10 @@ _SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator"
 def forced(speech: Speech, template: str, tokenizer: Tokenizer, other: Wanted | None) -> Wanted | None:
     """What the answer must be where a tool must be called, else other. Raises ArgumentError where both are given."""
     tools = speech.tools
+    if tools is not None and tools.choice == "auto" and other is not None:
+        raise ArgumentError(
+            f"{other.name}= and tools= are given: an answer that follows it can be no call; say tool_choice='none'"
+        )
     if tools is None or tools.choice == "auto":
         return other
     if other is not None:

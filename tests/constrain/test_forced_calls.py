@@ -111,6 +111,8 @@ def test_what_cannot_be_forced(m: pyggml.Model) -> None:
     template = SHOWS.format("{# <tool_call> #}")
     with pytest.raises(ArgumentError, match=r"regex= and tool_choice='add' are given"):
         m.chat(ASKS, tools=[add], tool_choice="add", template=template, regex="a")
+    with pytest.raises(ArgumentError, match=r"regex= and tools= are given: .* say tool_choice='none'"):
+        m.chat(ASKS, tools=[add], template=template, regex="a")
     odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {"type": "string"}}}}}
     with pytest.raises(GrammarError, match="properties/x/not"):
         m.chat(ASKS, tools=[odd], tool_choice="odd", template=template)
