@@ -5,6 +5,7 @@ Python decodes each piece and looks for stop strings; steps are the loop's, choo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from pyggml.engine.pool import AnyKind, Seat
 from pyggml.engine.sampling import Sampling
 from pyggml.engine.stops import StopStrings
 from pyggml.engine.ticket import Feed, Ticket
+from pyggml.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from pyggml.constrain import Wanted
 
+
+log = logging.getLogger("pyggml")
 
 _FIRST = 4  # positions that a shift leaves: attention falls on them whatever they hold
 
@@ -171,11 +175,9 @@ class Generation(Ticket):
         else:
             tokens = self.tokens[held - len(self.ids) :]
         full = held - self._gone + len(tokens) > self._loaded.n_ctx
-        if (self._enough and not self._unread) or (full and self._request.overflow != "shift"):
+        if (self._enough and not self._unread) or (full and not self._shifted(len(tokens))):
             self._finish = "length"
             return None
-        if full:
-            self._shift(len(tokens))
         decode = bool(self.tokens) and not self._request.deterministic
         if self._follows is not None:
             self._follows.bind(self._sampler)
@@ -186,15 +188,25 @@ class Generation(Ticket):
         chooses = self._request.logprobs is None and self._request.logits_hook is None
         return Feed(tokens, n_rows, self._sampler if chooses else None, decode)
 
-    def _shift(self, n: int) -> None:
-        """Makes room for n positions at least: forgets the older half of all but the first ones, which many look at."""
+    def _shifted(self, n: int) -> bool:
+        """Makes room for n positions at least: forgets the older half of all but the first ones, which many look at.
+
+        False where that was not asked for, or a window still looks there: then the text ends, which is told.
+        """
+        if self._request.overflow != "shift":
+            return False
         seat = self.seat
         first = min(_FIRST, len(self.ids))
         last = first + max((len(seat.ids) - first) // 2, n)
-        seat.session.shift(first, last)
+        try:
+            seat.session.shift(first, last)
+        except UnsupportedError as error:
+            log.warning("the text ends, for its context is full and cannot be shifted: %s", error)
+            return False
         del seat.ids[first:last]
         seat.marked = None if seat.marked is None else []
         self._gone += last - first
+        return True
 
     def _check_shift(self) -> None:
         """Before the text begins: raises UnsupportedError where its context will be full and cannot be shifted."""

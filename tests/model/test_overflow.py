@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from model import tiny
+from model.test_scheduler import recurrent
 
 import pyggml
 from pyggml.engine import session
@@ -115,8 +118,19 @@ def test_who_is_sent_back_behind_a_shift_goes_on_from_there(m: pyggml.Model, mon
     assert ended[0] > 2
 
 
-def test_who_cannot_shift_says_so_before_the_text(m: pyggml.Model) -> None:
-    with pyggml.load(n_threads=1, n_ctx=64, kv_type="q4_0") as other:
-        with pytest.raises(pyggml.UnsupportedError, match="q4_0"):
-            other.generate(IDS[:50], max_tokens=None, overflow="shift")
-        assert other.generate(IDS[:50], max_tokens=5, overflow="shift").usage.shifted_tokens == 0
+def test_who_cannot_shift_says_so_before_the_text(tmp_path: Path) -> None:
+    with pyggml.load(recurrent(tmp_path / "x.gguf"), n_threads=1, n_ctx=64) as m:
+        with pytest.raises(pyggml.UnsupportedError, match="shift"):
+            m.generate(list(range(5, 45)), max_tokens=None, overflow="shift")
+        assert m.generate(list(range(5, 45)), max_tokens=5, overflow="shift").usage.shifted_tokens == 0
+
+
+def test_a_window_that_looks_at_the_oldest_ends_the_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ids = [5 + i * 7 % 200 for i in range(1990)]
+    for window, shifted in ((300, 998), (1100, 0)):
+        made = tiny.write(tmp_path / f"{window}.gguf", window=window, n_ctx=2000)
+        with pyggml.load(made.path, n_threads=1) as m:
+            c = m.generate(ids, max_tokens=20, temperature=0, overflow="shift")
+        assert (c.usage.shifted_tokens, c.finish_reason) == (shifted, "length")
+        assert len(c.tokens) == (20 if shifted else 11)
+    assert "the text ends, for its context is full and cannot be shifted" in caplog.text
