@@ -20,11 +20,12 @@ static void check_block(const pgg_quant *q, const float *x, const float *back) {
   uint8_t filed[64];
   float other[N];
   double top = 0, sum = 0, want = 0;
-  int odd = 0, lost = 0;
-  for (int i = 0; i < N; i++) {
+  bool odd = false;
+  int lost = 0;
+  for (int i = 0; i < N; i++) { /* a sum of flags beside a maximum is more than gcc 12 bears for 64-bit ARM */
     top = fmax(top, fabs((double)x[i]));
-    odd |= !isfinite(x[i]);
-    lost += !isfinite(back[i]);
+    if (!isfinite(x[i])) odd = true;
+    if (!isfinite(back[i])) lost++;
   }
   checks++;
   if (odd) {
