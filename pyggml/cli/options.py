@@ -54,7 +54,7 @@ _KINDS: dict[str, Any] = {  # where the command line's type is another than Pyth
     **dict.fromkeys(_FILES, Path | None),
     **dict.fromkeys(("order", "draft"), str | None),
 }
-_NOT_HERE = ("logprobs", "logit_bias", "logits_hook")  # run and chat print text and know no ids
+_NOT_HERE = ("logprobs", "logit_bias", "logits_hook", "n")  # run and chat print one text and know no ids
 
 
 def output(path: T) -> T:

@@ -246,6 +246,9 @@ class Sampling:
         seed = self._how["seed"]
         seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
         bias = self._how["logit_bias"]
+        strange = [token for token in bias if token >= n_vocab]
+        if strange:
+            raise ArgumentError(f"logit_bias has token {strange[0]}, which is outside the vocabulary of {n_vocab}")
         native = {name: value for name, value in self._how.items() if name not in _BESIDE}
         made = _native.Sampler(n_vocab, **{**native, "seed": seed})
         self._dry(made, tokenizer)

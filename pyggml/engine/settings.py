@@ -12,7 +12,7 @@ from pyggml.chat.functions import ToolLike
 from pyggml.engine.drafts import Draft
 from pyggml.engine.loaded import Loaded
 from pyggml.engine.sampling import SAMPLING, Sampling, SamplingSettings, Setting
-from pyggml.engine.session import HasLoaded
+from pyggml.engine.session import HasLoaded, Session
 from pyggml.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _draft(name: str, value: Any) -> Draft | None:
         if value.lower() == "mtp":
             raise UnsupportedError("draft='mtp': layers that predict further are loaded and not run; take 'ngram'")
         return choice(name, value, ("ngram", "auto"))
-    found = getattr(value, "_loaded", None)
+    found = None if isinstance(value, Session) else getattr(value, "_loaded", None)
     if value is not None and not isinstance(found, Loaded):
         raise wrong_type(name, "'ngram', 'auto', a Model or None", value)
     return found

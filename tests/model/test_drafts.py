@@ -141,6 +141,8 @@ def test_who_cannot_guess_is_refused(m: pyggml.Model, tmp_path: Path) -> None:
         m.generate("a", draft="magic")
     with pytest.raises(pyggml.ArgumentError, match="draft must be 'ngram', 'auto', a Model or None, got 3"):
         m.generate("a", draft=3)
+    with pytest.raises(pyggml.ArgumentError, match=r"draft must be .* a Model or None, got Session"):
+        m.generate("a", draft=m.session())
     with pytest.raises(pyggml.UnsupportedError, match="layers that predict further are loaded and not run"):
         m.generate("a", draft="mtp")
     other = tiny.write(tmp_path / "x.gguf").path

@@ -519,6 +519,7 @@ FUNCTION = {"name": "f", "parameters": {}}
         ({"max_tokens": "5"}, "max_tokens must be a whole number or None, got '5'"),
         ({"temperature": "hot"}, "temperature must be a number"), ({"top_k": None, "min_p": []}, "min_p must be a number"),
         ({"logit_bias": {"a": 1.0}}, "logit_bias"), ({"grammar": "root ::= x"}, "grammar must be a LlamaGrammar"),
+        ({"logit_bias": {1 << 20: 1.0}}, "logit_bias has token 1048576, which is outside the vocabulary"),
         ({"logits_processor": 5}, "logits_processor must be a function or a list of functions, got 5"),
         ({"logits_processor": [5]}, "logits_processor must be a function or a list of functions, got 5"),
         ({"stop": 5}, "stop must be"), ({"seed": "x"}, "seed must be"), ({"prompt": 5}, "prompt must be text"),

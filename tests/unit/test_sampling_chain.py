@@ -109,7 +109,7 @@ def test_biases() -> None:
     every = Sampling(temperature=0, logit_bias=dict.fromkeys(range(10), -math.inf)).sampler(10)
     with pytest.raises(pyggml.NumericError, match="none of the 10 logits is finite, with its bias"):
         every.next(row)
-    with pytest.raises(pyggml.ArgumentError, match="id at position 0 is 10"):
+    with pytest.raises(pyggml.ArgumentError, match="logit_bias has token 10, which is outside the vocabulary of 10"):
         Sampling(logit_bias={10: 1.0}).sampler(10)
     penalised = Sampling(temperature=0, repeat_penalty=2.0, logit_bias={4: -math.inf, 1: 2.0}).sampler(10)
     penalised.accept(np.array([4, 1], np.int32))
@@ -140,5 +140,5 @@ def test_a_generation_takes_them() -> None:
         c = m.generate("Once", max_tokens=6, mirostat=2, mirostat_tau=3, seed=4)
         assert c.tokens == m.generate("Once", max_tokens=6, mirostat=2, mirostat_tau=3, seed=4).tokens
         m.generate(["a", "b"], max_tokens=3, typical_p=0.9, xtc_probability=0.5, dynatemp_range=0.2, top_n_sigma=2)
-        with pytest.raises(pyggml.ArgumentError, match="bias: id at position 0 is"):
+        with pytest.raises(pyggml.ArgumentError, match="logit_bias has token 1000000, which is outside"):
             m.generate("Once", logit_bias={10**6: 1})

@@ -89,6 +89,8 @@ def _grammar(grammar: LlamaGrammar | None, wanted: Mapping[str, Any] | None) -> 
         found = dict(instance("grammar", grammar, LlamaGrammar, expected).settings)
     given = {} if wanted is None else mapping("response_format", wanted)
     kind = given.get("type")
+    if found and kind not in (None, "text"):
+        raise ArgumentError("grammar and response_format are given: an answer can follow one of them")
     if kind == "json_object":
         found = {"schema": given.get("schema") or {"type": "object"}}
     elif kind == "json_schema":
