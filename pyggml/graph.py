@@ -144,14 +144,16 @@ class Graph:
         """
         return self._op("input", name, cols=cols, source=source)
 
-    def rms_norm(self, x: Node, w: Weight | None, eps: float, seg: int | None = None, name: str = "") -> Node:
+    def rms_norm(
+        self, x: Node, w: Weight | None, eps: float, seg: int | None = None, name: str = "", own: bool = False
+    ) -> Node:
         """x / rms(x) * w over whole rows, or over each run of seg values of a row.
 
-        w (1, seg), or (1, cols) where runs have weights of their own; None for ones.
+        w (1, seg), or (1, cols) with own, where runs have weights of their own; None for ones.
         """
         run = _cols("x", x) if seg is None else seg
         if w is not None:
-            expect(w, 1, x.cols if w.cols == x.cols else run)
+            expect(w, 1, x.cols if own else run)
         return self._op("rms_norm", name or (stem(w) if w else ""), x=x, w=w, seg=run, eps=eps)
 
     def layer_norm(

@@ -91,7 +91,7 @@ def mamba(g: Graph, c: Config, blk: Block, x: Node, s: Space, beside: bool = Fal
     y = g.glu(z, y, name=f"{b}.ssm_gated")
     if not s.rank and blk.get("ssm_norm.weight") is not None:
         seg = s.inner // s.n_group
-        y = g.rms_norm(y, blk.flat("ssm_norm.weight", s.n_group, seg), c.norm_eps, seg, name=f"{b}.ssm_norm")
+        y = g.rms_norm(y, blk.flat("ssm_norm.weight", s.n_group, seg), c.norm_eps, seg, f"{b}.ssm_norm", own=True)
     return g.matmul(blk["ssm_out.weight"], y, blk.get("ssm_out.bias"), c.n_embd)
 
 

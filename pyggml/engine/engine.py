@@ -55,8 +55,10 @@ class Engine:
         self._scheduler.submit(tickets)
 
     def go_on(self, ticket: Generation) -> None:
-        """Has a text made as far as its reader can follow; submits it the first time."""
-        self.loaded.check_open()
+        """Has a text made as far as its reader can follow; submits it the first time.
+
+        Where the model is closed, that is the error which the text ends with.
+        """
         ticket.ask()
         self._scheduler.go_on(ticket)
 

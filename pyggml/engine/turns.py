@@ -13,9 +13,10 @@ class Turns:
 
     def __init__(self) -> None:
         self._groups: deque[deque[Generation]] = deque()
+        self._n = 0  # of all; other threads ask for it while this one changes the groups
 
     def __len__(self) -> int:
-        return sum(map(len, self._groups))
+        return self._n
 
     def __iter__(self) -> Iterator[Generation]:
         for group in self._groups:
@@ -25,10 +26,12 @@ class Turns:
         """Another call."""
         if group := deque(tickets):
             self._groups.append(group)
+            self._n += len(group)
 
     def back(self, ticket: Generation) -> None:
         """One that had its place and goes on as soon as there is one again."""
         self._groups.appendleft(deque([ticket]))
+        self._n += 1
 
     def first(self, ready: Callable[[Generation], bool]) -> Generation | None:
         """Whose turn it is, of those at the head of their group that are ready; who is not keeps its turn."""
@@ -39,6 +42,7 @@ class Turns:
         group = next(group for group in self._groups if group[0] is ticket)
         self._groups.remove(group)
         group.popleft()
+        self._n -= 1
         if group:
             self._groups.append(group)
 
@@ -48,4 +52,5 @@ class Turns:
         if found:
             groups = (deque(each for each in group if not which(each)) for group in self._groups)
             self._groups = deque(group for group in groups if group)
+            self._n -= len(found)
         return found

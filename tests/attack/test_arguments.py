@@ -333,7 +333,7 @@ def test_any_value_for_any_parameter(world: World, name: str) -> None:
     for parameter in parameters(name, held):
         word = NAMED.get(f"{name}.{parameter.name}", parameter.name)
         for said, make in VALUES.items():
-            if parameter.name == "progress" and said in CALLABLE:
+            if parameter.name in ("progress", "logits_hook") and said in CALLABLE:  # whose errors are the caller's
                 continue
             call, least = CALLS[name](world)
             value = make()

@@ -211,7 +211,7 @@ EXPERTS = {
     "experts: text": (told(expert_count="four"), "expert_count"),
     "width: other": (told(expert_feed_forward_length=64), "ffn_gate_exps.*64"),
     "width: huge": (told(expert_feed_forward_length=(2**31, "u32")), "expert_feed_forward_length"),
-    "shared width: other": (told(expert_shared_feed_forward_length=64), "ffn_gate_shexp"),
+    "shared width: other": (told(expert_shared_feed_forward_length=64), "ffn_(gate|up)_shexp"),
     "gating: unknown": (told(expert_gating_func=4), "expert_gating_func is 4"),
     "gating: absurd": (told(expert_gating_func=77), "expert_gating_func is 77"),
     "norm: a number": (told(expert_weights_norm=1), "expert_weights_norm is 1"),
@@ -244,7 +244,7 @@ def test_non_finite_experts_never_make_a_token(mixture, tmp_path, name, value):
 
 META = {
     "unknown architecture": ({"general.architecture": "lamma"}, "lamma.*llama"),
-    "known but unsupported": ({"general.architecture": "mpt"}, "mpt.*bias by distance"),
+    "known but unsupported": ({"general.architecture": "t5"}, "t5.*relative position bias"),
     "architecture of the wrong type": ({"general.architecture": 5}, "general.architecture"),
     "very long architecture": ({"general.architecture": "x" * 100000}, "unknown model architecture"),
     "no architecture": ({"general.architecture": None}, "general.architecture"),

@@ -116,7 +116,7 @@ ENGINES: Table = {
     "caches": (lambda w: w.model._engine.caches(), []), "memory": (lambda w: w.model._engine.memory(), MODEL),
     "ticket": (lambda w: w.model._engine.ticket(REQUEST, w.stream._outlet), MODEL),
     "submit": (lambda w: w.model._engine.submit([]), MODEL),
-    "go_on": (lambda w: w.model._engine.go_on(w.stream._ticket), MODEL),
+    "go_on": (lambda w: w.model._engine.go_on(w.stream._ticket), None),
     "cancel": (lambda w: w.model._engine.cancel(w.stream._ticket), None),
     "close": (lambda w: w.model._engine.close(), None),
     "read": (lambda w: w.model._engine.read([1], lambda at, rows: None), MODEL),

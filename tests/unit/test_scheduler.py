@@ -241,7 +241,7 @@ def test_turns_go_round() -> None:
     a, b, c = ([Text(i) for i in range(1, 4)] for _ in range(3))
     for each in (a, b, c):
         turns.add(each)  # type: ignore[arg-type]
-    assert len(turns) == 9
+    assert len(turns) == 9 == len(list(turns))
     order = []
     while (ticket := turns.first(lambda each: True)) is not None:
         turns.leave(ticket)
@@ -251,6 +251,7 @@ def test_turns_go_round() -> None:
     turns.back(b[0])  # type: ignore[arg-type]
     assert turns.first(lambda each: True) is b[0]  # type: ignore[comparison-overlap]
     assert turns.take(lambda each: each in (a[0], a[2])) == [a[0], a[2]]  # type: ignore[comparison-overlap]
+    assert len(turns) == 2
     assert list(turns) == [b[0], a[1]]  # type: ignore[comparison-overlap]
 
 
