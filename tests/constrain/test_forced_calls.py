@@ -18,7 +18,7 @@ from pyggml.chat.tools.formats import FRAMES
 from pyggml.chat.tools.reader import CallReader
 from pyggml.errors import ArgumentError, GrammarError, UnsupportedError
 
-pytest.importorskip("llguidance")
+pytest.importorskip("llguidance", reason="NO LLGUIDANCE: pip install 'pyggml[constrain]'")
 
 TOKENS = [
     "<tool_call>",

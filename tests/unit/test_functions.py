@@ -95,7 +95,7 @@ def test_types_without_a_schema(kind: Any) -> None:
 
 
 def test_pydantic() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip("pydantic", reason="NO PYDANTIC: pip install 'pyggml[test]'")
     inner = pydantic.create_model("Inner", x=(int, ...))
     model = pydantic.create_model("Outer", __doc__="A thing.", one=(inner, ...), n=(int, 3))
     made = schema_of_tool("tools[0]", model)["function"]

@@ -17,7 +17,7 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 @pytest.fixture(scope="module")
 def lc() -> Any:
-    pytest.importorskip("langchain_core")
+    pytest.importorskip("langchain_core", reason="NO LANGCHAIN: pip install langchain-core")
     from pyggml.compat import langchain
 
     return langchain
@@ -45,7 +45,7 @@ def test_an_answer(lc: Any, m: pyggml.Model) -> None:
 
 
 def test_tools(lc: Any, m: pyggml.Model) -> None:
-    pytest.importorskip("llguidance")
+    pytest.importorskip("llguidance", reason="NO LLGUIDANCE: pip install 'pyggml[constrain]'")
 
     def weather(city: Literal["Rome", "Oslo"]) -> str:
         """The weather."""

@@ -378,7 +378,7 @@ def test_drafts(llm: Llama) -> None:
 
 
 def test_grammars(llm: Llama, tmp_path: Path) -> None:
-    pytest.importorskip("llguidance")
+    pytest.importorskip("llguidance", reason="NO LLGUIDANCE: pip install 'pyggml[constrain]'")
     text = 'root ::= "true" | "false"'
     (tmp_path / "x.gbnf").write_text(text)
     for grammar in (LlamaGrammar.from_string(text), LlamaGrammar.from_file(tmp_path / "x.gbnf")):
